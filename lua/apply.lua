@@ -1,0 +1,64 @@
+-- The program: applies a batch of operations of one partition, in order, as one unit of work.
+--
+-- Answers one text: the first line says what became of the batch, then one line for each operation.
+--   done       applied now          stored  applied before; these are the answers of then (the lane lost a reply)
+--   undone     "atomic", and an operation was refused: nothing was written
+--   stale      an older batch of this lane than the last one: not applied
+--   refused    missing | schema | closed: the partition cannot be served; nothing was read as zero
+-- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
+
+local OPERATIONS_FROM = 10
+
+-- Reads accounts and holds of all operations in two calls.
+local function read_ahead()
+  local users, ids, at = {}, {}, OPERATIONS_FROM
+  for _ = 1, ARGV[9] + 0 do
+    local subject = subjects[ARGV[at]]
+    if subject == 'user' then users[#users + 1] = ARGV[at + 5] end
+    if subject == 'reservation' then ids[#ids + 1] = ARGV[at + 5] end
+    at = at + 2 + ARGV[at + 1]
+  end
+  if #ids > 0 then
+    for n, text in ipairs(redis.call('HMGET', HOLDS, unpack(ids))) do
+      hold_texts[ids[n]] = text
+      if text then users[#users + 1] = match(text, '^%S+') end
+    end
+  end
+  if #users > 0 then
+    for n, text in ipairs(redis.call('HMGET', ACCOUNTS, unpack(users))) do account_texts[users[n]] = text end
+  end
+end
+
+local function run(name, at)
+  local key = current_key
+  if key == '' then return operations[name](at) end
+  local first = recent('k ' .. key)
+  if first then return replay(first) end
+  local answer = operations[name](at)
+  if sub(answer, 1, 3) == 'ok ' then recent_writes['k ' .. key] = current_fingerprint .. ' ' .. answer end
+  return answer
+end
+
+local lane_answers = recent('l ' .. lane)
+if lane_answers then
+  local last, stored = match(lane_answers, '^(%d+)\n(.*)$')
+  if last + 0 == batch then return 'stored\n' .. stored end
+  if last + 0 > batch then return 'stale' end
+end
+
+read_ahead()
+local answers, refused, at = {}, false, OPERATIONS_FROM
+for n = 1, ARGV[9] + 0 do
+  current_key, current_fingerprint, current_extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local answer = run(ARGV[at], at + 5)
+  local first = sub(answer, 1, 1)
+  if first == 'o' then answer = '0 ' .. answer end
+  if first == '0' then refused = true end
+  answers[n] = answer
+  at = at + 2 + ARGV[at + 1]
+end
+answers = concat(answers, '\n')
+if refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
+if #entries > 0 or next(recent_writes) then recent_writes['l ' .. lane] = format('%.0f\n', batch) .. answers end
+write_all()
+return 'done\n' .. answers

@@ -1,0 +1,16 @@
+-- Reads the partition's clock, or freezes and moves it (test clock; the caller checks that one is allowed).
+-- ARGV    what ("" reads, "set" to a time, "advance" by a span), milliseconds
+-- Answers ok now frozen (0 | 1) | backwards now
+-- Writes  meta
+function operations.clock(i)
+  local what, ms = ARGV[i], ARGV[i + 1]
+  if what ~= '' then
+    local to = what == 'advance' and now + ms or ms + 0
+    if to < now then return format('0 backwards %.0f', now) end
+    write_all() -- what was decided so far was decided at the old time
+    redis.call('HSET', META, 'clock_ms', format('%.0f', to))
+    now, frozen_ms = to, true
+    accounts, account_texts, holds, hold_texts = {}, {}, {}, {}
+  end
+  return format('ok %.0f %d', now, frozen_ms and 1 or 0)
+end

@@ -1,0 +1,20 @@
+-- Changes what an account may do. An empty argument leaves that setting as it is.
+-- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
+--         metadata (JSON text)
+-- Answers ok user overdraft_limit suspended thresholds, then the balances
+-- Writes  accounts, profiles, outbox (account)
+function operations.configure(i)
+  local a, limit, suspended, thresholds, metadata = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  if limit ~= '' then a.overdraft_limit = limit + 0 end
+  if suspended ~= '' then a.suspended = suspended == '1' and 's' or '-' end
+  if thresholds ~= '' then a.thresholds = thresholds == 'none' and '-' or thresholds end
+  change_account(a)
+  local detail = format('"overdraft_limit":%.0f,"suspended":%s,"low_credit_thresholds":"%s"', a.overdraft_limit,
+    a.suspended == 's' and 'true' or 'false', a.thresholds)
+  if metadata ~= '' then
+    profile_writes[a.user] = metadata
+    detail = detail .. ',"profile":' .. metadata
+  end
+  record(a, 'account', 0, {}, now, detail, current_key, current_extra)
+  return format('ok %s %.0f %s %s', a.user, a.overdraft_limit, a.suspended, a.thresholds) .. balances(a)
+end

@@ -1,0 +1,24 @@
+-- Spends credits in one step.
+-- ARGV    user_id, amount, shortfall (reject | partial | overdraft)
+-- Answers ok user transaction_id amount taken uncovered | insufficient required | suspended | overflow; then the balances
+-- Writes  accounts, grants, order, agenda, due, outbox (deduct)
+function operations.deduct(i)
+  local a, amount, shortfall = account_of(ARGV[i]), ARGV[i + 1] + 0, ARGV[i + 2]
+  if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+  local from_grants = math.min(amount, a.available)
+  local on_debt = 0
+  if shortfall == 'overdraft' then on_debt = amount - from_grants end
+  local short = amount - from_grants - on_debt
+  if a.debt + on_debt > a.overdraft_limit and on_debt > 0 or short > 0 and (shortfall ~= 'partial' or from_grants == 0) then
+    return format('0 insufficient %s %.0f', a.user, amount) .. balances(a)
+  end
+  if a.spent + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
+  if amount == 0 then return format('ok %s - 0 0 0', a.user) .. balances(a) end
+
+  local draws = draw(a, from_grants)
+  local taken = from_grants + on_debt
+  a.debt, a.spent = a.debt + on_debt, a.spent + taken
+  local detail = short > 0 and format('"uncovered":%.0f', short) or ''
+  local transaction = record(a, 'deduct', taken, draws, now, detail, current_key, current_extra)
+  return format('ok %s %s %.0f %.0f %.0f', a.user, transaction, amount, taken, short) .. balances(a)
+end

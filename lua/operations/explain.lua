@@ -1,0 +1,29 @@
+-- Tells what a deduct of an amount would do now, and changes nothing.
+-- ARGV    user_id, amount
+-- Answers ok user would (ok | insufficient | suspended) short next_at next_amount (0 0 = nothing scheduled)
+--         overdraft_limit, then for each grant that would burn ";" grant_id part, then ";" and the balances
+local EXPLAIN_GRANTS_MAX = 100
+
+function operations.explain(i)
+  local a, amount = account_of(ARGV[i]), ARGV[i + 1] + 0
+  write_all()
+  local parts, left = {}, math.min(amount, a.available)
+  local g, from = a.front, '[' .. a.user .. ' L '
+  while left > 0 and #parts < EXPLAIN_GRANTS_MAX do
+    local part = math.min(left, g.remaining)
+    parts[#parts + 1] = format('%s %.0f', g.id, part)
+    left = left - part
+    local following = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. ' L!', 'LIMIT', '0', '1')[1]
+    if not following then break end
+    g, from = grant_of(a, match(following, '(%S+)$')), '(' .. following
+  end
+  local next_at, next_amount = 0, 0
+  local scheduled = redis.call('ZRANGEBYLEX', ORDER, '[' .. a.user .. ' S ', '(' .. a.user .. ' S!', 'LIMIT', '0', '100')
+  for _, member in ipairs(scheduled) do
+    local coming = grant_of(a, match(member, '(%S+)$'))
+    if next_at == 0 or coming.effective < next_at then next_at, next_amount = coming.effective, coming.amount end
+  end
+  local would = a.suspended ~= '-' and 'suspended' or amount > a.available and 'insufficient' or 'ok'
+  return format('ok %s %s %.0f %.0f %.0f %.0f;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
+    a.overdraft_limit) .. concat(parts, ';') .. ';' .. balances(a)
+end

@@ -1,0 +1,29 @@
+-- Gives an open reservation more time, counted from now, or more credits.
+-- ARGV    reservation_id, ttl_ms ("" = leave), add_amount
+-- Answers ok user reservation_id amount ends_at remaining_ms | insufficient user required | suspended; then the balances
+--         | not_found | finished state user charged
+-- Writes  accounts, grants, order, holds, agenda, due, outbox (extend)
+function operations.extend(i)
+  local id, ttl_ms, add_amount = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0
+  local hold = hold_of(id)
+  local a = hold and account_of(hold.user)
+  hold = hold_of(id) -- settling may have ended it
+  if not hold then
+    local past = finished(id)
+    return past and refuse_finished(past) or '0 not_found'
+  end
+  if add_amount > 0 and a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+  if add_amount > a.available then return format('0 insufficient %s %.0f', a.user, add_amount) .. balances(a) end
+
+  if ttl_ms ~= '' then
+    unschedule(a, hold.ends, 'h', id)
+    hold.ends = now + ttl_ms
+    schedule(a, hold.ends, 'h', id)
+  end
+  local draws = draw(a, add_amount, true)
+  hold.amount = hold.amount + add_amount
+  add_draws(hold, draws)
+  local detail = format('"reservation_id":"%s","expires_at":%.0f', id, hold.ends)
+  record(a, 'extend', add_amount, draws, now, detail, current_key, current_extra)
+  return format('ok %s %s %.0f %.0f %.0f', a.user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
+end

@@ -1,0 +1,35 @@
+-- Adds a grant of credits to an account; debt is paid first.
+-- ARGV    user_id, grant_id, amount, priority, effective_at (ms, 0 = now), expires_at (ms, NEVER), source, replace key
+-- Answers ok user grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
+-- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
+function operations.grant(i)
+  local a, id, amount = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2] + 0
+  local priority, effective, expires, source = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0, ARGV[i + 6]
+  if effective == 0 then effective = now end
+  if grant_of(a, id) then return '0 exists' .. balances(a) end
+  if expires <= now or expires <= effective then return '0 ended' .. balances(a) end
+  if a.granted + a.scheduled + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
+  if a.grant_count >= grants_max then return '0 too_many' .. balances(a) end
+
+  local g = {
+    id = id, amount = amount, remaining = amount, reserved = 0, priority = priority, effective = effective,
+    expires = expires, created = now, shelved = 0, class = 'N', state = '-', source = source,
+  }
+  a.grants[id] = g
+  a.grant_count = a.grant_count + 1
+  if expires < NEVER then schedule(a, expires, 'x', id) end
+  local paid = 0
+  if effective > now then
+    a.scheduled = a.scheduled + amount
+    schedule(a, effective, 's', id)
+    place(a, g)
+  else
+    a.granted, g.remaining = a.granted + amount, 0
+    paid = arrive(a, g, amount)
+  end
+  change_account(a)
+  local detail = format('"grant_id":"%s","priority":%.0f,"effective_at":%.0f,"expires_at":%.0f,"source":"%s"', id,
+    priority, effective, expires, source)
+  local transaction = record(a, 'grant', amount, { g, paid }, now, detail, current_key, current_extra)
+  return format('ok %s %s %s %.0f', a.user, id, transaction, amount) .. balances(a)
+end

@@ -1,0 +1,66 @@
+-- Gives back part of an earlier charge, newest draw first.
+-- ARGV    user_id, transaction_id of the charge, amount ("" = all that is left of it), charged, refunded before
+--         (as the ledger knows it), draws of the charge as "grant_id amount grant_id amount ..."
+-- Answers ok user transaction_id refunded forfeited left | exceeds left; then the balances
+-- Writes  accounts, grants, order, agenda, due, recent, outbox (refund, grant_expired)
+
+-- The part of each draw that a refund of `amount` covers, when `before` was refunded already. Debt was drawn last.
+local function refund_parts(draws, charged, before, amount)
+  local parts, from_grants = {}, 0
+  for n = 2, #draws, 2 do from_grants = from_grants + draws[n] end
+  local function cover(part)
+    local skipped = math.min(before, part)
+    local covered = math.min(amount, part - skipped)
+    before, amount = before - skipped, amount - covered
+    return covered
+  end
+  local debt_part = cover(charged - from_grants)
+  for n = #draws, 2, -2 do parts[#parts + 1], parts[#parts + 2] = draws[n - 1], cover(draws[n]) end
+  return parts, debt_part
+end
+
+-- Credits without a grant to return to: its debt has been paid since, or Redis has forgotten it.
+local function refund_to_new_grant(a, amount)
+  local id = format('refund-%s-%.0f', partition, seq + 1)
+  local g = {
+    id = id, amount = amount, remaining = 0, reserved = 0, priority = 10, effective = now, expires = NEVER,
+    created = now, shelved = 0, class = 'N', state = '-', source = 'refund',
+  }
+  a.grants[id], a.grant_count = g, a.grant_count + 1
+  arrive(a, g, amount)
+  return g
+end
+
+function operations.refund(i)
+  local a, charge, charged = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 3] + 0
+  local before = math.max((recent('f ' .. charge) or '0') + 0, ARGV[i + 4] + 0)
+  local left = charged - before
+  local amount = ARGV[i + 2] == '' and left or ARGV[i + 2] + 0
+  if amount > left or left == 0 then return format('0 exceeds %s %.0f', a.user, left) .. balances(a) end
+
+  local drawn, draws, forfeits, forfeited = {}, {}, {}, 0
+  for id, part in gmatch(ARGV[i + 5], '(%S+) (%d+)') do drawn[#drawn + 1], drawn[#drawn + 2] = id, part + 0 end
+  local parts, homeless = refund_parts(drawn, charged, before, amount)
+  a.spent = a.spent - amount
+  local on_debt = math.min(homeless, a.debt)
+  a.debt, homeless = a.debt - on_debt, homeless - on_debt
+  for n = 1, #parts, 2 do
+    local g, part = grant_of(a, parts[n]), parts[n + 1]
+    if not g then
+      homeless = homeless + part
+    elseif part > 0 and g.state ~= '-' then
+      a.available, forfeited = a.available + part, forfeited + part
+      forfeits[#forfeits + 1], forfeits[#forfeits + 2] = g, part
+    elseif part > 0 then
+      arrive(a, g, part)
+      draws[#draws + 1], draws[#draws + 2] = g, part
+    end
+  end
+  if homeless > 0 then draws[#draws + 1], draws[#draws + 2] = refund_to_new_grant(a, homeless), homeless end
+  change_account(a)
+  recent_writes['f ' .. charge] = format('%.0f', before + amount)
+  local detail = format('"refund_of":"%s","forfeited":%.0f', charge, forfeited)
+  local transaction = record(a, 'refund', amount, draws, now, detail, current_key, current_extra)
+  forfeit(a, forfeits, now)
+  return format('ok %s %s %.0f %.0f %.0f', a.user, transaction, amount, forfeited, left - amount) .. balances(a)
+end

@@ -1,0 +1,14 @@
+-- Reads one reservation, open or lately finished.
+-- ARGV    reservation_id
+-- Answers ok user reservation_id state amount charged ends_at (of a finished one: ended_at), then the balances | not_found
+function operations.reservation(i)
+  local id = ARGV[i]
+  local hold = hold_of(id)
+  if hold then account_of(hold.user) end
+  hold = hold_of(id) -- settling may have ended it
+  local past = not hold and finished(id)
+  if not hold and not past then return '0 not_found' end
+  local user, state, charged = (hold or past).user, hold and 'open' or past.state, hold and 0 or past.charged
+  return format('ok %s %s %s %.0f %.0f %.0f', user, id, state, (hold or past).amount, charged,
+    hold and hold.ends or past.ended) .. balances(account_of(user))
+end

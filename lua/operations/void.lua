@@ -1,0 +1,26 @@
+-- Ends a grant early: its free rest is void; what open reservations hold of it stays theirs.
+-- ARGV    user_id, grant_id
+-- Answers ok user grant_id transaction_id voided | over state (e expired, v voided); then the balances | not_found
+-- Writes  accounts, grants, order, agenda, due, outbox (void)
+function operations.void(i)
+  local a, id = account_of(ARGV[i]), ARGV[i + 1]
+  local g = grant_of(a, id)
+  if not g then return '0 not_found' end
+  if g.state ~= '-' then return format('0 over %s %s', a.user, g.state) .. balances(a) end
+
+  local voided = g.remaining
+  if g.class == 'S' then
+    a.scheduled = a.scheduled - g.amount
+    unschedule(a, g.effective, 's', id)
+  else
+    a.available, a.voided = a.available - voided, a.voided + voided
+  end
+  local booked = g.class == 'S' and 0 or voided
+  if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end
+  g.state, g.remaining = 'v', 0
+  place(a, g)
+  change_account(a)
+  local detail = format('"grant_id":"%s"', id)
+  local transaction = record(a, 'void', booked, { g, booked }, now, detail, current_key, current_extra)
+  return format('ok %s %s %s %.0f', a.user, id, transaction, voided) .. balances(a)
+end

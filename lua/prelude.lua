@@ -1,0 +1,81 @@
+-- What every program starts with: the keys, the clock, exact numbers, what ended lately.
+--
+-- The whole call is one unit of work: operations read, decide and change tables in memory, and
+-- state/write.lua puts the result into Redis at the end. A fault before that point leaves nothing
+-- half done, because Redis does not roll a script back.
+--
+-- KEYS  1 meta      hash: schema, state, epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since
+--       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
+--       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grants.lua)
+--       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/grants.lua)
+--       5 holds     hash: reservation_id -> packed open hold (state/holds.lua)
+--       6 agenda    lexical set: "user_id time kind id", what falls due and when (state/agenda.lua)
+--       7 due       sorted set: user_id by the time of its next due thing, for the sweeper
+--       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, lane answers
+--      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
+--      11 profiles  hash: user_id -> metadata as JSON text
+--
+-- ARGV  1 lane  2 batch number  3 "each" | "atomic"  4 partition  5 late_commit_grace_ms
+--       6 holds_max  7 grants_max  8 recent_window_ms  9 number of operations, then each operation:
+--       name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its own arguments
+
+local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local format, match, gmatch, concat, byte, sub, gsub = string.format, string.match, string.gmatch,
+  table.concat, string.byte, string.sub, string.gsub
+
+local SCHEMA = '1'
+local AMOUNT_MAX = 9007199254740991 -- 2^53 - 1, the last integer that a Lua number counts exactly
+local NEVER = 9999999999999 -- the year 2286; keeps every time at 13 digits
+
+local lane, batch, partition = ARGV[1], ARGV[2] + 0, ARGV[4]
+local late_commit_grace_ms, holds_max, grants_max, recent_window_ms = ARGV[5] + 0, ARGV[6] + 0, ARGV[7] + 0, ARGV[8] + 0
+
+local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since')
+if not fields[1] or not fields[4] then return 'refused missing' end -- a lost Redis is not an empty one
+if fields[1] ~= SCHEMA then return 'refused schema' end
+if fields[2] ~= 'open' then return 'refused closed' end
+local epoch, seq, head = fields[3], fields[4] + 0, fields[5]
+local frozen_ms, recent_since = fields[6], fields[8] + 0
+local RECENT, OLDER = RECENT_A, RECENT_B
+if fields[7] == 'b' then RECENT, OLDER = RECENT_B, RECENT_A end
+
+-- Redis' clock, read once; a test clock in meta stands in for it.
+local now
+if frozen_ms then
+  now = frozen_ms + 0
+else
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
+local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
+
+-- What the first argument of an operation names; apply.lua reads these ahead for the whole batch.
+local subjects = {
+  grant = 'user', deduct = 'user', reserve = 'user', refund = 'user', void = 'user', configure = 'user',
+  expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user',
+  commit = 'reservation', release = 'reservation', extend = 'reservation', reservation = 'reservation',
+}
+
+-- Byte order, as in Redis' lexical sets: Lua's own < on strings follows the server's locale.
+local function before(x, y)
+  for i = 1, math.min(#x, #y) do
+    local p, q = byte(x, i), byte(y, i)
+    if p ~= q then return p < q end
+  end
+  return #x < #y
+end
+
+local recent_writes = {} -- field -> text
+local function recent(field)
+  return recent_writes[field] or redis.call('HGET', RECENT, field) or redis.call('HGET', OLDER, field)
+end
+
+-- The answer to a call with a key that was used before: the first answer for the same body, a refusal for another.
+local function replay(first)
+  local fingerprint, answer = match(first, '^(%S+) (.*)$')
+  if fingerprint ~= current_fingerprint then return '0 key_reused' end
+  return '1 ' .. answer
+end

@@ -1,0 +1,98 @@
+-- Holds: what open reservations keep, and from which grants. A finished hold moves to the recent hash.
+--
+-- open      "user_id amount ends_at created grant_id amount grant_id amount ..."
+-- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
+
+local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)(.*)$'
+local FINISHED_PATTERN = '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$'
+
+local hold_texts = {} -- reservation_id -> text, or false where there is none; read ahead for the whole call
+local holds = {} -- reservation_id -> hold, or false
+local hold_writes = {} -- reservation_id -> hold to write, or false to remove
+
+local function hold_of(id)
+  local hold = holds[id]
+  if hold ~= nil then return hold end
+  local text = hold_texts[id]
+  if text == nil then text = redis.call('HGET', HOLDS, id) end
+  if text then
+    local user, amount, ends, created, rest = match(text, HOLD_PATTERN)
+    hold = { id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, draws = {} }
+    for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
+      hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
+    end
+  end
+  holds[id] = hold or false
+  return holds[id]
+end
+
+local function pack_hold(hold)
+  local parts = { format('%s %.0f %.0f %.0f', hold.user, hold.amount, hold.ends, hold.created) }
+  for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %.0f', hold.draws[i], hold.draws[i + 1]) end
+  return concat(parts, ' ')
+end
+
+-- Adds draws {grant, amount, ...} to a hold.
+local function add_draws(hold, draws)
+  for i = 1, #draws, 2 do
+    hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = draws[i].id, draws[i + 1]
+  end
+  hold_writes[hold.id] = hold
+end
+
+local function finished(id)
+  local text = recent('r ' .. id)
+  if not text then return nil end
+  local state, user, amount, charged, requested, ended, answer = match(text, FINISHED_PATTERN)
+  return {
+    id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
+    ended = ended + 0, answer = answer,
+  }
+end
+
+-- Remembers how a hold ended, with the answer that a repeated call is to get.
+local function remember_end(hold, state, charged, requested, ended, answer)
+  recent_writes['r ' .. hold.id] =
+    format('%s %s %.0f %.0f %.0f %.0f %s', state, hold.user, hold.amount, charged, requested, ended, answer)
+end
+
+-- The refusal of a verb on a finished hold: "finished state user_id charged".
+local function refuse_finished(over)
+  return format('0 finished %s %s %.0f', over.state, over.user, over.charged)
+end
+
+-- Ends a hold of which `charge` stays taken: the first draws are kept, the newest go back. What would return to a
+-- grant that has ended is counted as available here and booked as expired by forfeit(), a transaction of its own.
+-- Answers the draws {grant, kept, ...}, the forfeits {grant, amount, ...} and their sum.
+local function end_hold(a, hold, charge)
+  local draws, forfeits, forfeited = {}, {}, 0
+  a.reserved = a.reserved - hold.amount
+  a.hold_count = a.hold_count - 1
+  unschedule(a, hold.ends, 'h', hold.id)
+  hold_writes[hold.id], holds[hold.id] = false, false
+  for i = 1, #hold.draws, 2 do
+    local g, part = grant_of(a, hold.draws[i]), hold.draws[i + 1]
+    local kept = math.min(part, charge)
+    local back = part - kept
+    charge = charge - kept
+    g.reserved = g.reserved - part
+    draws[#draws + 1], draws[#draws + 2] = g, kept
+    if back > 0 and g.state ~= '-' then
+      a.available, forfeited = a.available + back, forfeited + back
+      forfeits[#forfeits + 1], forfeits[#forfeits + 2] = g, back
+      place(a, g)
+    else
+      arrive(a, g, back)
+    end
+  end
+  change_account(a)
+  return draws, forfeits, forfeited
+end
+
+local function forfeit(a, forfeits, time)
+  for i = 1, #forfeits, 2 do
+    local amount = forfeits[i + 1]
+    a.available, a.expired = a.available - amount, a.expired + amount
+    record(a, 'grant_expired', amount, { forfeits[i], amount }, time, format('"grant_id":"%s"', forfeits[i].id))
+  end
+end

@@ -1,0 +1,33 @@
+-- The outbox: one entry for every change, in order, each naming the one before it.
+--
+-- An entry is one JSON array, in this order (meter/outbox.py reads it):
+--   1 version  2 epoch  3 seq  4 prev (transaction_id of seq - 1)  5 transaction_id  6 operation_id (the caller's key, or "")
+--   7 kind  8 user_id  9 amount  10 draws [[grant_id, amount, remaining after, reserved after], ...]
+--   11 available  12 reserved  13 debt, all three after  14 created_at_ms  15 detail {members by kind, then the caller's}
+
+local ENTRY_FORMAT = '[1,%s,%.0f,"%s","%s","%s","%s","%s",%.0f,[%s],%.0f,%.0f,%.0f,%.0f,{%s}]'
+local DRAW_FORMAT = '["%s",%.0f,%.0f,%.0f]'
+
+local entries = {} -- {stream id, text, ...}
+
+local function format_draws(draws)
+  local parts = {}
+  for i = 1, #draws, 2 do
+    local g = draws[i]
+    parts[#parts + 1] = format(DRAW_FORMAT, g.id, draws[i + 1], g.remaining, g.reserved)
+  end
+  return concat(parts, ',')
+end
+
+-- Books one transaction of the account as it now stands. Answers its transaction_id.
+-- The id names the lane and batch that made it, so that two histories of one seq never share an id.
+local function record(a, kind, amount, draws, time, detail, key, extra)
+  seq = seq + 1
+  local prev = head
+  head = format('%s-%.0f-%s-%.0f', partition, seq, lane, batch)
+  if extra and extra ~= '' then detail = detail == '' and extra or detail .. ',' .. extra end
+  entries[#entries + 1] = format('%.0f-0', seq)
+  entries[#entries + 1] = format(ENTRY_FORMAT, epoch, seq, prev, head, key or '', kind, a.user, amount,
+    format_draws(draws), a.available, a.reserved, a.debt, time, detail)
+  return head
+end

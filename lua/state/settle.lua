@@ -1,0 +1,74 @@
+-- Settling: whatever is due for an account is done before anything else touches it, so that no sweeper is needed
+-- for a right answer. Each transaction carries the time at which it was due.
+
+local SETTLE_PAGE = 100
+
+local settlers = {} -- agenda kind -> function(account, id, time)
+
+function settlers.h(a, id, time)
+  local hold = hold_of(id)
+  if not hold then return end
+  local draws, forfeits, forfeited = end_hold(a, hold, 0)
+  record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%.0f', id, forfeited))
+  forfeit(a, forfeits, time)
+  remember_end(hold, 'expired', 0, 0, time, '-')
+end
+
+function settlers.s(a, id, time)
+  local g = grant_of(a, id)
+  a.scheduled, a.granted = a.scheduled - g.amount, a.granted + g.amount
+  g.remaining = 0
+  local paid = arrive(a, g, g.amount)
+  record(a, 'grant_started', g.amount, { g, paid }, time, format('"grant_id":"%s"', id))
+end
+
+function settlers.x(a, id, time)
+  local g = grant_of(a, id)
+  if not g then return end
+  local lost = g.remaining
+  g.state, g.remaining = 'e', 0
+  a.available, a.expired = a.available - lost, a.expired + lost
+  place(a, g)
+  change_account(a)
+  if lost > 0 then record(a, 'grant_expired', lost, { g, lost }, time, format('"grant_id":"%s"', id)) end
+end
+
+function settlers.y(a, id)
+  local g = grant_of(a, id)
+  if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end
+  order_writes[a.user .. ' X ' .. sort_key(g)] = false
+  g.class = 'N'
+  a.grant_count = a.grant_count - 1
+  a.grants[id] = false
+  change_grant(a, g)
+  change_account(a)
+end
+
+local function settle(a)
+  local later = format('%s %013.0f', a.user, now + 1)
+  local from, due = '[' .. a.user .. ' ', nil
+  local upcoming = redis.call('ZRANGEBYLEX', AGENDA, '[' .. later, '(' .. a.user .. '!', 'LIMIT', '0', '1')[1]
+  a.next_due = upcoming and match(upcoming, '^%S+ (%d+)') + 0 or NEVER
+  change_account(a)
+  repeat
+    due = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. later, 'LIMIT', '0', format('%d', SETTLE_PAGE))
+    for _, member in ipairs(due) do
+      local time, kind, id = match(member, '^%S+ (%d+) (%a) (%S+)$')
+      agenda_writes[member] = false
+      settlers[kind](a, id, time + 0)
+    end
+    from = '(' .. (due[#due] or '')
+  until #due < SETTLE_PAGE
+end
+
+-- The account of that user, settled; a new one, not stored before it changes, where there is none.
+local function account_of(user)
+  local a = accounts[user]
+  if a then return a end
+  local text = account_texts[user]
+  if text == nil then text = redis.call('HGET', ACCOUNTS, user) end
+  a = text and parse_account(user, text) or new_account(user)
+  accounts[user] = a
+  if a.next_due <= now then settle(a) end
+  return a
+end

@@ -1,0 +1,77 @@
+"""Amounts: exact decimals on the wire, integer units inside.
+
+One credit is `10 ** decimal_places` units. No amount exceeds 2^53 - 1 units, the last integer that Lua,
+JavaScript and IEEE doubles count exactly (DESIGN 4.1).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from meter.errors import InvalidAmount
+
+UNITS_MAX = 2**53 - 1
+
+_PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,32}(\.[0-9]{1,32})?")
+
+
+class AmountScale:
+    """Converts between decimal credits and integer units for one number of decimal places (0 to 12)."""
+
+    __slots__ = ("_float_units_max", "decimal_places", "units_per_credit")
+
+    def __init__(self, decimal_places: int) -> None:
+        self.decimal_places = decimal_places
+        self.units_per_credit = 10**decimal_places
+        # Below this a double lies within half a unit of every decimal it may stand for.
+        self._float_units_max = 2**51 / self.units_per_credit
+
+    def units(self, value: object) -> int:
+        """Units of a wire value: a JSON number, a plain decimal string or a `Decimal`.
+
+        Raises `InvalidAmount` for everything else: booleans, exponents in strings, NaN, more decimal places
+        than configured, and what lies outside ±(2^53 - 1) units.
+        """
+        if type(value) is int:
+            return self._checked(value * self.units_per_credit)
+        return self._checked(self._scaled(_decimal(value)))
+
+    def is_exact(self, value: float) -> bool:
+        """Whether a float read from JSON still identifies the decimal that was written."""
+        return bool(abs(value) < self._float_units_max)
+
+    def text(self, units: int) -> str:
+        """The shortest plain decimal of an amount, a valid JSON number: 30, 0.5, -12.000001."""
+        if units % self.units_per_credit == 0:
+            return str(units // self.units_per_credit)
+        sign = "-" if units < 0 else ""
+        whole, rest = divmod(abs(units), self.units_per_credit)
+        return f"{sign}{whole}.{rest:0{self.decimal_places}d}".rstrip("0")
+
+    def credits(self, units: int) -> Decimal:
+        """The amount as an exact `Decimal` of credits."""
+        return Decimal(self.text(units))
+
+    def _scaled(self, value: Decimal) -> int:
+        if not value.is_finite():
+            raise InvalidAmount("must be a finite number")
+        scaled = value.scaleb(self.decimal_places)
+        if scaled != scaled.to_integral_value():
+            raise InvalidAmount(f"has more than {self.decimal_places} decimal places")
+        return int(scaled)
+
+    def _checked(self, units: int) -> int:
+        if not -UNITS_MAX <= units <= UNITS_MAX:
+            raise InvalidAmount(f"must lie within ±{self.text(UNITS_MAX)}")
+        return units
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value):
+        return Decimal(value)
+    raise InvalidAmount('must be a number, or a plain decimal in a string such as "12.5"')

@@ -1,0 +1,1 @@
+"""The HTTP surface: exchanges (pure), and the Starlette routes that carry them."""

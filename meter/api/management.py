@@ -1,0 +1,228 @@
+"""The handlers that need more than one step, or that nobody calls per request."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+
+from meter import operation
+from meter.api.exchange import Refused, Request, read_body, read_key, read_query
+from meter.api.failure import failure
+from meter.api.hot import HotHandlers, Services, call_of, commit_operation, deduct_operation, path_id, path_user
+from meter.errors import MeterError
+from meter.model import (
+    AddRequest,
+    BatchCommit,
+    BatchDeduct,
+    BatchOperation,
+    BatchRequest,
+    BatchReserve,
+    ClockRequest,
+    GrantsQuery,
+    RefundRequest,
+    ReservationsQuery,
+    UserRequest,
+    VoidRequest,
+)
+from meter.operation import NEVER_MS, Call, Operation
+from meter.outbox import CHARGES, Entry, parse_entry, seq_of
+from meter.wire import Rendered, problem, validation_problem
+
+_NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
+
+
+class ManagementHandlers:
+    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+
+    def __init__(self, services: Services, hot: HotHandlers) -> None:
+        self._engine = services.engine
+        self._redis = services.redis
+        self._settings = services.settings
+        self._scale = services.scale
+        self._renderer = services.renderer
+        self._hot = hot
+
+    async def add(self, request: Request) -> Rendered:
+        """`POST /credits/add`"""
+        body, key = read_body(AddRequest, request, self._scale), read_key(request)
+        if not key and body.grant_id is not None:
+            key = f"grant {body.user_id} {body.grant_id}"  # a blank keeps it apart from any key of a caller
+        one = operation.grant(
+            body.user_id,
+            body.grant_id or f"g_{secrets.token_urlsafe(12)}",
+            body.amount,
+            priority=body.priority,
+            effective_at_ms=0 if body.effective_at is None else _milliseconds(body.effective_at),
+            expires_at_ms=NEVER_MS if body.expires_at is None else _milliseconds(body.expires_at),
+            chosen=body.grant_id is not None,
+            call=call_of(body, key),
+        )
+        return self._renderer.render("grant", await self._engine.run(body.user_id, one))
+
+    async def refund(self, request: Request) -> Rendered:
+        """`POST /credits/refund`"""
+        body, key = read_body(RefundRequest, request, self._scale), read_key(request)
+        charge = await self._charge(body.user_id, body.transaction_id)
+        one = operation.refund(
+            body.user_id,
+            body.transaction_id,
+            body.amount,
+            charged=charge.amount,
+            refunded=0,
+            draws=tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount > 0),
+            call=call_of(body, key),
+        )
+        return self._renderer.render("refund", await self._engine.run(body.user_id, one))
+
+    async def batch(self, request: Request) -> Rendered:
+        """`POST /credits/batch`: each partition's operations in order and in one batch."""
+        body, key = read_body(BatchRequest, request, self._scale), read_key(request)
+        many = [self._operation(one, f"{key}.{n}" if key else "") for n, one in enumerate(body.operations)]
+        places = [await self._place(one) for one in body.operations]
+        if body.atomic and len(set(places)) > 1:
+            detail = "Users of one atomic batch must share a partition, and reservations must exist."
+            return problem("operations-span-partitions", detail)
+        results: list[Rendered] = [_NOT_APPLIED] * len(many)
+        groups: dict[int, list[int]] = {}
+        for n, place in enumerate(places):
+            groups.setdefault(place, []).append(n)
+        await asyncio.gather(
+            *(self._run_group(place, numbers, many, results, body.atomic) for place, numbers in groups.items())
+        )
+        return Rendered(200, b'{"results":[' + b",".join(map(_result, results)) + b"]}")
+
+    async def grants(self, request: Request) -> Rendered:
+        """`GET /credits/grants/{user_id}`"""
+        user_id, query = path_user(request), read_query(GrantsQuery, request, self._scale)
+        one = operation.grants(user_id, query.state, _cursor(query.cursor), query.limit)
+        return self._renderer.grants(await self._engine.run(user_id, one))
+
+    async def void(self, request: Request) -> Rendered:
+        """`POST /credits/grants/{user_id}/{grant_id}/void`"""
+        body = read_body(VoidRequest, request, self._scale)
+        user_id, grant_id = path_user(request), path_id(request, "grant_id")
+        one = operation.void(user_id, grant_id, call_of(body, read_key(request)))
+        return self._renderer.render("void", await self._engine.run(user_id, one))
+
+    async def reservations(self, request: Request) -> Rendered:
+        """`GET /credits/reservations`"""
+        query = read_query(ReservationsQuery, request, self._scale)
+        one = operation.reservations(query.user_id, _cursor(query.cursor), query.limit)
+        return self._renderer.reservations(await self._engine.run(query.user_id, one))
+
+    async def user(self, request: Request) -> Rendered:
+        """`GET /credits/users/{user_id}`"""
+        user_id = path_user(request)
+        return await self._user(user_id, await self._engine.run(user_id, operation.balance(user_id)))
+
+    async def configure(self, request: Request) -> Rendered:
+        """`PATCH /credits/users/{user_id}`"""
+        user_id, body = path_user(request), read_body(UserRequest, request, self._scale)
+        thresholds = body.low_credit_thresholds
+        one = operation.configure(
+            user_id,
+            overdraft_limit=body.overdraft_limit,
+            suspended=body.suspended,
+            thresholds=None if thresholds is None else tuple(sorted(set(thresholds), reverse=True)),
+            metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
+            call=Call(read_key(request)),
+        )
+        return await self._user(user_id, await self._engine.run(user_id, one))
+
+    async def clock(self, request: Request) -> Rendered:
+        """`GET /test-clock`"""
+        self._require_test_clock()
+        return self._renderer.clock((await self._engine.run_many(0, (operation.clock(),)))[0])
+
+    async def set_clock(self, request: Request) -> Rendered:
+        """`PUT /test-clock`: every partition gets the same time."""
+        self._require_test_clock()
+        body = read_body(ClockRequest, request, self._scale)
+        if (body.now is None) == (body.advance_seconds is None):
+            return validation_problem([("", "name either now or advance_seconds")])
+        if body.now is not None:
+            to_ms = _milliseconds(body.now)
+        else:
+            to_ms = await self._engine.now_ms() + round((body.advance_seconds or 0) * 1000)
+        if to_ms >= NEVER_MS:
+            return validation_problem([("/now", "must be before the year 2286")])
+        lines = [
+            (await self._engine.run_many(number, (operation.clock("set", to_ms),)))[0]
+            for number in range(self._settings.partitions)
+        ]
+        return self._renderer.clock(lines[0])
+
+    def _require_test_clock(self) -> None:
+        if not self._settings.test_clock:
+            raise Refused(problem("not-found", "The test clock is off; METER_TEST_CLOCK=1 turns it on."))
+
+    async def _charge(self, user_id: str, transaction_id: str) -> Entry:
+        """The ledger row of a charge. Raises `Refused`."""
+        place = seq_of(transaction_id)
+        missing = Refused(problem("transaction-not-found", "The user has no transaction of that id."))
+        if place is None or place[0] != self._engine.partition_of(user_id):
+            raise missing
+        found = await self._redis.outbox_entries(self._engine.partitions[place[0]].outbox, place[1], 1)
+        if not found or found[0][0] != place[1]:
+            raise missing
+        entry = parse_entry(found[0][1])
+        if entry.transaction_id != transaction_id or entry.user_id != user_id:
+            raise missing
+        if entry.kind not in CHARGES:
+            raise Refused(problem("not-refundable", f"The transaction is a {entry.kind}, not a charge."))
+        return entry
+
+    async def _user(self, user_id: str, line: str) -> Rendered:
+        keys = self._engine.partitions[self._engine.partition_of(user_id)]
+        metadata = await self._redis.profile(keys.profiles, user_id)
+        text = "null" if metadata is None else metadata.decode()
+        return self._renderer.render("configure", line, f',"metadata":{text}')
+
+    async def _place(self, one: BatchOperation) -> int:
+        if isinstance(one, BatchDeduct | BatchReserve):
+            return self._engine.partition_of(one.user_id)
+        return await self._engine.partition_of_reservation(one.reservation_id) or 0
+
+    def _operation(self, one: BatchOperation, key: str) -> Operation:
+        if isinstance(one, BatchDeduct):
+            return deduct_operation(one, key)
+        if isinstance(one, BatchReserve):
+            return self._hot.reserve_operation(one, key)
+        if isinstance(one, BatchCommit):
+            return commit_operation(one.reservation_id, one, key)
+        return operation.release(one.reservation_id, call_of(one, key))
+
+    async def _run_group(
+        self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool
+    ) -> None:
+        """Runs one partition's share and puts its answers into `results`."""
+        try:
+            lines = await self._engine.run_many(place, [many[n] for n in numbers], atomic=atomic)
+        except MeterError as error:
+            for n in numbers:
+                results[n] = failure(error)
+            return
+        undone = atomic and any(line.startswith("0 ") and not line.startswith("0 ok ") for line in lines)
+        for n, line in zip(numbers, lines, strict=True):
+            if not (undone and line.startswith("0 ok ")):
+                results[n] = self._renderer.render(many[n][0], line)
+
+
+def _result(rendered: Rendered) -> bytes:
+    """An answer as an item of a batch: with its status (a problem has it already)."""
+    if rendered.body.startswith(b'{"type"'):
+        return rendered.body
+    return b'{"status":%d,' % rendered.status + rendered.body[1:]
+
+
+def _milliseconds(time: datetime) -> int:
+    return min(NEVER_MS, round(time.timestamp() * 1000))
+
+
+def _cursor(cursor: str) -> str:
+    """A page cursor as the scripts want it: blanks travel as `~`."""
+    return cursor.replace("~", " ")

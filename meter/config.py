@@ -1,0 +1,100 @@
+"""Settings: one class, read from `METER_*` environment variables, checked once at start.
+
+Every field has its unit in its name; the table in README.md is checked against this class by a test.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meter.errors import ConfigError
+
+_PREFIX = "METER_"
+
+
+class Settings(BaseSettings):
+    """All settings of the sidecar and the worker. Every process of a deployment gets the same ones."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, populate_by_name=True)
+
+    redis_url: Annotated[str, Field(description="Redis that holds the live balances.")] = "redis://127.0.0.1:6379/0"
+    queue_url: Annotated[
+        str | None, Field(description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set.")
+    ] = None
+    key_prefix: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key.")
+    ] = "meter"
+    partitions: Annotated[
+        int, Field(ge=1, le=1024, description="Partitions; one suits one Redis. Fixed at the first start.")
+    ] = 1
+    decimal_places: Annotated[
+        int, Field(ge=0, le=9, description="Decimal places of an amount. Fixed at the first start.")
+    ] = 6
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    body_max_bytes: Annotated[int, Field(ge=1024, le=16 * 2**20, description="Largest request body.")] = 262144
+    batch_max: Annotated[
+        int, Field(ge=1, le=500, description="Operations in one script call, and in one `/credits/batch`.")
+    ] = 500
+    queue_max: Annotated[
+        int, Field(ge=1, description="Operations waiting per partition before new ones are answered 503.")
+    ] = 10000
+    lanes: Annotated[int, Field(ge=1, le=16, description="Script calls in flight per partition and process.")] = 2
+    redis_timeout_ms: Annotated[
+        int, Field(ge=10, le=60000, description="Budget of one batch, its retry included, before 503.")
+    ] = 400
+    reservation_ttl_seconds: Annotated[
+        int, Field(ge=1, description="Life of a reservation when the caller names none.")
+    ] = 300
+    reservation_ttl_max_seconds: Annotated[
+        int, Field(ge=1, le=30 * 86400, description="Longest life that a caller may ask for.")
+    ] = 86400
+    reservations_max: Annotated[int, Field(ge=1, le=100000, description="Open reservations per account.")] = 10000
+    grants_max: Annotated[int, Field(ge=1, le=10000, description="Grants per account in Redis.")] = 1000
+    late_commit_grace_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            validation_alias=AliasChoices("METER_LATE_COMMIT_GRACE_SECONDS", "METER_LATE_COMMIT_GRACE"),
+            description="How long after its end a reservation can still be committed.",
+        ),
+    ] = 3600
+    idempotency_window_seconds: Annotated[
+        int, Field(ge=60, description="How long Redis remembers answers and finished reservations, at least.")
+    ] = 86400
+    sweep_interval_seconds: Annotated[
+        int, Field(ge=1, le=59, description="Pause between two sweeps of due holds and grants.")
+    ] = 5
+    test_clock: Annotated[bool, Field(description="Allow `PUT /test-clock`. Never where real money is metered.")] = (
+        False
+    )
+
+    @property
+    def arq_url(self) -> str:
+        """Where arq keeps its jobs."""
+        return self.queue_url or self.redis_url
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with the given ones (by field name) on top.
+
+    Raises `ConfigError` with one line that names each wrong variable, its value and what is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaints(error))) from None
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    return [
+        f"{_variable(str(fault['loc'][0]))}={fault['input']!r}: {fault['msg']}"
+        for fault in error.errors(include_url=False)
+    ]
+
+
+def _variable(name: str) -> str:
+    return name if name.startswith(_PREFIX) else f"{_PREFIX}{name.upper()}"

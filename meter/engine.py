@@ -1,0 +1,249 @@
+"""The engine: operations in, lines of answer out, each to and from the partition it belongs to.
+
+Knows partitions, batchers and operations; knows nothing of HTTP, decimals or the durable store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from meter import operation
+from meter.batcher import Batcher, Limits, Lines
+from meter.config import Settings
+from meter.errors import ConfigError, MeterError, PartitionRefused, Unavailable
+from meter.keys import SCHEMA, PartitionKeys, partition_of
+from meter.operation import Operation
+from meter.redis import RedisGateway
+from meter.scripts import apply_program, open_program
+
+OPEN_PAUSE_SECONDS = 0.25
+
+_OUR_RESERVATION_ID = re.compile(r"r([0-9]{1,4})_[A-Za-z0-9_-]{22}")
+
+_T = TypeVar("_T", str, Lines)
+
+LineDone = Callable[["str | MeterError"], None]
+"""Called once with the line of one operation, or with why there is none."""
+
+
+class Engine:
+    """Runs operations. `start` and `close` belong to the event loop that uses it; `async with` does both."""
+
+    def __init__(self, redis: RedisGateway, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._open_program = open_program()
+        self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
+        program, limits = apply_program(), limits_of(settings)
+        self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
+        self._unopened = set(range(settings.partitions))
+        self._opening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Starts the lanes and opens the partitions; while Redis is away, goes on trying in the background.
+
+        Raises `ConfigError` when Redis holds partitions made with other settings.
+        """
+        for batcher in self._batchers:
+            batcher.start()
+        try:
+            await self.open_partitions()
+        except Unavailable:
+            self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+
+    async def close(self) -> None:
+        """Lets accepted operations finish, then stops. The Redis gateway stays open: it is the owner's."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for batcher in self._batchers:
+            await batcher.close()
+
+    async def open_partitions(self) -> None:
+        """Makes each partition that Redis has none of, once per process: one that vanishes later is lost, not new."""
+        settings = self._settings
+        for number in sorted(self._unopened):
+            keys = self.partitions[number]
+            answer = await self._redis.run(
+                self._open_program,
+                (keys.meta, keys.accounts, keys.outbox),
+                (SCHEMA, settings.decimal_places, settings.partitions, 1),
+            )
+            word, _, rest = answer.partition(" ")
+            if word == "mismatch":
+                name, _, value = rest.partition(" ")
+                raise ConfigError(
+                    f"Redis holds partition {number} made with {name}={value}; this process has "
+                    f"{_own_value(name, settings)}. Set METER_{name.upper()}={value} or use another Redis."
+                )
+            if word == "lost":
+                raise PartitionRefused("partition", f"partition {number} has accounts but no meta key")
+            self._unopened.discard(number)
+
+    def submit(self, user_id: str, one: Operation, done: LineDone) -> None:
+        """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
+        number = partition_of(user_id, len(self._batchers))
+        self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+
+    def submit_for_reservation(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+        """Runs an operation on a reservation, whose id may or may not tell its partition."""
+        ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
+        if len(self._batchers) == 1:
+            self._batchers[0].submit((one,), lambda lines: done(_single(lines)))
+        elif ours and int(ours.group(1)) < len(self._batchers):
+            self._batchers[int(ours.group(1))].submit((one,), lambda lines: done(_single(lines)))
+        else:
+            self._search(reservation_id, one, done)
+
+    async def run(self, user_id: str, one: Operation) -> str:
+        """`submit` for coroutines. Cancelling the caller does not cancel the operation."""
+        answer = _LineFuture()
+        self.submit(user_id, one, answer.done)
+        return await answer.future
+
+    async def run_for_reservation(self, reservation_id: str, one: Operation) -> str:
+        """`submit_for_reservation` for coroutines."""
+        answer = _LineFuture()
+        self.submit_for_reservation(reservation_id, one, answer.done)
+        return await answer.future
+
+    def submit_many(
+        self,
+        partition: int,
+        many: Sequence[Operation],
+        done: Callable[[Lines | MeterError], None],
+        *,
+        atomic: bool,
+    ) -> None:
+        """Runs operations of one partition in order, in one batch; `atomic`: all or nothing."""
+        self._batchers[partition].submit(many, done, atomic=atomic)
+
+    async def run_many(self, partition: int, many: Sequence[Operation], *, atomic: bool = False) -> Lines:
+        """`submit_many` for coroutines."""
+        future: asyncio.Future[Lines] = asyncio.get_running_loop().create_future()
+
+        def done(lines: Lines | MeterError) -> None:
+            _resolve(future, lines)
+
+        self.submit_many(partition, many, done, atomic=atomic)
+        return await future
+
+    def partition_of(self, user_id: str) -> int:
+        """The number of a user's partition."""
+        return partition_of(user_id, len(self._batchers))
+
+    async def partition_of_reservation(self, reservation_id: str) -> int | None:
+        """The number of the partition that knows a reservation; None when none does."""
+        if len(self._batchers) == 1:
+            return 0
+        line = await self.run_for_reservation(reservation_id, operation.reservation(reservation_id))
+        fields = line.split(" ")
+        return self.partition_of(fields[2]) if fields[1] == "ok" else None
+
+    def new_reservation_id(self, user_id: str) -> str:
+        """An id that nobody can guess and that names its partition."""
+        return f"r{partition_of(user_id, len(self._batchers))}_{secrets.token_urlsafe(16)}"
+
+    async def faults(self) -> list[str]:
+        """Why the engine cannot serve, one line per partition; empty when all is well. Asks every partition."""
+        faults = []
+        for number in range(len(self._batchers)):
+            try:
+                await self.run_many(number, (operation.clock(),))
+            except MeterError as error:
+                faults.append(str(error))
+        return faults
+
+    async def now_ms(self, partition: int = 0) -> int:
+        """The time that the scripts of a partition see."""
+        line = (await self.run_many(partition, (operation.clock(),)))[0]
+        return int(line.split(" ")[2])
+
+    @property
+    def waiting(self) -> int:
+        """Operations that no batch has taken yet, over all partitions."""
+        return sum(batcher.waiting for batcher in self._batchers)
+
+    async def _open_when_possible(self) -> None:
+        while self._unopened:
+            await asyncio.sleep(OPEN_PAUSE_SECONDS)
+            try:
+                await self.open_partitions()
+            except MeterError:
+                continue  # readyz says why; a batch is refused meanwhile
+
+    def _search(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+        """Asks every partition for a reservation whose id was chosen by the caller, then runs the operation there."""
+        answers: list[str | MeterError] = []
+
+        def heard(lines: Lines | MeterError) -> None:
+            answers.append(_single(lines))
+            if len(answers) < len(self._batchers):
+                return
+            found = next((a for a in answers if isinstance(a, str) and a.split(" ")[1] == "ok"), None)
+            failed = next((a for a in answers if isinstance(a, MeterError)), None)
+            if found is None and failed is not None:
+                done(failed)
+                return
+            number = 0 if found is None else self.partition_of(found.split(" ")[2])
+            try:
+                self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+            except MeterError as error:
+                done(error)
+
+        for batcher in self._batchers:
+            batcher.submit((operation.reservation(reservation_id),), heard)
+
+
+class _LineFuture:
+    """One awaited line; a waiter that went away is no concern of the batch."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def done(self, line: str | MeterError) -> None:
+        _resolve(self.future, line)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The settings that a batcher and the program need."""
+    return Limits(
+        batch_max=settings.batch_max,
+        queue_max=settings.queue_max,
+        lanes=settings.lanes,
+        timeout_seconds=settings.redis_timeout_ms / 1000,
+        late_commit_grace_ms=settings.late_commit_grace_seconds * 1000,
+        reservations_max=settings.reservations_max,
+        grants_max=settings.grants_max,
+        recent_window_ms=settings.idempotency_window_seconds * 1000,
+    )
+
+
+def _resolve(future: asyncio.Future[_T], value: _T | MeterError) -> None:
+    if future.done():
+        return
+    if isinstance(value, MeterError):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+
+
+def _single(lines: Lines | MeterError) -> str | MeterError:
+    return lines if isinstance(lines, MeterError) else lines[0]
+
+
+def _own_value(name: str, settings: Settings) -> str:
+    own = {"schema": SCHEMA, "decimal_places": settings.decimal_places, "partitions": settings.partitions}
+    return str(own[name])

@@ -1,0 +1,51 @@
+"""The exceptions of `meter`: broken promises only. A refusal (no credits, unknown id) is a value, see `meter.model`.
+
+MeterError
+├── ConfigError            a setting is wrong; the process must not start
+├── ScriptError            a Lua program failed: a bug of ours or a foreign write into our keys
+├── InvalidAmount          an amount cannot be represented exactly
+└── Unavailable            the call was not decided; it may be tried again
+    ├── RedisUnavailable   Redis did not answer in time, or refuses writes
+    ├── PartitionRefused   the partition's data is missing, closed or of another schema
+    └── Overloaded         the bounded queue is full
+"""
+
+from __future__ import annotations
+
+
+class MeterError(Exception):
+    """Base of everything this package raises on its own account."""
+
+
+class ConfigError(MeterError):
+    """A setting is wrong: the message says which one, its value and what would be right."""
+
+
+class ScriptError(MeterError):
+    """A Lua program failed; the message names the file and line of `lua/`."""
+
+
+class InvalidAmount(MeterError, ValueError):
+    """An amount is not a decimal number in range; the message says what is accepted."""
+
+
+class Unavailable(MeterError):
+    """The call was not decided. `retry_after_seconds` says when another try makes sense."""
+
+    retry_after_seconds = 1
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class RedisUnavailable(Unavailable):
+    """Redis did not answer within the budget. An operation without a key may or may not have been applied."""
+
+
+class PartitionRefused(Unavailable):
+    """Redis holds no sound data for the partition; nothing was applied and nothing is read as zero."""
+
+
+class Overloaded(Unavailable):
+    """More operations wait than `METER_QUEUE_MAX` allows; nothing was applied."""

@@ -1,0 +1,56 @@
+"""Every Redis key of `meter`, and which partition a user belongs to. The only place with key strings."""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+SCHEMA = "1"
+
+USER_ID = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
+"""user_id: never a brace, which would move the hash tag (DESIGN 4.12)."""
+
+OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+"""reservation_id, grant_id, transaction_id."""
+
+OPERATION_KEY = re.compile(r"[!#-\[\]-~]{1,128}")
+"""An idempotency key: visible ASCII without the two characters that JSON escapes."""
+
+# The order in which lua/prelude.lua binds them.
+_NAMES = (
+    "meta",
+    "accounts",
+    "grants",
+    "order",
+    "holds",
+    "agenda",
+    "due",
+    "recent:a",
+    "recent:b",
+    "outbox",
+    "profiles",
+)
+
+
+class PartitionKeys:
+    """The keys of one partition; all share the hash tag `{pN}`, hence one cluster slot."""
+
+    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "profiles")
+
+    def __init__(self, number: int, prefix: str = "meter") -> None:
+        self.number = number
+        self.all = tuple(f"{prefix}:{{p{number}}}:{name}" for name in _NAMES)
+        by_name = dict(zip(_NAMES, self.all, strict=True))
+        self.meta = by_name["meta"]
+        self.accounts = by_name["accounts"]
+        self.holds = by_name["holds"]
+        self.due = by_name["due"]
+        self.outbox = by_name["outbox"]
+        self.profiles = by_name["profiles"]
+
+
+def partition_of(user_id: str, partitions: int) -> int:
+    """The partition of a user: a stable hash of what comes before the first `/`, so a team shares one."""
+    if partitions == 1:
+        return 0
+    return crc32(user_id.partition("/")[0].encode("ascii")) % partitions

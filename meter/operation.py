@@ -1,0 +1,179 @@
+"""Operations as the Lua program takes them: (name, key, fingerprint, extra, own arguments…), all text.
+
+Each function mirrors the ARGV line of `lua/operations/<name>.lua`. Amounts are units, times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+NEVER_MS = 9999999999999
+"""The end of what never ends; `NEVER` in lua/prelude.lua."""
+
+Operation = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What any operation may carry: the caller's idempotency key, and JSON members for the ledger row."""
+
+    key: str = ""
+    extra: str = ""
+
+
+NO_CALL = Call()
+
+
+def grant(
+    user_id: str,
+    grant_id: str,
+    amount: int,
+    *,
+    priority: int = 10,
+    effective_at_ms: int = 0,
+    expires_at_ms: int = NEVER_MS,
+    source: str = "api",
+    chosen: bool = True,
+    call: Call = NO_CALL,
+) -> Operation:
+    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id."""
+    own = (
+        user_id,
+        grant_id,
+        str(amount),
+        str(priority),
+        str(effective_at_ms),
+        str(expires_at_ms),
+        source,
+    )
+    asked = own if chosen else (user_id, *own[2:])
+    return ("grant", call.key, _fingerprint("grant", asked, call.extra) if call.key else "", call.extra, *own)
+
+
+def deduct(user_id: str, amount: int, shortfall: str = "reject", call: Call = NO_CALL) -> Operation:
+    """Spends in one step; `shortfall` is reject, partial or overdraft."""
+    return _keyed("deduct", call, (user_id, str(amount), shortfall))
+
+
+def reserve(
+    user_id: str, reservation_id: str, amount: int, ttl_ms: int, *, chosen: bool, call: Call = NO_CALL
+) -> Operation:
+    """Holds an amount. An id chosen by the caller is an idempotency key of its own."""
+    own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0")
+    if chosen:
+        return ("reserve", call.key, _fingerprint("reserve", own, call.extra), call.extra, *own)
+    # An id of our own making differs on every call and is not part of what the caller asked for.
+    fingerprint = _fingerprint("reserve", (user_id, *own[2:]), call.extra) if call.key else ""
+    return ("reserve", call.key, fingerprint, call.extra, *own)
+
+
+def commit(reservation_id: str, amount: int | None = None, over: str = "cap", call: Call = NO_CALL) -> Operation:
+    """Settles a reservation; no amount means all of it. `over` is cap, reject or overdraft."""
+    return _keyed("commit", call, (reservation_id, "" if amount is None else str(amount), over))
+
+
+def release(reservation_id: str, call: Call = NO_CALL) -> Operation:
+    """Gives a reservation back."""
+    return _keyed("release", call, (reservation_id,))
+
+
+def extend(reservation_id: str, ttl_ms: int | None = None, add_amount: int = 0, call: Call = NO_CALL) -> Operation:
+    """Gives a reservation more time, counted from now, or more credits."""
+    return _keyed("extend", call, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
+
+
+def refund(
+    user_id: str,
+    transaction_id: str,
+    amount: int | None,
+    *,
+    charged: int,
+    refunded: int,
+    draws: tuple[tuple[str, int], ...],
+    call: Call = NO_CALL,
+) -> Operation:
+    """Gives back part of a charge; what was charged and from where comes from the ledger."""
+    drawn = " ".join(f"{grant_id} {part}" for grant_id, part in draws)
+    own = (user_id, transaction_id, "" if amount is None else str(amount))
+    fingerprint = _fingerprint("refund", own, call.extra) if call.key else ""
+    return ("refund", call.key, fingerprint, call.extra, *own, str(charged), str(refunded), drawn)
+
+
+def void(user_id: str, grant_id: str, call: Call = NO_CALL) -> Operation:
+    """Ends a grant early."""
+    return _keyed("void", call, (user_id, grant_id))
+
+
+def configure(
+    user_id: str,
+    *,
+    overdraft_limit: int | None = None,
+    suspended: bool | None = None,
+    thresholds: tuple[int, ...] | None = None,
+    metadata: str = "",
+    call: Call = NO_CALL,
+) -> Operation:
+    """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text."""
+    own = (
+        user_id,
+        "" if overdraft_limit is None else str(overdraft_limit),
+        "" if suspended is None else str(int(suspended)),
+        "" if thresholds is None else ",".join(map(str, thresholds)) or "none",
+        metadata,
+    )
+    return _keyed("configure", call, own)
+
+
+def expire(user_id: str) -> Operation:
+    """Settles what is due for an idle account."""
+    return _plain("expire", user_id)
+
+
+def balance(user_id: str) -> Operation:
+    """Reads an account."""
+    return _plain("balance", user_id)
+
+
+def grants(user_id: str, state: str, cursor: str, limit: int) -> Operation:
+    """Lists grants in burn order; `state` is live or all."""
+    return _plain("grants", user_id, state, cursor, str(limit))
+
+
+def reservations(user_id: str, cursor: str, limit: int) -> Operation:
+    """Lists open reservations."""
+    return _plain("reservations", user_id, cursor, str(limit))
+
+
+def reservation(reservation_id: str) -> Operation:
+    """Reads one reservation."""
+    return _plain("reservation", reservation_id)
+
+
+def explain(user_id: str, amount: int) -> Operation:
+    """What a deduct would do now."""
+    return _plain("explain", user_id, str(amount))
+
+
+def clock(what: str = "", milliseconds: int = 0) -> Operation:
+    """Reads the partition's clock; `set` or `advance` freezes and moves it."""
+    return _plain("clock", what, str(milliseconds))
+
+
+def rotate() -> Operation:
+    """Drops what is older than the recent window."""
+    return _plain("rotate")
+
+
+def _plain(name: str, *own: str) -> Operation:
+    return (name, "", "", "", *own)
+
+
+def _keyed(name: str, call: Call, own: tuple[str, ...]) -> Operation:
+    fingerprint = _fingerprint(name, own, call.extra) if call.key else ""
+    return (name, call.key, fingerprint, call.extra, *own)
+
+
+def _fingerprint(name: str, own: tuple[str, ...], extra: str) -> str:
+    """What tells two bodies with one key apart: 96 bits over everything that the caller asked for."""
+    return blake2b("\x1f".join((name, *own, extra)).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,81 @@
+"""The error catalogue: RFC 9457 problems with a stable `type`, plus the seed's `detail` and `code`.
+
+`type` is a path on the sidecar itself (`GET /problems/{slug}` describes it). A policy denial is never a 5xx, because
+gateways replace those or let them through (GATEWAYS.md section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+TYPE_PREFIX = "/problems/"
+CONTENT_TYPE = b"application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of refusal. `remedy` tells a caller what to do about it."""
+
+    slug: str
+    status: int
+    title: str
+    remedy: str
+
+    @property
+    def type(self) -> str:
+        """The stable identifier that clients compare."""
+        return TYPE_PREFIX + self.slug
+
+    @property
+    def code(self) -> str:
+        """The seed's word for it: INSUFFICIENT_CREDITS."""
+        return self.slug.upper().replace("-", "_")
+
+    def body(self, detail: str, members: bytes = b"") -> bytes:
+        """The JSON text; `members` are further JSON members without braces."""
+        head = orjson.dumps(
+            {
+                "type": self.type,
+                "title": self.title,
+                "status": self.status,
+                "detail": detail,
+                "code": self.code,
+            }
+        )
+        return head[:-1] + b"," + members + b"}" if members else head
+
+
+_CATALOGUE = (
+    Problem("insufficient-credits", 402, "Insufficient credits", "Add credits, or ask for a smaller amount."),
+    Problem("account-suspended", 403, "Account suspended", "Lift the suspension with PATCH /credits/users/{user_id}."),
+    Problem("not-found", 404, "Not found", "Check the path against /openapi.json."),
+    Problem("reservation-not-found", 404, "Reservation not found", "Check the id; finished ones are kept for a day."),
+    Problem("grant-not-found", 404, "Grant not found", "List the grants of the user."),
+    Problem("transaction-not-found", 404, "Transaction not found", "Use the transaction_id of a charge."),
+    Problem("method-not-allowed", 405, "Method not allowed", "Use a method of the Allow header."),
+    Problem("reservation-committed", 409, "Reservation already committed", "`charged` says for how much."),
+    Problem("reservation-released", 409, "Reservation already released", "Reserve anew."),
+    Problem("reservation-expired", 409, "Reservation expired", "Reserve anew, with a longer ttl_seconds."),
+    Problem("grant-exists", 409, "Grant exists", "Choose another grant_id, or repeat the first call as it was."),
+    Problem("grant-over", 409, "Grant already ended", "An expired or voided grant cannot be voided."),
+    Problem("refund-exceeds-charge", 409, "Refund exceeds charge", "`left` can still be refunded."),
+    Problem("not-refundable", 409, "Not a charge", "Only deducts and commits can be refunded."),
+    Problem("clock-backwards", 409, "The test clock only moves forward", "Name a later time."),
+    Problem("body-too-large", 413, "Body too large", "Send less; METER_BODY_MAX_BYTES is the limit."),
+    Problem("unsupported-media-type", 415, "Unsupported media type", "Send application/json."),
+    Problem("validation-error", 422, "Request not valid", "`errors` points at each fault."),
+    Problem("idempotency-key-reused", 422, "Key used for another body", "Use a new key for a new operation."),
+    Problem("operations-span-partitions", 422, "An atomic batch spans partitions", "Send one batch per user or team."),
+    Problem("batch-not-applied", 424, "Not applied", "Another operation of the atomic batch was refused."),
+    Problem("malformed-json", 400, "Malformed JSON", "Send a JSON object."),
+    Problem("invalid-idempotency-key", 400, "Invalid Idempotency-Key", "1 to 128 visible ASCII characters."),
+    Problem("too-many-reservations", 429, "Too many open reservations", "Commit or release some."),
+    Problem("too-many-grants", 429, "Too many grants", "METER_GRANTS_MAX is the limit per account."),
+    Problem("internal-error", 500, "Internal error", "The log of the sidecar has this id."),
+    Problem("not-implemented", 501, "Not implemented", "A later version has it."),
+    Problem("metering-unavailable", 503, "Metering unavailable", "Try again; /readyz says what is wrong."),
+)
+
+PROBLEMS = {problem.slug: problem for problem in _CATALOGUE}

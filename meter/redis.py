@@ -1,0 +1,102 @@
+"""The one gateway in front of redis-py: typed, with our own time limits, and no retry that we did not ask for.
+
+redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing outside this module sees that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from meter.errors import RedisUnavailable
+from meter.scripts import Program
+
+CONNECT_TIMEOUT_SECONDS = 0.3
+POOL_WAIT_SECONDS = 0.05
+
+_NOT_APPLIED = (
+    "BUSY",
+    "LOADING",
+    "READONLY",
+    "MISCONF",
+    "OOM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+)
+
+
+def connect(url: str, *, timeout_seconds: float, connections_max: int) -> RedisGateway:
+    """A gateway to the Redis at `url`. Connects on first use; each command has `timeout_seconds`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections_max,
+        timeout=POOL_WAIT_SECONDS,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    return RedisGateway(Redis(connection_pool=pool))
+
+
+class RedisGateway:
+    """Commands on one Redis. Every failure to decide is `RedisUnavailable`; a script's own fault is `ScriptError`."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client
+
+    async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
+        """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
+        try:
+            try:
+                return _text(await self._client.execute_command("EVALSHA", program.sha, len(keys), *keys, *arguments))
+            except exceptions.NoScriptError:
+                return _text(await self._client.execute_command("EVAL", program.source, len(keys), *keys, *arguments))
+        except exceptions.ResponseError as error:
+            message = str(error)
+            if message.startswith(_NOT_APPLIED):
+                raise RedisUnavailable("redis", message) from error
+            raise program.error(message) from error
+        except (exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+
+    async def ping(self) -> None:
+        """Returns when Redis answers."""
+        await self._command("PING")
+
+    async def due_users(self, due_key: str, until_ms: int, limit: int) -> list[str]:
+        """user_ids with something due at `until_ms`, the longest due first."""
+        found = await self._command("ZRANGEBYSCORE", due_key, "-inf", until_ms, "LIMIT", 0, limit)
+        return [_text(user) for user in found]
+
+    async def outbox_entries(self, outbox_key: str, from_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """Outbox entries with seq >= `from_seq`, in order, as (seq, JSON text)."""
+        found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
+        return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
+
+    async def profile(self, profiles_key: str, user_id: str) -> bytes | None:
+        """The metadata of a user as JSON text, or None."""
+        found = await self._command("HGET", profiles_key, user_id)
+        return None if found is None else bytes(found)
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _command(self, *arguments: str | int) -> Any:
+        try:
+            return await self._client.execute_command(*arguments)
+        except (exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

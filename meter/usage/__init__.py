@@ -1,0 +1,29 @@
+"""Incremental readers of the usage that responses of metered upstreams report.
+
+    shape = shape_of(Format.AUTO)                 # once per route
+    reader = open_reader(shape, content_type="text/event-stream")
+    for chunk in response:
+        reader.feed(chunk)
+    reader.finish()
+    reader.usage
+
+Pure state machines: no I/O, bounded memory, and no exception whatever the upstream sends.
+"""
+
+from __future__ import annotations
+
+from meter.usage.number import Number
+from meter.usage.reader import INSPECT_BYTES_MAX, Reader, open_reader
+from meter.usage.shape import Shape, shape_of
+from meter.usage.usage import Format, Usage
+
+__all__ = [
+    "INSPECT_BYTES_MAX",
+    "Format",
+    "Number",
+    "Reader",
+    "Shape",
+    "Usage",
+    "open_reader",
+    "shape_of",
+]
