@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from logging import getLogger
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Mount
 
 from meter.amount import AmountScale
-from meter.api.exchange import Request
-from meter.api.hot import HotHandlers, Services
-from meter.api.management import ManagementHandlers
+from meter.api.exchange import Coroutine, Request
+from meter.api.handlers import coroutines_of
+from meter.api.hot import Services
 from meter.api.probes import Probes
-from meter.api.routes import credit_routes, header_list, routes
+from meter.api.routes import header_list, routes, surface_routes
 from meter.config import Settings
 from meter.engine import Engine
+from meter.errors import Unavailable
 from meter.redis import RedisGateway, connect
+from meter.surface import CREDITS
 from meter.wire import Rendered, Renderer, problem
+
+_log = getLogger("meter")
 
 
 def gateway_of(settings: Settings) -> RedisGateway:
@@ -38,12 +43,24 @@ def services_of(settings: Settings, redis: RedisGateway) -> Services:
     return Services(Engine(redis, settings), redis, settings, scale, Renderer(scale))
 
 
+async def check_partitions(settings: Settings) -> None:
+    """Raises `ConfigError` when Redis holds partitions made with other settings; a Redis that is away is waited for
+    while serving.
+    """
+    gateway = gateway_of(settings)
+    try:
+        await services_of(settings, gateway).engine.open_partitions()
+    except Unavailable as error:
+        _log.warning("not ready yet: %s", error)
+    finally:
+        await gateway.close()
+
+
 def create_app(settings: Settings, redis: RedisGateway | None = None) -> Starlette:
     """The sidecar. With `redis` given (tests), its owner closes it."""
     gateway = redis or gateway_of(settings)
     services = services_of(settings, gateway)
-    hot = HotHandlers(services)
-    management = ManagementHandlers(services, hot)
+    coroutines = coroutines_of(services)
     probes = Probes(services.engine)
 
     @contextlib.asynccontextmanager
@@ -59,23 +76,26 @@ def create_app(settings: Settings, redis: RedisGateway | None = None) -> Starlet
             ("GET", "/livez", probes.livez),
             ("GET", "/readyz", probes.readyz),
             ("GET", "/problems/{slug}", probes.problem),
-            ("GET", "/test-clock", management.clock),
-            ("PUT", "/test-clock", management.set_clock),
         ],
         settings.body_max_bytes,
     )
     return Starlette(
-        routes=[*plain, Mount("/credits", routes=credit_routes(services, hot, management))],
+        routes=[
+            *plain,
+            *surface_routes(coroutines, "", settings.body_max_bytes),
+            Mount(CREDITS, routes=surface_routes(coroutines, CREDITS, settings.body_max_bytes)),
+        ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_problem},
     )
 
 
-def credits_app(services: Services) -> Starlette:
-    """The routes of `/credits` alone, to be mounted in another application; the engine is the caller's to start."""
-    hot = HotHandlers(services)
-    table: list[BaseRoute] = credit_routes(services, hot, ManagementHandlers(services, hot))
-    return Starlette(routes=table, exception_handlers={HTTPException: _http_problem})
+def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Starlette:
+    """The routes of `/credits` alone, to be mounted in another application whose owner starts the engine."""
+    return Starlette(
+        routes=surface_routes(coroutines, CREDITS, body_max_bytes),
+        exception_handlers={HTTPException: _http_problem},
+    )
 
 
 async def _not_implemented(_: Request) -> Rendered:

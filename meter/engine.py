@@ -41,6 +41,7 @@ class Engine:
         program, limits = apply_program(), limits_of(settings)
         self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
         self._unopened = set(range(settings.partitions))
+        self._started: asyncio.Future[None] | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Engine:
@@ -53,14 +54,16 @@ class Engine:
     async def start(self) -> None:
         """Starts the lanes and opens the partitions; while Redis is away, goes on trying in the background.
 
-        Raises `ConfigError` when Redis holds partitions made with other settings.
+        Once: a second call waits for the first. Raises `ConfigError` when Redis holds partitions made with other
+        settings.
         """
-        for batcher in self._batchers:
-            batcher.start()
-        try:
-            await self.open_partitions()
-        except Unavailable:
-            self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+        if self._started is None:
+            for batcher in self._batchers:
+                batcher.start()
+            self._started = asyncio.ensure_future(self._open_or_retry())
+        if not self._started.done():
+            await asyncio.shield(self._started)
+        self._started.result()
 
     async def close(self) -> None:
         """Lets accepted operations finish, then stops. The Redis gateway stays open: it is the owner's."""
@@ -173,6 +176,12 @@ class Engine:
     def waiting(self) -> int:
         """Operations that no batch has taken yet, over all partitions."""
         return sum(batcher.waiting for batcher in self._batchers)
+
+    async def _open_or_retry(self) -> None:
+        try:
+            await self.open_partitions()
+        except Unavailable:
+            self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
 
     async def _open_when_possible(self) -> None:
         while self._unopened:

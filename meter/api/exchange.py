@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
@@ -37,12 +38,32 @@ Handler = Callable[[Request, Respond], None]
 """Starts an exchange; answers at once or when the engine has decided. Raises `Refused` or a `MeterError`."""
 
 
+Coroutine = Callable[[Request], Awaitable[Rendered]]
+"""A handler that may take several steps."""
+
+
 class Refused(Exception):
     """The request is answered without asking the engine."""
 
     def __init__(self, rendered: Rendered) -> None:
         super().__init__(rendered.status)
         self.rendered = rendered
+
+
+def awaitable(handler: Handler) -> Coroutine:
+    """A hot handler as a coroutine."""
+
+    async def run(request: Request) -> Rendered:
+        future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
+
+        def respond(rendered: Rendered) -> None:
+            if not future.done():  # the client may have gone away
+                future.set_result(rendered)
+
+        handler(request, respond)
+        return await future
+
+    return run
 
 
 def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from meter.api.exchange import Handler, Refused, Request
+from meter.api.exchange import Coroutine, Refused, Request
 from meter.api.failure import failure
-from meter.api.hot import HotHandlers, Services
-from meter.api.management import ManagementHandlers
+from meter.surface import ROWS
 from meter.wire import Rendered, problem
-
-Coroutine = Callable[[Request], Awaitable[Rendered]]
 
 RETRY_AFTER_SECONDS = b"1"
 
@@ -61,22 +57,6 @@ class Endpoint:
                 return b"".join(chunks)
 
 
-def awaitable(handler: Handler) -> Coroutine:
-    """A hot handler as a coroutine."""
-
-    async def run(request: Request) -> Rendered:
-        future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
-
-        def respond(rendered: Rendered) -> None:
-            if not future.done():  # the client may have gone away
-                future.set_result(rendered)
-
-        handler(request, respond)
-        return await future
-
-    return run
-
-
 def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
     """The headers of an answer."""
     headers = [(b"content-type", rendered.content_type), (b"content-length", b"%d" % len(rendered.body))]
@@ -102,24 +82,12 @@ def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> 
     return [Route(path, Endpoint(methods, body_max_bytes)) for path, methods in paths.items()]
 
 
-def credit_routes(services: Services, hot: HotHandlers, management: ManagementHandlers) -> list[BaseRoute]:
-    """Every route below `/credits`, without that prefix."""
+def surface_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes: int) -> list[BaseRoute]:
+    """The routes of the surface below a prefix, without that prefix."""
     table = [
-        ("POST", "/add", management.add),
-        ("POST", "/deduct", awaitable(hot.deduct)),
-        ("POST", "/reservations", awaitable(hot.reserve)),
-        ("GET", "/reservations", management.reservations),
-        ("GET", "/reservations/{reservation_id}", awaitable(hot.reservation)),
-        ("POST", "/reservations/{reservation_id}/commit", awaitable(hot.commit)),
-        ("POST", "/reservations/{reservation_id}/release", awaitable(hot.release)),
-        ("POST", "/reservations/{reservation_id}/extend", awaitable(hot.extend)),
-        ("POST", "/refund", management.refund),
-        ("POST", "/batch", management.batch),
-        ("GET", "/balance/{user_id:path}", awaitable(hot.balance)),
-        ("POST", "/grants/{user_id:path}/{grant_id}/void", management.void),
-        ("GET", "/grants/{user_id:path}", management.grants),
-        ("GET", "/explain/{user_id:path}", awaitable(hot.explain)),
-        ("GET", "/users/{user_id:path}", management.user),
-        ("PATCH", "/users/{user_id:path}", management.configure),
+        (row.method, row.path.replace("{user_id}", "{user_id:path}"), coroutines[row.name])
+        for row in ROWS
+        if row.prefix == prefix
     ]
-    return routes(table, services.settings.body_max_bytes)
+    table.sort(key=lambda entry: entry[1].endswith(":path}"))  # a user_id may contain "/", so it matches greedily
+    return routes(table, body_max_bytes)

@@ -1,0 +1,7 @@
+"""`python -m meter` is `meter`."""
+
+from __future__ import annotations
+
+from meter.cli import app
+
+app()

@@ -1,0 +1,8 @@
+"""The sidecar as `meter.asgi:app`, for any ASGI server that imports its application; reads `METER_*`."""
+
+from __future__ import annotations
+
+from meter.app import create_app
+from meter.config import load_settings
+
+app = create_app(load_settings())

@@ -1,0 +1,314 @@
+"""The Python API: one class of calls, whatever carries them (in process: `meter.local`, over HTTP: `meter.client`).
+
+Amounts are credits: `int`, `Decimal`, a plain decimal string, or a `float` that means its shortest decimal. A refusal
+is a value, a `Refusal`, which is false; `reserve` alone raises `Refused`, because its block must not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from meter import model
+from meter.errors import MeterError, Unavailable
+from meter.model import Refusal
+
+CreditAmount = int | float | str | Decimal
+Metadata = Mapping[str, object]
+
+_A = TypeVar("_A", bound=model.Answer)
+_REFUSAL = TypeAdapter(Refusal)
+
+
+class Refused(MeterError):
+    """A hold was refused; `refusal` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class Carrier(Protocol):
+    """Carries one call of `meter.surface` and answers (status, body, replayed). Raises `Unavailable`."""
+
+    async def __call__(
+        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+    ) -> tuple[int, bytes, bool]:
+        """`path` and `query` are members by name; `key` is the idempotency key."""
+        ...
+
+
+class Hold:
+    """An open reservation inside a `reserve` block."""
+
+    def __init__(self, credits_: Credits, reserved: model.Reserved) -> None:
+        self._credits = credits_
+        self.reserved = reserved
+        self.outcome: model.Committed | model.Released | Refusal | None = None
+        """How the hold ended; None while it is open."""
+
+    @property
+    def reservation_id(self) -> str:
+        """The id of the reservation."""
+        return self.reserved.reservation_id
+
+    async def commit(
+        self, amount: CreditAmount | None = None, *, over: Literal["cap", "reject", "overdraft"] = "cap"
+    ) -> model.Committed | Refusal:
+        """Charges what was used; all that is held when no amount is given. A refusal leaves the hold open."""
+        answer = await self._credits.commit(self.reservation_id, amount, over=over)
+        if answer:
+            self.outcome = answer
+        return answer
+
+    async def release(self) -> model.Released | Refusal:
+        """Gives everything back."""
+        answer = await self._credits.release(self.reservation_id)
+        self.outcome = answer
+        return answer
+
+
+class Credits:
+    """The calls of DESIGN section 5. Every method raises `Unavailable` when the call was not decided."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carry = carrier
+
+    async def add(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        description: str | None = None,
+        grant_id: str | None = None,
+        priority: int = 10,
+        effective_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> model.Added | Refusal:
+        """Adds a grant of credits."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "description": description,
+            "grant_id": grant_id,
+            "priority": priority,
+            "effective_at": effective_at,
+            "expires_at": expires_at,
+            "metadata": metadata,
+        }
+        return await self._call("add", model.Added, body=body, key=idempotency_key)
+
+    async def deduct(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        description: str | None = None,
+        shortfall: Literal["reject", "partial", "overdraft"] = "reject",
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> model.Deducted | Refusal:
+        """Spends credits in one step."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "description": description,
+            "shortfall": shortfall,
+            "metadata": metadata,
+        }
+        return await self._call("deduct", model.Deducted, body=body, key=idempotency_key)
+
+    async def hold(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        ttl_seconds: float | None = None,
+        reservation_id: str | None = None,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> model.Reserved | Refusal:
+        """Holds an amount until commit, release or its end. `reserve` is the block that ends it for you."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "ttl_seconds": ttl_seconds,
+            "reservation_id": reservation_id,
+            "description": description,
+            "metadata": metadata,
+        }
+        return await self._call("reserve", model.Reserved, body=body, key=idempotency_key)
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        ttl_seconds: float | None = None,
+        reservation_id: str | None = None,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> AsyncIterator[Hold]:
+        """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it,
+        an exception releases it. Raises `Refused` when the hold is refused.
+        """
+        reserved = await self.hold(
+            user_id,
+            amount,
+            ttl_seconds=ttl_seconds,
+            reservation_id=reservation_id,
+            description=description,
+            metadata=metadata,
+        )
+        if isinstance(reserved, Refusal):
+            raise Refused(reserved)
+        hold = Hold(self, reserved)
+        try:
+            yield hold
+        except BaseException:
+            if hold.outcome is None:
+                await hold.release()
+            raise
+        if hold.outcome is None:
+            await hold.commit()
+
+    async def commit(
+        self,
+        reservation_id: str,
+        amount: CreditAmount | None = None,
+        *,
+        over: Literal["cap", "reject", "overdraft"] = "cap",
+        description: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> model.Committed | Refusal:
+        """Settles a reservation; the same call again gets the same answer."""
+        body = {"amount": amount, "over": over, "description": description, "metadata": metadata}
+        return await self._call("commit", model.Committed, path={"reservation_id": reservation_id}, body=body)
+
+    async def release(self, reservation_id: str) -> model.Released | Refusal:
+        """Gives a reservation back."""
+        return await self._call("release", model.Released, path={"reservation_id": reservation_id}, body={})
+
+    async def extend(
+        self,
+        reservation_id: str,
+        *,
+        ttl_seconds: float | None = None,
+        add_amount: CreditAmount = 0,
+        idempotency_key: str | None = None,
+    ) -> model.Extended | Refusal:
+        """Gives a reservation more time, counted from now, or more credits."""
+        body = {"ttl_seconds": ttl_seconds, "add_amount": add_amount}
+        path = {"reservation_id": reservation_id}
+        return await self._call("extend", model.Extended, path=path, body=body, key=idempotency_key)
+
+    async def refund(
+        self,
+        user_id: str,
+        transaction_id: str,
+        amount: CreditAmount | None = None,
+        *,
+        description: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> model.Refunded | Refusal:
+        """Gives back part of a charge; all that is left of it when no amount is given."""
+        body = {
+            "user_id": user_id,
+            "transaction_id": transaction_id,
+            "amount": amount,
+            "description": description,
+        }
+        return await self._call("refund", model.Refunded, body=body, key=idempotency_key)
+
+    async def batch(
+        self, operations: Sequence[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> model.BatchAnswer | Refusal:
+        """Runs deduct, reserve, commit and release operations, each with its `op`."""
+        body = {"operations": list(operations), "atomic": atomic}
+        return await self._call("batch", model.BatchAnswer, body=body, key=idempotency_key)
+
+    async def balance(self, user_id: str) -> model.Balance | Refusal:
+        """Reads a balance; zeros for a user who was never heard of."""
+        return await self._call("balance", model.Balance, path={"user_id": user_id})
+
+    async def grants(
+        self, user_id: str, *, state: Literal["live", "all"] = "live", limit: int = 50, cursor: str = ""
+    ) -> model.GrantPage | Refusal:
+        """A page of grants, in burn order."""
+        query = {"state": state, "limit": str(limit), "cursor": cursor}
+        return await self._call("grants", model.GrantPage, path={"user_id": user_id}, query=query)
+
+    async def void(self, user_id: str, grant_id: str) -> model.Voided | Refusal:
+        """Ends a grant early."""
+        return await self._call("void", model.Voided, path={"user_id": user_id, "grant_id": grant_id}, body={})
+
+    async def reservation(self, reservation_id: str) -> model.Reservation | Refusal:
+        """Reads a reservation, open or lately finished."""
+        return await self._call("reservation", model.Reservation, path={"reservation_id": reservation_id})
+
+    async def reservations(self, user_id: str, *, limit: int = 50, cursor: str = "") -> model.ReservationPage | Refusal:
+        """A page of open reservations."""
+        query = {"user_id": user_id, "limit": str(limit), "cursor": cursor}
+        return await self._call("reservations", model.ReservationPage, query=query)
+
+    async def explain(self, user_id: str, amount: CreditAmount) -> model.Explanation | Refusal:
+        """What a deduct of an amount would do now."""
+        query = {"amount": str(amount)}
+        return await self._call("explain", model.Explanation, path={"user_id": user_id}, query=query)
+
+    async def user(self, user_id: str) -> model.User | Refusal:
+        """What an account may do."""
+        return await self._call("user", model.User, path={"user_id": user_id})
+
+    async def configure(
+        self,
+        user_id: str,
+        *,
+        overdraft_limit: CreditAmount | None = None,
+        low_credit_thresholds: Sequence[CreditAmount] | None = None,
+        suspended: bool | None = None,
+        metadata: Metadata | None = None,
+    ) -> model.User | Refusal:
+        """Changes what an account may do; what is None stays as it is."""
+        body = {
+            "overdraft_limit": overdraft_limit,
+            "low_credit_thresholds": None if low_credit_thresholds is None else list(low_credit_thresholds),
+            "suspended": suspended,
+            "metadata": metadata,
+        }
+        return await self._call("configure", model.User, path={"user_id": user_id}, body=body)
+
+    async def _call(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | Refusal:
+        payload = None if body is None else _dump(body)
+        status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
+        if status >= 400:
+            refusal = _REFUSAL.validate_json(text)
+            if status >= 500:
+                raise Unavailable(refusal.code, refusal.detail)
+            return refusal
+        found = answer.model_validate_json(text)
+        return found.model_copy(update={"replayed": True}) if replayed else found
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
+    return orjson.dumps({name: value for name, value in body.items() if value is not None}, default=str)

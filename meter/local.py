@@ -1,0 +1,78 @@
+"""`Meter`: the whole sidecar in process, for an application that wants no second server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+
+from meter import model
+from meter.api.exchange import Coroutine, Request
+from meter.api.failure import failure
+from meter.api.handlers import coroutines_of
+from meter.app import credits_app, gateway_of, services_of
+from meter.config import Settings, load_settings
+from meter.credits import Credits
+from meter.engine import Engine
+from meter.errors import ConfigError
+from meter.redis import RedisGateway
+
+
+class Meter(Credits):
+    """Credits decided in this process. `async with Meter.connect(url) as meter:` opens and closes it; without the block
+    the first call opens it. It belongs to one event loop.
+    """
+
+    def __init__(self, settings: Settings, redis: RedisGateway) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._services = services_of(settings, redis)
+        self._coroutines = coroutines_of(self._services)
+        super().__init__(_InProcess(self._services.engine, self._coroutines))
+
+    @classmethod
+    def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
+        """A meter on the Redis at `redis_url` (default: `METER_REDIS_URL`). Other settings by field name."""
+        loaded = load_settings(redis_url=redis_url, **settings)
+        return cls(loaded, gateway_of(loaded))
+
+    async def __aenter__(self) -> Self:
+        await self._services.engine.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._services.engine.close()
+        await self._redis.close()
+
+    async def advance(self, seconds: float) -> None:
+        """Moves the test clock forward and freezes it. Raises `ConfigError` unless `METER_TEST_CLOCK` is set."""
+        if not self._settings.test_clock:
+            raise ConfigError("METER_TEST_CLOCK=0: the test clock is off")
+        await self._call("set_clock", model.Clock, body={"advance_seconds": seconds})
+
+    @property
+    def api(self) -> Starlette:
+        """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances."""
+        return credits_app(self._coroutines, self._settings.body_max_bytes)
+
+
+class _InProcess:
+    """Carries a call to its handler."""
+
+    def __init__(self, engine: Engine, coroutines: Mapping[str, Coroutine]) -> None:
+        self._engine = engine
+        self._coroutines = coroutines
+
+    async def __call__(
+        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+    ) -> tuple[int, bytes, bool]:
+        headers = {} if key is None else {b"idempotency-key": key.encode()}
+        request = Request(path, urlencode(query), headers, body or b"")
+        try:
+            await self._engine.start()
+            rendered = await self._coroutines[name](request)
+        except Exception as error:  # the same answers as over HTTP
+            rendered = failure(error)
+        return rendered.status, rendered.body, rendered.replayed

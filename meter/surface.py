@@ -1,0 +1,114 @@
+"""The HTTP surface as data: one row per call. Routes, the Python client and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from meter import model
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call. `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives."""
+
+    name: str
+    method: str
+    prefix: str
+    path: str
+    summary: str
+    answer: type[BaseModel]
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    status: int = 200
+
+
+CREDITS = "/credits"
+
+ROWS = (
+    Row("add", "POST", CREDITS, "/add", "Add credits to a user", model.Added, model.AddRequest),
+    Row("deduct", "POST", CREDITS, "/deduct", "Spend credits in one step", model.Deducted, model.DeductRequest),
+    Row("reserve", "POST", CREDITS, "/reservations", "Hold credits", model.Reserved, model.ReserveRequest, status=201),
+    Row(
+        "reservations",
+        "GET",
+        CREDITS,
+        "/reservations",
+        "List a user's open reservations",
+        model.ReservationPage,
+        query=model.ReservationsQuery,
+    ),
+    Row("reservation", "GET", CREDITS, "/reservations/{reservation_id}", "Read a reservation", model.Reservation),
+    Row(
+        "commit",
+        "POST",
+        CREDITS,
+        "/reservations/{reservation_id}/commit",
+        "Settle a reservation for what was used",
+        model.Committed,
+        model.CommitRequest,
+    ),
+    Row(
+        "release",
+        "POST",
+        CREDITS,
+        "/reservations/{reservation_id}/release",
+        "Give a reservation back",
+        model.Released,
+        model.ReleaseRequest,
+    ),
+    Row(
+        "extend",
+        "POST",
+        CREDITS,
+        "/reservations/{reservation_id}/extend",
+        "Give a reservation more time or credits",
+        model.Extended,
+        model.ExtendRequest,
+    ),
+    Row("refund", "POST", CREDITS, "/refund", "Give back part of a charge", model.Refunded, model.RefundRequest),
+    Row("batch", "POST", CREDITS, "/batch", "Run several operations", model.BatchAnswer, model.BatchRequest),
+    Row("balance", "GET", CREDITS, "/balance/{user_id}", "Read a balance", model.Balance),
+    Row(
+        "grants",
+        "GET",
+        CREDITS,
+        "/grants/{user_id}",
+        "List grants in burn order",
+        model.GrantPage,
+        query=model.GrantsQuery,
+    ),
+    Row(
+        "void",
+        "POST",
+        CREDITS,
+        "/grants/{user_id}/{grant_id}/void",
+        "End a grant early",
+        model.Voided,
+        model.VoidRequest,
+    ),
+    Row(
+        "explain",
+        "GET",
+        CREDITS,
+        "/explain/{user_id}",
+        "Tell what a deduct would do now",
+        model.Explanation,
+        query=model.ExplainQuery,
+    ),
+    Row("user", "GET", CREDITS, "/users/{user_id}", "Read what an account may do", model.User),
+    Row(
+        "configure",
+        "PATCH",
+        CREDITS,
+        "/users/{user_id}",
+        "Change what an account may do",
+        model.User,
+        model.UserRequest,
+    ),
+    Row("clock", "GET", "", "/test-clock", "Read the test clock", model.Clock),
+    Row("set_clock", "PUT", "", "/test-clock", "Freeze or move the test clock", model.Clock, model.ClockRequest),
+)
+
+BY_NAME = {row.name: row for row in ROWS}

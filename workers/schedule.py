@@ -1,0 +1,78 @@
+"""Which jobs the worker process runs and when, in arq's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from typing import TYPE_CHECKING, cast
+
+import orjson
+from arq import cron
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+
+from meter.config import Settings
+from workers.context import Context, close_context, open_context
+from workers.rotate import rotate
+from workers.sweep import sweep
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
+
+QUEUE_TIMEOUT_SECONDS = 5
+QUEUE_CONNECT_TIMEOUT_SECONDS = 2
+JOB_TIMEOUT_SECONDS = 50
+HEALTH_CHECK_INTERVAL_SECONDS = 5
+
+
+def worker_settings(settings: Settings) -> type:
+    """The class that arq reads. Cron jobs keep no result, so a run never blocks the next one by its id."""
+
+    async def startup(ctx: Context) -> None:
+        await open_context(ctx, settings)
+
+    return type(
+        "WorkerSettings",
+        (),
+        {
+            "functions": [sweep, rotate],
+            "cron_jobs": [
+                cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
+                cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
+            ],
+            "redis_pool": queue_pool(settings.arq_url),
+            "on_startup": startup,
+            "on_shutdown": close_context,
+            "job_serializer": to_json,
+            "job_deserializer": orjson.loads,
+            "job_timeout": JOB_TIMEOUT_SECONDS,
+            "health_check_interval": HEALTH_CHECK_INTERVAL_SECONDS,
+            "log_results": False,
+            "timezone": UTC,
+        },
+    )
+
+
+def queue_pool(url: str) -> ArqRedis:
+    """arq's connection, with the time limits that its own settings lack (RELIABILITY.md section 1)."""
+    pool = ConnectionPool.from_url(
+        url,
+        socket_timeout=QUEUE_TIMEOUT_SECONDS,
+        socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+    )
+    return ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
+
+
+def to_json(job: dict[str, object]) -> bytes:
+    """arq's job as JSON, never pickle; an exception among the results becomes its text."""
+    return orjson.dumps(job, default=repr)
+
+
+def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:
+    """arq types its context as a bare dict."""
+    return cast("WorkerCoroutine", function)
+
+
+def _every(interval_seconds: int) -> set[int]:
+    return set(range(0, 60, interval_seconds))
