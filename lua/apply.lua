@@ -4,15 +4,15 @@
 --   done       applied now          stored  applied before; these are the answers of then (the lane lost a reply)
 --   undone     "atomic", and an operation was refused: nothing was written
 --   stale      an older batch of this lane than the last one: not applied
---   refused    missing | schema | closed: the partition cannot be served; nothing was read as zero
+--   refused    missing | schema | closed | lost: the partition cannot be served; nothing was read as zero
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
-local OPERATIONS_FROM = 10
+local OPERATIONS_FROM = 11
 
 -- Reads accounts and holds of all operations in two calls.
 local function read_ahead()
   local users, ids, at = {}, {}, OPERATIONS_FROM
-  for _ = 1, ARGV[9] + 0 do
+  for _ = 1, ARGV[10] + 0 do
     local subject = subjects[ARGV[at]]
     if subject == 'user' then users[#users + 1] = ARGV[at + 5] end
     if subject == 'reservation' then ids[#ids + 1] = ARGV[at + 5] end
@@ -48,7 +48,7 @@ end
 
 read_ahead()
 local answers, refused, at = {}, false, OPERATIONS_FROM
-for n = 1, ARGV[9] + 0 do
+for n = 1, ARGV[10] + 0 do
   current_key, current_fingerprint, current_extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local answer = run(ARGV[at], at + 5)
   local first = sub(answer, 1, 1)
@@ -59,6 +59,6 @@ for n = 1, ARGV[9] + 0 do
 end
 answers = concat(answers, '\n')
 if refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
-if #entries > 0 or next(recent_writes) then recent_writes['l ' .. lane] = format('%.0f\n', batch) .. answers end
+if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. lane] = format('%.0f\n', batch) .. answers end
 write_all()
 return 'done\n' .. answers

@@ -4,7 +4,8 @@
 -- state/write.lua puts the result into Redis at the end. A fault before that point leaves nothing
 -- half done, because Redis does not roll a script back.
 --
--- KEYS  1 meta      hash: schema, state, epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since
+-- KEYS  1 meta      hash: schema, state, epoch, seq, head, decimal_places, partitions, clock_ms, recent,
+--                    recent_since, flushed, full
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grants.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/grants.lua)
@@ -15,8 +16,8 @@
 --      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --
--- ARGV  1 lane  2 batch number  3 "each" | "atomic"  4 partition  5 late_commit_grace_ms
---       6 holds_max  7 grants_max  8 recent_window_ms  9 number of operations, then each operation:
+-- ARGV  1 lane  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition  5 late_commit_grace_ms
+--       6 holds_max  7 grants_max  8 recent_window_ms  9 outbox_max  10 number of operations, then each operation:
 --       name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -30,13 +31,16 @@ local NEVER = 9999999999999 -- the year 2286; keeps every time at 13 digits
 
 local lane, batch, partition = ARGV[1], ARGV[2] + 0, ARGV[4]
 local late_commit_grace_ms, holds_max, grants_max, recent_window_ms = ARGV[5] + 0, ARGV[6] + 0, ARGV[7] + 0, ARGV[8] + 0
+local outbox_max = ARGV[9] + 0
 
-local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since')
+local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since',
+  'flushed', 'full')
 if not fields[1] or not fields[4] then return 'refused missing' end -- a lost Redis is not an empty one
 if fields[1] ~= SCHEMA then return 'refused schema' end
-if fields[2] ~= 'open' then return 'refused closed' end
+if fields[2] ~= 'open' and ARGV[3] ~= 'repair' then return 'refused ' .. (fields[2] or 'closed') end
 local epoch, seq, head = fields[3], fields[4] + 0, fields[5]
 local frozen_ms, recent_since = fields[6], fields[8] + 0
+local flushed, full = (fields[9] or '0') + 0, fields[10] == '1' -- the store has all up to that seq; the outbox is full
 local RECENT, OLDER = RECENT_A, RECENT_B
 if fields[7] == 'b' then RECENT, OLDER = RECENT_B, RECENT_A end
 
@@ -55,7 +59,7 @@ local current_key, current_fingerprint, current_extra = '', '', '' -- of the ope
 -- What the first argument of an operation names; apply.lua reads these ahead for the whole batch.
 local subjects = {
   grant = 'user', deduct = 'user', reserve = 'user', refund = 'user', void = 'user', configure = 'user',
-  expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user',
+  expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user', expiring = 'user',
   commit = 'reservation', release = 'reservation', extend = 'reservation', reservation = 'reservation',
 }
 
@@ -78,4 +82,10 @@ local function replay(first)
   local fingerprint, answer = match(first, '^(%S+) (.*)$')
   if fingerprint ~= current_fingerprint then return '0 key_reused' end
   return '1 ' .. answer
+end
+
+-- Whether the outbox holds as much as it may, so that spending has to wait for the store. Commits and releases go on.
+-- Once full it stays so until the flush has brought it down a tenth (operations/flushed.lua).
+local function outbox_full()
+  return outbox_max > 0 and (full or seq - flushed >= outbox_max)
 end

@@ -12,12 +12,16 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError
+from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError, Unavailable
 from meter.keys import PartitionKeys
 from meter.operation import Operation
 from meter.redis import RedisGateway
 from meter.scripts import Program
+from meter.tally import Tally
+
+Mode = Literal["each", "atomic", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.005
@@ -39,12 +43,13 @@ class Limits:
     reservations_max: int
     grants_max: int
     recent_window_ms: int
+    outbox_max: int
 
 
 @dataclass(slots=True)
 class _Call:
     operations: Sequence[Operation]
-    atomic: bool
+    mode: Mode
     done: Done
 
 
@@ -62,6 +67,7 @@ class Batcher:
         self._lanes: list[_Lane] = []
         self._wake_scheduled = False
         self._closed = False
+        self.tally = Tally()
         self.refused: str | None = None
         """Why the partition was refused by the last batch; None when it was served."""
 
@@ -76,14 +82,19 @@ class Batcher:
         """Operations that no batch has taken yet."""
         return self._waiting
 
-    def submit(self, operations: Sequence[Operation], done: Done, *, atomic: bool = False) -> None:
-        """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full."""
+    def submit(self, operations: Sequence[Operation], done: Done, mode: Mode = "each") -> None:
+        """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full.
+
+        `atomic`: all or nothing. `repair`: for a closed partition too. Both travel alone.
+        """
         if self._waiting + len(operations) > self._limits.queue_max:
+            self.tally.refused("overloaded", operations)
             raise Overloaded("queue", f"{self._waiting} operations are waiting; try again")
         if self._closed:
+            self.tally.refused("overloaded", operations)
             raise Overloaded("draining", "the sidecar is shutting down")
         self._waiting += len(operations)
-        self._queue.append(_Call(operations, atomic, done))
+        self._queue.append(_Call(operations, mode, done))
         if self._idle and not self._wake_scheduled:
             self._wake_scheduled = True
             self._loop.call_soon(self._wake)
@@ -104,11 +115,11 @@ class Batcher:
             lane.give(self._take())
 
     def _take(self) -> list[_Call]:
-        """The next batch: calls in order up to the limit; an atomic call travels alone."""
+        """The next batch: calls in order up to the limit; one that is not of mode each travels alone."""
         first = self._queue.popleft()
         calls, size = [first], len(first.operations)
-        if not first.atomic:
-            while self._queue and not self._queue[0].atomic:
+        if first.mode == "each":
+            while self._queue and self._queue[0].mode == "each":
                 size += len(self._queue[0].operations)
                 if size > self._limits.batch_max:
                     break
@@ -129,12 +140,13 @@ class Batcher:
         arguments: list[str | int] = [
             lane.name,
             lane.number,
-            "atomic" if calls[0].atomic else "each",
+            calls[0].mode,
             self._keys.number,
             limits.late_commit_grace_ms,
             limits.reservations_max,
             limits.grants_max,
             limits.recent_window_ms,
+            limits.outbox_max,
             count,
         ]
         for call in calls:
@@ -151,15 +163,18 @@ class Batcher:
         self.refused = None
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
+        self.tally.answered(head, [call.operations for call in calls], lines)
         return lines
 
     async def _deliver(self, arguments: list[str | int]) -> str:
         deadline = self._loop.time() + self._limits.timeout_seconds
         while True:
-            left = deadline - self._loop.time()
+            started = self._loop.time()
             try:
-                async with asyncio.timeout(max(left, 0.001)):
-                    return await self._redis.run(self._program, self._keys.all, arguments)
+                async with asyncio.timeout(max(deadline - started, 0.001)):
+                    reply = await self._redis.run(self._program, self._keys.all, arguments)
+                self.tally.redis_seconds.add(self._loop.time() - started)
+                return reply
             except TimeoutError:
                 raise RedisUnavailable("redis", "Redis did not answer in time") from None
             except RedisUnavailable:
@@ -194,10 +209,13 @@ class _Lane:
         try:
             lines = await self._batcher._send(self, calls)
         except MeterError as error:
+            outcome = "unavailable" if isinstance(error, Unavailable) else "error"
+            self._batcher.tally.failed(outcome, [call.operations for call in calls])
             for call in calls:
                 call.done(error)
             return
         except Exception as error:  # a lane that dies would hang every later caller
+            self._batcher.tally.failed("error", [call.operations for call in calls])
             for call in calls:
                 call.done(ScriptError(f"apply: {type(error).__name__}: {error}"))
             return

@@ -9,14 +9,16 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Coroutine
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 import uvicorn
 
-from meter.errors import ConfigError, MeterError
+from meter.errors import ConfigError, MeterError, Unavailable
 
 if TYPE_CHECKING:
     from meter.config import Settings
@@ -31,6 +33,8 @@ app = typer.Typer(
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
@@ -57,9 +61,8 @@ def dev(
     data_dir: Annotated[Path, typer.Option(help="Where state lives; it survives restarts.")] = Path(".meter"),
 ) -> None:
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
-    from meter.app import check_partitions
     from meter.config import load_settings
-    from meter.dev import embedded_server, worker_process
+    from meter.dev import embedded_server, ledger_file_of, store_url_of, worker_process
 
     _log_to_stderr()
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
@@ -67,8 +70,14 @@ def dev(
     try:
         load_settings(host=host, port=port)  # a bad setting is told before anything starts
         with embedded_server(data_dir) as server:
-            settings = load_settings(host=host, port=port, redis_url=server.url)
-            asyncio.run(check_partitions(settings))
+            settings = load_settings(
+                host=host,
+                port=port,
+                redis_url=server.url,
+                store_url=store_url_of(data_dir),
+                ledger_file=ledger_file_of(data_dir),
+            )
+            asyncio.run(_check(settings))
             worker = worker_process(settings, data_dir)
             worker.start()
             typer.echo(f"meter: http://{settings.host}:{settings.port}  redis {server.url}  data {data_dir}/", err=True)
@@ -90,13 +99,12 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
 ) -> None:
     """Serve the API on the Redis of METER_REDIS_URL."""
-    from meter.app import check_partitions
     from meter.config import load_settings
 
     _log_to_stderr()
     try:
         settings = load_settings(host=host, port=port)
-        asyncio.run(check_partitions(settings))
+        asyncio.run(_check(settings))
         _serve(settings, uds, workers)
     except ConfigError as error:
         _fail(error, 2)
@@ -113,6 +121,128 @@ def worker() -> None:
         run_worker(load_settings())
     except ConfigError as error:
         _fail(error, 2)
+
+
+@app.command()
+def replay(
+    trace: Annotated[
+        Path | None, typer.Argument(help="CSV with the columns TIMESTAMP, ContextTokens, GeneratedTokens.")
+    ] = None,
+    url: Annotated[str, typer.Option(help="The sidecar.")] = "http://127.0.0.1:8000",
+    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "max",
+    users: Annotated[int, typer.Option(help="How many users share the rows.")] = 100,
+    estimate: Annotated[str, typer.Option(help="Reserved on top of the context, or exact.")] = "256",
+    release_share: Annotated[float, typer.Option(help="Share of the requests that fail upstream.")] = 0.0,
+    rows: Annotated[int | None, typer.Option(help="Only that many rows.")] = None,
+    credit: Annotated[str | None, typer.Option(help="Credits per user; enough for all when not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn by lot.")] = 0,
+    prefix: Annotated[str | None, typer.Option(help="Of the user ids; a new one for each run by default.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 64,
+    patience: Annotated[float, typer.Option(help="Seconds for which a call is repeated before the run stops.")] = 30.0,
+    journal: Annotated[Path | None, typer.Option(help="Write each acknowledged answer to this file.")] = None,
+    verify: Annotated[Path | None, typer.Option(help="Send nothing: check the sidecar against a journal.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay real traffic through a running sidecar and check every credit; exit code 1 on any difference."""
+    from rich.console import Console
+
+    from meter.replay import OptionError, ReplayOptions, parse_estimate, parse_speed, run_replay, run_verify
+
+    out, err = Console(), Console(stderr=True)
+    if (trace is None) == (verify is None):
+        _fail(ConfigError("replay: name a trace file, or --verify a journal"), 2)
+    if trace is None:
+        assert verify is not None  # noqa: S101 - one of the two, see above
+        code = run_verify(
+            verify, out, err, url=url, concurrency=concurrency, patience_seconds=patience, as_json=as_json
+        )
+        raise typer.Exit(code)
+    try:
+        options = ReplayOptions(
+            trace=trace,
+            url=url,
+            speed=parse_speed(speed),
+            users=users,
+            estimate=parse_estimate(estimate),
+            release_share=release_share,
+            rows_max=rows,
+            credit=None if credit is None else Decimal(credit),
+            seed=seed,
+            prefix=prefix,
+            concurrency=concurrency,
+            patience_seconds=patience,
+            journal=journal,
+        )
+    except (OptionError, ArithmeticError) as error:
+        _fail(error, 2)
+    raise typer.Exit(run_replay(options, out, err, as_json=as_json))
+
+
+@app.command()
+def rebuild(
+    partition: Annotated[int | None, typer.Option(help="One partition only; all when not given.")] = None,
+    user: Annotated[str | None, typer.Option(help="One user's partition only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make Redis again from the store, open holds included, and report what could not be."""
+    from meter import operator_commands
+
+    _log_to_stderr()
+    _run(operator_commands.rebuild(_settings(), partition, user, as_json=as_json))
+
+
+@app.command()
+def reconcile(as_json: Json = False) -> None:
+    """Compare Redis with the store, account by account; exit code 1 on any drift."""
+    from meter import operator_commands
+
+    _log_to_stderr()
+    _run(operator_commands.reconcile(_settings(), as_json=as_json))
+
+
+@app.command()
+def schema(
+    backend: Annotated[Literal["sql", "nosql"], typer.Option(help="SQL tables, or MongoDB validators.")] = "sql",
+    dialect: Annotated[Literal["postgres", "mysql", "sqlite"], typer.Option(help="Of the SQL.")] = "postgres",
+) -> None:
+    """Print the schema of the durable ledger, made from the models."""
+    from meter.schema_generator import nosql_schema, sql_schema
+
+    typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
+
+
+def _settings() -> Settings:
+    from meter.config import load_settings
+
+    try:
+        return load_settings()
+    except ConfigError as error:
+        _fail(error, 2)
+
+
+def _run(command: Coroutine[None, None, int]) -> None:
+    """Runs a command to its exit code."""
+    try:
+        code = asyncio.run(command)
+    except ConfigError as error:
+        _fail(error, 2)
+    except Unavailable as error:
+        _fail(error, 3)
+    except MeterError as error:
+        _fail(error, 1)
+    if code:
+        raise typer.Exit(code)
+
+
+async def _check(settings: Settings) -> None:
+    """Refuses to start on a Redis or a store made with other settings; one that is away is waited for while serving."""
+    from meter.runtime import Runtime
+
+    runtime = Runtime(settings)
+    try:
+        await runtime.check()
+    finally:
+        await runtime.close()
 
 
 def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:
@@ -136,4 +266,5 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
 
 def _log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("arq").setLevel(logging.WARNING)
+    for chatty in ("arq", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

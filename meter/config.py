@@ -24,6 +24,12 @@ class Settings(BaseSettings):
     queue_url: Annotated[
         str | None, Field(description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set.")
     ] = None
+    store_url: Annotated[
+        str,
+        Field(
+            description="The durable ledger: `sqlite:///path`, `postgresql://…`, `mysql://…`, `mongodb://…`, or `none`."
+        ),
+    ] = "sqlite:///.meter/meter.db"
     key_prefix: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key.")
     ] = "meter"
@@ -65,6 +71,23 @@ class Settings(BaseSettings):
     idempotency_window_seconds: Annotated[
         int, Field(ge=60, description="How long Redis remembers answers and finished reservations, at least.")
     ] = 86400
+    outbox_max: Annotated[
+        int,
+        Field(ge=0, description="Transactions not yet in the store before new spending is answered 503; 0: no limit."),
+    ] = 1000000
+    outbox_retention_seconds: Annotated[
+        int, Field(ge=0, description="How long Redis keeps a transaction after the store has it.")
+    ] = 600
+    flush_max: Annotated[int, Field(ge=1, le=20000, description="Transactions in one flush to the store.")] = 5000
+    flush_interval_ms: Annotated[
+        int, Field(ge=1, le=60000, description="Pause of the flusher when there is nothing to flush.")
+    ] = 50
+    ledger_file: Annotated[
+        str, Field(description="Where the worker writes the ledger as JSON lines; nowhere when empty.")
+    ] = ""
+    auto_repair: Annotated[
+        bool, Field(description="Let the worker rebuild a partition whose history Redis has lost.")
+    ] = False
     sweep_interval_seconds: Annotated[
         int, Field(ge=1, le=59, description="Pause between two sweeps of due holds and grants.")
     ] = 5

@@ -92,8 +92,8 @@ class Credits:
         expires_at: datetime | None = None,
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
-    ) -> model.Added | Refusal:
-        """Adds a grant of credits."""
+    ) -> model.Added | model.Pending | Refusal:
+        """Adds a grant of credits. `Pending`: it is durable, but Redis went away before it had it."""
         body = {
             "user_id": user_id,
             "amount": amount,
@@ -237,9 +237,37 @@ class Credits:
         body = {"operations": list(operations), "atomic": atomic}
         return await self._call("batch", model.BatchAnswer, body=body, key=idempotency_key)
 
-    async def balance(self, user_id: str) -> model.Balance | Refusal:
-        """Reads a balance; zeros for a user who was never heard of."""
-        return await self._call("balance", model.Balance, path={"user_id": user_id})
+    async def balance(self, user_id: str, *, at: datetime | None = None) -> model.Balance | Refusal:
+        """Reads a balance, now or at a past time; zeros for a user who was never heard of."""
+        query = {} if at is None else {"at": at.isoformat()}
+        return await self._call("balance", model.Balance, path={"user_id": user_id}, query=query)
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kind: model.Kind | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> model.TransactionPage | Refusal:
+        """A page of transactions, newest first; `from_` inclusive, `to` exclusive."""
+        query = {"limit": str(limit), "cursor": cursor}
+        if kind is not None:
+            query["kind"] = kind
+        if from_ is not None:
+            query["from"] = from_.isoformat()
+        if to is not None:
+            query["to"] = to.isoformat()
+        return await self._call("history", model.TransactionPage, path={"user_id": user_id}, query=query)
+
+    async def expiring(
+        self, user_id: str, *, days: float = 7, limit: int = 50, cursor: str = ""
+    ) -> model.GrantPage | Refusal:
+        """A page of live grants that end within that many days, by their end."""
+        query = {"days": str(days), "limit": str(limit), "cursor": cursor}
+        return await self._call("expiring", model.GrantPage, path={"user_id": user_id}, query=query)
 
     async def grants(
         self, user_id: str, *, state: Literal["live", "all"] = "live", limit: int = 50, cursor: str = ""

@@ -79,7 +79,22 @@ def embedded_server(data_dir: Path) -> EmbeddedServer:
     return EmbeddedServer(data_dir=folder)
 
 
+def store_url_of(data_dir: Path) -> str | None:
+    """SQLite in the data folder; None (leave it to the settings) when another store was asked for."""
+    return None if "METER_STORE_URL" in os.environ else f"sqlite:///{data_dir / 'meter.db'}"
+
+
+def ledger_file_of(data_dir: Path) -> str | None:
+    """The seed's credit_ledger.jsonl in the data folder, unless a file was asked for."""
+    return None if "METER_LEDGER_FILE" in os.environ else str(data_dir / "credit_ledger.jsonl")
+
+
 def worker_process(settings: Settings, data_dir: Path) -> WorkerProcess:
     """The worker that belongs to these settings."""
-    environment = {**os.environ, "METER_REDIS_URL": settings.redis_url}
+    environment = {
+        **os.environ,
+        "METER_REDIS_URL": settings.redis_url,
+        "METER_STORE_URL": settings.store_url,
+        "METER_LEDGER_FILE": settings.ledger_file,
+    }
     return WorkerProcess(environment, data_dir / "worker.log")

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from meter import operation
-from meter.batcher import Batcher, Limits, Lines
+from meter.batcher import Batcher, Limits, Lines, Mode
 from meter.config import Settings
-from meter.errors import ConfigError, MeterError, PartitionRefused, Unavailable
+from meter.errors import ConfigError, MeterError, PartitionRefused, StoreUnavailable, Unavailable
 from meter.keys import SCHEMA, PartitionKeys, partition_of
 from meter.operation import Operation
 from meter.redis import RedisGateway
 from meter.scripts import apply_program, open_program
+from meter.tally import Tally
 
 OPEN_PAUSE_SECONDS = 0.25
 
@@ -29,12 +30,21 @@ _T = TypeVar("_T", str, Lines)
 LineDone = Callable[["str | MeterError"], None]
 """Called once with the line of one operation, or with why there is none."""
 
+Watermark = tuple[int, int, str]
+"""Epoch, seq and head transaction_id up to which the store has a partition."""
+
+NO_WATERMARK: Watermark = (0, 0, "-")
+
+WatermarkOf = Callable[[int], Awaitable[Watermark]]
+
 
 class Engine:
     """Runs operations. `start` and `close` belong to the event loop that uses it; `async with` does both."""
 
-    def __init__(self, redis: RedisGateway, settings: Settings) -> None:
+    def __init__(self, redis: RedisGateway, settings: Settings, watermark_of: WatermarkOf | None = None) -> None:
+        """`watermark_of` asks the store how far it has a partition; without a store each one starts from nothing."""
         self._redis = redis
+        self._watermark_of = watermark_of or _no_watermark
         self._settings = settings
         self._open_program = open_program()
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
@@ -73,25 +83,34 @@ class Engine:
             await batcher.close()
 
     async def open_partitions(self) -> None:
-        """Makes each partition that Redis has none of, once per process: one that vanishes later is lost, not new."""
-        settings = self._settings
+        """Makes each partition that neither Redis nor the store knows, once per process; one that vanishes later is
+        lost, not new. One whose history is not the store's is closed.
+
+        Raises `ConfigError` for other settings, and an `Unavailable` for what has to be tried again.
+        """
         for number in sorted(self._unopened):
-            keys = self.partitions[number]
-            answer = await self._redis.run(
-                self._open_program,
-                (keys.meta, keys.accounts, keys.outbox),
-                (SCHEMA, settings.decimal_places, settings.partitions, 1),
-            )
-            word, _, rest = answer.partition(" ")
+            try:
+                watermark, how = await self._watermark_of(number), "create"
+            except Unavailable:
+                watermark, how = NO_WATERMARK, "check"  # spending does not wait for the store; starting afresh does
+            word, _, rest = (await self.open_partition(number, how, watermark)).partition(" ")
             if word == "mismatch":
                 name, _, value = rest.partition(" ")
                 raise ConfigError(
                     f"Redis holds partition {number} made with {name}={value}; this process has "
-                    f"{_own_value(name, settings)}. Set METER_{name.upper()}={value} or use another Redis."
+                    f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
                 )
             if word == "lost":
-                raise PartitionRefused("partition", f"partition {number} has accounts but no meta key")
+                raise PartitionRefused("partition", f"partition {number} is not what the store knows: meter rebuild")
+            if how == "check":
+                raise StoreUnavailable(f"partition {number} was not compared with the store")
             self._unopened.discard(number)
+
+    async def open_partition(self, number: int, how: str, watermark: Watermark) -> str:
+        """Runs lua/open.lua, which documents the answer; `how` is create or rebuild."""
+        keys, settings = self.partitions[number], self._settings
+        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark)
+        return await self._redis.run(self._open_program, (keys.meta, keys.accounts, keys.outbox), arguments)
 
     def submit(self, user_id: str, one: Operation, done: LineDone) -> None:
         """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
@@ -120,25 +139,10 @@ class Engine:
         self.submit_for_reservation(reservation_id, one, answer.done)
         return await answer.future
 
-    def submit_many(
-        self,
-        partition: int,
-        many: Sequence[Operation],
-        done: Callable[[Lines | MeterError], None],
-        *,
-        atomic: bool,
-    ) -> None:
-        """Runs operations of one partition in order, in one batch; `atomic`: all or nothing."""
-        self._batchers[partition].submit(many, done, atomic=atomic)
-
-    async def run_many(self, partition: int, many: Sequence[Operation], *, atomic: bool = False) -> Lines:
-        """`submit_many` for coroutines."""
+    async def run_many(self, partition: int, many: Sequence[Operation], mode: Mode = "each") -> Lines:
+        """Runs operations of one partition in order, in one batch, and answers their lines; see `Batcher.submit`."""
         future: asyncio.Future[Lines] = asyncio.get_running_loop().create_future()
-
-        def done(lines: Lines | MeterError) -> None:
-            _resolve(future, lines)
-
-        self.submit_many(partition, many, done, atomic=atomic)
+        self._batchers[partition].submit(many, lambda lines: _resolve(future, lines), mode)
         return await future
 
     def partition_of(self, user_id: str) -> int:
@@ -177,6 +181,11 @@ class Engine:
         """Operations that no batch has taken yet, over all partitions."""
         return sum(batcher.waiting for batcher in self._batchers)
 
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What was counted, per partition."""
+        return tuple(batcher.tally for batcher in self._batchers)
+
     async def _open_or_retry(self) -> None:
         try:
             await self.open_partitions()
@@ -214,6 +223,10 @@ class Engine:
             batcher.submit((operation.reservation(reservation_id),), heard)
 
 
+async def _no_watermark(_: int) -> Watermark:
+    return NO_WATERMARK
+
+
 class _LineFuture:
     """One awaited line; a waiter that went away is no concern of the batch."""
 
@@ -237,6 +250,7 @@ def limits_of(settings: Settings) -> Limits:
         reservations_max=settings.reservations_max,
         grants_max=settings.grants_max,
         recent_window_ms=settings.idempotency_window_seconds * 1000,
+        outbox_max=settings.outbox_max,
     )
 
 

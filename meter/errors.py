@@ -7,6 +7,7 @@ MeterError
 └── Unavailable            the call was not decided; it may be tried again
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
+    ├── StoreUnavailable   the durable store did not answer
     └── Overloaded         the bounded queue is full
 """
 
@@ -45,6 +46,13 @@ class RedisUnavailable(Unavailable):
 
 class PartitionRefused(Unavailable):
     """Redis holds no sound data for the partition; nothing was applied and nothing is read as zero."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store did not answer, or lost the connection: nothing of the call is known to be done."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("store", detail)
 
 
 class Overloaded(Unavailable):

@@ -12,12 +12,13 @@ from meter import model
 from meter.api.exchange import Coroutine, Request
 from meter.api.failure import failure
 from meter.api.handlers import coroutines_of
-from meter.app import credits_app, gateway_of, services_of
+from meter.app import credits_app, services_of
 from meter.config import Settings, load_settings
 from meter.credits import Credits
-from meter.engine import Engine
 from meter.errors import ConfigError
 from meter.redis import RedisGateway
+from meter.runtime import Runtime
+from meter.store.base import Store
 
 
 class Meter(Credits):
@@ -25,26 +26,24 @@ class Meter(Credits):
     the first call opens it. It belongs to one event loop.
     """
 
-    def __init__(self, settings: Settings, redis: RedisGateway) -> None:
+    def __init__(self, settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> None:
+        """`redis` and `store` that are given are closed by their owner."""
         self._settings = settings
-        self._redis = redis
-        self._services = services_of(settings, redis)
-        self._coroutines = coroutines_of(self._services)
-        super().__init__(_InProcess(self._services.engine, self._coroutines))
+        self._runtime = Runtime(settings, redis, store)
+        self._coroutines = coroutines_of(services_of(self._runtime))
+        super().__init__(_InProcess(self._runtime, self._coroutines))
 
     @classmethod
     def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
         """A meter on the Redis at `redis_url` (default: `METER_REDIS_URL`). Other settings by field name."""
-        loaded = load_settings(redis_url=redis_url, **settings)
-        return cls(loaded, gateway_of(loaded))
+        return cls(load_settings(redis_url=redis_url, **settings))
 
     async def __aenter__(self) -> Self:
-        await self._services.engine.start()
+        await self._runtime.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._services.engine.close()
-        await self._redis.close()
+        await self._runtime.close()
 
     async def advance(self, seconds: float) -> None:
         """Moves the test clock forward and freezes it. Raises `ConfigError` unless `METER_TEST_CLOCK` is set."""
@@ -61,8 +60,8 @@ class Meter(Credits):
 class _InProcess:
     """Carries a call to its handler."""
 
-    def __init__(self, engine: Engine, coroutines: Mapping[str, Coroutine]) -> None:
-        self._engine = engine
+    def __init__(self, runtime: Runtime, coroutines: Mapping[str, Coroutine]) -> None:
+        self._runtime = runtime
         self._coroutines = coroutines
 
     async def __call__(
@@ -71,7 +70,7 @@ class _InProcess:
         headers = {} if key is None else {b"idempotency-key": key.encode()}
         request = Request(path, urlencode(query), headers, body or b"")
         try:
-            await self._engine.start()
+            await self._runtime.start()
             rendered = await self._coroutines[name](request)
         except Exception as error:  # the same answers as over HTTP
             rendered = failure(error)

@@ -7,13 +7,15 @@ decimals of credits. Times are RFC 3339 in UTC.
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -23,7 +25,6 @@ from pydantic import (
     PlainSerializer,
     ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -37,6 +38,11 @@ PRIORITY_MAX = 999_999
 LIST_LIMIT_MAX = 500
 BATCH_MAX = 500
 THRESHOLDS_MAX = 8
+
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]")
+_FIRST_START = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
+_LAST_START = datetime(2286, 11, 20, 17, 46, 39, 998000, tzinfo=UTC)
+"""A millisecond before NEVER_MS."""
 
 _AMOUNT_SCHEMA = {
     "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}],
@@ -56,6 +62,30 @@ def _units(value: object, info: ValidationInfo) -> int:
         raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
 
 
+def _plain(value: object) -> object:
+    """The floats of exactly read numbers. Refuses numbers that JSON does not have or that its readers round."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if (isinstance(value, float) and not isfinite(value)) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
+        raise PydanticCustomError("number", "has a number that JSON does not have or that its readers round")
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, list) else value
+
+
+def _bounded(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(orjson.dumps(value)) > METADATA_MAX_BYTES:
+        raise PydanticCustomError("metadata", f"is larger than {METADATA_MAX_BYTES} bytes")
+    return value
+
+
+def _rfc3339(value: object) -> object:
+    """Only texts with a date: a number would be taken for a Unix time."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
+        return value
+    raise PydanticCustomError("time", "must be an RFC 3339 time with an offset, such as 2030-01-01T00:00:00Z")
+
+
 Amount = Annotated[int, BeforeValidator(_units), Field(ge=0), WithJsonSchema(_AMOUNT_SCHEMA)]
 """Units; zero is allowed."""
 PositiveAmount = Annotated[int, BeforeValidator(_units), Field(gt=0), WithJsonSchema(_AMOUNT_SCHEMA)]
@@ -63,9 +93,31 @@ PositiveAmount = Annotated[int, BeforeValidator(_units), Field(gt=0), WithJsonSc
 UserId = Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")]
 ObjectId = Annotated[str, Field(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 Description = Annotated[str, Field(max_length=DESCRIPTION_MAX_CHARS)]
-TtlSeconds = Annotated[float, Field(gt=0)]
+Members = Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
+"""JSON members of the caller's own."""
+Metadata = Annotated[Members, AfterValidator(_bounded)]
+TtlSeconds = Annotated[float, BeforeValidator(_plain), Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
+"""A point in time: any offset, but one there must be."""
 Credits = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An amount of an answer: credits as an exact decimal."""
+
+
+Kind = Literal[
+    "grant",
+    "grant_started",
+    "deduct",
+    "reserve",
+    "commit",
+    "release",
+    "extend",
+    "refund",
+    "void",
+    "grant_expired",
+    "reservation_expired",
+    "account",
+]
+"""What a transaction is. `grant_started`: a scheduled grant began; `account`: its settings changed."""
 
 
 class Request(BaseModel):
@@ -78,14 +130,7 @@ class Described(Request):
     """A body whose operation can carry a text and members of the caller's own into the ledger."""
 
     description: Description | None = None
-    metadata: dict[str, JsonValue] | None = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _bounded(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-        if value is not None and len(orjson.dumps(value)) > METADATA_MAX_BYTES:
-            raise PydanticCustomError("metadata", f"is larger than {METADATA_MAX_BYTES} bytes")
-        return value
+    metadata: Metadata | None = None
 
 
 class AddRequest(Described):
@@ -95,8 +140,8 @@ class AddRequest(Described):
     amount: PositiveAmount
     grant_id: ObjectId | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
-    effective_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    effective_at: Annotated[Time, Field(ge=_FIRST_START, le=_LAST_START)] | None = None
+    expires_at: Time | None = None
 
 
 class DeductRequest(Described):
@@ -152,7 +197,7 @@ class UserRequest(Request):
     overdraft_limit: Amount | None = None
     low_credit_thresholds: Annotated[list[Amount], Field(max_length=THRESHOLDS_MAX)] | None = None
     suspended: bool | None = None
-    metadata: dict[str, JsonValue] | None = None
+    metadata: Metadata | None = None
 
 
 class BatchDeduct(DeductRequest):
@@ -194,8 +239,8 @@ class BatchRequest(Request):
 class ClockRequest(Request):
     """Freeze the test clock at a time, or move it forward."""
 
-    now: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    advance_seconds: Annotated[float, Field(ge=0)] | None = None
+    now: Time | None = None
+    advance_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class Query(BaseModel):
@@ -217,7 +262,29 @@ class ReservationsQuery(Query):
     """Which reservations to list."""
 
     user_id: UserId
-    state: Literal["open"] = "open"
+    state: Literal["open", "committed", "released", "expired", "all"] = "open"
+
+
+class BalanceQuery(BaseModel):
+    """When: now, or a time in the past."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: Time | None = None
+
+
+class HistoryQuery(Query):
+    """Which transactions: `from` inclusive, `to` exclusive."""
+
+    kind: Kind | None = None
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+
+
+class ExpiringQuery(Query):
+    """Within how many days."""
+
+    days: Annotated[float, Field(gt=0, le=36525)] = 7
 
 
 class ExplainQuery(BaseModel):
@@ -257,6 +324,15 @@ class Added(Balances):
     grant_id: str
     transaction_id: str
     amount: Credits
+
+
+class Pending(Answer):
+    """Credits that are durable, and that the balance will show as soon as Redis is back."""
+
+    user_id: str
+    grant_id: str
+    amount: Credits
+    state: Literal["pending"]
 
 
 class Deducted(Balances):
@@ -317,13 +393,14 @@ class Reservation(Balances):
     expires_at: datetime
 
 
-class OpenReservation(BaseModel):
+class ListedReservation(BaseModel):
     """An item of a list of reservations."""
 
     reservation_id: str
     user_id: str
-    state: Literal["open"]
+    state: Literal["open", "committed", "released", "expired"]
     amount: Credits
+    charged: Credits
     expires_at: datetime
     created_at: datetime
 
@@ -360,7 +437,7 @@ class User(Balances):
     overdraft_limit: Credits
     suspended: bool
     low_credit_thresholds: list[Credits]
-    metadata: dict[str, JsonValue] | None = None
+    metadata: Members | None = None
 
 
 class Grant(BaseModel):
@@ -386,9 +463,42 @@ class GrantPage(Answer):
 
 
 class ReservationPage(Answer):
-    """Open reservations, those that end first, first."""
+    """Open reservations, those that end first, first; others from the store, oldest first."""
 
-    items: list[OpenReservation]
+    items: list[ListedReservation]
+    next_cursor: str | None
+
+
+class Draw(BaseModel):
+    """What a transaction took from a grant, or gave to it."""
+
+    grant_id: str
+    amount: Credits
+
+
+class Transaction(BaseModel):
+    """One immutable row of the ledger."""
+
+    transaction_id: str
+    seq: int
+    kind: Kind
+    user_id: str
+    amount: Credits
+    draws: list[Draw]
+    available_after: Credits
+    reserved_after: Credits
+    debt_after: Credits
+    created_at: datetime
+    reservation_id: str | None
+    reference: str | None
+    description: str | None
+    metadata: Members | None
+
+
+class TransactionPage(Answer):
+    """Transactions, newest first."""
+
+    items: list[Transaction]
     next_cursor: str | None
 
 

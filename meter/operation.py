@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
+import orjson
+
 NEVER_MS = 9999999999999
 """The end of what never ends; `NEVER` in lua/prelude.lua."""
 
@@ -140,6 +142,11 @@ def grants(user_id: str, state: str, cursor: str, limit: int) -> Operation:
     return _plain("grants", user_id, state, cursor, str(limit))
 
 
+def expiring(user_id: str, until_ms: int, cursor: str, limit: int) -> Operation:
+    """Lists live grants that end before a time, by their end."""
+    return _plain("expiring", user_id, str(until_ms), cursor, str(limit))
+
+
 def reservations(user_id: str, cursor: str, limit: int) -> Operation:
     """Lists open reservations."""
     return _plain("reservations", user_id, cursor, str(limit))
@@ -163,6 +170,36 @@ def clock(what: str = "", milliseconds: int = 0) -> Operation:
 def rotate() -> Operation:
     """Drops what is older than the recent window."""
     return _plain("rotate")
+
+
+def flushed(seq: int, trim_to_seq: int, removed_max: int) -> Operation:
+    """Notes how far the store has the outbox; entries below `trim_to_seq` may go."""
+    return _plain("flushed", str(seq), str(trim_to_seq), str(removed_max))
+
+
+def state(name: str) -> Operation:
+    """Closes the partition (`lost`), or opens it after a rebuild (`open`)."""
+    return _plain("state", name)
+
+
+def restore(user_id: str, *rest: str) -> Operation:
+    """Puts an account back as the store has it; see lua/operations/restore.lua."""
+    return _plain("restore", user_id, *rest)
+
+
+def recall(field: str, text: str) -> Operation:
+    """Puts a stored answer back."""
+    return _plain("recall", field, text)
+
+
+def members(description: str | None, metadata: object) -> str:
+    """The caller's own JSON members of a ledger row, without braces."""
+    parts = []
+    if description is not None:
+        parts.append(f'"description":{orjson.dumps(description).decode()}')
+    if metadata is not None:
+        parts.append(f'"metadata":{orjson.dumps(metadata).decode()}')
+    return ",".join(parts)
 
 
 def _plain(name: str, *own: str) -> Operation:

@@ -6,6 +6,7 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis import exceptions
@@ -18,6 +19,7 @@ from meter.scripts import Program
 
 CONNECT_TIMEOUT_SECONDS = 0.3
 POOL_WAIT_SECONDS = 0.05
+SCAN_PAGE = 1000
 
 _NOT_APPLIED = (
     "BUSY",
@@ -45,6 +47,18 @@ def connect(url: str, *, timeout_seconds: float, connections_max: int) -> RedisG
         protocol=2,
     )
     return RedisGateway(Redis(connection_pool=pool))
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """A partition's meta key: seq and head of its last transaction, and how far the store has them."""
+
+    state: str
+    epoch: int
+    seq: int
+    head: str
+    flushed: int
+    clock_ms: int | None
 
 
 class RedisGateway:
@@ -81,6 +95,47 @@ class RedisGateway:
         """Outbox entries with seq >= `from_seq`, in order, as (seq, JSON text)."""
         found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
         return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
+
+    async def partition_state(self, meta_key: str) -> PartitionState | None:
+        """What the partition says of itself; None when Redis has none."""
+        found = await self._command("HMGET", meta_key, "state", "epoch", "seq", "head", "flushed", "clock_ms")
+        if found[2] is None:
+            return None
+        state, epoch, seq, head, flushed, clock = (None if value is None else _text(value) for value in found)
+        return PartitionState(
+            state or "closed",
+            int(epoch or 0),
+            int(seq or 0),
+            head or "-",
+            int(flushed or 0),
+            None if clock is None else int(clock),
+        )
+
+    async def account_sums(self, accounts_key: str) -> tuple[int, int, int]:
+        """(accounts, sum of available, sum of reserved) over a partition, read in pages."""
+        count = available = reserved = 0
+        cursor = 0
+        while True:
+            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+            for text in page.values():
+                free, held, _ = text.split(b" ", 2)
+                count, available, reserved = count + 1, available + int(free), reserved + int(held)
+            if cursor == 0:
+                return count, available, reserved
+
+    async def account_users(self, accounts_key: str) -> list[str]:
+        """user_ids of every account of a partition, read in pages; one that changes meanwhile may come twice."""
+        users: list[str] = []
+        cursor = 0
+        while True:
+            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+            users += [_text(user) for user in page]
+            if cursor == 0:
+                return users
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Removes keys, in the background where the server can."""
+        await self._command("UNLINK", *keys)
 
     async def profile(self, profiles_key: str, user_id: str) -> bytes | None:
         """The metadata of a user as JSON text, or None."""

@@ -32,7 +32,7 @@ def fake_settings(**overrides: object) -> Settings:
     """Settings for tests: the test clock is on, and a slow machine is no outage."""
     from meter.config import load_settings
 
-    return load_settings(**{"test_clock": True, "redis_timeout_ms": 10_000, **overrides})
+    return load_settings(**{"test_clock": True, "redis_timeout_ms": 10_000, "store_url": "none", **overrides})
 
 
 def fake_meter(server: FakeServer | None = None, **overrides: object) -> Meter:

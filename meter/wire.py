@@ -15,6 +15,7 @@ import orjson
 from meter.amount import AmountScale
 from meter.operation import NEVER_MS
 from meter.problem import CONTENT_TYPE, PROBLEMS, Problem
+from meter.store.rows import GrantRow, ReservationRow, TransactionRow
 
 JSON_TYPE = b"application/json"
 
@@ -56,7 +57,7 @@ _REFUSALS: dict[str, tuple[str, tuple[str, ...]]] = {
     "suspended": ("account-suspended", ()),
     "key_reused": ("idempotency-key-reused", ()),
     "exists": ("grant-exists", ()),
-    "over": ("grant-over", ("state:ended",)),
+    "over": ("grant-over", ("user_id", "state:ended")),
     "exceeds": ("refund-exceeds-charge", ("user_id", "left:units")),
     "ended": ("validation-error", ()),
     "overflow": ("validation-error", ()),
@@ -131,6 +132,45 @@ class Renderer:
         )
         return Rendered(200, f"{{{text}}}".encode())
 
+    def transaction(self, row: TransactionRow) -> str:
+        """An item of a history."""
+        draws = row.draws if isinstance(row.draws, list) else []
+        parts = ",".join(self._burn([str(draw[0]), str(draw[1])]) for draw in draws if isinstance(draw, list))
+        # A key with a blank is one of our own making (meter/intake.py).
+        reference = None if row.operation_id is None or " " in row.operation_id else row.operation_id
+        return (
+            f'{{"transaction_id":"{row.transaction_id}","seq":{row.seq},"kind":"{row.kind}","user_id":"{row.user_id}",'
+            f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
+            f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
+            f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
+            f'"reservation_id":{_json(row.reservation_id)},"reference":{_json(reference)},'
+            f'"description":{_json(row.description)},"metadata":{_json(row.metadata)}}}'
+        )
+
+    def stored_grant(self, row: GrantRow, now_ms: int) -> str:
+        """A grant as the store has it, with what is due by now counted as done."""
+        state, remaining = row.state, row.remaining
+        if state in ("active", "exhausted", "scheduled") and row.expires_at_ms <= now_ms:
+            state, remaining = "expired", 0
+        class_ = {"scheduled": "S", "exhausted": "X"}.get(state, "L")
+        ended = {"expired": "e", "voided": "v"}.get(state, "-")
+        numbers = (row.amount, remaining, row.reserved, row.priority, row.effective_at_ms, row.expires_at_ms)
+        return self._grant([row.grant_id, *map(str, numbers), str(row.created_at_ms), "0", class_, ended, row.source])
+
+    def stored_reservation(self, row: ReservationRow) -> str:
+        """A reservation as the store has it."""
+        ended = row.expires_at_ms if row.ended_at_ms is None else row.ended_at_ms
+        return (
+            f'{{"reservation_id":"{row.reservation_id}","user_id":"{row.user_id}","state":"{row.state}",'
+            f'"amount":{self._amount(row.amount)},"charged":{self._amount(row.charged)},'
+            f'"expires_at":{time_text(ended)},"created_at":{time_text(row.created_at_ms)}}}'
+        )
+
+    def balances_at(self, user_id: str, row: TransactionRow | None) -> Rendered:
+        """The balances that a transaction left; zeros where there is none."""
+        after = (0, 0, 0) if row is None else (row.available_after, row.reserved_after, row.debt_after)
+        return Rendered(200, f'{{"user_id":"{user_id}"{self._balances([*map(str, after)])}}}'.encode())
+
     def clock(self, line: str) -> Rendered:
         """The time that scripts see."""
         fields = line.split(" ")
@@ -145,6 +185,12 @@ class Renderer:
         if word == "not_found":
             slug = "grant-not-found" if name == "void" else "reservation-not-found"
             return problem(slug, _DETAILS[slug])
+        if word == "pending":
+            members = f'"user_id":"{fields[2]}","grant_id":"{fields[3]}","amount":{self._amount(int(fields[4]))}'
+            return Rendered(202, f'{{{members},"state":"pending"}}'.encode())
+        if word == "outbox_full":
+            detail = "The store is behind: spending waits, commits and releases go on."
+            return problem("metering-unavailable", detail, '"reason":"store"')
         if word == "finished":
             members = f'"user_id":"{fields[3]}","state":"{fields[2]}","charged":{self._amount(int(fields[4]))}'
             return problem(f"reservation-{fields[2]}", f"The reservation is {fields[2]} already.", members)
@@ -200,7 +246,7 @@ class Renderer:
         reservation_id, amount, ends, created = fields
         return (
             f'{{"reservation_id":"{reservation_id}","user_id":"{user_id}","state":"open",'
-            f'"amount":{self._amount(int(amount))},"expires_at":{time_text(int(ends))},'
+            f'"amount":{self._amount(int(amount))},"charged":0,"expires_at":{time_text(int(ends))},'
             f'"created_at":{time_text(int(created))}}}'
         )
 
@@ -209,8 +255,7 @@ class Renderer:
 
     def _page(self, head: str, items: Iterable[str]) -> Rendered:
         cursor = head.split(" ")[3]
-        next_cursor = "null" if cursor == "-" else f'"{cursor}"'
-        return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{next_cursor}}}'.encode())
+        return page(items, None if cursor == "-" else cursor)
 
 
 _Convert = Callable[[str], str]
@@ -228,6 +273,11 @@ def validation_problem(faults: Iterable[tuple[str, str]], slug: str = "validatio
     return problem(slug, first, f'"errors":{orjson.dumps(errors).decode()}')
 
 
+def page(items: Iterable[str], next_cursor: str | None) -> Rendered:
+    """A page of items that are JSON already."""
+    return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{_json(next_cursor)}}}'.encode())
+
+
 def time_text(ms: int) -> str:
     """A JSON string with an RFC 3339 time in UTC with milliseconds; null for never."""
     if ms >= NEVER_MS:
@@ -243,6 +293,10 @@ def _second_text(seconds: int) -> str:
 
 def _problem(kind: Problem, detail: str, members: str) -> Rendered:
     return Rendered(kind.status, kind.body(detail, members.encode()), CONTENT_TYPE)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _quoted(value: str) -> str:

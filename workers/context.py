@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict
 
-from meter.app import gateway_of
-from meter.config import Settings
-from meter.engine import Engine
-from meter.redis import RedisGateway
+from meter.amount import AmountScale
+from meter.ledger import LedgerFile
+from meter.rebuild import Rebuild
+from meter.runtime import Runtime
+from workers.flusher import Flusher
+from workers.supervisor import Supervisor
 
 
-class Context(TypedDict):
+class Context(TypedDict, total=False):
     """arq's job context with our members; arq adds its own, `redis` (its queue) among them."""
 
-    settings: Settings
-    gateway: RedisGateway
-    engine: Engine
+    runtime: Runtime
+    ledger: LedgerFile | None
+    supervisor: Supervisor | None
 
 
-async def open_context(ctx: Context, settings: Settings, redis: RedisGateway | None = None) -> None:
-    """Fills the context and starts its engine. With `redis` given (tests), its owner closes it."""
-    gateway = redis or gateway_of(settings)
-    ctx["settings"] = settings
-    ctx["gateway"] = gateway
-    ctx["engine"] = Engine(gateway, settings)
-    await ctx["engine"].start()
+async def open_context(ctx: Context, runtime: Runtime) -> None:
+    """Starts the runtime and, where there is a store, the flushers."""
+    await runtime.start()
+    ctx["runtime"], ctx["ledger"], ctx["supervisor"] = runtime, None, None
+    if runtime.store is None:
+        return
+    settings, store = runtime.settings, runtime.store
+    if settings.ledger_file:
+        ledger = LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
+        ledger.start()
+        ctx["ledger"] = ledger
+    flushers = [
+        Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
+        for keys in runtime.engine.partitions
+    ]
+    rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000)
+
+    async def repair(partition: int) -> None:
+        await rebuild.partition(partition)
+
+    supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
+    supervisor.start()
+    ctx["supervisor"] = supervisor
 
 
 async def close_context(ctx: Context) -> None:
-    """Lets the engine finish, then closes the connections. Harmless when the context was never opened."""
-    if "engine" in ctx:
-        await ctx["engine"].close()
-        await ctx["gateway"].close()
+    """Stops the flushers and closes the runtime. Harmless when the context was never opened."""
+    runtime = ctx.get("runtime")
+    if runtime is None:
+        return
+    if ctx["supervisor"] is not None:
+        await ctx["supervisor"].close()
+    if ctx["ledger"] is not None:
+        ctx["ledger"].close()
+    await runtime.close()

@@ -8,6 +8,6 @@ from workers.context import Context
 
 async def rotate(ctx: Context) -> int:
     """Rotates the recent hashes of each partition where the window has passed; answers how many it was."""
-    engine = ctx["engine"]
+    engine = ctx["runtime"].engine
     lines = [(await engine.run_many(number, (operation.rotate(),)))[0] for number in range(len(engine.partitions))]
     return sum(line == "0 ok 1" for line in lines)

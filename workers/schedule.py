@@ -12,7 +12,9 @@ from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
+from meter.runtime import Runtime
 from workers.context import Context, close_context, open_context
+from workers.pending import apply_pending
 from workers.rotate import rotate
 from workers.sweep import sweep
 
@@ -29,16 +31,17 @@ def worker_settings(settings: Settings) -> type:
     """The class that arq reads. Cron jobs keep no result, so a run never blocks the next one by its id."""
 
     async def startup(ctx: Context) -> None:
-        await open_context(ctx, settings)
+        await open_context(ctx, Runtime(settings))
 
     return type(
         "WorkerSettings",
         (),
         {
-            "functions": [sweep, rotate],
+            "functions": [sweep, rotate, apply_pending],
             "cron_jobs": [
                 cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
                 cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
+                cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),
             ],
             "redis_pool": queue_pool(settings.arq_url),
             "on_startup": startup,

@@ -15,14 +15,15 @@ CALLS_MAX = 10_000
 
 async def sweep(ctx: Context) -> int:
     """Settles everything due in every partition; answers the number of transactions that made."""
-    return sum([await _sweep_partition(ctx, number) for number in range(len(ctx["engine"].partitions))])
+    return sum([await _sweep_partition(ctx, number) for number in range(len(ctx["runtime"].engine.partitions))])
 
 
 async def _sweep_partition(ctx: Context, number: int) -> int:
-    engine, due_key = ctx["engine"], ctx["engine"].partitions[number].due
+    engine, redis = ctx["runtime"].engine, ctx["runtime"].redis
+    due_key = engine.partitions[number].due
     made = 0
     for _ in range(CALLS_MAX):
-        users = await ctx["gateway"].due_users(due_key, await engine.now_ms(number), USERS_PER_CALL)
+        users = await redis.due_users(due_key, await engine.now_ms(number), USERS_PER_CALL)
         if users:
             lines = await engine.run_many(number, [operation.expire(user) for user in users])
             made += sum(int(line.split(" ")[3]) for line in lines)

@@ -9,7 +9,7 @@ function operations.clock(i)
     if to < now then return format('0 backwards %.0f', now) end
     write_all() -- what was decided so far was decided at the old time
     redis.call('HSET', META, 'clock_ms', format('%.0f', to))
-    now, frozen_ms = to, true
+    now, frozen_ms, booked = to, true, true
     accounts, account_texts, holds, hold_texts = {}, {}, {}, {}
   end
   return format('ok %.0f %d', now, frozen_ms and 1 or 0)

@@ -1,10 +1,12 @@
 -- Spends credits in one step.
 -- ARGV    user_id, amount, shortfall (reject | partial | overdraft)
--- Answers ok user transaction_id amount taken uncovered | insufficient required | suspended | overflow; then the balances
+-- Answers ok user transaction_id amount taken uncovered | insufficient user required | suspended | overflow; then the
+--         balances | outbox_full
 -- Writes  accounts, grants, order, agenda, due, outbox (deduct)
 function operations.deduct(i)
   local a, amount, shortfall = account_of(ARGV[i]), ARGV[i + 1] + 0, ARGV[i + 2]
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+  if amount > 0 and outbox_full() then return '0 outbox_full' end
   local from_grants = math.min(amount, a.available)
   local on_debt = 0
   if shortfall == 'overdraft' then on_debt = amount - from_grants end

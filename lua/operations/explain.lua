@@ -4,6 +4,20 @@
 --         overdraft_limit, then for each grant that would burn ";" grant_id part, then ";" and the balances
 local EXPLAIN_GRANTS_MAX = 100
 
+-- When the next scheduled grant starts, and its amount; 0, 0 where none is.
+local function next_credits(a)
+  local from, page = '[' .. a.user .. ' ', nil
+  repeat
+    page = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. a.user .. '!', 'LIMIT', '0', '100')
+    for _, member in ipairs(page) do
+      local kind, id = match(member, '^%S+ %d+ (%a) (%S+)$')
+      if kind == 's' then return grant_of(a, id).effective, grant_of(a, id).amount end
+    end
+    from = '(' .. (page[#page] or '')
+  until #page < 100
+  return 0, 0
+end
+
 function operations.explain(i)
   local a, amount = account_of(ARGV[i]), ARGV[i + 1] + 0
   write_all()
@@ -17,12 +31,7 @@ function operations.explain(i)
     if not following then break end
     g, from = grant_of(a, match(following, '(%S+)$')), '(' .. following
   end
-  local next_at, next_amount = 0, 0
-  local scheduled = redis.call('ZRANGEBYLEX', ORDER, '[' .. a.user .. ' S ', '(' .. a.user .. ' S!', 'LIMIT', '0', '100')
-  for _, member in ipairs(scheduled) do
-    local coming = grant_of(a, match(member, '(%S+)$'))
-    if next_at == 0 or coming.effective < next_at then next_at, next_amount = coming.effective, coming.amount end
-  end
+  local next_at, next_amount = next_credits(a)
   local would = a.suspended ~= '-' and 'suspended' or amount > a.available and 'insufficient' or 'ok'
   return format('ok %s %s %.0f %.0f %.0f %.0f;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
     a.overdraft_limit) .. concat(parts, ';') .. ';' .. balances(a)

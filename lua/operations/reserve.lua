@@ -1,7 +1,7 @@
 -- Holds an amount: it leaves the grants now and waits in a reservation for commit, release or its end.
 -- ARGV    user_id, reservation_id, amount, ttl_ms, chosen (1 when the caller chose the id)
--- Answers ok user reservation_id amount ends_at ttl_ms | insufficient user required | suspended | too_many
---         | key_reused (no balances); then the balances
+-- Answers ok user reservation_id amount ends_at ttl_ms | insufficient user required | suspended | too_many; then
+--         the balances | key_reused | outbox_full
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve)
 function operations.reserve(i)
   local user, id, amount, ttl_ms, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4] == '1'
@@ -12,6 +12,7 @@ function operations.reserve(i)
   end
   local a = account_of(user)
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+  if outbox_full() then return '0 outbox_full' end
   if amount > a.available then return format('0 insufficient %s %.0f', user, amount) .. balances(a) end
   if a.hold_count >= holds_max then return '0 too_many' .. balances(a) end
 

@@ -67,7 +67,7 @@ local function place(a, g)
       a.front = nil
       promote(a)
     end
-  elseif g.effective > now then
+  elseif g.effective > now and (g.class == 'N' or g.class == 'S') then -- begun stays begun, if the clock goes back
     set_class(a, g, 'S')
   elseif not front then
     set_class(a, g, 'F')

@@ -19,13 +19,19 @@ local function format_draws(draws)
   return concat(parts, ',')
 end
 
+local function join(some, more)
+  return some == '' and more or more == '' and some or some .. ',' .. more
+end
+
 -- Books one transaction of the account as it now stands. Answers its transaction_id.
+-- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
 -- The id names the lane and batch that made it, so that two histories of one seq never share an id.
 local function record(a, kind, amount, draws, time, detail, key, extra)
   seq = seq + 1
   local prev = head
   head = format('%s-%.0f-%s-%.0f', partition, seq, lane, batch)
-  if extra and extra ~= '' then detail = detail == '' and extra or detail .. ',' .. extra end
+  if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end
+  if extra then detail = join(detail, extra) end
   entries[#entries + 1] = format('%.0f-0', seq)
   entries[#entries + 1] = format(ENTRY_FORMAT, epoch, seq, prev, head, key or '', kind, a.user, amount,
     format_draws(draws), a.available, a.reserved, a.debt, time, detail)

@@ -35,6 +35,7 @@ end
 
 function settlers.y(a, id)
   local g = grant_of(a, id)
+  if not g or g.shelved == 0 then return end -- put on the agenda under another recent window
   if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end
   order_writes[a.user .. ' X ' .. sort_key(g)] = false
   g.class = 'N'

@@ -33,8 +33,8 @@ local function write_grants()
     end
     g.in_hash, g.changed = g.class ~= 'F' and g.class ~= 'N', false
   end
+  write_paged('HDEL', GRANTS, gone) -- first, because a new grant may have the id of a forgotten one
   write_paged('HSET', GRANTS, set)
-  write_paged('HDEL', GRANTS, gone)
   changed_grants = {}
 end
 
@@ -78,8 +78,11 @@ local function write_fields(key, writes)
   write_paged('HSET', key, set)
 end
 
+local booked = false -- whether this call wrote what must not be done twice, so that its lane needs the answer again
+
 -- Writes all that is pending. A listing calls it first, so that it reads what the call has decided so far.
 local function write_all()
+  booked = booked or #entries > 0 or next(recent_writes) ~= nil
   write_accounts()
   write_grants()
   write_members(ORDER, order_writes)

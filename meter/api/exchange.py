@@ -6,16 +6,17 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from meter.amount import AmountScale
 from meter.keys import OPERATION_KEY
+from meter.operation import NEVER_MS
 from meter.wire import Rendered, problem, validation_problem
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -108,9 +109,15 @@ def read_key(request: Request) -> str:
 def _read_exactly(model: type[_M], body: bytes, scale: AmountScale) -> _M:
     """Reads a body whose amounts are too large for a double to tell apart."""
     try:
-        return model.model_validate(json.loads(body, parse_float=Decimal), context=scale)
+        return model.model_validate(json.loads(body, parse_float=_exact_number), context=scale)
     except ValidationError as error:
         raise Refused(_fault_answer(error.errors(include_url=False))) from None
+
+
+def _exact_number(text: str) -> Decimal | float:
+    """A number of JSON; what no amount can be stays a float, because a `Decimal` of any exponent may overflow."""
+    number = float(text)
+    return Decimal(text) if 1e-30 < abs(number) < 1e30 else number
 
 
 def _is_json(content_type: bytes) -> bool:
@@ -134,11 +141,6 @@ def _pointer(fault: ErrorDetails) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def members(description: str | None, metadata: Mapping[str, object] | None) -> str:
-    """The caller's own JSON members of a ledger row, without braces."""
-    parts = []
-    if description is not None:
-        parts.append(f'"description":{orjson.dumps(description).decode()}')
-    if metadata is not None:
-        parts.append(f'"metadata":{orjson.dumps(metadata).decode()}')
-    return ",".join(parts)
+def milliseconds(time: datetime) -> int:
+    """Milliseconds since 1970, at most the end of what never ends."""
+    return min(NEVER_MS, round(time.timestamp() * 1000))

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meter.api.exchange import Coroutine, awaitable
+from meter.api.exchange import Coroutine, Request, awaitable
 from meter.api.hot import HotHandlers, Services
+from meter.api.ledger import LedgerHandlers
 from meter.api.management import ManagementHandlers
+from meter.wire import Rendered
 
 
 def coroutines_of(services: Services) -> Mapping[str, Coroutine]:
     """Row name of `meter.surface` -> coroutine."""
     hot = HotHandlers(services)
     management = ManagementHandlers(services, hot)
+    ledger = LedgerHandlers(services, hot)
+    balance_now = awaitable(hot.balance)
+
+    async def balance(request: Request) -> Rendered:
+        return await (ledger.balance(request) if request.query else balance_now(request))
+
     return {
-        "add": management.add,
+        "add": ledger.add,
         "deduct": awaitable(hot.deduct),
         "reserve": awaitable(hot.reserve),
-        "reservations": management.reservations,
+        "reservations": ledger.reservations,
         "reservation": awaitable(hot.reservation),
         "commit": awaitable(hot.commit),
         "release": awaitable(hot.release),
         "extend": awaitable(hot.extend),
-        "refund": management.refund,
+        "refund": ledger.refund,
         "batch": management.batch,
-        "balance": awaitable(hot.balance),
-        "grants": management.grants,
+        "balance": balance,
+        "history": ledger.history,
+        "expiring": ledger.expiring,
+        "grants": ledger.grants,
         "void": management.void,
         "explain": awaitable(hot.explain),
         "user": management.user,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from meter import operation
 from meter.amount import AmountScale
-from meter.api.exchange import Refused, Request, Respond, members, read_body, read_key, read_query
+from meter.api.exchange import Refused, Request, Respond, read_body, read_key, read_query
 from meter.api.failure import failure
 from meter.config import Settings
 from meter.engine import Engine
@@ -23,6 +23,7 @@ from meter.model import (
 )
 from meter.operation import Call, Operation
 from meter.redis import RedisGateway
+from meter.store.base import Store
 from meter.wire import Rendered, Renderer, problem, validation_problem
 
 
@@ -32,6 +33,7 @@ class Services:
 
     engine: Engine
     redis: RedisGateway
+    store: Store | None
     settings: Settings
     scale: AmountScale
     renderer: Renderer
@@ -98,24 +100,24 @@ class HotHandlers:
             lambda line: respond(_checked(line) or renderer.explanation(str(line), amount)),
         )
 
-    def reserve_operation(self, body: ReserveRequest, key: str) -> Operation:
-        """The operation of a reserve; the id is the caller's or ours."""
+    def reserve_operation(self, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
+        """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
         ttl_seconds = body.ttl_seconds or self._services.settings.reservation_ttl_seconds
         reservation_id = body.reservation_id or self._engine.new_reservation_id(body.user_id)
         return operation.reserve(
             body.user_id,
             reservation_id,
             body.amount,
-            self.ttl_ms(ttl_seconds),
+            self.ttl_ms(ttl_seconds, pointer),
             chosen=body.reservation_id is not None,
             call=call_of(body, key),
         )
 
-    def ttl_ms(self, ttl_seconds: float) -> int:
+    def ttl_ms(self, ttl_seconds: float, pointer: str = "") -> int:
         """Milliseconds of a time to live. Raises `Refused` above the longest one allowed."""
         longest = self._services.settings.reservation_ttl_max_seconds
         if ttl_seconds > longest:
-            raise Refused(validation_problem([("/ttl_seconds", f"must not be more than {longest}")]))
+            raise Refused(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
         return max(1, round(ttl_seconds * 1000))
 
     def _on_user(self, user_id: str, one: Operation, respond: Respond) -> None:
@@ -141,7 +143,7 @@ def call_of(body: Described, key: str) -> Call:
     """The key and the ledger members of a request."""
     if not key and body.description is None and body.metadata is None:
         return operation.NO_CALL
-    return Call(key, members(body.description, body.metadata))
+    return Call(key, operation.members(body.description, body.metadata))
 
 
 def path_user(request: Request) -> str:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
-from datetime import datetime
 
 import orjson
 
 from meter import operation
-from meter.api.exchange import Refused, Request, read_body, read_key, read_query
+from meter.api.exchange import Refused, Request, milliseconds, read_body, read_key
 from meter.api.failure import failure
 from meter.api.hot import HotHandlers, Services, call_of, commit_operation, deduct_operation, path_id, path_user
 from meter.errors import MeterError
 from meter.model import (
-    AddRequest,
     BatchCommit,
     BatchDeduct,
     BatchOperation,
     BatchRequest,
     BatchReserve,
     ClockRequest,
-    GrantsQuery,
-    RefundRequest,
-    ReservationsQuery,
     UserRequest,
     VoidRequest,
 )
 from meter.operation import NEVER_MS, Call, Operation
-from meter.outbox import CHARGES, Entry, parse_entry, seq_of
 from meter.wire import Rendered, problem, validation_problem
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
@@ -46,43 +39,13 @@ class ManagementHandlers:
         self._renderer = services.renderer
         self._hot = hot
 
-    async def add(self, request: Request) -> Rendered:
-        """`POST /credits/add`"""
-        body, key = read_body(AddRequest, request, self._scale), read_key(request)
-        if not key and body.grant_id is not None:
-            key = f"grant {body.user_id} {body.grant_id}"  # a blank keeps it apart from any key of a caller
-        one = operation.grant(
-            body.user_id,
-            body.grant_id or f"g_{secrets.token_urlsafe(12)}",
-            body.amount,
-            priority=body.priority,
-            effective_at_ms=0 if body.effective_at is None else _milliseconds(body.effective_at),
-            expires_at_ms=NEVER_MS if body.expires_at is None else _milliseconds(body.expires_at),
-            chosen=body.grant_id is not None,
-            call=call_of(body, key),
-        )
-        return self._renderer.render("grant", await self._engine.run(body.user_id, one))
-
-    async def refund(self, request: Request) -> Rendered:
-        """`POST /credits/refund`"""
-        body, key = read_body(RefundRequest, request, self._scale), read_key(request)
-        charge = await self._charge(body.user_id, body.transaction_id)
-        one = operation.refund(
-            body.user_id,
-            body.transaction_id,
-            body.amount,
-            charged=charge.amount,
-            refunded=0,
-            draws=tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount > 0),
-            call=call_of(body, key),
-        )
-        return self._renderer.render("refund", await self._engine.run(body.user_id, one))
-
     async def batch(self, request: Request) -> Rendered:
         """`POST /credits/batch`: each partition's operations in order and in one batch."""
         body, key = read_body(BatchRequest, request, self._scale), read_key(request)
-        many = [self._operation(one, f"{key}.{n}" if key else "") for n, one in enumerate(body.operations)]
-        places = [await self._place(one) for one in body.operations]
+        if len(body.operations) > self._settings.batch_max:
+            return validation_problem([("/operations", f"must not be more than {self._settings.batch_max}")])
+        many = [self._operation(one, f"{key}.{n}" if key else "", n) for n, one in enumerate(body.operations)]
+        places = await asyncio.gather(*map(self._place, body.operations))
         if body.atomic and len(set(places)) > 1:
             detail = "Users of one atomic batch must share a partition, and reservations must exist."
             return problem("operations-span-partitions", detail)
@@ -93,13 +56,11 @@ class ManagementHandlers:
         await asyncio.gather(
             *(self._run_group(place, numbers, many, results, body.atomic) for place, numbers in groups.items())
         )
-        return Rendered(200, b'{"results":[' + b",".join(map(_result, results)) + b"]}")
-
-    async def grants(self, request: Request) -> Rendered:
-        """`GET /credits/grants/{user_id}`"""
-        user_id, query = path_user(request), read_query(GrantsQuery, request, self._scale)
-        one = operation.grants(user_id, query.state, _cursor(query.cursor), query.limit)
-        return self._renderer.grants(await self._engine.run(user_id, one))
+        if all(result.status >= 500 for result in results):
+            return results[0]  # nothing was decided
+        done = [result for result in results if result.status < 400]
+        replayed = bool(done) and all(result.replayed for result in done)
+        return Rendered(200, b'{"results":[' + b",".join(map(_result, results)) + b"]}", replayed=replayed)
 
     async def void(self, request: Request) -> Rendered:
         """`POST /credits/grants/{user_id}/{grant_id}/void`"""
@@ -107,12 +68,6 @@ class ManagementHandlers:
         user_id, grant_id = path_user(request), path_id(request, "grant_id")
         one = operation.void(user_id, grant_id, call_of(body, read_key(request)))
         return self._renderer.render("void", await self._engine.run(user_id, one))
-
-    async def reservations(self, request: Request) -> Rendered:
-        """`GET /credits/reservations`"""
-        query = read_query(ReservationsQuery, request, self._scale)
-        one = operation.reservations(query.user_id, _cursor(query.cursor), query.limit)
-        return self._renderer.reservations(await self._engine.run(query.user_id, one))
 
     async def user(self, request: Request) -> Rendered:
         """`GET /credits/users/{user_id}`"""
@@ -145,7 +100,7 @@ class ManagementHandlers:
         if (body.now is None) == (body.advance_seconds is None):
             return validation_problem([("", "name either now or advance_seconds")])
         if body.now is not None:
-            to_ms = _milliseconds(body.now)
+            to_ms = milliseconds(body.now)
         else:
             to_ms = await self._engine.now_ms() + round((body.advance_seconds or 0) * 1000)
         if to_ms >= NEVER_MS:
@@ -160,22 +115,6 @@ class ManagementHandlers:
         if not self._settings.test_clock:
             raise Refused(problem("not-found", "The test clock is off; METER_TEST_CLOCK=1 turns it on."))
 
-    async def _charge(self, user_id: str, transaction_id: str) -> Entry:
-        """The ledger row of a charge. Raises `Refused`."""
-        place = seq_of(transaction_id)
-        missing = Refused(problem("transaction-not-found", "The user has no transaction of that id."))
-        if place is None or place[0] != self._engine.partition_of(user_id):
-            raise missing
-        found = await self._redis.outbox_entries(self._engine.partitions[place[0]].outbox, place[1], 1)
-        if not found or found[0][0] != place[1]:
-            raise missing
-        entry = parse_entry(found[0][1])
-        if entry.transaction_id != transaction_id or entry.user_id != user_id:
-            raise missing
-        if entry.kind not in CHARGES:
-            raise Refused(problem("not-refundable", f"The transaction is a {entry.kind}, not a charge."))
-        return entry
-
     async def _user(self, user_id: str, line: str) -> Rendered:
         keys = self._engine.partitions[self._engine.partition_of(user_id)]
         metadata = await self._redis.profile(keys.profiles, user_id)
@@ -187,11 +126,11 @@ class ManagementHandlers:
             return self._engine.partition_of(one.user_id)
         return await self._engine.partition_of_reservation(one.reservation_id) or 0
 
-    def _operation(self, one: BatchOperation, key: str) -> Operation:
+    def _operation(self, one: BatchOperation, key: str, n: int) -> Operation:
         if isinstance(one, BatchDeduct):
             return deduct_operation(one, key)
         if isinstance(one, BatchReserve):
-            return self._hot.reserve_operation(one, key)
+            return self._hot.reserve_operation(one, key, f"/operations/{n}")
         if isinstance(one, BatchCommit):
             return commit_operation(one.reservation_id, one, key)
         return operation.release(one.reservation_id, call_of(one, key))
@@ -201,7 +140,7 @@ class ManagementHandlers:
     ) -> None:
         """Runs one partition's share and puts its answers into `results`."""
         try:
-            lines = await self._engine.run_many(place, [many[n] for n in numbers], atomic=atomic)
+            lines = await self._engine.run_many(place, [many[n] for n in numbers], "atomic" if atomic else "each")
         except MeterError as error:
             for n in numbers:
                 results[n] = failure(error)
@@ -217,12 +156,3 @@ def _result(rendered: Rendered) -> bytes:
     if rendered.body.startswith(b'{"type"'):
         return rendered.body
     return b'{"status":%d,' % rendered.status + rendered.body[1:]
-
-
-def _milliseconds(time: datetime) -> int:
-    return min(NEVER_MS, round(time.timestamp() * 1000))
-
-
-def _cursor(cursor: str) -> str:
-    """A page cursor as the scripts want it: blanks travel as `~`."""
-    return cursor.replace("~", " ")

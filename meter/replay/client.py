@@ -18,7 +18,6 @@ from typing import Self
 
 import aiohttp
 import orjson
-from yarl import URL
 
 from meter.errors import MeterError
 
@@ -28,6 +27,8 @@ PAUSE_MAX_SECONDS = 1.0
 KEEPALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
 UNDECIDED = frozenset({429, 500, 502, 503, 504})
 """Answers after which the same call is made again."""
+
+_EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
 class SidecarUnreachable(MeterError):
@@ -93,7 +94,7 @@ class Client:
     async def _call(self, method: str, path: str, body: bytes | None, patience_seconds: float) -> Answer:
         start = time.perf_counter()
         deadline, pause, doubtful = start + patience_seconds, PAUSE_FIRST_SECONDS, False
-        url = URL(self._url + path, encoded=True)
+        url = self._url + path
         self.calls += 1
         while True:
             wait = 0.0
@@ -105,7 +106,7 @@ class Client:
                     wait = _seconds(response.headers.get("retry-after"))
                     happened = f"{status} {text[:200].decode(errors='replace')}"
             except aiohttp.ClientConnectorError as error:
-                happened = str(error)  # nothing left this machine: not doubtful
+                happened = str(error.os_error)  # nothing left this machine: not doubtful
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 happened, doubtful = f"{type(error).__name__} {error}".strip(), True
             else:
@@ -123,7 +124,7 @@ class Client:
 def _members(text: bytes) -> Mapping[str, object]:
     """The JSON object of an answer, its numbers exact; empty when it is none."""
     try:
-        body: object = json.loads(text, parse_float=Decimal)
+        body: object = _EXACT_JSON.decode(text.decode())
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

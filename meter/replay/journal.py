@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -16,21 +16,13 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meter.errors import MeterError
-from meter.replay.record import Done, Event, Record, Sent
+from meter.replay.record import Done, Event, Record, Run, Sent
+
+LINE_BYTES_MAX = 65536
 
 
 class JournalError(MeterError):
     """A journal cannot be read or written; the message names file and line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The first line of each run."""
-
-    run_id: str
-    url: str
-    trace: str
-    started_at: str
 
 
 class _Line(BaseModel):
@@ -42,18 +34,23 @@ class _Line(BaseModel):
 
 
 class Journal:
-    """Appends the events of a run to a file, which may hold earlier runs. Raises `JournalError`."""
+    """Appends the events of a run to a file, which may hold earlier runs; `with` begins the run and closes the file."""
 
     def __init__(self, path: Path, run: Run) -> None:
         self._path = path
         try:
-            torn = path.exists() and _ends_torn(path)
+            torn = path.is_file() and _ends_torn(path)
             self._file = path.open("ab", buffering=0)
-            self._append((b"\n" if torn else b"") + _json("run", run))
         except OSError as error:
             raise JournalError(f"{path}: {error.strerror or error}") from None
+        self._head = (b"\n" if torn else b"") + _json("run", run)
 
     def __enter__(self) -> Self:
+        try:
+            self._append(self._head)
+        except JournalError:
+            self._file.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +92,7 @@ def _lines(path: Path) -> Iterator[tuple[int, _Line]]:
     """The lines. One that was cut off, at the end of the file or of a run, is left out."""
     torn: int | None = None
     with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(iter(partial(file.readline, LINE_BYTES_MAX), b""), 1):
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError:

@@ -15,6 +15,16 @@ ZERO = Decimal(0)
 FAILURES_MAX = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a replay."""
+
+    run_id: str
+    url: str
+    trace: str
+    started_at: str
+
+
 class Verb(StrEnum):
     """The calls of a replay."""
 
@@ -38,7 +48,7 @@ class Sent:
 class Done:
     """A call was answered. `doubtful`: an earlier try of it went without an answer.
 
-    `amount` is what was charged or released; `code` is the sidecar's word for a refusal.
+    `amount` is what was charged or released; `late`: the hold had ended; `code` is the sidecar's word for a refusal.
     """
 
     verb: Verb
@@ -47,6 +57,7 @@ class Done:
     amount: Decimal = ZERO
     uncovered: Decimal = ZERO
     doubtful: bool = False
+    late: bool = False
     code: str = ""
 
 
@@ -132,6 +143,11 @@ class Record:
         else:
             self._release_done(event)
 
+    @property
+    def granted_credits(self) -> Decimal:
+        """What the grants that were answered add up to."""
+        return sum((account.granted for account in self.accounts.values()), ZERO)
+
     def settle(self, reservation_id: str, reading: Reading | None) -> Difference | None:
         """Closes a pending reservation by what the sidecar says of it (None: never heard of).
 
@@ -212,7 +228,7 @@ class Record:
         self.uncovered_credits += event.uncovered
         if event.amount + event.uncovered != one.requested:
             self._contradict(one, f"charged + uncovered of {event.subject}", one.requested, event)
-        elif event.amount < min(one.requested, one.amount):
+        elif event.amount < min(one.requested, one.amount) and not event.late:
             self._contradict(one, f"charged for {event.subject}", min(one.requested, one.amount), event)
 
     def _release_done(self, event: Done) -> None:

@@ -1,0 +1,140 @@
+"""The credits of one exchange: held before it, kept while it lasts, settled once at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from logging import getLogger
+
+from meter.charging.admission import Admitted, Headers
+from meter.charging.policy import ChargePolicy, Ending, verdict_on
+from meter.charging.settlements import Settled, Settlements, plain
+from meter.credits import Credits
+from meter.errors import Unavailable
+from meter.model import Refusal, Reserved
+from meter.usage import Number, Reader, open_reader
+from meter.usage.number import read_number
+
+RENEWALS_PER_TTL = 3
+
+_log = getLogger("meter.charging")
+
+
+class Charger:
+    """Opens charges by one policy."""
+
+    def __init__(self, credits_: Credits, policy: ChargePolicy) -> None:
+        self.credits = credits_
+        self.policy = policy
+        self.settlements = Settlements(credits_)
+
+    async def open(self, admitted: Admitted) -> Charge | Refusal:
+        """Holds the estimate. Raises `Unavailable` when that was not decided. A hold nobody waits for is released."""
+        # An id of ours, so that a hold whose answer got lost can be named; nobody can guess it.
+        reservation_id = f"x_{secrets.token_urlsafe(16)}"
+        try:
+            reserved = await self.credits.hold(
+                admitted.user_id,
+                plain(admitted.estimate),
+                ttl_seconds=self.policy.ttl_seconds,
+                reservation_id=reservation_id,
+            )
+        except (Unavailable, asyncio.CancelledError):
+            self.settlements.undo(reservation_id)
+            raise
+        return reserved if isinstance(reserved, Refusal) else Charge(self, reserved, admitted.estimate)
+
+
+class Charge:
+    """An open hold and the response it pays for. Tell it of the response, then `settle` it once."""
+
+    def __init__(self, charger: Charger, reserved: Reserved, estimate: Number) -> None:
+        self.reserved = reserved
+        self.settled: asyncio.Task[Settled] | None = None
+        self._charger = charger
+        self._estimate = estimate
+        self._status: int | None = None
+        self._told: Number | None = None
+        self._reader: Reader | None = None
+        self._ttl_seconds = reserved.expires_in
+        self._timer = self._renew_later()
+
+    def respond(self, status: int, headers: Headers) -> None:
+        """The response starts."""
+        policy = self._charger.policy
+        self._status = status
+        if not self.counts:
+            return
+        content_type = content_encoding = None
+        told: dict[bytes, Number] = {}
+        for spelling, value in headers:
+            name = spelling.lower()
+            if name == b"content-type":
+                content_type = value.decode("latin-1")
+            elif name == b"content-encoding":
+                content_encoding = value.decode("latin-1")
+            elif name in policy.usage_headers and (number := read_number(value)) is not None:
+                told[name] = number
+        self._told = next((told[name] for name in policy.usage_headers if name in told), None)
+        self._reader = open_reader(
+            policy.shape,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            inspect_bytes_max=policy.inspect_bytes_max,
+        )
+
+    @property
+    def counts(self) -> bool:
+        """Whether the response is one that is charged, by its status."""
+        return self._status is not None and self._status in self._charger.policy.charge_statuses
+
+    def see(self, chunk: bytes) -> None:
+        """The next bytes of the response, as they travel. Never raises."""
+        if self._reader is not None:
+            self._reader.feed(chunk)
+
+    def settle(self, ending: Ending) -> asyncio.Task[Settled]:
+        """Commits or releases, in a task that outlives the request. The first ending counts."""
+        if self.settled is None:
+            self._timer.cancel()
+            verdict = verdict_on(
+                self._charger.policy,
+                ending=ending,
+                status=self._status,
+                usage=self._usage(),
+                estimate=self._estimate,
+            )
+            self.settled = self._charger.settlements.settle(
+                self.reserved.reservation_id, verdict, self._charger.policy.over
+            )
+        return self.settled
+
+    def _usage(self) -> Number | None:
+        reader = self._reader
+        if self._told is not None or reader is None:
+            return self._told
+        reader.finish()
+        if reader.usage is None and reader.unsupported_encoding is not None:
+            _log.warning("no usage was read: the response is encoded as %s", reader.unsupported_encoding)
+        elif reader.usage is None and reader.exhausted:
+            _log.warning("no usage was read in the first %d bytes", self._charger.policy.inspect_bytes_max)
+        return None if reader.usage is None else reader.usage.total
+
+    def _renew_later(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._ttl_seconds / RENEWALS_PER_TTL, self._renew)
+
+    def _renew(self) -> None:
+        self._charger.settlements.spawn(self._extend())
+
+    async def _extend(self) -> None:
+        """More time for the hold, counted from now."""
+        try:
+            answer = await self._charger.credits.extend(self.reserved.reservation_id, ttl_seconds=self._ttl_seconds)
+        except Unavailable:
+            answer = None  # two more tries fit into the time that is left
+        if self.settled is not None:
+            return
+        if isinstance(answer, Refusal):
+            _log.warning("reservation %s ended before its request: %s", self.reserved.reservation_id, answer.detail)
+        else:
+            self._timer = self._renew_later()

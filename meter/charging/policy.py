@@ -1,0 +1,89 @@
+"""What a response costs: pure decisions, from what was seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+from typing import Literal
+
+from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
+
+SUCCESS = range(200, 300)
+
+
+class Missing(StrEnum):
+    """What is charged when a response that counts tells no usage."""
+
+    RELEASE = "release"
+    """Nothing: the hold is given back."""
+    ESTIMATE = "estimate"
+    """What the request was estimated at."""
+    RESERVED = "reserved"
+    """All that is held, credits added to the hold meanwhile included."""
+
+
+class Ending(Enum):
+    """How an exchange ended."""
+
+    CLEAN = auto()
+    """The whole response was seen."""
+    CUT = auto()
+    """The application or the upstream broke off, or never answered."""
+    GONE = auto()
+    """The client went away, and the rest of the response was not seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargePolicy:
+    """How holds are made and settled."""
+
+    shape: Shape = field(default_factory=lambda: shape_of(Format.AUTO))
+    """Where a response tells its usage."""
+    usage_headers: tuple[bytes, ...] = ()
+    """Response headers, in lower case, that tell the credits to charge; the first one found beats the body."""
+    charge_statuses: Container[int] = SUCCESS
+    """Responses of any other status release the hold."""
+    on_missing_usage: Missing = Missing.RELEASE
+    """When a response ended, or broke off, without telling its usage."""
+    on_disconnect: Missing = Missing.ESTIMATE
+    """When the client went away before usage was told: if that were free, nobody would stay for the end."""
+    over: Literal["cap", "overdraft"] = "cap"
+    """When usage exceeds the hold: charge what is free, or go on to the overdraft limit. Never a refusal, since the
+    usage has happened."""
+    ttl_seconds: float | None = None
+    """Life of a hold, renewed each third of it while the exchange lasts; None: the meter's default."""
+    inspect_bytes_max: int = INSPECT_BYTES_MAX
+    """How much of a decoded response is searched for its usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Charge an amount of credits (None: all that is held), or give the hold back."""
+
+    charge: bool
+    amount: Number | None = None
+
+
+RELEASE = Verdict(charge=False)
+
+
+def verdict_on(
+    policy: ChargePolicy, *, ending: Ending, status: int | None, usage: Number | None, estimate: Number
+) -> Verdict:
+    """What an exchange costs. `status` is None when there was no response."""
+    if status is not None and status not in policy.charge_statuses:
+        return RELEASE
+    if usage is not None:
+        return Verdict(charge=True, amount=usage)
+    if ending is Ending.GONE:
+        return _without_usage(policy.on_disconnect, estimate)
+    if status is None:
+        return RELEASE
+    return _without_usage(policy.on_missing_usage, estimate)
+
+
+def _without_usage(missing: Missing, estimate: Number) -> Verdict:
+    if missing is Missing.RELEASE:
+        return RELEASE
+    return Verdict(charge=True, amount=estimate if missing is Missing.ESTIMATE else None)

@@ -1,0 +1,421 @@
+"""The fold: outbox entries become one step of the durable ledger, each link of their chain checked.
+
+Pure: entries and the rows they touch go in, a `Flush` comes out. It also proves each entry's balances from the ones
+before it, so that what the store says of an account is what its transactions add up to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from meter.operation import NEVER_MS
+from meter.outbox import Entry
+from meter.store.base import Flush
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    OperationRow,
+    QuarantineRow,
+    ReservationRow,
+    Row,
+    TransactionRow,
+    WatermarkRow,
+)
+
+_R = TypeVar("_R", bound=Row)
+
+
+class ChainBroken(Exception):
+    """The outbox does not continue what the store has: history was lost or changed. `detail` says where."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Known:
+    """The rows that entries may touch, as of the watermark. A fold puts the rows it makes in here as well."""
+
+    accounts: dict[str, AccountRow] = field(default_factory=dict)
+    grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
+    reservations: dict[str, ReservationRow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An outbox entry that could not be parsed."""
+
+    seq: int
+    text: bytes
+    reason: str
+
+
+# What a transaction does to available + reserved - debt, per unit of its amount.
+_NET = {
+    "grant": 1,
+    "grant_started": 1,
+    "refund": 1,
+    "deduct": -1,
+    "commit": -1,
+    "void": -1,
+    "grant_expired": -1,
+}
+
+# The counter of the account that a kind adds its amount to.
+_COUNTER = {
+    "grant": ("granted", 1),
+    "grant_started": ("granted", 1),
+    "deduct": ("spent", 1),
+    "commit": ("spent", 1),
+    "refund": ("spent", -1),
+    "void": ("voided", 1),
+    "grant_expired": ("expired", 1),
+}
+
+_ENDS = {"commit": "committed", "release": "released", "reservation_expired": "expired"}
+
+# Members of an entry's detail that have a column of their own.
+_COLUMNS = frozenset({"reservation_id", "refund_of", "description", "metadata"})
+
+
+def touched(entries: Iterable[Entry | Unread]) -> tuple[set[str], set[tuple[str, str]], set[str]]:
+    """user_ids, (user_id, grant_id)s and reservation_ids that a fold of the entries needs to know."""
+    users: set[str] = set()
+    grants: set[tuple[str, str]] = set()
+    reservations: set[str] = set()
+    for entry in entries:
+        if isinstance(entry, Unread):
+            continue
+        users.add(entry.user_id)
+        grants.update((entry.user_id, draw.grant_id) for draw in entry.draws)
+        if "reservation_id" in entry.detail:
+            reservations.add(str(entry.detail["reservation_id"]))
+    return users, grants, reservations
+
+
+def fold(
+    partition: int, expected: WatermarkRow | None, entries: Sequence[Entry | Unread], known: Known, now_ms: int
+) -> Flush:
+    """One step of the ledger from `expected` over all `entries`.
+
+    Raises `ChainBroken`, and then leaves `known` unusable.
+    """
+    step = _Step(partition, expected, known, now_ms)
+    for entry in entries:
+        step.take(entry)
+    return step.flush()
+
+
+class _Step:
+    """The state of one fold."""
+
+    def __init__(self, partition: int, expected: WatermarkRow | None, known: Known, now_ms: int) -> None:
+        self._partition = partition
+        self._expected = expected
+        self._known = known
+        self._now_ms = now_ms
+        self._epoch = expected.epoch if expected else None
+        self._seq = expected.seq if expected else 0
+        self._head: str | None = expected.head if expected else "-"
+        self._after_unread = False
+        self._transactions: list[TransactionRow] = []
+        self._operations: list[OperationRow] = []
+        self._events: list[EventRow] = []
+        self._quarantine: list[QuarantineRow] = []
+        self._users: set[str] = set()
+        self._grants: set[tuple[str, str]] = set()
+        self._reservations: set[str] = set()
+
+    def take(self, entry: Entry | Unread) -> None:
+        """Adds the next entry."""
+        if entry.seq != self._seq + 1:
+            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {self._seq}")
+        self._seq = entry.seq
+        if isinstance(entry, Unread):
+            self._put_aside(entry)
+            return
+        if self._epoch is None:
+            self._epoch = entry.epoch
+        if entry.epoch != self._epoch:
+            raise ChainBroken(
+                f"partition {self._partition}: seq {entry.seq} is of epoch {entry.epoch}, not {self._epoch}"
+            )
+        if self._head is not None and entry.prev != self._head:
+            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {entry.prev}, not {self._head}")
+        self._head = entry.transaction_id
+        self._book(entry)
+
+    def flush(self) -> Flush:
+        """Everything taken, as one step."""
+        known = self._known
+        return Flush(
+            partition=self._partition,
+            expected=self._expected,
+            reached=WatermarkRow(
+                partition=self._partition,
+                epoch=self._epoch or 1,
+                seq=self._seq,
+                head=self._head or "-",
+                updated_at_ms=self._now_ms,
+            ),
+            transactions=self._transactions,
+            accounts=[known.accounts[user_id] for user_id in self._users],
+            grants=[known.grants[key] for key in self._grants],
+            reservations=[known.reservations[reservation_id] for reservation_id in self._reservations],
+            operations=self._operations,
+            events=self._events,
+            quarantine=self._quarantine,
+        )
+
+    def _put_aside(self, entry: Unread) -> None:
+        """A poison entry is kept verbatim as its seq. What it did is unknown, so the next link cannot be checked."""
+        self._head = None
+        self._after_unread = True
+        text = entry.text.decode(errors="replace")
+        self._quarantine.append(
+            QuarantineRow(
+                partition=self._partition, seq=entry.seq, text=text, reason=entry.reason, created_at_ms=self._now_ms
+            )
+        )
+        self._alarm(entry.seq, None, f"outbox entry {entry.seq} of partition {self._partition} is in quarantine")
+
+    def _book(self, entry: Entry) -> None:
+        detail = entry.detail
+        reservation_id = _text(detail.get("reservation_id"))
+        self._transactions.append(transaction_row(self._partition, entry))
+        if entry.operation_id:
+            self._operations.append(
+                _row(
+                    OperationRow,
+                    partition=self._partition,
+                    operation_id=entry.operation_id,
+                    transaction_id=entry.transaction_id,
+                    fingerprint=_text(detail.get("fingerprint")),
+                    answer=answer_of(entry),
+                    created_at_ms=entry.created_at_ms,
+                )
+            )
+        self._account(entry)
+        for draw in entry.draws:
+            self._grant(entry, draw.grant_id, draw.amount, draw.remaining, draw.reserved)
+        if reservation_id is not None:
+            self._reservation(entry, reservation_id)
+
+    def _account(self, entry: Entry) -> None:
+        known = self._known.accounts
+        before = known.get(entry.user_id) or AccountRow(user_id=entry.user_id, partition=self._partition)
+        moved = 0 if _is_scheduled(entry) else _NET.get(entry.kind, 0) * entry.amount
+        net_before = before.available + before.reserved - before.debt
+        if entry.available + entry.reserved - entry.debt != net_before + moved:
+            self._mismatch(entry, before)
+        changed: dict[str, object] = {
+            "available": entry.available,
+            "reserved": entry.reserved,
+            "debt": entry.debt,
+            "last_seq": entry.seq,
+            "updated_at_ms": entry.created_at_ms,
+        }
+        counter = _COUNTER.get(entry.kind)
+        if counter is not None and not _is_scheduled(entry):
+            name, sign = counter
+            changed[name] = getattr(before, name) + sign * entry.amount
+        if entry.kind == "account":
+            changed.update(_configured(entry, before))
+        known[entry.user_id] = _replaced(before, changed)
+        self._users.add(entry.user_id)
+
+    def _mismatch(self, entry: Entry, before: AccountRow) -> None:
+        """Balances that do not add up break the chain; after a poison entry they are taken, with an alarm."""
+        text = (
+            f"{entry.user_id}: {entry.kind} of {entry.amount} at seq {entry.seq} leaves {entry.available} + "
+            f"{entry.reserved} - {entry.debt} after {before.available} + {before.reserved} - {before.debt}"
+        )
+        if not self._after_unread:
+            raise ChainBroken(f"partition {self._partition}: {text}")
+        self._alarm(entry.seq, entry.user_id, text)
+
+    def _grant(self, entry: Entry, grant_id: str, amount: int, remaining: int, reserved: int) -> None:
+        key = (entry.user_id, grant_id)
+        before = self._known.grants.get(key)
+        if entry.kind == "grant" or before is None:
+            before = self._new_grant(entry, grant_id, amount)
+        changed = {
+            "remaining": remaining,
+            "reserved": reserved,
+            "state": _grant_state(entry, before, remaining),
+            "pending": False,
+            "last_seq": entry.seq,
+        }
+        self._known.grants[key] = _replaced(before, changed)
+        self._grants.add(key)
+
+    def _new_grant(self, entry: Entry, grant_id: str, amount: int) -> GrantRow:
+        """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
+        detail = entry.detail
+        if entry.kind not in ("grant", "refund"):
+            if not self._after_unread:
+                raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
+            self._alarm(entry.seq, entry.user_id, f"the terms of grant {grant_id} are unknown")
+        return _row(
+            GrantRow,
+            user_id=entry.user_id,
+            grant_id=grant_id,
+            partition=self._partition,
+            amount=entry.amount if entry.kind == "grant" else amount,
+            remaining=0,
+            reserved=0,
+            priority=detail.get("priority", 10),
+            effective_at_ms=detail.get("effective_at", entry.created_at_ms),
+            expires_at_ms=detail.get("expires_at", NEVER_MS) if entry.kind == "grant" else NEVER_MS,
+            created_at_ms=entry.created_at_ms,
+            source=detail.get("source", "refund"),
+            state="active",
+            pending=False,
+            transaction_id=entry.transaction_id,
+            operation_id=None,
+            fingerprint=_text(detail.get("fingerprint")),
+            description=_text(detail.get("description")),
+            metadata=detail.get("metadata"),
+            last_seq=entry.seq,
+        )
+
+    def _reservation(self, entry: Entry, reservation_id: str) -> None:
+        known, detail = self._known.reservations, entry.detail
+        before = known.get(reservation_id)
+        if entry.kind == "reserve" or before is None:
+            before = _row(
+                ReservationRow,
+                reservation_id=reservation_id,
+                user_id=entry.user_id,
+                partition=self._partition,
+                amount=0,
+                charged=0,
+                state="open",
+                draws=[],
+                expires_at_ms=detail.get("expires_at", entry.created_at_ms),
+                created_at_ms=entry.created_at_ms,
+                ended_at_ms=None,
+                requested=0,
+                answer=None,
+                last_seq=0,
+            )
+        changed: dict[str, object] = {"last_seq": entry.seq}
+        if entry.kind in ("reserve", "extend"):
+            draws = before.draws if isinstance(before.draws, list) else []
+            changed["amount"] = before.amount + entry.amount
+            changed["draws"] = [*draws, *([draw.grant_id, draw.amount] for draw in entry.draws)]
+            changed["expires_at_ms"] = detail["expires_at"]
+        else:
+            changed["state"] = _ENDS[entry.kind]
+            changed["charged"] = entry.amount if entry.kind == "commit" else 0
+            changed["ended_at_ms"] = entry.created_at_ms
+            changed["requested"] = entry.amount + int(str(detail.get("uncovered", 0)))
+            changed["answer"] = answer_of(entry)
+        known[reservation_id] = _replaced(before, changed)
+        self._reservations.add(reservation_id)
+
+    def _alarm(self, seq: int, user_id: str | None, message: str) -> None:
+        self._events.append(
+            EventRow(
+                event_id=f"flush-{self._partition}-{seq}-{len(self._events)}",
+                kind="error",
+                user_id=user_id,
+                message=message[:500],
+                created_at_ms=self._now_ms,
+            )
+        )
+
+
+def transaction_row(partition: int, entry: Entry) -> TransactionRow:
+    """The ledger row of an entry."""
+    detail = entry.detail
+    return _row(
+        TransactionRow,
+        transaction_id=entry.transaction_id,
+        partition=partition,
+        epoch=entry.epoch,
+        seq=entry.seq,
+        kind=entry.kind,
+        user_id=entry.user_id,
+        amount=entry.amount,
+        available_after=entry.available,
+        reserved_after=entry.reserved,
+        debt_after=entry.debt,
+        created_at_ms=entry.created_at_ms,
+        operation_id=entry.operation_id or None,
+        reservation_id=_text(detail.get("reservation_id")),
+        refund_of=_text(detail.get("refund_of")),
+        draws=[[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
+        detail={name: value for name, value in detail.items() if name not in _COLUMNS},
+        description=_text(detail.get("description")),
+        metadata=detail.get("metadata"),
+    )
+
+
+def answer_of(entry: Entry) -> str | None:
+    """The line that the script answered (its Lua file's "Answers"), or None for what no caller asked for."""
+    detail, amount = entry.detail, entry.amount
+
+    def member(name: str) -> int:
+        return int(str(detail.get(name, 0)))
+
+    # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
+    available = entry.available - member("forfeited")
+    reservation, short = detail.get("reservation_id"), member("uncovered")
+    told: dict[str, str] = {
+        "grant": f"{detail.get('grant_id')} {entry.transaction_id} {amount}",
+        "deduct": f"{entry.transaction_id} {amount + short} {amount} {short}",
+        "reserve": f"{reservation} {amount} {member('expires_at')} {member('expires_at') - entry.created_at_ms}",
+        "commit": f"{reservation} {entry.transaction_id} {amount} {member('released')} {member('forfeited')} {short} "
+        f"{int(bool(detail.get('late')))}",
+        "release": f"{reservation} {entry.transaction_id} {amount} {member('forfeited')}",
+        "void": f"{detail.get('grant_id')} {entry.transaction_id} {amount}",
+    }
+    if entry.kind not in told:
+        return None
+    return f"ok {entry.user_id} {told[entry.kind]} {available} {entry.reserved} {entry.debt}"
+
+
+def _is_scheduled(entry: Entry) -> bool:
+    """Whether the entry is of a grant that begins later: it moves no balance yet."""
+    return entry.kind == "grant" and int(str(entry.detail["effective_at"])) > entry.created_at_ms
+
+
+def _grant_state(entry: Entry, before: GrantRow, remaining: int) -> str:
+    if entry.kind == "void":
+        return "voided"
+    if entry.kind == "grant" and _is_scheduled(entry):
+        return "scheduled"
+    if entry.kind == "grant_expired" and before.state != "voided":
+        return "expired"
+    if before.state in ("voided", "expired") or (before.state == "scheduled" and entry.kind != "grant_started"):
+        return before.state
+    return "active" if remaining else "exhausted"
+
+
+def _configured(entry: Entry, before: AccountRow) -> dict[str, object]:
+    detail = entry.detail
+    return {
+        "overdraft_limit": detail["overdraft_limit"],
+        "suspended": detail["suspended"],
+        "low_credit_thresholds": detail["low_credit_thresholds"],
+        "profile": detail.get("profile", before.profile),
+    }
+
+
+def _replaced(row: _R, changed: Mapping[str, object]) -> _R:
+    """A copy with some members changed."""
+    return _row(type(row), **{**row.__dict__, **changed})
+
+
+def _row(model: type[_R], **values: object) -> _R:
+    """A row without validation: every value comes from a script or from another row."""
+    return cast("_R", model.model_construct(None, **values))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

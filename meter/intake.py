@@ -1,0 +1,95 @@
+"""Credits in: durable first (DESIGN 4.6).
+
+The grant is a pending row of the store before Redis hears of it; Redis applies it by an operation key of its own, so
+that any number of tries applies it once; the flush marks the row applied. A sweep takes up what was left in between.
+"""
+
+from __future__ import annotations
+
+from meter import operation
+from meter.engine import Engine
+from meter.errors import Unavailable
+from meter.keys import partition_of
+from meter.operation import Call, Operation
+from meter.store.base import Store
+from meter.store.rows import GrantRow
+
+_FORGOTTEN = "exists"
+
+
+class Intake:
+    """Takes grants in."""
+
+    def __init__(self, engine: Engine, store: Store) -> None:
+        self._engine = engine
+        self._store = store
+
+    async def add(self, row: GrantRow, extra: str) -> str:
+        """Adds a grant and answers the script's line. `extra` are its JSON members for the ledger.
+
+        The same `operation_id` (or grant_id) and fingerprint again answers as the first time; another fingerprint is
+        refused. "0 pending …": the grant is durable but Redis went away meanwhile; the sweep applies it. Raises
+        `Unavailable` only before anything is written.
+        """
+        await self._engine.run_many(self._engine.partition_of(row.user_id), (operation.clock(),))
+        first = await self._store.add_pending_grant(row)
+        if first is not None:
+            if first.fingerprint != row.fingerprint:
+                same_key = row.operation_id is not None and first.operation_id == row.operation_id
+                return "0 key_reused" if same_key else "0 exists 0 0 0"
+            row = first
+        try:
+            line = await self._engine.run(row.user_id, grant_operation(row, extra))
+            word = line.split(" ")[1]
+            if word == _FORGOTTEN:
+                return await self._answer_again(row)
+        except Unavailable:
+            return f"0 pending {row.user_id} {row.grant_id} {row.amount}"
+        if word != "ok" and first is None:
+            await self._store.drop_pending_grant(row.user_id, row.grant_id)
+        return line
+
+    async def apply_pending(self, row: GrantRow, extra: str) -> bool:
+        """Applies a grant that is still pending; answers whether Redis has it now."""
+        line = await self._engine.run(row.user_id, grant_operation(row, extra))
+        return line.split(" ")[1] in ("ok", _FORGOTTEN)
+
+    async def _answer_again(self, row: GrantRow) -> str:
+        """Redis has the grant but no longer the answer: the first one, with today's balances."""
+        line = await self._engine.run(row.user_id, operation.balance(row.user_id))
+        balances = " ".join(line.split(" ")[-3:])
+        return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
+
+
+def grant_operation(row: GrantRow, extra: str) -> Operation:
+    """The operation that applies a grant, under a key that only this grant has."""
+    return operation.grant(
+        row.user_id,
+        row.grant_id,
+        row.amount,
+        priority=row.priority,
+        effective_at_ms=row.effective_at_ms,
+        expires_at_ms=row.expires_at_ms,
+        source=row.source,
+        call=Call(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
+    )
+
+
+def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -> GrantRow:
+    """The pending row of a grant operation as `operation.grant` makes it. `key` is the caller's, or ""."""
+    user_id, grant_id, amount, priority, effective, expires, source = one[4:]
+    return GrantRow(
+        user_id=user_id,
+        grant_id=grant_id,
+        partition=partition_of(user_id, partitions),
+        amount=int(amount),
+        remaining=0,
+        priority=int(priority),
+        effective_at_ms=int(effective),
+        expires_at_ms=int(expires),
+        created_at_ms=created_at_ms,
+        source=source,
+        pending=True,
+        operation_id=key or None,
+        fingerprint=one[2],
+    )

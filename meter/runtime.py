@@ -1,0 +1,126 @@
+"""What every process runs on: the gateway to Redis, the engine, and the durable store where there is one.
+
+Opened and closed together. A Redis or a store that is away does not keep a process from starting: it goes on trying in
+the background, and what needs the missing one is refused meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from logging import getLogger
+from typing import Self
+
+from meter.config import Settings
+from meter.engine import NO_WATERMARK, Engine, Watermark
+from meter.errors import ConfigError, StoreUnavailable, Unavailable
+from meter.redis import RedisGateway, connect
+from meter.store.base import Store, StoreMismatch
+
+STORE_OPEN_PAUSE_SECONDS = 0.5
+
+_log = getLogger("meter")
+
+
+class Runtime:
+    """The parts of one process. Parts that are given (tests) are closed by their owner."""
+
+    def __init__(self, settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> None:
+        self.settings = settings
+        self.redis = redis or _gateway(settings)
+        self.store = store if store is not None else _store(settings)
+        self.engine = Engine(self.redis, settings, None if self.store is None else self._watermark)
+        self._owns_redis = redis is None
+        self._owns_store = store is None
+        self._store_open = False
+        self._opening: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Opens the store and starts the engine; a second call waits for the first.
+
+        Raises `ConfigError` when Redis or the store was made with other settings.
+        """
+        if self._started is None:
+            self._started = asyncio.ensure_future(self._start())
+        if not self._started.done():
+            await asyncio.shield(self._started)
+        self._started.result()
+
+    async def close(self) -> None:
+        """Lets accepted operations finish, then closes the connections."""
+        if self._opening is not None:
+            self._opening.cancel()
+        await self.engine.close()
+        if self._owns_redis:
+            await self.redis.close()
+        if self.store is not None and self._owns_store and self._store_open:
+            await self.store.close()
+
+    async def check(self) -> None:
+        """Opens store and partitions once, for a command that wants to fail early. Raises `ConfigError`."""
+        try:
+            await self._open_store()
+            await self.engine.open_partitions()
+        except Unavailable as error:
+            _log.warning("not ready yet: %s", error)
+
+    async def _start(self) -> None:
+        try:
+            await self._open_store()
+        except StoreUnavailable as error:
+            _log.warning("the store is away, adding credits waits for it: %s", error)
+            self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
+        await self.engine.start()
+
+    async def _open_store(self) -> None:
+        if self.store is None or self._store_open:
+            return
+        agreed = {"decimal_places": self.settings.decimal_places, "partitions": self.settings.partitions}
+        try:
+            await self.store.open({name: str(value) for name, value in agreed.items()})
+        except StoreMismatch as error:
+            raise ConfigError(str(error)) from error
+        self._store_open = True
+
+    async def _open_store_when_possible(self) -> None:
+        while not self._store_open:
+            await asyncio.sleep(STORE_OPEN_PAUSE_SECONDS)
+            try:
+                await self._open_store()
+            except StoreUnavailable:
+                continue
+            except ConfigError as error:
+                _log.error("%s", error)  # a running process cannot refuse to start; adds stay refused
+                return
+
+    async def _watermark(self, partition: int) -> Watermark:
+        if self.store is None:
+            return NO_WATERMARK
+        if not self._store_open:
+            raise StoreUnavailable("the store is not open yet")
+        row = await self.store.watermark(partition)
+        return NO_WATERMARK if row is None else (row.epoch, row.seq, row.head)
+
+
+def _gateway(settings: Settings) -> RedisGateway:
+    """The connection to Redis; a call has half the budget, so that a lost reply can be asked for again."""
+    return connect(
+        settings.redis_url,
+        timeout_seconds=settings.redis_timeout_ms / 2000,
+        connections_max=settings.partitions * settings.lanes + 8,
+    )
+
+
+def _store(settings: Settings) -> Store | None:
+    if settings.store_url == "none":
+        return None
+    from meter.store.connect import open_store  # noqa: PLC0415 - database libraries take their time to import
+
+    return open_store(settings.store_url)

@@ -1,0 +1,190 @@
+"""What `meter` asks of a durable store. One contract test suite runs on every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meter.errors import MeterError, StoreUnavailable
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    IntentRow,
+    OperationRow,
+    QuarantineRow,
+    ReservationRow,
+    TransactionRow,
+    WatermarkRow,
+)
+
+
+class StoreMismatch(MeterError):
+    """The store was made with other settings, or by a newer version: the process must not start."""
+
+
+__all__ = ["Flush", "Flushed", "Store", "StoreMismatch", "StoreUnavailable"]
+
+
+class StoreRefused(MeterError):
+    """The store refuses a row for good: another row has its key, or a value fits no column. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """One partition's step from `expected` to `reached`: everything in it is committed together or not at all.
+
+    Accounts, grants and reservations are whole snapshots: they replace what is there. A reservation or grant row that
+    is replaced keeps its `created_at_ms`, `description`, `metadata`, `operation_id` and `fingerprint`.
+    """
+
+    partition: int
+    expected: WatermarkRow | None
+    """The watermark that the flush was computed from; None when the partition was never flushed."""
+    reached: WatermarkRow
+    transactions: Sequence[TransactionRow] = ()
+    accounts: Sequence[AccountRow] = ()
+    grants: Sequence[GrantRow] = ()
+    reservations: Sequence[ReservationRow] = ()
+    operations: Sequence[OperationRow] = ()
+    intents: Sequence[IntentRow] = ()
+    events: Sequence[EventRow] = ()
+    quarantine: Sequence[QuarantineRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What became of a flush. Not `done`: another flusher moved the watermark first, and nothing was written."""
+
+    done: bool
+    repeated_operations: Sequence[str] = field(default=())
+    """operation_ids that the store knew already under another transaction; the first one stays."""
+
+
+class Store(Protocol):
+    """A durable store. Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
+
+    async def open(self, settings: Mapping[str, str]) -> None:
+        """Connects, migrates under one lock, and checks the deployment's settings (kept at the first start).
+
+        Raises `StoreMismatch` for other settings or a schema newer than this code.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns when the store answers."""
+        ...
+
+    async def watermark(self, partition: int) -> WatermarkRow | None:
+        """How far the partition has been flushed."""
+        ...
+
+    async def accounts(self, user_ids: Sequence[str]) -> dict[str, AccountRow]:
+        """The accounts that exist, by user_id."""
+        ...
+
+    async def grants(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], GrantRow]:
+        """The grants that exist, by (user_id, grant_id)."""
+        ...
+
+    async def reservations(self, reservation_ids: Sequence[str]) -> dict[str, ReservationRow]:
+        """The reservations that exist, by id."""
+        ...
+
+    async def apply(self, flush: Flush) -> Flushed:
+        """Commits a flush if the watermark still is `flush.expected`, else does nothing (compare-and-set)."""
+        ...
+
+    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
+        """Moves a watermark alone, by compare-and-set: fences every flusher of the epoch before."""
+        ...
+
+    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
+        """Inserts a pending grant. Answers the grant that already has that id (or operation_id) instead, if any."""
+        ...
+
+    async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
+        """Removes a grant that Redis refused; one that was applied stays."""
+        ...
+
+    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
+        """Grants still pending, oldest first."""
+        ...
+
+    async def transaction(self, transaction_id: str) -> TransactionRow | None:
+        """One transaction."""
+        ...
+
+    async def refunded(self, transaction_id: str) -> int:
+        """Units refunded of a charge so far."""
+        ...
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        before_seq: int | None = None,
+        limit: int,
+    ) -> list[TransactionRow]:
+        """A user's transactions, newest first; `from_ms` inclusive, `to_ms` exclusive, `before_seq` exclusive."""
+        ...
+
+    async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
+        """A user's last transaction at or before a time: its balances are those of that time."""
+        ...
+
+    async def grants_of(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int, expires_before_ms: int | None = None
+    ) -> list[GrantRow]:
+        """A user's grants by (created_at_ms, grant_id), after that pair; with `expires_before_ms` only live ones that
+        end before that time, and by their end.
+        """
+        ...
+
+    async def reservations_of(
+        self, user_id: str, *, state: str | None, after: tuple[int, str] | None = None, limit: int
+    ) -> list[ReservationRow]:
+        """A user's reservations by (created_at_ms, reservation_id), after that pair."""
+        ...
+
+    async def scan_accounts(self, partition: int, after_user_id: str, limit: int) -> list[AccountRow]:
+        """Accounts of a partition by user_id, after that one."""
+        ...
+
+    async def live_grants(self, user_ids: Sequence[str]) -> list[GrantRow]:
+        """Applied grants of those users with something remaining, reserved or scheduled, and not ended."""
+        ...
+
+    async def open_reservations(self, user_ids: Sequence[str]) -> list[ReservationRow]:
+        """Open reservations of those users."""
+        ...
+
+    async def operations_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[OperationRow]:
+        """Operations made since a time, by (created_at_ms, operation_id), after that pair."""
+        ...
+
+    async def reservations_ended_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[ReservationRow]:
+        """Reservations that ended since a time, by (ended_at_ms, reservation_id), after that pair."""
+        ...
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        """Adds ledger events; one that is there already stays."""
+        ...
+
+    async def events(
+        self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
+    ) -> list[EventRow]:
+        """Ledger events, newest first, before that (created_at_ms, event_id)."""
+        ...

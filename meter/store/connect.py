@@ -1,0 +1,60 @@
+"""Which store a URL means. A driver is imported only when its store is opened."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import cast
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from meter.errors import ConfigError
+from meter.store.base import Store
+
+CALL_TIMEOUT_SECONDS = 30.0
+
+# scheme: module, function, driver, extra of this package that brings it
+_SQLITE = ("meter.store.sqlite", "open_sqlite", "aiosqlite", "")
+_POSTGRES = ("meter.store.postgres", "open_postgres", "asyncpg", "postgres")
+_MYSQL = ("meter.store.mysql", "open_mysql", "asyncmy", "mysql")
+_MONGO = ("meter.store.mongo", "open_mongo", "pymongo", "mongo")
+_MEMORY = ("meter.store.memory", "open_memory", "", "")
+_SCHEMES = {
+    "sqlite": _SQLITE,
+    "sqlite+aiosqlite": _SQLITE,
+    "postgres": _POSTGRES,
+    "postgresql": _POSTGRES,
+    "postgresql+asyncpg": _POSTGRES,
+    "mysql": _MYSQL,
+    "mysql+asyncmy": _MYSQL,
+    "mariadb": _MYSQL,
+    "mariadb+asyncmy": _MYSQL,
+    "mongodb": _MONGO,
+    "mongodb+srv": _MONGO,
+    "memory": _MEMORY,
+}
+_READ_BY_DRIVER = (_POSTGRES, _MONGO, _MEMORY)
+
+
+def open_store(url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> Store:
+    """The store at `url`, not connected yet: `Store.open` does that. `timeout_seconds` bounds each of its calls.
+
+    Raises `ConfigError` for a URL of no known store, or one whose driver is not installed.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in _SCHEMES or "://" not in url:
+        known = ", ".join(name for name in _SCHEMES if "+" not in name)
+        raise ConfigError(f"METER_STORE_URL: {scheme[:20]!r} is no known kind of store; there are {known}")
+    found = _SCHEMES[scheme]
+    module, function, driver, extra = found
+    if driver and find_spec(driver) is None:
+        raise ConfigError(f"METER_STORE_URL: {scheme}:// needs a driver, pip install 'meter-sidecar[{extra}]'")
+    opener = getattr(importlib.import_module(module), function)
+    if found in _READ_BY_DRIVER:
+        return cast("Store", opener(url, timeout_seconds=timeout_seconds))
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"METER_STORE_URL: not a URL that can be read, {scheme}://…") from None
+    return cast("Store", opener(parsed, timeout_seconds=timeout_seconds))

@@ -1,0 +1,107 @@
+"""MySQL and MariaDB through asyncmy, on InnoDB."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import blake2s
+
+from sqlalchemy import URL, func, select, update
+from sqlalchemy import text as sql_text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from meter.store.base import StoreUnavailable
+from meter.store.columns import Columns, R
+from meter.store.dialect import SqlDialect, replaced_columns
+from meter.store.json_text import from_shallow_json, to_shallow_json
+from meter.store.rows import GrantRow, Row
+from meter.store.sql import SqlStore
+from meter.store.tables import table_of
+
+CONNECT_TIMEOUT_SECONDS = 10
+CONNECTIONS_MAX = 10
+IDLE_SECONDS_MAX = 1800
+SCHEMA_LOCK_SECONDS = 300
+
+# Without it a text that is too long would be cut off silently.
+_STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+
+class MysqlDialect(SqlDialect):
+    """ON DUPLICATE KEY UPDATE takes any unique key for the key, so grants get their operation_id on its own."""
+
+    name = "mysql"
+
+    @asynccontextmanager
+    async def schema_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with engine.connect() as connection:
+            database = await connection.scalar(select(func.database()))
+            name = f"meter_schema_{blake2s(str(database).encode(), digest_size=8).hexdigest()}"
+            if await connection.scalar(select(func.get_lock(name, SCHEMA_LOCK_SECONDS))) != 1:
+                raise StoreUnavailable(f"another process has held the lock {name} for {SCHEMA_LOCK_SECONDS} s")
+            await connection.commit()
+            try:
+                async with connection.begin():
+                    yield connection
+            finally:
+                await connection.execute(select(func.release_lock(name)))
+
+    def columns(self, model: type[R]) -> Columns[R]:
+        found: Columns[R] | None = self._columns.get(model)
+        if found is None:
+            found = self._columns[model] = Columns(model, json=to_shallow_json)
+        return found
+
+    def insertion(self, model: type[Row]) -> mysql.Insert:
+        return mysql.insert(table_of(model))
+
+    def replacement(self, model: type[Row]) -> mysql.Insert:
+        table = table_of(model)
+        made = mysql.insert(table)
+        is_newer = made.inserted.last_seq >= table.c.last_seq
+        return made.on_duplicate_key_update(
+            [(name, func.if_(is_newer, made.inserted[name], table.c[name])) for name in replaced_columns(model)]
+        )
+
+    async def replace(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> None:
+        if model is not GrantRow:
+            await super().replace(connection, model, rows)
+            return
+        grants = [row for row in rows if isinstance(row, GrantRow)]
+        bare = [row.model_copy(update={"operation_id": None}) for row in grants]
+        await super().replace(connection, GrantRow, bare)
+        await self._name_operations(connection, [grant for grant in grants if grant.operation_id is not None])
+
+    async def _name_operations(self, connection: AsyncConnection, grants: Sequence[GrantRow]) -> None:
+        """Gives the grants that were new their operation_id."""
+        if not grants:
+            return
+        columns = table_of(GrantRow).c
+        key = [columns.user_id, columns.grant_id]
+        chosen = self.among(key, [(grant.user_id, grant.grant_id) for grant in grants])
+        nameless = await connection.execute(select(*key).where(chosen, columns.operation_id.is_(None)))
+        names = {(grant.user_id, grant.grant_id): grant.operation_id for grant in grants}
+        for user_id, grant_id in nameless.all():
+            await connection.execute(
+                update(table_of(GrantRow))
+                .where(columns.user_id == user_id, columns.grant_id == grant_id)
+                .values(operation_id=names[user_id, grant_id])
+            )
+
+
+def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:
+    """A store in the database of `url`; mysql:// and mariadb:// mean the same driver."""
+    family = url.drivername.partition("+")[0]
+    engine = create_async_engine(
+        url.set(drivername=f"{family}+asyncmy"),
+        connect_args={"charset": "utf8mb4", "connect_timeout": CONNECT_TIMEOUT_SECONDS, "init_command": _STRICT},
+        isolation_level="READ COMMITTED",  # without the gap locks of the default
+        json_serializer=to_shallow_json,
+        json_deserializer=from_shallow_json,
+        pool_size=CONNECTIONS_MAX,
+        max_overflow=0,
+        pool_recycle=IDLE_SECONDS_MAX,
+        pool_timeout=timeout_seconds,
+    )
+    return SqlStore(engine, MysqlDialect(), timeout_seconds=timeout_seconds)

@@ -1,0 +1,292 @@
+"""The rows of the durable ledger, as Pydantic models: the one source of tables, validators and generated schemas.
+
+Amounts are integer units, times are milliseconds since 1970 in UTC. A field added here appears in every schema.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Units = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+Milliseconds = Annotated[int, Field(ge=0)]
+UserId = Annotated[str, Field(max_length=128)]
+ObjectId = Annotated[str, Field(max_length=128)]
+TransactionId = Annotated[str, Field(max_length=64)]
+Word = Annotated[str, Field(max_length=32)]
+
+
+class Row(BaseModel):
+    """A row. `TABLE` names it, `KEY` is its primary key, `UNIQUE` and `INDEXES` are tuples of field names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TABLE: ClassVar[str]
+    KEY: ClassVar[tuple[str, ...]]
+    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+
+class TransactionRow(Row):
+    """One immutable transaction. `seq` never repeats within a partition, not even across epochs."""
+
+    TABLE = "transactions"
+    KEY = ("transaction_id",)
+    UNIQUE = (("partition", "seq"),)
+    INDEXES = (("user_id", "seq"), ("refund_of",))
+
+    transaction_id: TransactionId
+    partition: int
+    epoch: int
+    seq: int
+    kind: Word
+    user_id: UserId
+    amount: Units
+    available_after: Units
+    reserved_after: Units
+    debt_after: Units
+    created_at_ms: Milliseconds
+    operation_id: Annotated[str, Field(max_length=400)] | None = None
+    reservation_id: ObjectId | None = None
+    refund_of: TransactionId | None = None
+    draws: JsonValue = None
+    """[[grant_id, amount], …]: what the transaction took from or gave to each grant."""
+    detail: JsonValue = None
+    """The members of the outbox entry by kind, without those that have a column."""
+    description: Annotated[str, Field(max_length=500)] | None = None
+    metadata: JsonValue = None
+
+
+class AccountRow(Row):
+    """An account as of `last_seq`."""
+
+    TABLE = "accounts"
+    KEY = ("user_id",)
+    INDEXES = (("partition", "user_id"),)
+
+    user_id: UserId
+    partition: int
+    available: Units = 0
+    reserved: Units = 0
+    debt: Units = 0
+    granted: Units = 0
+    spent: Units = 0
+    expired: Units = 0
+    voided: Units = 0
+    overdraft_limit: Units = 0
+    suspended: bool = False
+    low_credit_thresholds: Annotated[str, Field(max_length=200)] = "-"
+    profile: JsonValue = None
+    last_seq: int = 0
+    updated_at_ms: Milliseconds = 0
+
+
+class GrantRow(Row):
+    """A grant as of `last_seq`; `pending` until its first transaction was flushed."""
+
+    TABLE = "grants"
+    KEY = ("user_id", "grant_id")
+    UNIQUE = (("partition", "operation_id"),)
+    INDEXES = (("pending", "created_at_ms"), ("user_id", "expires_at_ms"))
+
+    user_id: UserId
+    grant_id: ObjectId
+    partition: int
+    amount: Units
+    remaining: Units
+    reserved: Units = 0
+    priority: int = 10
+    effective_at_ms: Milliseconds
+    expires_at_ms: Milliseconds
+    created_at_ms: Milliseconds
+    source: Word = "api"
+    state: Word = "active"
+    """scheduled, active, exhausted, expired or voided."""
+    pending: bool = False
+    transaction_id: TransactionId | None = None
+    operation_id: Annotated[str, Field(max_length=400)] | None = None
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
+    description: Annotated[str, Field(max_length=500)] | None = None
+    metadata: JsonValue = None
+    last_seq: int = 0
+
+
+class ReservationRow(Row):
+    """A reservation as of `last_seq`."""
+
+    TABLE = "reservations"
+    KEY = ("reservation_id",)
+    INDEXES = (
+        ("user_id", "state"),
+        ("user_id", "created_at_ms", "reservation_id"),
+        ("partition", "ended_at_ms", "reservation_id"),
+    )
+
+    reservation_id: ObjectId
+    user_id: UserId
+    partition: int
+    amount: Units
+    charged: Units = 0
+    state: Word = "open"
+    """open, committed, released or expired."""
+    draws: JsonValue = None
+    """[[grant_id, amount], …] that it holds (open) or held."""
+    expires_at_ms: Milliseconds
+    created_at_ms: Milliseconds
+    ended_at_ms: Milliseconds | None = None
+    requested: Units = 0
+    """What the commit asked for; it may be more than was charged."""
+    answer: Annotated[str, Field(max_length=1000)] | None = None
+    """The line that the script answered when it ended."""
+    last_seq: int = 0
+
+
+class WatermarkRow(Row):
+    """How far a partition's outbox has been flushed: the cursor, moved by compare-and-set."""
+
+    TABLE = "watermarks"
+    KEY = ("partition",)
+
+    partition: int
+    epoch: int
+    seq: int
+    head: TransactionId
+    updated_at_ms: Milliseconds = 0
+
+
+class OperationRow(Row):
+    """An idempotency key beyond the Redis window: which transaction it made."""
+
+    TABLE = "operations"
+    KEY = ("partition", "operation_id")
+    INDEXES = (("partition", "created_at_ms", "operation_id"),)
+
+    partition: int
+    operation_id: Annotated[str, Field(max_length=400)]
+    transaction_id: TransactionId
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
+    answer: Annotated[str, Field(max_length=1000)] | None = None
+    """The line that the script answered, so that a rebuilt Redis answers a repeated call as before."""
+    created_at_ms: Milliseconds
+
+
+class EventRow(Row):
+    """A ledger event for people: transaction, error or system."""
+
+    TABLE = "ledger_events"
+    KEY = ("event_id",)
+    INDEXES = (("user_id", "created_at_ms"), ("kind", "created_at_ms"), ("created_at_ms", "event_id"))
+
+    event_id: Annotated[str, Field(max_length=64)]
+    kind: Word
+    user_id: UserId | None = None
+    message: Annotated[str, Field(max_length=500)]
+    detail: JsonValue = None
+    created_at_ms: Milliseconds
+
+
+class IntentRow(Row):
+    """An alert that is to be delivered; its id names the transaction that caused it, so a replay never adds one."""
+
+    TABLE = "alert_intents"
+    KEY = ("intent_id",)
+    INDEXES = (("state", "next_attempt_at_ms"), ("user_id", "created_at_ms"))
+
+    intent_id: Annotated[str, Field(max_length=128)]
+    kind: Word
+    user_id: UserId
+    payload: JsonValue = None
+    created_at_ms: Milliseconds
+    state: Word = "due"
+    """due, delivered or failed."""
+    attempts: int = 0
+    next_attempt_at_ms: Milliseconds = 0
+
+
+class PlanRow(Row):
+    """A plan. Deleted plans stay for the subscriptions that run on."""
+
+    TABLE = "plans"
+    KEY = ("plan_id",)
+
+    plan_id: ObjectId
+    name: Annotated[str, Field(max_length=200)]
+    description: Annotated[str, Field(max_length=500)] | None = None
+    credit_limit: Units
+    price: Annotated[str, Field(max_length=40)]
+    """The exact decimal, as sent."""
+    billing_period: Word
+    validity_days: int | None = None
+    priority: int = 10
+    rollover: JsonValue = None
+    plan_group: Word = "default"
+    active: bool = True
+    deleted: bool = False
+    created_at_ms: Milliseconds
+    updated_at_ms: Milliseconds
+
+
+class SubscriptionRow(Row):
+    """A user's subscription to a plan; one per user and plan group."""
+
+    TABLE = "subscriptions"
+    KEY = ("subscription_id",)
+    UNIQUE = (("user_id", "plan_group"),)
+    INDEXES = (("state", "next_period_at_ms"),)
+
+    subscription_id: ObjectId
+    user_id: UserId
+    plan_id: ObjectId
+    plan_group: Word = "default"
+    state: Word = "active"
+    """active, ending or ended."""
+    auto_renew: bool = True
+    anchor_at_ms: Milliseconds
+    time_zone: Annotated[str, Field(max_length=64)] = "UTC"
+    period: int = 0
+    """The number of the current period, counted from the anchor."""
+    period_started_at_ms: Milliseconds
+    next_period_at_ms: Milliseconds
+    next_plan_id: ObjectId | None = None
+    created_at_ms: Milliseconds
+    updated_at_ms: Milliseconds
+
+
+class QuarantineRow(Row):
+    """An outbox entry that could not be read, kept verbatim as its seq."""
+
+    TABLE = "quarantine"
+    KEY = ("partition", "seq")
+
+    partition: int
+    seq: int
+    text: str
+    reason: Annotated[str, Field(max_length=500)]
+    created_at_ms: Milliseconds
+
+
+class DeploymentRow(Row):
+    """What every process of a deployment must agree on: decimal_places, partitions."""
+
+    TABLE = "deployment"
+    KEY = ("name",)
+
+    name: Word
+    value: Annotated[str, Field(max_length=200)]
+
+
+ROWS: tuple[type[Row], ...] = (
+    TransactionRow,
+    AccountRow,
+    GrantRow,
+    ReservationRow,
+    WatermarkRow,
+    OperationRow,
+    EventRow,
+    IntentRow,
+    PlanRow,
+    SubscriptionRow,
+    QuarantineRow,
+    DeploymentRow,
+)

@@ -1,0 +1,60 @@
+"""Brings a SQL database to this code's schema, and checks that the deployment is the one that made it.
+
+The caller holds the schema lock. Each migration can run again after it was cut off anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meter.store.base import StoreMismatch
+from meter.store.dialect import SqlDialect
+from meter.store.rows import DeploymentRow
+from meter.store.tables import table_of
+
+VERSION_TABLE = "meter_schema"
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def prepare(connection: AsyncConnection, dialect: SqlDialect, settings: Mapping[str, str]) -> None:
+    """Migrates, and keeps or checks the settings. Raises `StoreMismatch`."""
+    await connection.run_sync(migrate)
+    table = table_of(DeploymentRow)
+    kept = {name: value for name, value in await connection.execute(select(table.c.name, table.c.value))}
+    check_settings(kept, settings)
+    new = [DeploymentRow(name=name, value=value) for name, value in settings.items() if name not in kept]
+    await dialect.insert(connection, DeploymentRow, new)
+
+
+def check_settings(kept: Mapping[str, str], settings: Mapping[str, str]) -> None:
+    """Raises `StoreMismatch` when a setting is not the one that the store was made with."""
+    wrong = [f"{name} is {kept[name]} in the store, {value} here" for name, value in settings.items()
+             if kept.get(name, value) != value]
+    if wrong:
+        raise StoreMismatch(f"{'; '.join(wrong)}: it is fixed at the first start")
+
+
+def migrate(connection: Connection) -> None:
+    """Runs the migrations that the database has not had. Raises `StoreMismatch` when it had others."""
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "version_table": VERSION_TABLE,
+            "fn": lambda current, _: scripts._upgrade_revs("head", current),  # what alembic's own upgrade does
+        },
+    )
+    newer = set(context.get_current_heads()) - {script.revision for script in scripts.walk_revisions()}
+    if newer:
+        raise StoreMismatch(f"the store's schema is {', '.join(sorted(newer))}, made by a newer version of meter")
+    with Operations.context(context):
+        context.run_migrations()

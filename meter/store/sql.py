@@ -1,0 +1,235 @@
+"""The Store on a SQL database. Knows connections, time limits and errors; what differs per database is its dialect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy import text as sql_text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from meter.store import queries
+from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
+from meter.store.columns import R, rows_of
+from meter.store.dialect import SqlDialect
+from meter.store.flushing import Fenced, apply_flush, insert_missing, move_watermark
+from meter.store.queries import Statement
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    OperationRow,
+    ReservationRow,
+    TransactionRow,
+    WatermarkRow,
+)
+from meter.store.schema import prepare
+from meter.store.tables import table_of
+
+OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
+RACES_MAX = 3
+
+
+class SqlStore:
+    """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
+
+    def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float) -> None:
+        self.engine = engine
+        self._dialect = dialect
+        self._reader = dialect.reader(engine)
+        self._writer = dialect.writer(engine)
+        self._timeout_seconds = timeout_seconds
+
+    async def open(self, settings: Mapping[str, str]) -> None:
+        with _translated():
+            async with asyncio.timeout(OPEN_TIMEOUT_SECONDS), self._dialect.turn():
+                async with self._dialect.schema_transaction(self.engine) as connection:
+                    await prepare(connection, self._dialect, settings)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def ping(self) -> None:
+        async with self._read() as connection:
+            await connection.execute(sql_text("SELECT 1"))
+
+    async def watermark(self, partition: int) -> WatermarkRow | None:
+        return await self._one(WatermarkRow, queries.one(WatermarkRow, partition))
+
+    async def accounts(self, user_ids: Sequence[str]) -> dict[str, AccountRow]:
+        chosen = self._dialect.among([table_of(AccountRow).c.user_id], user_ids)
+        found = await self._all(AccountRow, select(table_of(AccountRow)).where(chosen)) if user_ids else []
+        return {row.user_id: row for row in found}
+
+    async def grants(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], GrantRow]:
+        columns = table_of(GrantRow).c
+        chosen = self._dialect.among([columns.user_id, columns.grant_id], keys)
+        found = await self._all(GrantRow, select(table_of(GrantRow)).where(chosen)) if keys else []
+        return {(row.user_id, row.grant_id): row for row in found}
+
+    async def reservations(self, reservation_ids: Sequence[str]) -> dict[str, ReservationRow]:
+        chosen = self._dialect.among([table_of(ReservationRow).c.reservation_id], reservation_ids)
+        statement = select(table_of(ReservationRow)).where(chosen)
+        found = await self._all(ReservationRow, statement) if reservation_ids else []
+        return {row.reservation_id: row for row in found}
+
+    async def apply(self, flush: Flush) -> Flushed:
+        try:
+            async with self._write() as connection:
+                return await apply_flush(connection, self._dialect, flush)
+        except Fenced:
+            return Flushed(done=False)
+
+    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
+        try:
+            async with self._write() as connection:
+                await move_watermark(connection, expected, reached)
+        except Fenced:
+            return False
+        return True
+
+    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
+        for _ in range(RACES_MAX):
+            if found := await self._same_grant(grant):
+                return found
+            with suppress(StoreRefused):
+                async with self._write() as connection:
+                    await self._dialect.insert(connection, GrantRow, [grant])
+                return None
+        raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
+
+    async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
+        grants = table_of(GrantRow)
+        mine = (grants.c.user_id == user_id, grants.c.grant_id == grant_id)
+        async with self._write() as connection:
+            await connection.execute(delete(grants).where(*mine, grants.c.pending.is_(True)))
+
+    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
+        return await self._all(GrantRow, queries.pending_grants(created_before_ms, limit))
+
+    async def transaction(self, transaction_id: str) -> TransactionRow | None:
+        return await self._one(TransactionRow, queries.one(TransactionRow, transaction_id))
+
+    async def refunded(self, transaction_id: str) -> int:
+        async with self._read() as connection:
+            return int(await connection.scalar(queries.refunded(transaction_id)))  # a Decimal on most databases
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        before_seq: int | None = None,
+        limit: int,
+    ) -> list[TransactionRow]:
+        statement = queries.history(
+            user_id, kinds=kinds, from_ms=from_ms, to_ms=to_ms, before_seq=before_seq, limit=limit
+        )
+        return await self._all(TransactionRow, statement)
+
+    async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
+        return await self._one(TransactionRow, queries.history(user_id, to_ms=at_ms + 1, limit=1))
+
+    async def grants_of(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int, expires_before_ms: int | None = None
+    ) -> list[GrantRow]:
+        statement = queries.grants_of(user_id, after=after, limit=limit, expires_before_ms=expires_before_ms)
+        return await self._all(GrantRow, statement)
+
+    async def reservations_of(
+        self, user_id: str, *, state: str | None, after: tuple[int, str] | None = None, limit: int
+    ) -> list[ReservationRow]:
+        statement = queries.reservations_of(user_id, state=state, after=after, limit=limit)
+        return await self._all(ReservationRow, statement)
+
+    async def scan_accounts(self, partition: int, after_user_id: str, limit: int) -> list[AccountRow]:
+        return await self._all(AccountRow, queries.scan_accounts(partition, after_user_id, limit))
+
+    async def live_grants(self, user_ids: Sequence[str]) -> list[GrantRow]:
+        users = self._dialect.among([table_of(GrantRow).c.user_id], user_ids)
+        return await self._all(GrantRow, queries.live_grants(users)) if user_ids else []
+
+    async def open_reservations(self, user_ids: Sequence[str]) -> list[ReservationRow]:
+        users = self._dialect.among([table_of(ReservationRow).c.user_id], user_ids)
+        return await self._all(ReservationRow, queries.open_reservations(users)) if user_ids else []
+
+    async def operations_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[OperationRow]:
+        return await self._all(OperationRow, queries.operations_since(partition, since_ms, after, limit))
+
+    async def reservations_ended_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[ReservationRow]:
+        statement = queries.reservations_ended_since(partition, since_ms, after, limit)
+        return await self._all(ReservationRow, statement)
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        for attempt in range(1, RACES_MAX + 1):
+            try:
+                async with self._write() as connection:
+                    await insert_missing(connection, self._dialect, EventRow, events)
+            except StoreRefused:  # another process added one of them in between
+                if attempt == RACES_MAX:
+                    raise
+            else:
+                return
+
+    async def events(
+        self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
+    ) -> list[EventRow]:
+        return await self._all(EventRow, queries.events(kind=kind, user_id=user_id, before=before, limit=limit))
+
+    async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
+        columns = table_of(GrantRow).c
+        by_id = (columns.user_id == grant.user_id) & (columns.grant_id == grant.grant_id)
+        same = by_id
+        if grant.operation_id is not None:
+            by_key = (columns.partition == grant.partition) & (columns.operation_id == grant.operation_id)
+            same = or_(by_id, by_key)
+        return await self._one(GrantRow, select(table_of(GrantRow)).where(same).order_by(columns.created_at_ms))
+
+    async def _all(self, model: type[R], statement: Statement) -> list[R]:
+        async with self._read() as connection:
+            found = await connection.execute(statement)
+        return rows_of(model, found)
+
+    async def _one(self, model: type[R], statement: Statement) -> R | None:
+        found = await self._all(model, statement)
+        return found[0] if found else None
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with asyncio.timeout(self._timeout_seconds), self._reader.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with asyncio.timeout(self._timeout_seconds), self._dialect.turn():
+                async with self._writer.begin() as connection:
+                    yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The exceptions of drivers become ours; a statement that no database can run is a bug and passes."""
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        raise StoreRefused(str(error.orig)) from error
+    except (OverflowError, UnicodeError) as error:
+        raise StoreRefused(str(error)) from error
+    except ProgrammingError:
+        raise
+    except DBAPIError as error:
+        raise StoreUnavailable(str(error.orig)) from error
+    except (PoolTimeout, TimeoutError, OSError) as error:
+        raise StoreUnavailable(str(error) or "the store did not answer in time") from error
