@@ -16,7 +16,8 @@ from meter.amount import AmountScale
 from meter.api.docs import docs_routes
 from meter.api.exchange import Coroutine, Request
 from meter.api.handlers import coroutines_of
-from meter.api.hot import Services
+from meter.api.hot import HotHandlers, Services
+from meter.api.lane import HotLane
 from meter.api.probes import CountedResponses, Probes
 from meter.api.routes import header_list, routes, surface_routes
 from meter.config import Settings
@@ -39,7 +40,8 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
     """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner."""
     runtime = Runtime(settings, redis, store)
     services = services_of(runtime)
-    coroutines = coroutines_of(services)
+    hot = HotHandlers(services)
+    coroutines = coroutines_of(services, hot)
     metrics = Metrics(services.engine.tallies, lambda: services.engine.waiting)
     probes = Probes(services.engine, metrics)
 
@@ -58,7 +60,7 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         ],
         settings.body_max_bytes,
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             *plain,
             *docs_routes(),
@@ -69,6 +71,8 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         middleware=[Middleware(CountedResponses, metrics.responses)],
         exception_handlers={HTTPException: _http_problem},
     )
+    app.state.hot_lane = HotLane(hot, settings.body_max_bytes, metrics.responses)
+    return app
 
 
 def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Starlette:

@@ -247,6 +247,7 @@ async def _check(settings: Settings) -> None:
 
 def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:
     """Runs uvicorn until it is told to stop."""
+    from meter.api.lane import HotProtocol
     from meter.app import create_app
 
     uvicorn.run(
@@ -255,6 +256,8 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
         host=settings.host,
         port=settings.port,
         uds=None if uds is None else str(uds),
+        http=HotProtocol if settings.hot_lane else "httptools",
+        proxy_headers=False,  # nothing here depends on the client's address, and the lane finds the application itself
         workers=workers,
         access_log=False,
         log_level="warning",

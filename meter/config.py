@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     ] = 6
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    hot_lane: Annotated[
+        bool, Field(description="Serve hot requests from the HTTP parser; off: every request goes through ASGI.")
+    ] = True
     body_max_bytes: Annotated[int, Field(ge=1024, le=16 * 2**20, description="Largest request body.")] = 262144
     batch_max: Annotated[
         int, Field(ge=1, le=500, description="Operations in one script call, and in one `/credits/batch`.")

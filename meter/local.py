@@ -12,6 +12,7 @@ from meter import model
 from meter.api.exchange import Coroutine, Request
 from meter.api.failure import failure
 from meter.api.handlers import coroutines_of
+from meter.api.hot import HotHandlers
 from meter.app import credits_app, services_of
 from meter.config import Settings, load_settings
 from meter.credits import Credits
@@ -30,7 +31,8 @@ class Meter(Credits):
         """`redis` and `store` that are given are closed by their owner."""
         self._settings = settings
         self._runtime = Runtime(settings, redis, store)
-        self._coroutines = coroutines_of(services_of(self._runtime))
+        services = services_of(self._runtime)
+        self._coroutines = coroutines_of(services, HotHandlers(services))
         super().__init__(_InProcess(self._runtime, self._coroutines))
 
     @classmethod

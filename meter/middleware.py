@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meter.api.routes import send_rendered
 from meter.charging import Admission, Charge, ChargePolicy, Charger, Ending, MeteredPaths, Missing
+from meter.charging.amounts import header_value
 from meter.charging.policy import SUCCESS
 from meter.charging.problems import refused, unavailable
 from meter.credits import Credits
@@ -218,7 +219,7 @@ class _Exchange:
         outcome = settlement.result() if settlement.done() else None
         if isinstance(outcome, Committed) and outcome.charged > 0:
             start = self._held[0]
-            told = (b"x-credits-deducted", f"{outcome.charged.normalize():f}".encode())
+            told = (b"x-credits-deducted", header_value(outcome.charged))
             self._held[0] = {**start, "headers": [*start.get("headers", ()), told]}
 
     async def _send_held(self) -> None:

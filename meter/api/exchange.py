@@ -142,5 +142,5 @@ def _pointer(fault: ErrorDetails) -> str:
 
 
 def milliseconds(time: datetime) -> int:
-    """Milliseconds since 1970, at most the end of what never ends."""
-    return min(NEVER_MS, round(time.timestamp() * 1000))
+    """Milliseconds since 1970, at least zero, at most the end of what never ends."""
+    return max(0, min(NEVER_MS, round(time.timestamp() * 1000)))

@@ -11,9 +11,8 @@ from meter.api.management import ManagementHandlers
 from meter.wire import Rendered
 
 
-def coroutines_of(services: Services) -> Mapping[str, Coroutine]:
+def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutine]:
     """Row name of `meter.surface` -> coroutine."""
-    hot = HotHandlers(services)
     management = ManagementHandlers(services, hot)
     ledger = LedgerHandlers(services, hot)
     balance_now = awaitable(hot.balance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 
@@ -25,6 +26,8 @@ from meter.store.rows import TransactionRow
 from meter.wire import Rendered, page, problem, validation_problem
 
 DAY_MS = 86_400_000
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class LedgerHandlers:
@@ -155,7 +158,7 @@ def _script_cursor(cursor: str) -> str:
 def _number_cursor(cursor: str) -> int | None:
     if not cursor:
         return None
-    if not cursor.isdigit():
+    if not _NUMBER.fullmatch(cursor):
         raise Refused(validation_problem([("/cursor", "is not one of ours")]))
     return int(cursor)
 
@@ -164,7 +167,7 @@ def _pair_cursor(cursor: str) -> tuple[int, str] | None:
     if not cursor:
         return None
     number, _, text = cursor.partition("~")
-    if not number.isdigit() or not text:
+    if not _NUMBER.fullmatch(number) or not text:
         raise Refused(validation_problem([("/cursor", "is not one of ours")]))
     return int(number), text
 

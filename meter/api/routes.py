@@ -16,18 +16,21 @@ RETRY_AFTER_SECONDS = b"1"
 
 
 class Endpoint:
-    """The ASGI endpoint of one path: a coroutine per method. The body is read here, never beyond the limit."""
+    """The ASGI endpoint of one path: a coroutine per method; HEAD goes with GET. The body is read here, never beyond the
+    limit.
+    """
 
     def __init__(self, methods: Mapping[str, Coroutine], body_max_bytes: int) -> None:
         self._methods = methods
-        self._allow = ", ".join(methods).encode()
+        self._allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods).encode()
         self._body_max_bytes = body_max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        run = self._methods.get(scope["method"])
+        head = scope["method"] == "HEAD"
+        run = self._methods.get("GET" if head else scope["method"])
         if run is None:
             rendered = problem("method-not-allowed", f"This path knows {self._allow.decode()}.")
-            await send_rendered(rendered, send, ((b"allow", self._allow),))
+            await send_rendered(rendered, send, ((b"allow", self._allow),), head=head)
             return
         try:
             rendered = await run(
@@ -40,7 +43,7 @@ class Endpoint:
             )
         except Exception as error:  # every way out of a handler is an answer
             rendered = failure(error)
-        await send_rendered(rendered, send)
+        await send_rendered(rendered, send, head=head)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         chunks, size = [], 0
@@ -67,11 +70,13 @@ def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def send_rendered(rendered: Rendered, send: Send, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    """Sends an answer, with `more` headers."""
+async def send_rendered(
+    rendered: Rendered, send: Send, more: tuple[tuple[bytes, bytes], ...] = (), *, head: bool = False
+) -> None:
+    """Sends an answer, with `more` headers; to a HEAD request without its body."""
     headers = [*header_list(rendered), *more]
     await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
-    await send({"type": "http.response.body", "body": rendered.body})
+    await send({"type": "http.response.body", "body": b"" if head else rendered.body})
 
 
 def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> list[BaseRoute]:

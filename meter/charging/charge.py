@@ -7,8 +7,9 @@ import secrets
 from logging import getLogger
 
 from meter.charging.admission import Admitted, Headers
+from meter.charging.amounts import plain
 from meter.charging.policy import ChargePolicy, Ending, verdict_on
-from meter.charging.settlements import Settled, Settlements, plain
+from meter.charging.settlements import Settled, Settlements
 from meter.credits import Credits
 from meter.errors import Unavailable
 from meter.model import Refusal, Reserved

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from decimal import ROUND_CEILING, Decimal
 from logging import getLogger
 from typing import Literal, TypeVar
 
+from meter.charging.amounts import is_whole, plain, rounded_up
 from meter.charging.policy import Verdict
 from meter.credits import Credits
 from meter.errors import Unavailable
@@ -103,9 +103,9 @@ class Settlements:
         """Charges the amount, rounded up to what the meter counts; all that is held if it is more than that."""
         if amount is None:
             return await self._credits.commit(reservation_id, over=over)
-        whole = _is_whole(amount)
+        whole = is_whole(amount)
         for places in [0] if whole else range(self._places, -1, -1):
-            answer = await self._credits.commit(reservation_id, plain(_rounded_up(amount, places)), over=over)
+            answer = await self._credits.commit(reservation_id, plain(rounded_up(amount, places)), over=over)
             if not _is_no_amount(answer):
                 self._places = self._places if whole else places
                 return answer
@@ -125,19 +125,6 @@ class Settlements:
                     continue
         finally:
             self._undoing -= 1
-
-
-def plain(number: Number) -> int | str:
-    """A number as an amount: an integer, or a decimal without an exponent."""
-    return int(number) if _is_whole(number) else f"{number:f}"
-
-
-def _is_whole(number: Number) -> bool:
-    return isinstance(number, int) or number == number.to_integral_value()
-
-
-def _rounded_up(number: Number, places: int) -> Number:
-    return number if _is_whole(number) else Decimal(number).quantize(Decimal(1).scaleb(-places), ROUND_CEILING)
 
 
 def _is_no_amount(answer: Committed | Refusal) -> bool:

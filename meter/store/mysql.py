@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2s
+from typing import Any
 
-from sqlalchemy import URL, func, select, update
+import orjson
+from sqlalchemy import URL, ColumnElement, TextualSelect, column, func, select, tuple_, update
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -23,6 +25,7 @@ CONNECT_TIMEOUT_SECONDS = 10
 CONNECTIONS_MAX = 10
 IDLE_SECONDS_MAX = 1800
 SCHEMA_LOCK_SECONDS = 300
+KEY_CHARS_MAX = 128
 
 # Without it a text that is too long would be cut off silently.
 _STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
@@ -32,6 +35,10 @@ class MysqlDialect(SqlDialect):
     """ON DUPLICATE KEY UPDATE takes any unique key for the key, so grants get their operation_id on its own."""
 
     name = "mysql"
+
+    def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
+        # MariaDB compares a list of tuples with each row it finds, one by one.
+        return super().among(columns, keys) if len(columns) == 1 else tuple_(*columns).in_(_keys(len(columns), keys))
 
     @asynccontextmanager
     async def schema_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -88,6 +95,15 @@ class MysqlDialect(SqlDialect):
                 .where(columns.user_id == user_id, columns.grant_id == grant_id)
                 .values(operation_id=names[user_id, grant_id])
             )
+
+
+def _keys(width: int, keys: Sequence[Any]) -> TextualSelect:
+    """Keys of several texts as a table."""
+    names = [f"k{at}" for at in range(width)]
+    kind = f"VARCHAR({KEY_CHARS_MAX}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    columns = ", ".join(f"{name} {kind} PATH '$[{at}]'" for at, name in enumerate(names))
+    made = sql_text(f"SELECT {', '.join(names)} FROM JSON_TABLE(:keys, '$[*]' COLUMNS ({columns})) AS wanted")
+    return made.bindparams(keys=orjson.dumps(keys).decode()).columns(*(column(name) for name in names))
 
 
 def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:

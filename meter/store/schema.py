@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
+from sqlalchemy import Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,8 @@ from meter.store.rows import DeploymentRow
 from meter.store.tables import table_of
 
 VERSION_TABLE = "meter_schema"
+
+_versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -46,6 +48,7 @@ def check_settings(kept: Mapping[str, str], settings: Mapping[str, str]) -> None
 def migrate(connection: Connection) -> None:
     """Runs the migrations that the database has not had. Raises `StoreMismatch` when it had others."""
     scripts = ScriptDirectory(str(_MIGRATIONS))
+    _versions.create(connection, checkfirst=True)  # alembic's own has a named key, of which MySQL complains
     context = MigrationContext.configure(
         connection,
         opts={

@@ -1,0 +1,115 @@
+"""The proxy as an ASGI application: decides what is metered and refused, and has an exchange carry out the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from logging import getLogger
+
+from starlette.types import Receive, Scope, Send
+
+from meter.charging import Charge, Charger
+from meter.charging.problems import refused, unavailable
+from meter.credits import Credits
+from meter.errors import Unavailable
+from meter.model import Refusal
+from meter.proxy.exchange import Exchange, Route, metered_headers
+from meter.proxy.headers import Forwarding, Header, wants_upgrade
+from meter.proxy.options import ProxyOptions
+from meter.proxy.problems import answer
+from meter.proxy.upstream import Upstream
+from meter.wire import Rendered, problem
+
+FREE_METHOD = "OPTIONS"
+UNMETERED: Header = (b"x-credits-metered", b"0")
+
+_log = getLogger("meter.proxy")
+
+
+class Proxy:
+    """Serves HTTP; needs its lifespan. With `owned`, that opens and closes the meter, too."""
+
+    def __init__(
+        self,
+        options: ProxyOptions,
+        credits_: Credits,
+        *,
+        owned: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        self._options = options
+        self._paths = options.paths()
+        self._admission = options.admission()
+        policy = options.policy()
+        self._charger = Charger(credits_, policy)
+        self._owned = owned
+        dropped = [options.estimated_tokens_header]
+        if not options.forward_identity:
+            dropped.append(options.user_id_header)
+        self._route = Route(
+            options,
+            Upstream(options),
+            Forwarding(dropped=dropped, preserve_host=options.preserve_host),
+            policy.usage_headers,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close"})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything that exchanges need; at the end, all charges are settled."""
+        async with AsyncExitStack() as stack:
+            if self._owned is not None:
+                await stack.enter_async_context(self._owned)
+            stack.push_async_callback(self._charger.settlements.drain)
+            await stack.enter_async_context(self._route.upstream)
+            yield
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[Header] = list(scope["headers"])
+        if scope["method"] == "CONNECT" or wants_upgrade(headers):
+            detail = "The proxy carries HTTP requests only: no upgrade, no websocket, no tunnel."
+            await answer(problem("not-implemented", detail), [*headers, (b"expect", b"")], receive, send)
+            return
+        charge: Charge | None = None
+        ours: list[Header] = []
+        if scope["method"] != FREE_METHOD and self._paths.cover(scope["path"]):
+            found = await self._charged(headers)
+            if isinstance(found, Rendered):
+                await answer(found, headers, receive, send)
+                return
+            charge = found
+            ours = [UNMETERED] if charge is None else metered_headers(charge)
+        await Exchange(self._route, scope, receive, send, charge).run(ours)
+
+    async def _charged(self, headers: list[Header]) -> Charge | Rendered | None:
+        """A hold for the request, or its refusal; None for a request to be served unmetered."""
+        admitted = self._admission.admit(headers)
+        if isinstance(admitted, Rendered):
+            return admitted
+        try:
+            charge = await self._charger.open(admitted)
+        except Unavailable as error:
+            if self._options.fail == "closed":
+                return unavailable(error)
+            _log.warning("forwarded unmetered: user %s, estimate %s: %s", admitted.user_id, admitted.estimate, error)
+            return None
+        return refused(charge) if isinstance(charge, Refusal) else charge
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            _log.exception("the proxy could not start or stop")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})

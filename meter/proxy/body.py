@@ -1,0 +1,39 @@
+"""The request body on its way to the upstream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+from meter.proxy.client import Client
+
+
+class RequestBody(AsyncIterator[bytes]):
+    """Streams a client's request: the pieces that were read already, then the others as they come."""
+
+    def __init__(self, client: Client, pieces: list[bytes]) -> None:
+        self._client = client
+        self._pieces = pieces
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Raises `ClientGone` in the middle of a body, which makes the upstream's connection break, too."""
+        if self._pieces:
+            return self._pieces.pop(0)
+        while not self._client.requested:
+            piece = await self._client.read()
+            if piece:
+                return piece
+        raise StopAsyncIteration
+
+
+async def read_up_to(client: Client, first: bytes, limit: int) -> list[bytes]:
+    """Pieces of the request until it is whole or larger than the limit. Raises `ClientGone`."""
+    pieces, size = [first], len(first)
+    while not client.requested and size <= limit:
+        piece = await client.read()
+        pieces.append(piece)
+        size += len(piece)
+    return pieces

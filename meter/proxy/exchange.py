@@ -1,0 +1,192 @@
+"""One request through the proxy: out to the upstream, its response back, and the charge settled at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from logging import getLogger
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from meter.charging import Charge, Ending
+from meter.charging.amounts import header_value
+from meter.charging.problems import rendered
+from meter.proxy.body import RequestBody, read_up_to
+from meter.proxy.client import Client, ClientGone
+from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
+from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
+from meter.proxy.options import ProxyOptions
+from meter.proxy.problems import UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, answer
+from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
+
+_log = getLogger("meter.proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What every exchange of a proxy shares."""
+
+    options: ProxyOptions
+    upstream: Upstream
+    forwarding: Forwarding
+    usage_headers: tuple[bytes, ...]
+
+
+class Exchange:
+    """`charge` is None for a request that is not metered; `ours` are headers for its response."""
+
+    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, charge: Charge | None) -> None:
+        self._route = route
+        self._scope = scope
+        self._headers: list[Header] = list(scope["headers"])
+        self._receive = receive
+        self._send = send
+        self._client = Client(receive, send, stall_seconds=route.options.client_stall_seconds)
+        self._charge = charge
+        self._filter: UsageChunkFilter | None = None
+        self._leash = asyncio.timeout(None)
+
+    async def run(self, ours: list[Header]) -> None:
+        """Carries the exchange out and settles its charge, however it ends."""
+        ending = Ending.CUT
+        try:
+            async with self._leash:
+                self._client.watch(self._client_left)
+                ending = await self._carry(ours)
+        except TimeoutError:
+            if not self._leash.expired():
+                raise
+            ending = self._left_ending()
+        finally:
+            self._client.unwatch()
+            if self._charge is not None:
+                self._charge.settle(ending)
+
+    async def _carry(self, ours: list[Header]) -> Ending:
+        try:
+            response = await self._request()
+        except ClientGone:
+            return Ending.CUT
+        except UpstreamError as error:
+            await self._fail(error)
+            return Ending.CUT
+        try:
+            return await self._relay(response, ours)
+        finally:
+            response.close()
+
+    async def _request(self) -> aiohttp.ClientResponse:
+        """Sends the request on. Raises `ClientGone`, or one of `UpstreamError`."""
+        scope, metered = self._scope, self._charge is not None
+        peer = scope.get("client")
+        headers = self._route.forwarding.upstream(
+            self._headers, client=peer[0] if peer else None, scheme=scope["scheme"], metered=metered
+        )
+        first = await self._client.read()
+        body: bytes | RequestBody = first if self._client.requested else RequestBody(self._client, [first])
+        if self._may_inject():
+            body = await self._injected(first)
+            headers["accept-encoding"] = "identity"
+        length = content_length(self._headers)
+        if isinstance(body, RequestBody) and length is not None:
+            headers["content-length"] = str(length)
+        return await self._route.upstream.request(scope["method"], _target(scope), headers, body or None)
+
+    def _may_inject(self) -> bool:
+        content_type = value_of(self._headers, b"content-type")
+        content_encoding = value_of(self._headers, b"content-encoding")
+        return (
+            self._route.options.inject_include_usage
+            and self._charge is not None
+            and may_inject(self._scope["method"], self._scope["path"], content_type, content_encoding)
+        )
+
+    async def _injected(self, first: bytes) -> bytes | RequestBody:
+        pieces = await read_up_to(self._client, first, REQUEST_BYTES_MAX)
+        if not self._client.requested:
+            return RequestBody(self._client, pieces)
+        body = b"".join(pieces)
+        changed = with_usage(body)
+        if changed is None:
+            return body
+        self._filter = UsageChunkFilter()
+        return changed
+
+    async def _relay(self, response: aiohttp.ClientResponse, ours: list[Header]) -> Ending:
+        """Streams the response to the client. An upstream that breaks off leaves the client's response broken, too:
+        the server closes its connection, because no last piece was sent.
+        """
+        headers = [(name.lower(), value) for name, value in raw_headers(response)]
+        if self._charge is not None:
+            self._charge.respond(response.status, headers)
+        if not _is_plain_event_stream(headers):
+            self._filter = None
+        consumed = self._route.usage_headers if self._charge is not None else ()
+        await self._client.start(response.status, downstream(headers, response.status, ours, consumed))
+        drained = 0
+        while True:
+            try:
+                chunk = await response.content.readany()
+            except UpstreamError as error:
+                _log.warning("the upstream broke off: %s: %s", type(error).__name__, error)
+                return Ending.CUT
+            if not chunk:
+                break
+            if self._client.gone:
+                drained += len(chunk)
+                if drained > self._route.options.drain_bytes_max:
+                    return self._left_ending()
+            await self._pass_on(chunk)
+        await self._client.send(b"" if self._filter is None else self._filter.finish(), more=False)
+        return Ending.CLEAN
+
+    async def _pass_on(self, chunk: bytes) -> None:
+        if self._charge is not None:
+            self._charge.see(chunk)
+        if self._filter is not None:
+            chunk = self._filter.feed(chunk)
+        if chunk:
+            await self._client.send(chunk)
+
+    async def _fail(self, error: BaseException) -> None:
+        if self._client.gone:
+            return
+        kind = UPSTREAM_TIMEOUT if is_timeout(error) else UPSTREAM_UNREACHABLE
+        _log.warning("%s: %s: %s", kind.slug, type(error).__name__, error)
+        headers = [] if self._client.requested else self._headers
+        await answer(
+            rendered(kind, f"The upstream did not answer: {type(error).__name__}."), headers, self._receive, self._send
+        )
+
+    def _client_left(self) -> None:
+        """Gives the exchange the time that is left for it: none, unless the upstream works on a whole request."""
+        options = self._route.options
+        drains = options.disconnect == "drain" and self._charge is not None and self._client.requested
+        now = asyncio.get_running_loop().time()
+        self._leash.reschedule(now + options.drain_seconds if drains else now)
+
+    def _left_ending(self) -> Ending:
+        """A client that broke off its own request is charged only for what it got."""
+        return Ending.GONE if self._client.requested or self._client.started else Ending.CUT
+
+
+def metered_headers(charge: Charge) -> list[Header]:
+    """What a client is told about its hold."""
+    reserved = charge.reserved
+    return [
+        (RESERVATION_ID, reserved.reservation_id.encode()),
+        (b"x-credits-reserved", header_value(reserved.amount)),
+        (b"x-credits-remaining", header_value(reserved.available)),
+    ]
+
+
+def _target(scope: Scope) -> str:
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return (path + b"?" + query if query else path).decode("ascii")
+
+
+def _is_plain_event_stream(headers: list[Header]) -> bool:
+    media_type = (value_of(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+    return media_type == b"text/event-stream" and value_of(headers, b"content-encoding") is None

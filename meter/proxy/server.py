@@ -1,0 +1,47 @@
+"""Runs the proxy on uvicorn."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from meter.client import MeterClient
+from meter.config import Settings
+from meter.local import Meter
+from meter.proxy.app import Proxy
+from meter.proxy.options import ProxyOptions
+
+GRACE_SECONDS = 30
+"""How long exchanges may go on after the signal to stop; then they are cut off, and charged for what was seen."""
+KEEP_ALIVE_SECONDS = 75
+
+
+def proxy_of(settings: Settings, options: ProxyOptions) -> Proxy:
+    """The proxy with its own meter: over HTTP with `options.meter_url`, else in this process."""
+    meter = Meter(settings) if options.meter_url is None else MeterClient(options.meter_url)
+    return Proxy(options, meter, owned=meter)
+
+
+def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
+    """A server for a proxy. Headers of the upstream go out as they are, and none of the client is believed."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            proxy,
+            host=options.host,
+            port=options.port,
+            uds=None if options.uds is None else str(options.uds),
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+def run_proxy(settings: Settings, options: ProxyOptions) -> None:
+    """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
+    server_of(proxy_of(settings, options), options).run()
