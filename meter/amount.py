@@ -35,7 +35,7 @@ class AmountScale:
         """
         if type(value) is int:
             return self._checked(value * self.units_per_credit)
-        return self._checked(self._scaled(_decimal(value)))
+        return self._checked(self._scaled(plain_decimal(value)))
 
     def is_exact(self, value: float) -> bool:
         """Whether a float read from JSON still identifies the decimal that was written."""
@@ -67,7 +67,8 @@ class AmountScale:
         return units
 
 
-def _decimal(value: object) -> Decimal:
+def plain_decimal(value: object) -> Decimal:
+    """The exact decimal of a wire value. Raises `InvalidAmount` for booleans, exponents in strings and other types."""
     if isinstance(value, Decimal):
         return value
     if isinstance(value, float):

@@ -10,23 +10,25 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from meter.amount import AmountScale
 from meter.api.docs import docs_routes
-from meter.api.exchange import Coroutine, Request
+from meter.api.exchange import Coroutine, awaitable
+from meter.api.gateway import AnyMethod, GatewayHandlers, LogHandler
 from meter.api.handlers import coroutines_of
 from meter.api.hot import HotHandlers, Services
 from meter.api.lane import HotLane
 from meter.api.probes import CountedResponses, Probes
 from meter.api.routes import header_list, routes, surface_routes
 from meter.config import Settings
+from meter.gateway.syslog import SyslogListener
 from meter.metrics import Metrics
 from meter.redis import RedisGateway
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.surface import CREDITS
-from meter.wire import Rendered, Renderer, problem
+from meter.wire import Renderer, problem
 
 
 def services_of(runtime: Runtime) -> Services:
@@ -48,11 +50,14 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with runtime:
-            yield
+            if settings.syslog:
+                async with SyslogListener(settings.syslog, services.engine, gateway.intake):
+                    yield
+            else:
+                yield
 
     plain = routes(
         [
-            ("POST", "/credits/plans", _not_implemented),
             ("GET", "/livez", probes.livez),
             ("GET", "/readyz", probes.readyz),
             ("GET", "/metrics", probes.metrics),
@@ -60,9 +65,16 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         ],
         settings.body_max_bytes,
     )
+    gateway = GatewayHandlers(services)
+    logs_max = settings.gateway_logs_max_bytes
+    logs = LogHandler(gateway.intake, logs_max)
     app = Starlette(
         routes=[
             *plain,
+            Route("/gateway/authorize", AnyMethod(awaitable(gateway.authorize))),
+            Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
+            Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
+            *routes([("POST", "/gateway/logs", logs.logs)], logs_max),
             *docs_routes(),
             *surface_routes(coroutines, "", settings.body_max_bytes),
             Mount(CREDITS, routes=surface_routes(coroutines, CREDITS, settings.body_max_bytes)),
@@ -81,10 +93,6 @@ def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Sta
         routes=surface_routes(coroutines, CREDITS, body_max_bytes),
         exception_handlers={HTTPException: _http_problem},
     )
-
-
-async def _not_implemented(_: Request) -> Rendered:
-    return problem("not-implemented", "Plans come with a later version.")
 
 
 async def _http_problem(_: StarletteRequest, error: Exception) -> Response:

@@ -12,6 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from logging import getLogger
 from typing import Literal
 
 from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError, Unavailable
@@ -25,6 +26,8 @@ Mode = Literal["each", "atomic", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.005
+
+_log = getLogger("meter.batcher")
 
 Lines = list[str]
 Done = Callable[["Lines | MeterError"], None]
@@ -70,6 +73,8 @@ class Batcher:
         self.tally = Tally()
         self.refused: str | None = None
         """Why the partition was refused by the last batch; None when it was served."""
+        self.barred: Unavailable | None = RedisUnavailable("redis", "the partition has not been opened yet")
+        """Why no batch may be sent; None once the partition was found to be made with this process's settings."""
 
     def start(self) -> None:
         """Starts the lanes."""
@@ -135,6 +140,8 @@ class Batcher:
 
     async def _send(self, lane: _Lane, calls: list[_Call]) -> Lines:
         """Runs one batch within the budget, again under the same number when its reply is lost."""
+        if self.barred is not None:
+            raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
         limits = self._limits
         count = sum(len(call.operations) for call in calls)
         arguments: list[str | int] = [
@@ -212,15 +219,23 @@ class _Lane:
             outcome = "unavailable" if isinstance(error, Unavailable) else "error"
             self._batcher.tally.failed(outcome, [call.operations for call in calls])
             for call in calls:
-                call.done(error)
+                _tell(call, error)
             return
         except Exception as error:  # a lane that dies would hang every later caller
             self._batcher.tally.failed("error", [call.operations for call in calls])
             for call in calls:
-                call.done(ScriptError(f"apply: {type(error).__name__}: {error}"))
+                _tell(call, ScriptError(f"apply: {type(error).__name__}: {error}"))
             return
         at = 0
         for call in calls:
             size = len(call.operations)
-            call.done(lines[at : at + size])
+            _tell(call, lines[at : at + size])
             at += size
+
+
+def _tell(call: _Call, outcome: Lines | MeterError) -> None:
+    """Hands a call its outcome; a fault of the caller's must neither end the lane nor keep others from theirs."""
+    try:
+        call.done(outcome)
+    except Exception:
+        _log.exception("a caller failed on its answer")

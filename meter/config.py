@@ -5,7 +5,8 @@ Every field has its unit in its name; the table in README.md is checked against 
 
 from __future__ import annotations
 
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from meter.errors import ConfigError
 
 _PREFIX = "METER_"
+_HEADER = r"^[A-Za-z0-9-]{1,64}$"
+_SYSLOG = r"^(|unix:/.+|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 
 
 class Settings(BaseSettings):
@@ -74,6 +77,46 @@ class Settings(BaseSettings):
     idempotency_window_seconds: Annotated[
         int, Field(ge=60, description="How long Redis remembers answers and finished reservations, at least.")
     ] = 86400
+    gateway_user_header: Annotated[
+        str, Field(pattern=_HEADER, description="Header by which a gateway names the user.")
+    ] = "X-User-Id"
+    gateway_estimate_header: Annotated[
+        str, Field(pattern=_HEADER, description="Header by which a gateway names the credits to hold.")
+    ] = "X-Estimated-Tokens"
+    gateway_request_header: Annotated[
+        str,
+        Field(pattern=_HEADER, description="Header by which a gateway names a request; it must make the id itself."),
+    ] = "X-Request-Id"
+    gateway_estimate_default: Annotated[
+        Decimal, Field(ge=0, le=2**31, description="Credits to hold when a request names none.")
+    ] = Decimal(100)
+    gateway_estimate_minimum: Annotated[Decimal, Field(ge=0, le=2**31, description="Credits to hold at least.")] = (
+        Decimal(1)
+    )
+    gateway_mode: Annotated[
+        Literal["reserve", "deduct"],
+        Field(description="What authorizing does where its path has no `?mode=` of its own."),
+    ] = "reserve"
+    gateway_timeout_ms: Annotated[
+        int, Field(ge=1, le=10000, description="When a gateway is answered 503 at the latest.")
+    ] = 150
+    gateway_on_missing_usage: Annotated[
+        Literal["release", "estimate"],
+        Field(description="What a request costs that succeeds, or is never settled, without telling its usage."),
+    ] = "release"
+    gateway_secret: Annotated[
+        str, Field(max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
+    ] = ""
+    gateway_logs_max_bytes: Annotated[
+        int, Field(ge=1024, le=64 * 2**20, description="Largest body of `/gateway/logs`, unpacked too.")
+    ] = 4 * 2**20
+    syslog: Annotated[
+        str,
+        Field(
+            pattern=_SYSLOG,
+            description="Where to listen for access logs in syslog datagrams: `127.0.0.1:9514` or `unix:/path`.",
+        ),
+    ] = ""
     outbox_max: Annotated[
         int,
         Field(ge=0, description="Transactions not yet in the store before new spending is answered 503; 0: no limit."),

@@ -23,7 +23,7 @@ from meter.tally import Tally
 
 OPEN_PAUSE_SECONDS = 0.25
 
-_OUR_RESERVATION_ID = re.compile(r"r([0-9]{1,4})_[A-Za-z0-9_-]{22}")
+_OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 
 _T = TypeVar("_T", str, Lines)
 
@@ -88,23 +88,36 @@ class Engine:
 
         Raises `ConfigError` for other settings, and an `Unavailable` for what has to be tried again.
         """
+        failed: Unavailable | None = None
         for number in sorted(self._unopened):
             try:
-                watermark, how = await self._watermark_of(number), "create"
-            except Unavailable:
-                watermark, how = NO_WATERMARK, "check"  # spending does not wait for the store; starting afresh does
-            word, _, rest = (await self.open_partition(number, how, watermark)).partition(" ")
-            if word == "mismatch":
-                name, _, value = rest.partition(" ")
-                raise ConfigError(
-                    f"Redis holds partition {number} made with {name}={value}; this process has "
-                    f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
-                )
-            if word == "lost":
-                raise PartitionRefused("partition", f"partition {number} is not what the store knows: meter rebuild")
-            if how == "check":
-                raise StoreUnavailable(f"partition {number} was not compared with the store")
-            self._unopened.discard(number)
+                await self._open(number)
+            except Unavailable as error:
+                failed = failed or error
+            else:
+                self._unopened.discard(number)
+        if failed is not None:
+            raise failed
+
+    async def _open(self, number: int) -> None:
+        try:
+            watermark, how = await self._watermark_of(number), "create"
+        except Unavailable:
+            watermark, how = NO_WATERMARK, "check"  # spending does not wait for the store; starting afresh does
+        word, _, rest = (await self.open_partition(number, how, watermark)).partition(" ")
+        if word == "mismatch":
+            name, _, value = rest.partition(" ")
+            fault = (
+                f"Redis holds partition {number} made with {name}={value}; this process has "
+                f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
+            )
+            self._batchers[number].barred = PartitionRefused("settings", fault)
+            raise ConfigError(fault)
+        self._batchers[number].barred = None
+        if word == "lost":
+            raise PartitionRefused("partition", f"partition {number} is not what the store knows: meter rebuild")
+        if how == "check":
+            raise StoreUnavailable(f"partition {number} was not compared with the store")
 
     async def open_partition(self, number: int, how: str, watermark: Watermark) -> str:
         """Runs lua/open.lua, which documents the answer; `how` is create or rebuild."""
@@ -117,15 +130,20 @@ class Engine:
         number = partition_of(user_id, len(self._batchers))
         self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
 
+    def partition_named_by(self, reservation_id: str) -> int | None:
+        """The partition that a reservation_id tells; None where its caller chose it and any partition may have it."""
+        if len(self._batchers) == 1:
+            return 0
+        ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
+        return int(ours.group(1)) if ours and int(ours.group(1)) < len(self._batchers) else None
+
     def submit_for_reservation(self, reservation_id: str, one: Operation, done: LineDone) -> None:
         """Runs an operation on a reservation, whose id may or may not tell its partition."""
-        ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
-        if len(self._batchers) == 1:
-            self._batchers[0].submit((one,), lambda lines: done(_single(lines)))
-        elif ours and int(ours.group(1)) < len(self._batchers):
-            self._batchers[int(ours.group(1))].submit((one,), lambda lines: done(_single(lines)))
-        else:
+        number = self.partition_named_by(reservation_id)
+        if number is None:
             self._search(reservation_id, one, done)
+        else:
+            self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
 
     async def run(self, user_id: str, one: Operation) -> str:
         """`submit` for coroutines. Cancelling the caller does not cancel the operation."""
@@ -191,6 +209,9 @@ class Engine:
             await self.open_partitions()
         except Unavailable:
             self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+        except ConfigError:
+            await self.close()
+            raise
 
     async def _open_when_possible(self) -> None:
         while self._unopened:

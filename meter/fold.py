@@ -6,6 +6,7 @@ before it, so that what the store says of an account is what its transactions ad
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -25,7 +26,15 @@ from meter.store.rows import (
     WatermarkRow,
 )
 
+UNREAD_HEAD = "?"
+"""The head of a watermark whose last entry could not be read: any next entry may follow."""
+
+CHOSEN = "reserve "
+"""What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
+
 _R = TypeVar("_R", bound=Row)
+
+_OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
 
 class ChainBroken(Exception):
@@ -36,6 +45,15 @@ class ChainBroken(Exception):
         self.detail = detail
 
 
+class Unbookable(Exception):
+    """The entry at `index` could be read, but what it says is no change of this ledger: a poison entry."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
 @dataclass(slots=True)
 class Known:
     """The rows that entries may touch, as of the watermark. A fold puts the rows it makes in here as well."""
@@ -43,6 +61,8 @@ class Known:
     accounts: dict[str, AccountRow] = field(default_factory=dict)
     grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
     reservations: dict[str, ReservationRow] = field(default_factory=dict)
+    unread_seq: int = 0
+    """The last entry that was put into quarantine: what it changed is not in older rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +122,14 @@ def fold(
 ) -> Flush:
     """One step of the ledger from `expected` over all `entries`.
 
-    Raises `ChainBroken`, and then leaves `known` unusable.
+    Raises `ChainBroken` and `Unbookable`, and then leaves `known` unusable.
     """
     step = _Step(partition, expected, known, now_ms)
-    for entry in entries:
-        step.take(entry)
+    for index, entry in enumerate(entries):
+        try:
+            step.take(entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unbookable(index, f"{type(error).__name__}: {error}"[:500]) from error
     return step.flush()
 
 
@@ -121,7 +144,8 @@ class _Step:
         self._epoch = expected.epoch if expected else None
         self._seq = expected.seq if expected else 0
         self._head: str | None = expected.head if expected else "-"
-        self._after_unread = False
+        if self._head == UNREAD_HEAD:
+            self._head = None
         self._transactions: list[TransactionRow] = []
         self._operations: list[OperationRow] = []
         self._events: list[EventRow] = []
@@ -159,7 +183,7 @@ class _Step:
                 partition=self._partition,
                 epoch=self._epoch or 1,
                 seq=self._seq,
-                head=self._head or "-",
+                head=self._head or UNREAD_HEAD,
                 updated_at_ms=self._now_ms,
             ),
             transactions=self._transactions,
@@ -174,36 +198,50 @@ class _Step:
     def _put_aside(self, entry: Unread) -> None:
         """A poison entry is kept verbatim as its seq. What it did is unknown, so the next link cannot be checked."""
         self._head = None
-        self._after_unread = True
-        text = entry.text.decode(errors="replace")
+        self._known.unread_seq = entry.seq
+        text = entry.text.decode(errors="backslashreplace").replace("\0", "\\x00")  # PostgreSQL has no NUL
         self._quarantine.append(
             QuarantineRow(
                 partition=self._partition, seq=entry.seq, text=text, reason=entry.reason, created_at_ms=self._now_ms
             )
         )
-        self._alarm(entry.seq, None, f"outbox entry {entry.seq} of partition {self._partition} is in quarantine")
+        message = f"outbox entry {entry.seq} of partition {self._partition} is in quarantine"
+        self._alarm(entry.seq, None, message)
+        self._events.append(
+            EventRow(
+                event_id=f"{quarantine_prefix(self._partition)}{entry.seq}",
+                kind="quarantine",
+                message=message,
+                created_at_ms=self._now_ms,
+            )
+        )
 
     def _book(self, entry: Entry) -> None:
         detail = entry.detail
         reservation_id = _text(detail.get("reservation_id"))
         self._transactions.append(transaction_row(self._partition, entry))
         if entry.operation_id:
-            self._operations.append(
-                _row(
-                    OperationRow,
-                    partition=self._partition,
-                    operation_id=entry.operation_id,
-                    transaction_id=entry.transaction_id,
-                    fingerprint=_text(detail.get("fingerprint")),
-                    answer=answer_of(entry),
-                    created_at_ms=entry.created_at_ms,
-                )
-            )
+            self._operation(entry, entry.operation_id)
+        if reservation_id is not None and is_chosen(entry):
+            self._operation(entry, CHOSEN + reservation_id)
         self._account(entry)
         for draw in entry.draws:
             self._grant(entry, draw.grant_id, draw.amount, draw.remaining, draw.reserved)
         if reservation_id is not None:
             self._reservation(entry, reservation_id)
+
+    def _operation(self, entry: Entry, operation_id: str) -> None:
+        self._operations.append(
+            _row(
+                OperationRow,
+                partition=self._partition,
+                operation_id=operation_id,
+                transaction_id=entry.transaction_id,
+                fingerprint=_text(entry.detail.get("fingerprint")),
+                answer=answer_of(entry, self._known),
+                created_at_ms=entry.created_at_ms,
+            )
+        )
 
     def _account(self, entry: Entry) -> None:
         known = self._known.accounts
@@ -234,7 +272,7 @@ class _Step:
             f"{entry.user_id}: {entry.kind} of {entry.amount} at seq {entry.seq} leaves {entry.available} + "
             f"{entry.reserved} - {entry.debt} after {before.available} + {before.reserved} - {before.debt}"
         )
-        if not self._after_unread:
+        if before.last_seq >= self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: {text}")
         self._alarm(entry.seq, entry.user_id, text)
 
@@ -257,7 +295,7 @@ class _Step:
         """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
         detail = entry.detail
         if entry.kind not in ("grant", "refund"):
-            if not self._after_unread:
+            if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
             self._alarm(entry.seq, entry.user_id, f"the terms of grant {grant_id} are unknown")
         return _row(
@@ -286,6 +324,8 @@ class _Step:
     def _reservation(self, entry: Entry, reservation_id: str) -> None:
         known, detail = self._known.reservations, entry.detail
         before = known.get(reservation_id)
+        if before is None and entry.kind != "reserve" and not self._known.unread_seq:
+            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
         if entry.kind == "reserve" or before is None:
             before = _row(
                 ReservationRow,
@@ -298,6 +338,7 @@ class _Step:
                 draws=[],
                 expires_at_ms=detail.get("expires_at", entry.created_at_ms),
                 created_at_ms=entry.created_at_ms,
+                at_end=detail.get("at_end", "release"),
                 ended_at_ms=None,
                 requested=0,
                 answer=None,
@@ -314,7 +355,7 @@ class _Step:
             changed["charged"] = entry.amount if entry.kind == "commit" else 0
             changed["ended_at_ms"] = entry.created_at_ms
             changed["requested"] = entry.amount + int(str(detail.get("uncovered", 0)))
-            changed["answer"] = answer_of(entry)
+            changed["answer"] = answer_of(entry, self._known)
         known[reservation_id] = _replaced(before, changed)
         self._reservations.add(reservation_id)
 
@@ -356,28 +397,65 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
     )
 
 
-def answer_of(entry: Entry) -> str | None:
-    """The line that the script answered (its Lua file's "Answers"), or None for what no caller asked for."""
-    detail, amount = entry.detail, entry.amount
-
-    def member(name: str) -> int:
-        return int(str(detail.get(name, 0)))
-
-    # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
-    available = entry.available - member("forfeited")
-    reservation, short = detail.get("reservation_id"), member("uncovered")
-    told: dict[str, str] = {
-        "grant": f"{detail.get('grant_id')} {entry.transaction_id} {amount}",
-        "deduct": f"{entry.transaction_id} {amount + short} {amount} {short}",
-        "reserve": f"{reservation} {amount} {member('expires_at')} {member('expires_at') - entry.created_at_ms}",
-        "commit": f"{reservation} {entry.transaction_id} {amount} {member('released')} {member('forfeited')} {short} "
-        f"{int(bool(detail.get('late')))}",
-        "release": f"{reservation} {entry.transaction_id} {amount} {member('forfeited')}",
-        "void": f"{detail.get('grant_id')} {entry.transaction_id} {amount}",
-    }
-    if entry.kind not in told:
+def answer_of(entry: Entry, known: Known) -> str | None:
+    """The line that the script answered (its Lua file's "Answers"), from the rows before it; None for what no caller
+    asked for, and for a refund, whose answer tells what is left of the charge.
+    """
+    told = _told(entry, known)
+    if told is None:
         return None
-    return f"ok {entry.user_id} {told[entry.kind]} {available} {entry.reserved} {entry.debt}"
+    # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
+    available = entry.available - _member(entry, "forfeited")
+    return f"ok {entry.user_id} {told} {available} {entry.reserved} {entry.debt}"
+
+
+def is_chosen(entry: Entry) -> bool:
+    """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
+    ours = _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id")))
+    return entry.kind == "reserve" and ours is None and "fingerprint" in entry.detail
+
+
+def quarantine_prefix(partition: int) -> str:
+    """What the event_id of a quarantined entry begins with; its seq follows."""
+    return f"quarantine-{partition}-"
+
+
+def _told(entry: Entry, known: Known) -> str | None:
+    """An answer without "ok", user and balances."""
+    detail, amount, id_ = entry.detail, entry.amount, entry.transaction_id
+    reservation, short, ends_at = (
+        detail.get("reservation_id"),
+        _member(entry, "uncovered"),
+        _member(entry, "expires_at"),
+    )
+    match entry.kind:
+        case "grant":
+            return f"{detail['grant_id']} {id_} {amount}"
+        case "deduct":
+            return f"{id_} {amount + short} {amount} {short}"
+        case "reserve":
+            return f"{reservation} {amount} {ends_at} {ends_at - entry.created_at_ms}"
+        case "extend" if (hold := known.reservations.get(str(reservation))) is not None:
+            return f"{reservation} {hold.amount + amount} {ends_at} {ends_at - entry.created_at_ms}"
+        case "commit":
+            released, forfeited, late = (
+                _member(entry, "released"),
+                _member(entry, "forfeited"),
+                bool(detail.get("late")),
+            )
+            return f"{reservation} {id_} {amount} {released} {forfeited} {short} {int(late)}"
+        case "release":
+            return f"{reservation} {id_} {amount} {_member(entry, 'forfeited')}"
+        case "void" if (grant := known.grants.get((entry.user_id, str(detail["grant_id"])))) is not None:
+            return f"{grant.grant_id} {id_} {grant.remaining}"  # of a scheduled one nothing is booked
+        case "account":
+            suspended = "s" if detail["suspended"] else "-"
+            return f"{detail['overdraft_limit']} {suspended} {detail['low_credit_thresholds']}"
+    return None
+
+
+def _member(entry: Entry, name: str) -> int:
+    return int(str(entry.detail.get(name, 0)))
 
 
 def _is_scheduled(entry: Entry) -> bool:

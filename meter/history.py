@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meter import operation
 from meter.engine import Engine
+from meter.errors import StoreUnavailable
 from meter.fold import transaction_row
-from meter.outbox import parse_entry
+from meter.outbox import Entry, parse_entry
 from meter.redis import RedisGateway
 from meter.store.base import Store
 from meter.store.rows import TransactionRow
 
 TAIL_PAGE = 5_000
 TAIL_MAX = 100_000
-"""Entries that a reader looks through at the most; only a store that is far behind leaves more."""
+"""Entries that a reader looks through at the most; only a store that is far behind, or none, leaves more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class History:
         self._store = store
 
     async def page(self, user_id: str, wanted: Filter, limit: int) -> list[TransactionRow]:
-        """Transactions, newest first."""
+        """Transactions, newest first. What is due is settled before, so that it is among them."""
         tail = [row for row in await self._tail(user_id) if wanted.accepts(row)]
         found = {row.seq: row for row in tail[-limit:]}
         if self._store is not None and len(found) < limit:
@@ -70,25 +72,38 @@ class History:
     async def transaction(self, transaction_id: str, partition: int, seq: int) -> TransactionRow | None:
         """One transaction, wherever it is now."""
         found = await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, 1)
-        if found and found[0][0] == seq:
-            row = transaction_row(partition, parse_entry(found[0][1]))
-            return row if row.transaction_id == transaction_id else None
+        entry = _parsed(found[0][1]) if found and found[0][0] == seq else None
+        if entry is not None and entry.transaction_id == transaction_id:
+            return transaction_row(partition, entry)
         return None if self._store is None else await self._store.transaction(transaction_id)
 
     async def _tail(self, user_id: str) -> list[TransactionRow]:
-        """A user's transactions that the store does not have, oldest first."""
+        """A user's transactions that the store does not have, oldest first. Raises `StoreUnavailable` when those are
+        too many to look through: a part of a history is none.
+        """
         partition = self._engine.partition_of(user_id)
+        await self._engine.run(user_id, operation.expire(user_id))
         watermark = None if self._store is None else await self._store.watermark(partition)
-        outbox, seq = self._engine.partitions[partition].outbox, watermark.seq + 1 if watermark else 1
+        keys, seq = self._engine.partitions[partition], watermark.seq + 1 if watermark else 1
+        state = await self._redis.partition_state(keys.meta)
+        if state is not None and state.seq - seq >= TAIL_MAX:
+            if self._store is not None:
+                raise StoreUnavailable(f"partition {partition}: the store is {state.seq - seq + 1} transactions behind")
+            seq = state.seq - TAIL_MAX + 1
         rows: list[TransactionRow] = []
-        looked_at = 0
         needle = b'"' + user_id.encode() + b'"'
-        while looked_at < TAIL_MAX:
-            page = await self._redis.outbox_entries(outbox, seq, TAIL_PAGE)
-            entries = (parse_entry(text) for _, text in page if needle in text)
-            rows += [transaction_row(partition, entry) for entry in entries if entry.user_id == user_id]
-            looked_at += len(page)
+        while page := await self._redis.outbox_entries(keys.outbox, seq, TAIL_PAGE):
+            entries = [_parsed(text) for _, text in page if needle in text]
+            rows += [transaction_row(partition, entry) for entry in entries if entry and entry.user_id == user_id]
+            seq = page[-1][0] + 1
             if len(page) < TAIL_PAGE:
                 break
-            seq = page[-1][0] + 1
         return rows
+
+
+def _parsed(text: bytes) -> Entry | None:
+    """An entry; None for one that nobody can read, which the flush will put into quarantine."""
+    try:
+        return parse_entry(text)
+    except (ValueError, TypeError):
+        return None

@@ -6,15 +6,26 @@ that any number of tries applies it once; the flush marks the row applied. A swe
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from logging import getLogger
+
 from meter import operation
 from meter.engine import Engine
 from meter.errors import Unavailable
 from meter.keys import partition_of
 from meter.operation import Call, Operation
 from meter.store.base import Store
-from meter.store.rows import GrantRow
+from meter.store.rows import EventRow, GrantRow
+
+GRANTS_PER_CALL = 200
 
 _FORGOTTEN = "exists"
+_EXPIRES_AT = 9  # among the members of a grant operation
+_LONG_AGO = "1"
+
+_log = getLogger("meter")
 
 
 class Intake:
@@ -38,10 +49,13 @@ class Intake:
                 same_key = row.operation_id is not None and first.operation_id == row.operation_id
                 return "0 key_reused" if same_key else "0 exists 0 0 0"
             row = first
+        one = grant_operation(row, extra)
+        if not row.pending:
+            one = (*one[:_EXPIRES_AT], _LONG_AGO, *one[_EXPIRES_AT + 1 :])  # answers again, and can never apply again
         try:
-            line = await self._engine.run(row.user_id, grant_operation(row, extra))
+            line = await self._engine.run(row.user_id, one)
             word = line.split(" ")[1]
-            if word == _FORGOTTEN:
+            if word == _FORGOTTEN or (word != "ok" and not row.pending):
                 return await self._answer_again(row)
         except Unavailable:
             return f"0 pending {row.user_id} {row.grant_id} {row.amount}"
@@ -49,10 +63,43 @@ class Intake:
             await self._store.drop_pending_grant(row.user_id, row.grant_id)
         return line
 
+    async def add_many(self, rows: Sequence[GrantRow]) -> int:
+        """Adds grants whose ids say what they are for; one that is there already stays as it is. Answers how many Redis
+        has now; what Redis could not be told stays pending and is swept up. Raises `StoreUnavailable`.
+        """
+        await self._store.add_pending_grants(rows)
+        by_partition: dict[int, list[GrantRow]] = {}
+        for row in rows:
+            by_partition.setdefault(row.partition, []).append(row)
+        applied = 0
+        for partition, share in by_partition.items():
+            for first in range(0, len(share), GRANTS_PER_CALL):
+                many = [grant_operation(row, "") for row in share[first : first + GRANTS_PER_CALL]]
+                try:
+                    lines = await self._engine.run_many(partition, many)
+                except Unavailable:
+                    continue
+                applied += sum(line.split(" ")[1] in ("ok", _FORGOTTEN) for line in lines)
+        return applied
+
     async def apply_pending(self, row: GrantRow, extra: str) -> bool:
-        """Applies a grant that is still pending; answers whether Redis has it now."""
+        """Applies a grant that is still pending; answers whether Redis has it now. One that is refused stays, with an
+        alarm.
+        """
         line = await self._engine.run(row.user_id, grant_operation(row, extra))
-        return line.split(" ")[1] in ("ok", _FORGOTTEN)
+        if line.split(" ")[1] in ("ok", _FORGOTTEN):
+            return True
+        name = blake2b(f"{row.user_id} {row.grant_id}".encode(), digest_size=12).hexdigest()
+        event = EventRow(
+            event_id=f"pending-{name}",
+            kind="error",
+            user_id=row.user_id,
+            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {line[2:]}"[:500],
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        _log.error("%s: %s", row.user_id, event.message)
+        await self._store.put_events([event])
+        return False
 
     async def _answer_again(self, row: GrantRow) -> str:
         """Redis has the grant but no longer the answer: the first one, with today's balances."""

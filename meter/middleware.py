@@ -134,7 +134,7 @@ class CreditDeductionMiddleware:
         async def settled_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await self._charger.settlements.drain()
+                await self._charger.close()
             return message
 
         return settled_receive
@@ -160,8 +160,11 @@ class _Exchange:
             await app(scope, self.receive, self.send)
         except BaseException as error:
             # An outer middleware cancels us when the client leaves in the middle of a stream.
-            left = self._client_gone or (self._started and isinstance(error, asyncio.CancelledError))
-            self._charge.settle(Ending.GONE if left else Ending.CUT)
+            cancelled = isinstance(error, asyncio.CancelledError)
+            left = self._client_gone or (self._started and cancelled)
+            settlement = self._charge.settle(Ending.GONE if left else Ending.CUT)
+            if not cancelled:
+                await _wait(settlement)
             raise
         await self._send_held()
         await _wait(self._charge.settle(Ending.GONE if self._client_gone else Ending.CUT))
@@ -194,8 +197,10 @@ class _Exchange:
         if self._charge.counts and _is_json(headers):
             self._length = _content_length(headers)
             self._held.append(message)
-        else:
-            await self._send(message)
+            return
+        if not self._charge.counts:
+            await _wait(self._charge.settle(Ending.CLEAN))
+        await self._send(message)
 
     async def _body(self, message: Message) -> None:
         body, is_last = message.get("body", b""), not message.get("more_body", False)

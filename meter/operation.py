@@ -59,10 +59,19 @@ def deduct(user_id: str, amount: int, shortfall: str = "reject", call: Call = NO
 
 
 def reserve(
-    user_id: str, reservation_id: str, amount: int, ttl_ms: int, *, chosen: bool, call: Call = NO_CALL
+    user_id: str,
+    reservation_id: str,
+    amount: int,
+    ttl_ms: int,
+    *,
+    chosen: bool,
+    at_end: str = "release",
+    call: Call = NO_CALL,
 ) -> Operation:
-    """Holds an amount. An id chosen by the caller is an idempotency key of its own."""
-    own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0")
+    """Holds an amount. An id chosen by the caller is an idempotency key of its own. `at_end`: what becomes of a hold
+    that nobody settled, release or charge.
+    """
+    own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
         return ("reserve", call.key, _fingerprint("reserve", own, call.extra), call.extra, *own)
     # An id of our own making differs on every call and is not part of what the caller asked for.
@@ -177,9 +186,9 @@ def flushed(seq: int, trim_to_seq: int, removed_max: int) -> Operation:
     return _plain("flushed", str(seq), str(trim_to_seq), str(removed_max))
 
 
-def state(name: str) -> Operation:
-    """Closes the partition (`lost`), or opens it after a rebuild (`open`)."""
-    return _plain("state", name)
+def state(name: str, epoch: int = 0) -> Operation:
+    """Closes the partition (`lost`), or takes a step of its rebuild; of that epoch only, when one is given."""
+    return _plain("state", name, str(epoch))
 
 
 def restore(user_id: str, *rest: str) -> Operation:

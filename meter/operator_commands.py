@@ -112,6 +112,8 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
     for report in reports:
         for line in report.lost[:SHOWN_MAX]:
             console.print(f"lost: {line}")
+        if report.unknown:
+            console.print(f"unknown: {report.unknown}")
 
 
 def _print_reconcile(reports: list[ReconcileReport], scale: AmountScale, *, as_json: bool) -> None:

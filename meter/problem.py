@@ -48,6 +48,10 @@ class Problem:
 
 
 _CATALOGUE = (
+    Problem("missing-identity", 401, "No identity", "Send the header that names the user."),
+    Problem("invalid-id", 400, "Invalid id", "Name one user and one request, in headers that are there once."),
+    Problem("invalid-estimate", 400, "Invalid estimate", "Send one plain number that is not negative."),
+    Problem("invalid-usage", 400, "Invalid usage", "Send one plain number that is not negative."),
     Problem("insufficient-credits", 402, "Insufficient credits", "Add credits, or ask for a smaller amount."),
     Problem("account-suspended", 403, "Account suspended", "Lift the suspension with PATCH /credits/users/{user_id}."),
     Problem("not-found", 404, "Not found", "Check the path against /openapi.json."),
@@ -58,10 +62,16 @@ _CATALOGUE = (
     Problem("reservation-committed", 409, "Reservation already committed", "`charged` says for how much."),
     Problem("reservation-released", 409, "Reservation already released", "Reserve anew."),
     Problem("reservation-expired", 409, "Reservation expired", "Reserve anew, with a longer ttl_seconds."),
+    Problem("request-id-reused", 409, "Request id used before", "Give every request an id of its own."),
     Problem("grant-exists", 409, "Grant exists", "Choose another grant_id, or repeat the first call as it was."),
     Problem("grant-over", 409, "Grant already ended", "An expired or voided grant cannot be voided."),
     Problem("refund-exceeds-charge", 409, "Refund exceeds charge", "`left` can still be refunded."),
     Problem("not-refundable", 409, "Not a charge", "Only deducts and commits can be refunded."),
+    Problem("plan-not-found", 404, "Plan not found", "List the plans with GET /credits/plans."),
+    Problem("subscription-not-found", 404, "Subscription not found", "Assign a plan with PUT."),
+    Problem("plan-inactive", 409, "Plan inactive", "Choose an active plan."),
+    Problem("subscription-exists", 409, "Subscription exists", "Change it with POST …/upgrade."),
+    Problem("busy", 409, "Changed meanwhile", "Try again."),
     Problem("clock-backwards", 409, "The test clock only moves forward", "Name a later time."),
     Problem("body-too-large", 413, "Body too large", "Send less; METER_BODY_MAX_BYTES is the limit."),
     Problem("unsupported-media-type", 415, "Unsupported media type", "Send application/json."),

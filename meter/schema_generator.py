@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, cast, get_args
 
 import orjson
@@ -16,16 +16,17 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from meter.store.documents import collections
-from meter.store.tables import METADATA
+from meter.store.rows import ROWS, Row
+from meter.store.tables import tables_of
 
 SqlDialect = Literal["postgres", "mysql", "sqlite"]
 
 
-def sql_schema(dialect: SqlDialect) -> str:
+def sql_schema(dialect: SqlDialect, models: Iterable[type[Row]] = ROWS) -> str:
     """The statements that create every table and index, for PostgreSQL, MySQL and MariaDB, or SQLite."""
     found: Dialect = {"postgres": postgresql, "mysql": mysql, "sqlite": sqlite}[dialect].dialect()
     statements = []
-    for table in METADATA.sorted_tables:
+    for table in tables_of(models).sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=found)).strip())
         statements += [
             str(CreateIndex(index).compile(dialect=found)) for index in sorted(table.indexes, key=lambda i: str(i.name))
@@ -33,9 +34,9 @@ def sql_schema(dialect: SqlDialect) -> str:
     return "".join(f"{statement};\n\n" for statement in statements)
 
 
-def nosql_schema() -> str:
+def nosql_schema(models: Iterable[type[Row]] = ROWS) -> str:
     """JSON: for each MongoDB collection its `validator` and its `indexes`."""
-    return orjson.dumps(collections(), option=orjson.OPT_INDENT_2).decode() + "\n"
+    return orjson.dumps(collections(models), option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

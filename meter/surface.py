@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from meter import model
+from meter import model, plan_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,57 @@ ROWS = (
         model.User,
         model.UserRequest,
     ),
+    Row("plans", "GET", CREDITS, "/plans", "List plans", plan_model.PlanPage, query=plan_model.PlansQuery),
+    Row(
+        "create_plan",
+        "POST",
+        CREDITS,
+        "/plans",
+        "Create a plan",
+        plan_model.Plan,
+        plan_model.PlanRequest,
+        status=201,
+    ),
+    Row("plan", "GET", CREDITS, "/plans/{plan_id}", "Read a plan", plan_model.Plan),
+    Row("update_plan", "PUT", CREDITS, "/plans/{plan_id}", "Change a plan", plan_model.Plan, plan_model.PlanRequest),
+    Row("delete_plan", "DELETE", CREDITS, "/plans/{plan_id}", "Withdraw a plan", plan_model.Plan),
+    Row(
+        "subscriptions",
+        "GET",
+        CREDITS,
+        "/subscriptions/{user_id}",
+        "List a user's subscriptions",
+        plan_model.SubscriptionPage,
+        query=model.Query,
+    ),
+    Row(
+        "subscribe",
+        "PUT",
+        CREDITS,
+        "/subscriptions/{user_id}",
+        "Assign a plan",
+        plan_model.Subscription,
+        plan_model.SubscribeRequest,
+    ),
+    Row(
+        "upgrade",
+        "POST",
+        CREDITS,
+        "/subscriptions/{user_id}/upgrade",
+        "Change the plan of a user",
+        plan_model.Subscription,
+        plan_model.UpgradeRequest,
+    ),
+    Row(
+        "unsubscribe",
+        "DELETE",
+        CREDITS,
+        "/subscriptions/{user_id}",
+        "End a subscription",
+        plan_model.Subscription,
+        query=plan_model.UnsubscribeQuery,
+    ),
+    Row("allocate", "POST", CREDITS, "/jobs/allocate", "Grant what is due", plan_model.Allocated),
     Row("clock", "GET", "", "/test-clock", "Read the test clock", model.Clock),
     Row("set_clock", "PUT", "", "/test-clock", "Freeze or move the test clock", model.Clock, model.ClockRequest),
 )

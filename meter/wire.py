@@ -89,7 +89,9 @@ class Rendered:
     status: int
     body: bytes
     content_type: bytes = JSON_TYPE
+    """Empty where there is no body."""
     replayed: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Renderer:

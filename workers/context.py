@@ -39,7 +39,7 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000)
 
     async def repair(partition: int) -> None:
-        await rebuild.partition(partition)
+        await rebuild.partition_at(partition, flushers[partition].watermark)  # not what another worker has mended
 
     supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
     supervisor.start()

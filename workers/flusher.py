@@ -7,6 +7,7 @@ A chain that does not continue what the store has closes the partition.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,19 +17,22 @@ from logging import getLogger
 from meter import operation
 from meter.config import Settings
 from meter.engine import Engine
-from meter.errors import PartitionRefused
-from meter.fold import ChainBroken, Known, Unread, fold, touched
+from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
+from meter.fold import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, fold, quarantine_prefix, touched
 from meter.keys import PartitionKeys
 from meter.ledger import LedgerFile
-from meter.outbox import Entry, parse_entry
+from meter.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.redis import RedisGateway
-from meter.store.base import Flush, Store
+from meter.store.base import Flush, Store, StoreRefused
 from meter.store.rows import EventRow, WatermarkRow
 
 KNOWN_MAX = 200_000
 """Rows kept in memory between two steps, so that a busy account is not read again for each."""
 NOTE_INTERVAL_SECONDS = 0.25
 TRIM_MAX = 100_000
+QUARANTINE_MAX = 1_000
+REBUILD_PATIENCE_MS = 60_000
+"""A rebuild that has given no sign for so long is dead."""
 
 _log = getLogger("meter.flusher")
 
@@ -55,6 +59,13 @@ class Flusher:
         self._known: Known | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._noted_at = 0.0
+        self._warned = 0
+        self._told = ""
+
+    @property
+    def watermark(self) -> WatermarkRow | None:
+        """How far this flusher has seen the store: when it finds a loss, where that was found."""
+        return self._watermark
 
     async def step(self) -> int:
         """Flushes what is there, up to the batch limit; answers how many transactions that were.
@@ -64,83 +75,166 @@ class Flusher:
         """
         known, self._known = self._known, None  # at hand again only after a step that went well
         if known is None:
-            self._watermark = await self._store.watermark(self._keys.number)
+            await self._take_up()
             known = Known()
         first = self._watermark.seq + 1 if self._watermark else 1
-        entries = await self._read(first)
         try:
-            if not entries or entries[0].seq != first:
+            entries = await self._read(first)
+            if not entries or entries[0][0].seq != first:
                 await self._check_history(first, entries)
-            if entries and not await self._apply(entries, known):
-                return 0
+            flushed = await self._apply(entries, known) if entries else known
         except ChainBroken as broken:
-            await self._close(broken.detail)
-            raise HistoryLost("partition", broken.detail) from None
-        if len(known.accounts) + len(known.grants) + len(known.reservations) <= KNOWN_MAX:
-            self._known = known
+            if await self._close(broken.detail):
+                raise HistoryLost("partition", broken.detail) from None
+            return 0  # the store went on meanwhile: it was this flusher that was behind
+        except StoreUnavailable:
+            await self._warn_of_backlog()
+            raise
+        if flushed is None:
+            return 0
+        if len(flushed.accounts) + len(flushed.grants) + len(flushed.reservations) <= KNOWN_MAX:
+            self._known = flushed
         await self._note()
-        return len(entries)
+        return self._watermark.seq - first + 1 if self._watermark else 0
 
-    async def _read(self, first: int) -> list[Entry | Unread]:
+    async def _take_up(self) -> None:
+        """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last."""
+        self._watermark = await self._store.watermark(self._keys.number)
+        seq = self._watermark.seq if self._watermark else 0
+        while self._marks and self._marks[-1][1] > seq:
+            self._marks.pop()
+
+    async def _read(self, first: int) -> list[tuple[Entry | Unread, bytes]]:
+        """Entries with their texts. Raises `NewerEntry` when the next one is of a version to come."""
         found = await self._redis.outbox_entries(self._keys.outbox, first, self._settings.flush_max)
-        entries: list[Entry | Unread] = []
+        entries: list[tuple[Entry | Unread, bytes]] = []
         for seq, text in found:
             try:
-                entries.append(parse_entry(text))
+                entries.append((parse_entry(text), text))
             except (ValueError, TypeError) as error:
-                entries.append(Unread(seq, text, f"{type(error).__name__}: {error}"[:500]))
+                if _is_newer(text):
+                    if not entries:
+                        raise NewerEntry(f"outbox entry {seq} is of a newer version: upgrade this worker") from None
+                    break
+                entries.append((Unread(seq, text, f"{type(error).__name__}: {error}"[:500]), text))
         return entries
 
-    async def _apply(self, entries: Sequence[Entry | Unread], known: Known) -> bool:
-        """Commits the entries; False when another flusher moved the watermark first."""
-        users, grants, reservations = touched(entries)
+    async def _apply(self, entries: Sequence[tuple[Entry | Unread, bytes]], known: Known) -> Known | None:
+        """Commits the entries, or the first of them, and answers the rows as they are then; None when another flusher
+        moved the watermark first. An entry that cannot be booked is put into quarantine.
+        """
+        todo = list(entries)
+        while True:
+            await self._learn(todo, known)
+            try:
+                flush = fold(self._keys.number, self._watermark, [entry for entry, _ in todo], known, _now_ms())
+                flushed = await self._store.apply(flush)
+            except Unbookable as poison:
+                todo[poison.index] = _put_aside(todo[poison.index], poison.reason)
+            except ChainBroken:
+                unread_seq = 0 if known.unread_seq else await self._last_unread()
+                if not unread_seq:
+                    raise
+                known = Known(unread_seq=unread_seq)
+                continue
+            except StoreRefused as refused:
+                # The one that the store refuses is found by halves.
+                todo = todo[: len(todo) // 2] if len(todo) > 1 else [await self._refused(todo[0], refused)]
+            else:
+                break
+            known = Known(unread_seq=known.unread_seq)
+        if not flushed.done:
+            return None
+        self._watermark = flush.reached
+        if self._ledger is not None:
+            self._ledger.transactions(flush.transactions)
+        self._tell(flush.events)
+        if flushed.repeated_operations:
+            await self._report_repeats(flush, flushed.repeated_operations)
+        return known
+
+    async def _refused(self, read: tuple[Entry | Unread, bytes], refused: StoreRefused) -> tuple[Entry | Unread, bytes]:
+        """An entry that the store refuses, to be put into quarantine; not one that it has already."""
+        entry, _ = read
+        if isinstance(entry, Unread):
+            raise refused
+        if await self._store.transaction(entry.transaction_id) is not None:
+            raise ChainBroken(f"partition {self._keys.number}: seq {entry.seq} is in the store already") from None
+        return _put_aside(read, f"the store refuses it: {refused}")
+
+    async def _learn(self, entries: Sequence[tuple[Entry | Unread, bytes]], known: Known) -> None:
+        """Reads the rows that the entries touch and that are not at hand."""
+        users, grants, reservations = touched(entry for entry, _ in entries)
         store = self._store
         known.accounts.update(await store.accounts([key for key in users if key not in known.accounts]))
         known.grants.update(await store.grants([key for key in grants if key not in known.grants]))
         known.reservations.update(
             await store.reservations([key for key in reservations if key not in known.reservations])
         )
-        flush = fold(self._keys.number, self._watermark, entries, known, _now_ms())
-        flushed = await store.apply(flush)
-        if not flushed.done:
-            return False
-        self._watermark = flush.reached
-        for event in flush.events:
-            _log.error("%s", event.message)
-        if flushed.repeated_operations:
-            await self._report_repeats(flush, flushed.repeated_operations)
-        if self._ledger is not None:
-            self._ledger.transactions(flush.transactions)
-        return True
 
-    async def _check_history(self, first: int, entries: Sequence[Entry | Unread]) -> None:
-        """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken."""
+    async def _last_unread(self) -> int:
+        """The last seq of the partition that is in quarantine, or 0."""
+        prefix = quarantine_prefix(self._keys.number)
+        events = await self._store.events(kind="quarantine", limit=QUARANTINE_MAX)
+        return max((int(e.event_id.removeprefix(prefix)) for e in events if e.event_id.startswith(prefix)), default=0)
+
+    async def _check_history(self, first: int, entries: Sequence[tuple[Entry | Unread, bytes]]) -> None:
+        """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken, and
+        HistoryLost for a partition that is closed already.
+        """
         state = await self._redis.partition_state(self._keys.meta)
         number, watermark = self._keys.number, self._watermark
         if state is None:
             if watermark is not None:
                 raise ChainBroken(f"partition {number}: Redis has nothing, the store has seq {watermark.seq}")
             return
+        if state.state == "rebuilding" and watermark and _now_ms() - watermark.updated_at_ms < REBUILD_PATIENCE_MS:
+            return
+        if state.state != "open":
+            raise HistoryLost("partition", f"partition {number} is {state.state}")
         if entries:
-            raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {entries[0].seq}")
-        if watermark is None or state.state != "open":
+            raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {entries[0][0].seq}")
+        if watermark is None:
             return
         if state.epoch != watermark.epoch or state.seq < watermark.seq:
             raise ChainBroken(
                 f"partition {number}: Redis is at epoch {state.epoch} seq {state.seq}, "
                 f"the store at epoch {watermark.epoch} seq {watermark.seq}"
             )
-        if state.seq == watermark.seq and state.head != watermark.head:
+        if state.seq == watermark.seq and watermark.head not in (state.head, UNREAD_HEAD):
             raise ChainBroken(f"partition {number}: seq {state.seq} is {state.head}, in the store {watermark.head}")
 
-    async def _close(self, why: str) -> None:
-        _log.error("%s; the partition is closed until meter rebuild", why)
-        event = EventRow(
-            event_id=f"lost-{self._keys.number}-{_now_ms()}", kind="system", message=why[:500], created_at_ms=_now_ms()
-        )
-        await self._store.put_events([event])
-        with suppress(PartitionRefused):  # without a meta key it is refused as it is
-            await self._engine.run_many(self._keys.number, (operation.state("lost"),), "repair")
+    async def _close(self, why: str) -> bool:
+        """Closes the partition, unless the store or a rebuild has gone on since this flusher looked; answers whether
+        it is lost.
+        """
+        number = self._keys.number
+        state = await self._redis.partition_state(self._keys.meta)
+        if _place(await self._store.watermark(number)) != _place(self._watermark):
+            return False
+        if state is not None and state.state == "rebuilding":
+            return False
+        if state is not None:
+            with suppress(PartitionRefused):  # a partition that vanished meanwhile is refused as it is
+                await self._engine.run_many(number, (operation.state("lost", state.epoch),), "repair")
+        if why != self._told:
+            self._told = why
+            event = EventRow(
+                event_id=f"lost-{number}-{_now_ms()}",
+                kind="system",
+                message=f"{why}; the partition is closed until meter rebuild"[:500],
+                created_at_ms=_now_ms(),
+            )
+            self._tell([event])
+            await self._store.put_events([event])
+        return True
+
+    def _tell(self, events: Sequence[EventRow]) -> None:
+        """Alarms, to the log and the ledger log."""
+        for event in events:
+            _log.error("%s", event.message)
+        if self._ledger is not None and events:
+            self._ledger.events(events)
 
     async def _report_repeats(self, flush: Flush, operation_ids: Sequence[str]) -> None:
         """Keys used again after Redis had forgotten them: applied twice, which a person must know."""
@@ -153,8 +247,7 @@ class Flusher:
             )
             for n, operation_id in enumerate(operation_ids)
         ]
-        for event in events:
-            _log.error("%s", event.message)
+        self._tell(events)
         await self._store.put_events(events)
 
     async def _note(self) -> None:
@@ -169,11 +262,48 @@ class Flusher:
             trim_to = self._marks.popleft()[1]
         with suppress(PartitionRefused):
             note = operation.flushed(self._watermark.seq, trim_to, TRIM_MAX)
-            await self._engine.run_many(self._keys.number, (note,))
+            line = (await self._engine.run_many(self._keys.number, (note,)))[0]
+            self._warn(int(line.split(" ")[2]))
+
+    async def _warn_of_backlog(self) -> None:
+        """While the store is away nothing else tells how near the limit is."""
+        with suppress(RedisUnavailable):
+            state = await self._redis.partition_state(self._keys.meta)
+            if state is not None:
+                self._warn(state.seq - max(state.flushed, self._watermark.seq if self._watermark else 0))
+
+    def _warn(self, backlog: int) -> None:
+        """Tells when the backlog crosses half of its limit, and the limit; and when it is back below."""
+        limit = self._settings.outbox_max
+        level = (2 * backlog >= limit) + (backlog >= limit) if limit else 0
+        if level > self._warned:
+            what = "reservations and deductions are refused" if level == 2 else "at that limit spending is refused"
+            _log.warning("partition %s: %s of %s not in the store; %s", self._keys.number, backlog, limit, what)
+        elif level < self._warned:
+            _log.warning("partition %s: the backlog is down to %s of %s", self._keys.number, backlog, limit)
+        self._warned = level
+
+
+class NewerEntry(MeterError):
+    """An outbox entry of a version that this worker does not know: it waits for its upgrade and skips nothing."""
 
 
 class HistoryLost(PartitionRefused):
     """Redis' history is not the one that the store has; the partition was closed."""
+
+
+def _put_aside(read: tuple[Entry | Unread, bytes], reason: str) -> tuple[Entry | Unread, bytes]:
+    entry, text = read
+    return Unread(entry.seq, text, reason[:500]), text
+
+
+def _is_newer(text: bytes) -> bool:
+    found = re.match(rb"\[(\d{1,9}),", text)
+    return found is not None and int(found[1]) > ENTRY_VERSION
+
+
+def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:
+    return None if watermark is None else (watermark.epoch, watermark.seq, watermark.head)
 
 
 def _now_ms() -> int:

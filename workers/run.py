@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from logging import getLogger
 from typing import cast
 
@@ -25,21 +26,28 @@ def run_worker(settings: Settings) -> None:
 
 
 async def _run_until_stopped(settings: Settings) -> None:
-    while True:
-        worker = create_worker(worker_settings(settings))
+    # Ours, not arq's: a signal that comes between two workers counts too.
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    stop = asyncio.create_task(stopped.wait())
+    while not stop.done():
+        worker = create_worker(worker_settings(settings), handle_signals=False)
+        run = asyncio.create_task(worker.async_run())
+        await asyncio.wait((run, stop), return_when=asyncio.FIRST_COMPLETED)
+        await _close(worker)  # which cancels the run
         try:
-            await worker.async_run()
-        except asyncio.CancelledError:
-            return  # a signal: arq cancels its own main task
+            await run
         except (RedisError, OSError, Unavailable) as error:
             _log.warning("the worker lost Redis and starts again: %s: %s", type(error).__name__, error)
-        finally:
-            await _close(worker)
-        await asyncio.sleep(RESTART_PAUSE_SECONDS)
+            await asyncio.wait((stop,), timeout=RESTART_PAUSE_SECONDS)
+        except asyncio.CancelledError:
+            continue
 
 
 async def _close(worker: Worker) -> None:
     try:
         await worker.close()
-    except (RedisError, OSError):  # arq's own clean-up needs the Redis that is gone
+    except (RedisError, OSError, asyncio.CancelledError):
+        # arq's own clean-up needs the Redis that is gone, and takes a job that it cancelled for its own end
         await close_context(cast("Context", worker.ctx))

@@ -13,6 +13,7 @@ from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
 from meter.runtime import Runtime
+from workers.allocate import allocate
 from workers.context import Context, close_context, open_context
 from workers.pending import apply_pending
 from workers.rotate import rotate
@@ -37,9 +38,10 @@ def worker_settings(settings: Settings) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [sweep, rotate, apply_pending],
+            "functions": [sweep, allocate, rotate, apply_pending],
             "cron_jobs": [
                 cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
+                cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
                 cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
                 cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),
             ],

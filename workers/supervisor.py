@@ -16,6 +16,7 @@ from workers.flusher import Flusher, HistoryLost
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
+LOST_PAUSE_SECONDS = 1.0
 
 Repair = Callable[[int], Awaitable[None]]
 """Rebuilds a partition by number."""
@@ -51,8 +52,8 @@ class Supervisor:
             try:
                 flushed = await flusher.step()
             except HistoryLost:
-                await self._try_repair(number)
-                await asyncio.sleep(BACKOFF_MAX_SECONDS)
+                if not await self._try_repair(number):
+                    await asyncio.sleep(LOST_PAUSE_SECONDS)
             except Exception as error:  # whatever it is, the next step starts from the store's own state
                 known = isinstance(error, MeterError)
                 _log.log(30 if known else 40, "flush of partition %s: %s", number, error, exc_info=not known)
@@ -63,10 +64,14 @@ class Supervisor:
                 if flushed < self._settings.flush_max:
                     await asyncio.sleep(self._settings.flush_interval_ms / 1000)
 
-    async def _try_repair(self, number: int) -> None:
+    async def _try_repair(self, number: int) -> bool:
+        """Whether the partition was mended."""
         if self._repair is None:
-            return
+            return False
         try:
             await self._repair(number)
-        except MeterError as error:
-            _log.error("repair of partition %s: %s", number, error)
+        except Exception as error:  # it is tried again
+            known = isinstance(error, MeterError)
+            _log.error("repair of partition %s: %s", number, error, exc_info=not known)
+            return False
+        return True

@@ -1,13 +1,13 @@
 -- Takes note of how far the store has the outbox, and trims what it has had for long enough.
 -- ARGV    seq that the store has, seq up to which entries may go, how many to remove at most
--- Answers ok backlog (entries that the store does not have) removed
+-- Answers ok backlog (entries that the store does not have) removed was_full (0 | 1: spending was refused until now)
 -- Writes  meta, outbox
 function operations.flushed(i)
   write_all()
+  local was_full = outbox_full() -- by the backlog before: while the store was away, nobody took note that it was full
   flushed = math.max(flushed, math.min(ARGV[i] + 0, seq))
   local backlog = seq - flushed
-  local was_full = full
-  full = outbox_max > 0 and (backlog >= outbox_max or full and backlog > outbox_max * 0.9)
+  full = outbox_max > 0 and (backlog >= outbox_max or was_full and backlog > outbox_max * 0.9)
   redis.call('HSET', META, 'flushed', format('%.0f', flushed), 'full', full and '1' or '0')
   local removed = 0
   local trim_to = math.min(ARGV[i + 1] + 0, flushed)

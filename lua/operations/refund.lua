@@ -34,7 +34,7 @@ end
 function operations.refund(i)
   local a, charge, charged = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 3] + 0
   local before = math.max((recent('f ' .. charge) or '0') + 0, ARGV[i + 4] + 0)
-  local left = charged - before
+  local left = math.min(charged - before, a.spent) -- never below zero, whatever the ledger has forgotten
   local amount = ARGV[i + 2] == '' and left or ARGV[i + 2] + 0
   if amount > left or left == 0 then return format('0 exceeds %s %.0f', a.user, left) .. balances(a) end
 
@@ -46,7 +46,8 @@ function operations.refund(i)
   a.debt, homeless = a.debt - on_debt, homeless - on_debt
   for n = 1, #parts, 2 do
     local g, part = grant_of(a, parts[n]), parts[n + 1]
-    if not g then
+    local room = g and (g.state ~= '-' or g.class ~= 'S' and g.remaining + g.reserved + part <= g.amount)
+    if not room then -- forgotten, and the id may be another grant's by now
       homeless = homeless + part
     elseif part > 0 and g.state ~= '-' then
       a.available, forfeited = a.available + part, forfeited + part

@@ -1,9 +1,10 @@
 -- Holds: what open reservations keep, and from which grants. A finished hold moves to the recent hash.
 --
--- open      "user_id amount ends_at created grant_id amount grant_id amount ..."
+-- open      "user_id amount ends_at created grant_id amount grant_id amount ..."; a "c" after created: what is held at
+--           its end is charged, not released
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
 
-local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)(.*)$'
+local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)(c?)(.*)$'
 local FINISHED_PATTERN = '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$'
 
 local hold_texts = {} -- reservation_id -> text, or false where there is none; read ahead for the whole call
@@ -16,8 +17,11 @@ local function hold_of(id)
   local text = hold_texts[id]
   if text == nil then text = redis.call('HGET', HOLDS, id) end
   if text then
-    local user, amount, ends, created, rest = match(text, HOLD_PATTERN)
-    hold = { id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, draws = {} }
+    local user, amount, ends, created, charged, rest = match(text, HOLD_PATTERN)
+    hold = {
+      id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
+      draws = {},
+    }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
     end
@@ -27,7 +31,8 @@ local function hold_of(id)
 end
 
 local function pack_hold(hold)
-  local parts = { format('%s %.0f %.0f %.0f', hold.user, hold.amount, hold.ends, hold.created) }
+  local charged = hold.charged_at_end and 'c' or ''
+  local parts = { format('%s %.0f %.0f %.0f%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %.0f', hold.draws[i], hold.draws[i + 1]) end
   return concat(parts, ' ')
 end

@@ -5,9 +5,21 @@ local SETTLE_PAGE = 100
 
 local settlers = {} -- agenda kind -> function(account, id, time)
 
+-- Charges what a hold has that nobody settled.
+local function charge_at_end(a, hold, time)
+  local draws = end_hold(a, hold, hold.amount)
+  a.spent = a.spent + hold.amount
+  local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"',
+    hold.id)
+  local transaction = record(a, 'commit', hold.amount, draws, time, detail)
+  local answer = format('ok %s %s %s %.0f 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a)
+  remember_end(hold, 'committed', hold.amount, hold.amount, time, answer)
+end
+
 function settlers.h(a, id, time)
   local hold = hold_of(id)
   if not hold then return end
+  if hold.charged_at_end and a.spent + hold.amount <= AMOUNT_MAX then return charge_at_end(a, hold, time) end
   local draws, forfeits, forfeited = end_hold(a, hold, 0)
   record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%.0f', id, forfeited))
   forfeit(a, forfeits, time)

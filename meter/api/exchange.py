@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -30,6 +30,17 @@ class Request:
     query: str = ""
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
+
+
+def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """Headers by name in lower case; one that is sent twice is joined by a comma (RFC 9110, 5.3), never half read."""
+    pairs = list(raw)
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
 Respond = Callable[[Rendered], None]

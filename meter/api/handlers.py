@@ -8,6 +8,7 @@ from meter.api.exchange import Coroutine, Request, awaitable
 from meter.api.hot import HotHandlers, Services
 from meter.api.ledger import LedgerHandlers
 from meter.api.management import ManagementHandlers
+from meter.api.plans import PlanHandlers
 from meter.wire import Rendered
 
 
@@ -15,6 +16,7 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
     """Row name of `meter.surface` -> coroutine."""
     management = ManagementHandlers(services, hot)
     ledger = LedgerHandlers(services, hot)
+    plans = PlanHandlers(services)
     balance_now = awaitable(hot.balance)
 
     async def balance(request: Request) -> Rendered:
@@ -39,6 +41,16 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
         "explain": awaitable(hot.explain),
         "user": management.user,
         "configure": management.configure,
+        "plans": plans.list,
+        "create_plan": plans.create,
+        "plan": plans.read,
+        "update_plan": plans.update,
+        "delete_plan": plans.delete,
+        "subscriptions": plans.subscriptions,
+        "subscribe": plans.subscribe,
+        "upgrade": plans.upgrade,
+        "unsubscribe": plans.unsubscribe,
+        "allocate": plans.allocate,
         "clock": management.clock,
         "set_clock": management.set_clock,
     }

@@ -86,7 +86,7 @@ class LedgerHandlers:
     async def balance(self, request: Request) -> Rendered:
         """`GET /credits/balance/{user_id}`, with `?at=` a time in the past."""
         user_id, query = path_user(request), read_query(BalanceQuery, request, self._scale)
-        if query.at is None or milliseconds(query.at) >= await self._engine.now_ms():
+        if query.at is None or milliseconds(query.at) >= await self._now_ms(user_id):
             line = await self._engine.run(user_id, operation.balance(user_id))
             return self._renderer.render("balance", line)
         return self._renderer.balances_at(user_id, await self._history.at(user_id, milliseconds(query.at)))
@@ -100,6 +100,7 @@ class LedgerHandlers:
             to_ms=None if query.to is None else milliseconds(query.to),
             before_seq=_number_cursor(query.cursor),
         )
+        await self._now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
         rows = await self._history.page(user_id, wanted, query.limit)
         cursor = str(rows[-1].seq) if len(rows) == query.limit else None
         return page([self._renderer.transaction(row) for row in rows], cursor)
@@ -107,7 +108,7 @@ class LedgerHandlers:
     async def expiring(self, request: Request) -> Rendered:
         """`GET /credits/expiring/{user_id}`"""
         user_id, query = path_user(request), read_query(ExpiringQuery, request, self._scale)
-        until_ms = await self._engine.now_ms() + round(query.days * DAY_MS)
+        until_ms = await self._now_ms(user_id) + round(query.days * DAY_MS)
         one = operation.expiring(user_id, min(until_ms, NEVER_MS), _script_cursor(query.cursor), query.limit)
         return self._renderer.grants(await self._engine.run(user_id, one))
 
@@ -144,10 +145,15 @@ class LedgerHandlers:
             raise missing
         row = await self._history.transaction(transaction_id, *place)
         if row is None or row.user_id != user_id:
+            await self._now_ms(user_id)  # refuses where Redis lost the partition
             raise missing
         if row.kind not in CHARGES:
             raise Refused(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
         return row
+
+    async def _now_ms(self, user_id: str) -> int:
+        """The time that a user's partition sees. Raises `Unavailable` where that is not served."""
+        return await self._engine.now_ms(self._engine.partition_of(user_id))
 
 
 def _script_cursor(cursor: str) -> str:

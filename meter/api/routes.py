@@ -16,7 +16,7 @@ RETRY_AFTER_SECONDS = b"1"
 
 
 class Endpoint:
-    """The ASGI endpoint of one path: a coroutine per method; HEAD goes with GET. The body is read here, never beyond the
+    """The ASGI endpoint of one path: a coroutine per method, HEAD with GET. The body is read here, never beyond the
     limit.
     """
 
@@ -62,7 +62,9 @@ class Endpoint:
 
 def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
     """The headers of an answer."""
-    headers = [(b"content-type", rendered.content_type), (b"content-length", b"%d" % len(rendered.body))]
+    headers = [(b"content-length", b"%d" % len(rendered.body)), *rendered.headers]
+    if rendered.content_type:
+        headers.insert(0, (b"content-type", rendered.content_type))
     if rendered.replayed:
         headers.append((b"idempotency-replayed", b"true"))
     if rendered.status == 503:

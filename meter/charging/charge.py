@@ -8,7 +8,7 @@ from logging import getLogger
 
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
-from meter.charging.policy import ChargePolicy, Ending, verdict_on
+from meter.charging.policy import ChargePolicy, Ending, Verdict, verdict_on
 from meter.charging.settlements import Settled, Settlements
 from meter.credits import Credits
 from meter.errors import Unavailable
@@ -28,6 +28,7 @@ class Charger:
         self.credits = credits_
         self.policy = policy
         self.settlements = Settlements(credits_)
+        self._open: set[Charge] = set()
 
     async def open(self, admitted: Admitted) -> Charge | Refusal:
         """Holds the estimate. Raises `Unavailable` when that was not decided. A hold nobody waits for is released."""
@@ -43,7 +44,24 @@ class Charger:
         except (Unavailable, asyncio.CancelledError):
             self.settlements.undo(reservation_id)
             raise
-        return reserved if isinstance(reserved, Refusal) else Charge(self, reserved, admitted.estimate)
+        if isinstance(reserved, Refusal):
+            return reserved
+        charge = Charge(self, reserved, admitted.estimate)
+        self._open.add(charge)
+        return charge
+
+    def end(self, charge: Charge, verdict: Verdict) -> asyncio.Task[Settled]:
+        """Settles a charge; `Charge.settle` calls it."""
+        self._open.discard(charge)
+        return self.settlements.settle(charge.reserved.reservation_id, verdict, self.policy.over)
+
+    async def close(self) -> None:
+        """Settles every charge: those of exchanges that did not end by what was seen of them. Then the meter can be
+        closed.
+        """
+        for charge in tuple(self._open):
+            charge.settle(Ending.CUT)
+        await self.settlements.drain()
 
 
 class Charge:
@@ -105,9 +123,7 @@ class Charge:
                 usage=self._usage(),
                 estimate=self._estimate,
             )
-            self.settled = self._charger.settlements.settle(
-                self.reserved.reservation_id, verdict, self._charger.policy.over
-            )
+            self.settled = self._charger.end(self, verdict)
         return self.settled
 
     def _usage(self) -> Number | None:

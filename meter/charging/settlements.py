@@ -5,6 +5,7 @@ cancelled takes the settlement along.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from logging import getLogger
 from typing import Literal, TypeVar
@@ -20,7 +21,8 @@ RETRY_SECONDS_MAX = 60.0
 """How long a settlement that was not decided is tried again. Afterwards the hold ends by itself, uncharged."""
 RETRY_PAUSE_SECONDS = 0.1
 RETRY_PAUSE_SECONDS_MAX = 5.0
-UNDO_PAUSES_SECONDS = (0.0, 0.5, 2.0, 5.0)
+UNDO_PAUSES_SECONDS = (0.5, 2.0, 5.0)
+"""Between the tries to release a hold that may not have been made yet."""
 UNDO_MAX = 1000
 """Undone at once, so that an outage of Redis is not answered with a second load; the others end by themselves."""
 DRAIN_SECONDS = 10.0
@@ -42,6 +44,7 @@ class Settlements:
         self._credits = credits_
         self._tasks: set[asyncio.Task[object]] = set()
         self._undoing = 0
+        self._draining = asyncio.Event()
         self._places = PLACES_MAX
 
     def spawn(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
@@ -52,7 +55,8 @@ class Settlements:
         return task
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Waits for what is under way, but no longer than that."""
+        """Waits for what is under way, but no longer than that. Nothing is settled afterwards."""
+        self._draining.set()
         tasks = set(self._tasks)
         if not tasks:
             return
@@ -116,13 +120,13 @@ class Settlements:
 
     async def _undo(self, reservation_id: str) -> None:
         try:
-            for pause in UNDO_PAUSES_SECONDS:
-                await asyncio.sleep(pause)
-                try:
+            for pause in (*UNDO_PAUSES_SECONDS, 0.0):
+                with contextlib.suppress(Unavailable):
                     if await self._credits.release(reservation_id):
                         return
-                except Unavailable:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._draining.wait(), pause)
+                    return  # the process ends; so will the hold
         finally:
             self._undoing -= 1
 

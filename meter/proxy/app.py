@@ -67,7 +67,7 @@ class Proxy:
         async with AsyncExitStack() as stack:
             if self._owned is not None:
                 await stack.enter_async_context(self._owned)
-            stack.push_async_callback(self._charger.settlements.drain)
+            stack.push_async_callback(self._charger.close)
             await stack.enter_async_context(self._route.upstream)
             yield
 

@@ -104,9 +104,9 @@ class Exchange:
 
     async def _injected(self, first: bytes) -> bytes | RequestBody:
         pieces = await read_up_to(self._client, first, REQUEST_BYTES_MAX)
-        if not self._client.requested:
-            return RequestBody(self._client, pieces)
         body = b"".join(pieces)
+        if not self._client.requested or len(body) > REQUEST_BYTES_MAX:
+            return RequestBody(self._client, pieces)
         changed = with_usage(body)
         if changed is None:
             return body

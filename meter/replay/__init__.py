@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.replay.command import run_replay, run_verify
 from meter.replay.driver import replay, verify
-from meter.replay.options import URL_DEFAULT, OptionError, ReplayOptions, parse_estimate, parse_speed
+from meter.replay.options import URL_DEFAULT, OptionError, ReplayOptions, parse_credit, parse_estimate, parse_speed
 from meter.replay.report import ReplayReport, print_report
 from meter.replay.trace import TraceError, TraceRow, read_trace
 
@@ -15,6 +15,7 @@ __all__ = [
     "ReplayReport",
     "TraceError",
     "TraceRow",
+    "parse_credit",
     "parse_estimate",
     "parse_speed",
     "print_report",

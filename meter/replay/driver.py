@@ -56,7 +56,7 @@ async def verify(
     """
     run, record = read_journal(journal)
     url = url or run.url
-    async with Client(url, connections=concurrency, patience_seconds=patience_seconds) as client:
+    async with Client(url, patience_seconds=patience_seconds) as client:
         await _greet(client, url, patience_seconds)
         with Progress(console, "checking", len(record.accounts)) as progress:
             differences = await check(record, client, concurrency, progress)
@@ -115,7 +115,7 @@ class _Replay:
 
     async def run(self, console: Console) -> ReplayReport:
         options = self._options
-        client = Client(options.url, connections=options.concurrency, patience_seconds=options.patience_seconds)
+        client = Client(options.url, patience_seconds=options.patience_seconds)
         with ExitStack() as stack:
             if options.journal is not None:
                 self._journal = stack.enter_context(Journal(options.journal, self._run))

@@ -82,6 +82,14 @@ def parse_estimate(text: str) -> int | None:
     return None if text == "exact" else _number(text, int, "--estimate is {!r}, not a whole number or exact")
 
 
+def parse_credit(text: str) -> Decimal:
+    """The credit of an option: a plain decimal. Raises `OptionError`."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise OptionError(f"--credit is {text!r}, not a number") from None
+
+
 def _number(text: str, kind: Callable[[str], _T], complaint: str) -> _T:
     try:
         return kind(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meter.errors import MeterError, StoreUnavailable
+from meter.store.catalog import Catalog
 from meter.store.rows import (
     AccountRow,
     EventRow,
@@ -62,7 +63,7 @@ class Flushed:
     """operation_ids that the store knew already under another transaction; the first one stays."""
 
 
-class Store(Protocol):
+class Store(Catalog, Protocol):
     """A durable store. Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
 
     async def open(self, settings: Mapping[str, str]) -> None:
@@ -106,6 +107,10 @@ class Store(Protocol):
 
     async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
         """Inserts a pending grant. Answers the grant that already has that id (or operation_id) instead, if any."""
+        ...
+
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
+        """Inserts pending grants; one whose (user_id, grant_id) is there already stays as it is."""
         ...
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:

@@ -70,9 +70,7 @@ async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: F
     return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
 
 
-async def insert_missing(
-    connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]
-) -> None:
+async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
     """Adds the rows of a one-column key that are not there yet; the others stay as they are."""
     if not rows:
         return
@@ -98,7 +96,7 @@ async def _new_operations(
             dialect.among([columns.operation_id], [operation.operation_id for operation in flush.operations]),
         )
     )
-    return new_operations(flush.operations, {operation_id: first for operation_id, first in found})
+    return new_operations(flush.operations, dict(found.all()))
 
 
 async def _own_operations(

@@ -8,10 +8,10 @@ from hashlib import blake2s
 from typing import Any
 
 import orjson
-from sqlalchemy import URL, ColumnElement, TextualSelect, column, func, select, tuple_, update
+from sqlalchemy import URL, ColumnElement, Select, column, func, select, tuple_, update
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from meter.store.base import StoreUnavailable
 from meter.store.columns import Columns, R
@@ -97,13 +97,14 @@ class MysqlDialect(SqlDialect):
             )
 
 
-def _keys(width: int, keys: Sequence[Any]) -> TextualSelect:
+def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:
     """Keys of several texts as a table."""
-    names = [f"k{at}" for at in range(width)]
+    names = [f"key{at}" for at in range(width)]
     kind = f"VARCHAR({KEY_CHARS_MAX}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     columns = ", ".join(f"{name} {kind} PATH '$[{at}]'" for at, name in enumerate(names))
-    made = sql_text(f"SELECT {', '.join(names)} FROM JSON_TABLE(:keys, '$[*]' COLUMNS ({columns})) AS wanted")
-    return made.bindparams(keys=orjson.dumps(keys).decode()).columns(*(column(name) for name in names))
+    wanted = sql_text(f"JSON_TABLE(:keys, '$[*]' COLUMNS ({columns})) AS wanted")
+    chosen: Select[*tuple[Any, ...]] = select(*(column(name) for name in names))
+    return chosen.select_from(wanted.bindparams(keys=orjson.dumps(keys).decode()))
 
 
 def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:

@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from meter.store.base import StoreRefused, StoreUnavailable
 from meter.store.columns import Columns, R
 from meter.store.dialect import SqlDialect, replaced_columns, to_json
-from meter.store.rows import Row
 from meter.store.sql import SqlStore
 from meter.store.tables import table_of
 
@@ -109,7 +108,11 @@ def open_postgres(url: str, *, timeout_seconds: float) -> SqlStore:
 
     async def connect() -> Any:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS)
-        await connection.execute(_DURABLE)
+        try:
+            await connection.execute(_DURABLE)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     engine = create_async_engine(

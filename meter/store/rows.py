@@ -28,6 +28,12 @@ class Row(BaseModel):
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
 
+class VersionedRow(Row):
+    """A row that several processes may change: each change counts `version` up by one."""
+
+    version: int = 1
+
+
 class TransactionRow(Row):
     """One immutable transaction. `seq` never repeats within a partition, not even across epochs."""
 
@@ -134,6 +140,8 @@ class ReservationRow(Row):
     """[[grant_id, amount], …] that it holds (open) or held."""
     expires_at_ms: Milliseconds
     created_at_ms: Milliseconds
+    at_end: Word = "release"
+    """What becomes of it when nobody settles it: release or charge."""
     ended_at_ms: Milliseconds | None = None
     requested: Units = 0
     """What the commit asked for; it may be more than was charged."""
@@ -186,7 +194,7 @@ class EventRow(Row):
     created_at_ms: Milliseconds
 
 
-class IntentRow(Row):
+class IntentRow(VersionedRow):
     """An alert that is to be delivered; its id names the transaction that caused it, so a replay never adds one."""
 
     TABLE = "alert_intents"
@@ -204,7 +212,7 @@ class IntentRow(Row):
     next_attempt_at_ms: Milliseconds = 0
 
 
-class PlanRow(Row):
+class PlanRow(VersionedRow):
     """A plan. Deleted plans stay for the subscriptions that run on."""
 
     TABLE = "plans"
@@ -227,21 +235,21 @@ class PlanRow(Row):
     updated_at_ms: Milliseconds
 
 
-class SubscriptionRow(Row):
-    """A user's subscription to a plan; one per user and plan group."""
+class SubscriptionRow(VersionedRow):
+    """A user's subscription to a plan; one per user and plan group. `version` moves with each period."""
 
     TABLE = "subscriptions"
-    KEY = ("subscription_id",)
-    UNIQUE = (("user_id", "plan_group"),)
+    KEY = ("user_id", "plan_group")
     INDEXES = (("state", "next_period_at_ms"),)
 
-    subscription_id: ObjectId
     user_id: UserId
-    plan_id: ObjectId
     plan_group: Word = "default"
+    subscription_id: ObjectId
+    plan_id: ObjectId
     state: Word = "active"
-    """active, ending or ended."""
+    """active, or ended."""
     auto_renew: bool = True
+    """Whether another period follows the current one."""
     anchor_at_ms: Milliseconds
     time_zone: Annotated[str, Field(max_length=64)] = "UTC"
     period: int = 0
@@ -249,6 +257,9 @@ class SubscriptionRow(Row):
     period_started_at_ms: Milliseconds
     next_period_at_ms: Milliseconds
     next_plan_id: ObjectId | None = None
+    """The plan of the next period, when it is another one."""
+    unspent: Word = "stay"
+    """What becomes of unspent credits when the subscription ends: stay or void."""
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meter.store.base import StoreMismatch
 from meter.store.dialect import SqlDialect
 from meter.store.rows import DeploymentRow
+from meter.store.settings import check_settings
 from meter.store.tables import table_of
 
 VERSION_TABLE = "meter_schema"
@@ -31,18 +32,10 @@ async def prepare(connection: AsyncConnection, dialect: SqlDialect, settings: Ma
     """Migrates, and keeps or checks the settings. Raises `StoreMismatch`."""
     await connection.run_sync(migrate)
     table = table_of(DeploymentRow)
-    kept = {name: value for name, value in await connection.execute(select(table.c.name, table.c.value))}
+    kept: dict[str, str] = dict((await connection.execute(select(table.c.name, table.c.value))).all())
     check_settings(kept, settings)
     new = [DeploymentRow(name=name, value=value) for name, value in settings.items() if name not in kept]
     await dialect.insert(connection, DeploymentRow, new)
-
-
-def check_settings(kept: Mapping[str, str], settings: Mapping[str, str]) -> None:
-    """Raises `StoreMismatch` when a setting is not the one that the store was made with."""
-    wrong = [f"{name} is {kept[name]} in the store, {value} here" for name, value in settings.items()
-             if kept.get(name, value) != value]
-    if wrong:
-        raise StoreMismatch(f"{'; '.join(wrong)}: it is fixed at the first start")
 
 
 def migrate(connection: Connection) -> None:

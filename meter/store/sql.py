@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from sqlalchemy import delete, or_, select
-from sqlalchemy import text as sql_text
+from sqlalchemy import ColumnElement, and_, delete, literal, or_, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from meter.store import queries
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
+from meter.store.calls import Calls, T
 from meter.store.columns import R, rows_of
 from meter.store.dialect import SqlDialect
 from meter.store.flushing import Fenced, apply_flush, insert_missing, move_watermark
@@ -28,34 +28,32 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.schema import prepare
+from meter.store.sql_catalog import SqlCatalog
 from meter.store.tables import table_of
 
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 RACES_MAX = 3
 
 
-class SqlStore:
+class SqlStore(SqlCatalog):
     """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
 
-    def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float) -> None:
+    def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float | None) -> None:
         self.engine = engine
         self._dialect = dialect
         self._reader = dialect.reader(engine)
         self._writer = dialect.writer(engine)
-        self._timeout_seconds = timeout_seconds
+        self._calls = Calls(timeout_seconds)
 
     async def open(self, settings: Mapping[str, str]) -> None:
-        with _translated():
-            async with asyncio.timeout(OPEN_TIMEOUT_SECONDS), self._dialect.turn():
-                async with self._dialect.schema_transaction(self.engine) as connection:
-                    await prepare(connection, self._dialect, settings)
+        await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
 
     async def close(self) -> None:
+        await self._calls.drain()
         await self.engine.dispose()
 
     async def ping(self) -> None:
-        async with self._read() as connection:
-            await connection.execute(sql_text("SELECT 1"))
+        await self._run(self._fetch(select(literal(1))))
 
     async def watermark(self, partition: int) -> WatermarkRow | None:
         return await self._one(WatermarkRow, queries.one(WatermarkRow, partition))
@@ -79,15 +77,13 @@ class SqlStore:
 
     async def apply(self, flush: Flush) -> Flushed:
         try:
-            async with self._write() as connection:
-                return await apply_flush(connection, self._dialect, flush)
+            return await self._write(lambda connection: apply_flush(connection, self._dialect, flush))
         except Fenced:
             return Flushed(done=False)
 
     async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
         try:
-            async with self._write() as connection:
-                await move_watermark(connection, expected, reached)
+            await self._write(lambda connection: move_watermark(connection, expected, reached))
         except Fenced:
             return False
         return True
@@ -97,16 +93,18 @@ class SqlStore:
             if found := await self._same_grant(grant):
                 return found
             with suppress(StoreRefused):
-                async with self._write() as connection:
-                    await self._dialect.insert(connection, GrantRow, [grant])
+                await self._write(lambda connection: self._dialect.insert(connection, GrantRow, [grant]))
                 return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
+
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
+        await self.insert_many(grants)
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         grants = table_of(GrantRow)
         mine = (grants.c.user_id == user_id, grants.c.grant_id == grant_id)
-        async with self._write() as connection:
-            await connection.execute(delete(grants).where(*mine, grants.c.pending.is_(True)))
+        statement = delete(grants).where(*mine, grants.c.pending.is_(True))
+        await self._write(lambda connection: connection.execute(statement))
 
     async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
         return await self._all(GrantRow, queries.pending_grants(created_before_ms, limit))
@@ -115,8 +113,8 @@ class SqlStore:
         return await self._one(TransactionRow, queries.one(TransactionRow, transaction_id))
 
     async def refunded(self, transaction_id: str) -> int:
-        async with self._read() as connection:
-            return int(await connection.scalar(queries.refunded(transaction_id)))  # a Decimal on most databases
+        ((total,),) = await self._run(self._fetch(queries.refunded(transaction_id)))
+        return int(total)  # a Decimal on most databases
 
     async def history(
         self,
@@ -173,8 +171,7 @@ class SqlStore:
     async def put_events(self, events: Sequence[EventRow]) -> None:
         for attempt in range(1, RACES_MAX + 1):
             try:
-                async with self._write() as connection:
-                    await insert_missing(connection, self._dialect, EventRow, events)
+                await self._write(lambda connection: insert_missing(connection, self._dialect, EventRow, events))
             except StoreRefused:  # another process added one of them in between
                 if attempt == RACES_MAX:
                     raise
@@ -188,34 +185,38 @@ class SqlStore:
 
     async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
         columns = table_of(GrantRow).c
-        by_id = (columns.user_id == grant.user_id) & (columns.grant_id == grant.grant_id)
-        same = by_id
+        same: ColumnElement[bool] = and_(columns.user_id == grant.user_id, columns.grant_id == grant.grant_id)
         if grant.operation_id is not None:
-            by_key = (columns.partition == grant.partition) & (columns.operation_id == grant.operation_id)
-            same = or_(by_id, by_key)
+            by_key = and_(columns.partition == grant.partition, columns.operation_id == grant.operation_id)
+            same = or_(same, by_key)
         return await self._one(GrantRow, select(table_of(GrantRow)).where(same).order_by(columns.created_at_ms))
 
     async def _all(self, model: type[R], statement: Statement) -> list[R]:
-        async with self._read() as connection:
-            found = await connection.execute(statement)
-        return rows_of(model, found)
+        return rows_of(model, await self._run(self._fetch(statement)))
 
     async def _one(self, model: type[R], statement: Statement) -> R | None:
         found = await self._all(model, statement)
         return found[0] if found else None
 
-    @asynccontextmanager
-    async def _read(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
-            async with asyncio.timeout(self._timeout_seconds), self._reader.connect() as connection:
-                yield connection
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Does the work in a transaction of its own."""
+        return await self._run(self._transact(work))
 
-    @asynccontextmanager
-    async def _write(self) -> AsyncIterator[AsyncConnection]:
+    async def _run(self, call: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
         with _translated():
-            async with asyncio.timeout(self._timeout_seconds), self._dialect.turn():
-                async with self._writer.begin() as connection:
-                    yield connection
+            return await self._calls.run(call, timeout_seconds=timeout_seconds)
+
+    async def _prepare(self, settings: Mapping[str, str]) -> None:
+        async with self._dialect.turn(), self._dialect.schema_transaction(self.engine) as connection:
+            await prepare(connection, self._dialect, settings)
+
+    async def _fetch(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        async with self._reader.connect() as connection:
+            return (await connection.execute(statement)).all()
+
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self._dialect.turn(), self._writer.begin() as connection:
+            return await work(connection)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from meter.store.rows import Row
 from meter.store.sql import SqlStore
 from meter.store.tables import table_of
 
-BUSY_TIMEOUT_MS = 15_000
+BUSY_MS_MAX = 15_000
 CACHE_KIB = 32_768
 READERS_MAX = 4
 
@@ -29,15 +30,16 @@ _BEGIN = "meter_begin"
 
 
 class SqliteDialect(SqlDialect):
-    """Writers of this process queue in `turn`; those of other processes wait for the file, up to the busy timeout.
+    """Writers of this process queue in `turn`, for `timeout_seconds`; those of other processes wait for the file, up to the busy timeout.
 
     BEGIN IMMEDIATE is also the schema lock, and SQLite rolls tables back.
     """
 
     name = "sqlite"
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
         super().__init__()
+        self._timeout_seconds = timeout_seconds
         self._writing = asyncio.Lock()
 
     def writer(self, engine: AsyncEngine) -> AsyncEngine:
@@ -46,8 +48,12 @@ class SqliteDialect(SqlDialect):
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        async with self._writing:
+        async with asyncio.timeout(self._timeout_seconds):
+            await self._writing.acquire()
+        try:
             yield
+        finally:
+            self._writing.release()
 
     def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
         each = func.json_each(literal(orjson.dumps(keys).decode())).table_valued("value")
@@ -83,15 +89,17 @@ def open_sqlite(url: URL, *, timeout_seconds: float) -> SqlStore:
         max_overflow=0,
         pool_timeout=timeout_seconds,
     )
-    event.listen(engine.sync_engine, "connect", _configure)
+    busy_ms = min(BUSY_MS_MAX, int(timeout_seconds * 1000))
+    event.listen(engine.sync_engine, "connect", partial(_configure, busy_ms))
     event.listen(engine.sync_engine, "begin", _begin)
-    return SqlStore(engine, SqliteDialect(), timeout_seconds=timeout_seconds)
+    # A thread that waits for the file cannot be interrupted: the busy timeout is what bounds a call.
+    return SqlStore(engine, SqliteDialect(timeout_seconds), timeout_seconds=None)
 
 
-def _configure(connection: DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # we begin transactions ourselves
+def _configure(busy_ms: int, connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits with the power
     cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

@@ -5,7 +5,7 @@ One invariant: texts compare by their bytes everywhere, so that ids keep their c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
@@ -19,20 +19,13 @@ from sqlalchemy.types import TypeEngine
 
 from meter.store.rows import ROWS, Row
 
-_MYSQL = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-_MARIADB = {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
-
-METADATA = MetaData()
-
-
-def table_of(model: type[Row]) -> Table:
-    """The table of a row model."""
-    return METADATA.tables[model.TABLE]
+_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_MARIADB: dict[str, Any] = {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
 
 
 def is_json(field: FieldInfo) -> bool:
     """Whether a field holds any JSON value."""
-    return field.annotation is JsonValue
+    return field.annotation == JsonValue
 
 
 def is_nullable(field: FieldInfo) -> bool:
@@ -76,11 +69,11 @@ def _index(model: type[Row], names: tuple[str, ...]) -> Index:
     """An index; one that begins with a nullable column leaves the rows without it out, where the database can."""
     first = names[0]
     present = text(f"{first} IS NOT NULL") if is_nullable(model.model_fields[first]) else None
-    partial = {} if present is None else {"postgresql_where": present, "sqlite_where": present}
+    partial: dict[str, Any] = {} if present is None else {"postgresql_where": present, "sqlite_where": present}
     return Index(f"ix_{model.TABLE}_{'_'.join(names)}", *names, **partial)
 
 
-def _make_table(model: type[Row]) -> Table:
+def _make_table(model: type[Row], metadata: MetaData) -> None:
     columns = [
         Column(
             name,
@@ -93,8 +86,20 @@ def _make_table(model: type[Row]) -> Table:
     ]
     uniques = [UniqueConstraint(*names, name=f"uq_{model.TABLE}_{'_'.join(names)}") for names in model.UNIQUE]
     indexes = [_index(model, names) for names in model.INDEXES]
-    return Table(model.TABLE, METADATA, *columns, *uniques, *indexes, **_MYSQL, **_MARIADB)
+    Table(model.TABLE, metadata, *columns, *uniques, *indexes, **_MYSQL, **_MARIADB)
 
 
-for _model in ROWS:
-    _make_table(_model)
+def tables_of(models: Iterable[type[Row]]) -> MetaData:
+    """The tables of some models."""
+    metadata = MetaData()
+    for model in models:
+        _make_table(model, metadata)
+    return metadata
+
+
+METADATA = tables_of(ROWS)
+
+
+def table_of(model: type[Row]) -> Table:
+    """The table of a row model."""
+    return METADATA.tables[model.TABLE]

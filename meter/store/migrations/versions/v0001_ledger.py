@@ -16,7 +16,7 @@ revision = "0001"
 down_revision = None
 
 _INNODB = {"engine": "InnoDB", "default_charset": "utf8mb4", "collate": "utf8mb4_bin"}
-_OPTIONS = {f"{name}_{key}": value for name in ("mysql", "mariadb") for key, value in _INNODB.items()}
+_OPTIONS: dict[str, Any] = {f"{name}_{key}": value for name in ("mysql", "mariadb") for key, value in _INNODB.items()}
 
 
 def _word(name: str, length: int, *, nullable: bool = False) -> sa.Column[Any]:
@@ -64,7 +64,7 @@ def _create(
         name = f"ix_{table}_{'_'.join(index)}"
         if name not in names:
             there = sa.text(f"{index[0]} IS NOT NULL") if index[0] in nullable else None
-            where = {} if there is None else {"postgresql_where": there, "sqlite_where": there}
+            where: dict[str, Any] = {} if there is None else {"postgresql_where": there, "sqlite_where": there}
             op.create_index(name, table, list(index), **where)
 
 
@@ -158,6 +158,7 @@ def upgrade() -> None:
             _json("draws"),
             _number("expires_at_ms"),
             _number("created_at_ms"),
+            _word("at_end", 32),
             _number("ended_at_ms", nullable=True),
             _number("requested"),
             _word("answer", 1000, nullable=True),
@@ -204,6 +205,7 @@ def upgrade() -> None:
         "alert_intents",
         ("intent_id",),
         [
+            _number("version"),
             _word("intent_id", 128),
             _word("kind", 32),
             _word("user_id", 128),
@@ -219,6 +221,7 @@ def upgrade() -> None:
         "plans",
         ("plan_id",),
         [
+            _number("version"),
             _word("plan_id", 128),
             _word("name", 200),
             _word("description", 500, nullable=True),
@@ -237,12 +240,13 @@ def upgrade() -> None:
     )
     _create(
         "subscriptions",
-        ("subscription_id",),
+        ("user_id", "plan_group"),
         [
-            _word("subscription_id", 128),
+            _number("version"),
             _word("user_id", 128),
-            _word("plan_id", 128),
             _word("plan_group", 32),
+            _word("subscription_id", 128),
+            _word("plan_id", 128),
             _word("state", 32),
             _flag("auto_renew"),
             _number("anchor_at_ms"),
@@ -251,10 +255,10 @@ def upgrade() -> None:
             _number("period_started_at_ms"),
             _number("next_period_at_ms"),
             _word("next_plan_id", 128, nullable=True),
+            _word("unspent", 32),
             _number("created_at_ms"),
             _number("updated_at_ms"),
         ],
-        unique=("user_id", "plan_group"),
         indexes=[("state", "next_period_at_ms")],
     )
     _create(

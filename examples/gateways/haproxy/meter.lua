@@ -1,0 +1,68 @@
+-- HAProxy's side of the meter: asks the sidecar before a request is served, and reads usage from what comes back.
+
+local METER = "http://127.0.0.1:8000"
+local TIMEOUT_MS = 500
+local USAGE = '"total_tokens"%s*:%s*(%d+)' -- the last one in the response counts
+local TAIL = 16384 -- bytes at the end of a response that are searched
+local SENT = { "x-user-id", "x-estimated-tokens", "x-request-id" }
+
+local function values_of(headers, name)
+  local values = {}
+  if headers[name] then
+    for i = 0, #headers[name] do values[#values + 1] = headers[name][i] end
+  end
+  return values
+end
+
+local function refuse(txn, status, headers, body)
+  local reply = txn:reply({ status = status, body = body })
+  for _, name in ipairs({ "content-type", "retry-after", "x-credits-remaining" }) do
+    for _, value in ipairs(values_of(headers, name)) do reply:add_header(name, value) end
+  end
+  txn:done(reply)
+end
+
+core.register_action("meter_authorize", { "http-req" }, function(txn)
+  local headers, sent = txn.http:req_get_headers(), {}
+  for _, name in ipairs(SENT) do
+    if headers[name] then sent[name] = values_of(headers, name) end
+  end
+  local answer = core.httpclient():get({ url = METER .. "/gateway/authorize", headers = sent, timeout = TIMEOUT_MS })
+  local from_meter = answer.headers and answer.headers["x-reservation-id"]
+  if answer.status == 200 and from_meter then
+    txn:set_var("txn.meter_reservation", values_of(answer.headers, "x-reservation-id")[1])
+    txn:set_var("txn.meter_remaining", values_of(answer.headers, "x-credits-remaining")[1])
+  elseif from_meter then
+    refuse(txn, answer.status, answer.headers, answer.body)
+  else -- down or too slow
+    refuse(txn, 503, { ["content-type"] = { [0] = "application/problem+json" }, ["retry-after"] = { [0] = "1" } },
+      '{"type":"/problems/metering-unavailable","title":"Metering unavailable","status":503}')
+  end
+end)
+
+-- Looks on while a response passes; what it cost goes into txn.meter_usage, which haproxy.cfg logs to the sidecar.
+local Usage = { id = "meter usage", flags = filter.FLT_CFG_FL_HTX }
+Usage.__index = Usage
+
+function Usage:new() return setmetatable({ tail = "" }, Usage) end
+
+function Usage:start_analyze(_, channel)
+  if channel:is_resp() then filter.register_data_filter(self, channel) end
+end
+
+function Usage:http_headers(txn, message)
+  if not message.channel:is_resp() then return end
+  self.told = txn:get_var("txn.meter_usage") ~= nil -- by X-Credits-Actual, which beats the body
+end
+
+function Usage:http_payload(txn, message)
+  local chunk = message:body()
+  if self.told or not chunk or #chunk == 0 then return end
+  self.tail = (self.tail .. chunk):sub(-TAIL)
+  local used
+  for number in self.tail:gmatch(USAGE) do used = number end
+  -- Digits at the very end may go on in the next chunk, which will be read with them.
+  if used then txn:set_var("txn.meter_usage", used) end
+end
+
+core.register_filter("meter_usage", Usage, function(self) return self end)

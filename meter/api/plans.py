@@ -1,0 +1,176 @@
+"""The handlers of plans and subscriptions."""
+
+from __future__ import annotations
+
+import secrets
+
+import orjson
+
+from meter.api.exchange import Refused, Request, milliseconds, read_body, read_query
+from meter.api.hot import Services, path_user
+from meter.errors import StoreUnavailable
+from meter.keys import OBJECT_ID
+from meter.model import Query
+from meter.plan_model import PlanRequest, PlansQuery, SubscribeRequest, UnsubscribeQuery, UpgradeRequest
+from meter.store.base import Store
+from meter.store.rows import PlanRow, SubscriptionRow
+from meter.subscriptions import Proration, Subscriptions
+from meter.wire import Rendered, page, problem, time_text, validation_problem
+
+JOB_PAGE = 500
+
+_DETAILS = {
+    "plan-not-found": "There is no plan of that id.",
+    "plan-inactive": "The plan takes no new subscriptions.",
+    "subscription-exists": "The user has another plan of this group; change it with POST …/upgrade.",
+    "subscription-not-found": "The user has no active subscription of this group.",
+    "busy": "Another process changed the subscription at the same time; try again.",
+}
+
+
+class PlanHandlers:
+    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+
+    def __init__(self, services: Services) -> None:
+        self._engine = services.engine
+        self._store = services.store
+        self._scale = services.scale
+        self._amount = services.scale.text
+        self._partitions = services.settings.partitions
+
+    async def create(self, request: Request) -> Rendered:
+        """`POST /credits/plans`"""
+        body, now_ms = read_body(PlanRequest, request, self._scale), await self._engine.now_ms()
+        row = _plan_row(body, f"p_{secrets.token_urlsafe(9)}", now_ms, now_ms, 1)
+        await self._catalog().insert(row)
+        return Rendered(201, self._plan(row).encode())
+
+    async def list(self, request: Request) -> Rendered:
+        """`GET /credits/plans`"""
+        query = read_query(PlansQuery, request, self._scale)
+        after = (query.cursor,) if query.cursor else None
+        rows = await self._catalog().find(
+            PlanRow, {"deleted": False}, order_by="plan_id", after=after, limit=query.limit
+        )
+        cursor = rows[-1].plan_id if len(rows) == query.limit else None
+        return page([self._plan(row) for row in rows], cursor)
+
+    async def read(self, request: Request) -> Rendered:
+        """`GET /credits/plans/{plan_id}`"""
+        return Rendered(200, self._plan(await self._present(request)).encode())
+
+    async def update(self, request: Request) -> Rendered:
+        """`PUT /credits/plans/{plan_id}`: from the next period on, for those who have it."""
+        body, present = read_body(PlanRequest, request, self._scale), await self._present(request)
+        if body.plan_group != present.plan_group:
+            return validation_problem([("/plan_group", "cannot be changed")])
+        now_ms = await self._engine.now_ms()
+        row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
+        if not await self._catalog().swap(row):
+            return problem("busy", _DETAILS["busy"])
+        return Rendered(200, self._plan(row).encode())
+
+    async def delete(self, request: Request) -> Rendered:
+        """`DELETE /credits/plans/{plan_id}`: nobody can take it any more; those who have it go on."""
+        present = await self._present(request)
+        now_ms = await self._engine.now_ms()
+        row = present.model_copy(update={"deleted": True, "version": present.version + 1, "updated_at_ms": now_ms})
+        if not await self._catalog().swap(row):
+            return problem("busy", _DETAILS["busy"])
+        return Rendered(200, self._plan(row).encode())
+
+    async def subscriptions(self, request: Request) -> Rendered:
+        """`GET /credits/subscriptions/{user_id}`"""
+        user_id = path_user(request)
+        read_query(Query, request, self._scale)
+        return page([_subscription(row) for row in await self._service().of_user(user_id)], None)
+
+    async def subscribe(self, request: Request) -> Rendered:
+        """`PUT /credits/subscriptions/{user_id}`"""
+        user_id, body = path_user(request), read_body(SubscribeRequest, request, self._scale)
+        anchor_ms = None if body.anchor_at is None else milliseconds(body.anchor_at)
+        if anchor_ms is not None and anchor_ms > await self._engine.now_ms():
+            return validation_problem([("/anchor_at", "must not be in the future")])
+        found = await self._service().assign(
+            user_id, body.plan_id, auto_renew=body.auto_renew, zone=body.time_zone, anchor_ms=anchor_ms
+        )
+        return _answer(found)
+
+    async def upgrade(self, request: Request) -> Rendered:
+        """`POST /credits/subscriptions/{user_id}/upgrade`"""
+        user_id, body = path_user(request), read_body(UpgradeRequest, request, self._scale)
+        return _answer(await self._service().change(user_id, body.plan_id, Proration(body.when, body.proration)))
+
+    async def unsubscribe(self, request: Request) -> Rendered:
+        """`DELETE /credits/subscriptions/{user_id}`"""
+        user_id, query = path_user(request), read_query(UnsubscribeQuery, request, self._scale)
+        return _answer(await self._service().end(user_id, query.plan_group, query.when, query.unspent))
+
+    async def allocate(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/allocate`: grants what is due now, up to a page; 0 left says that all is done."""
+        service, now_ms = self._service(), await self._engine.now_ms()
+        rows = await service.due(now_ms, JOB_PAGE)
+        moved = await service.advance(rows, now_ms) if rows else 0
+        return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if len(rows) == JOB_PAGE else b"false"))
+
+    def _catalog(self) -> Store:
+        if self._store is None:
+            raise StoreUnavailable("plans need a store; METER_STORE_URL is none")
+        return self._store
+
+    def _service(self) -> Subscriptions:
+        return Subscriptions(self._engine, self._catalog(), self._partitions)
+
+    async def _present(self, request: Request) -> PlanRow:
+        plan_id = request.path["plan_id"]
+        row = await self._catalog().get(PlanRow, plan_id) if OBJECT_ID.fullmatch(plan_id) else None
+        if row is None or row.deleted:
+            raise Refused(problem("plan-not-found", _DETAILS["plan-not-found"]))
+        return row
+
+    def _plan(self, row: PlanRow) -> str:
+        plan_id, rollover = orjson.dumps(row.plan_id).decode(), orjson.dumps(row.rollover).decode()
+        return (
+            f'{{"id":{plan_id},"plan_id":{plan_id},"name":{orjson.dumps(row.name).decode()},'
+            f'"description":{orjson.dumps(row.description).decode()},"credit_limit":{self._amount(row.credit_limit)},'
+            f'"price":{row.price},"billing_period":"{row.billing_period}",'
+            f'"validity_days":{orjson.dumps(row.validity_days).decode()},"priority":{row.priority},'
+            f'"rollover":{rollover},"plan_group":"{row.plan_group}","active":{orjson.dumps(row.active).decode()},'
+            f'"created_at":{time_text(row.created_at_ms)},"updated_at":{time_text(row.updated_at_ms)}}}'
+        )
+
+
+def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, version: int) -> PlanRow:
+    return PlanRow(
+        plan_id=plan_id,
+        name=body.name,
+        description=body.description,
+        credit_limit=body.credit_limit,
+        price=body.price,
+        billing_period=body.billing_period,
+        validity_days=body.validity_days,
+        priority=body.priority,
+        rollover=None if body.rollover is None else body.rollover.model_dump(),
+        plan_group=body.plan_group,
+        active=body.active,
+        created_at_ms=created_at_ms,
+        updated_at_ms=now_ms,
+        version=version,
+    )
+
+
+def _answer(found: SubscriptionRow | str) -> Rendered:
+    if isinstance(found, str):
+        return problem(found, _DETAILS[found])
+    return Rendered(200, _subscription(found).encode())
+
+
+def _subscription(row: SubscriptionRow) -> str:
+    return (
+        f'{{"subscription_id":"{row.subscription_id}","user_id":"{row.user_id}","plan_id":"{row.plan_id}",'
+        f'"plan_group":"{row.plan_group}","state":"{row.state}","auto_renew":{orjson.dumps(row.auto_renew).decode()},'
+        f'"anchor_at":{time_text(row.anchor_at_ms)},"time_zone":"{row.time_zone}","period":{row.period},'
+        f'"period_started_at":{time_text(row.period_started_at_ms)},"next_period_at":{time_text(row.next_period_at_ms)},'
+        f'"next_plan_id":{orjson.dumps(row.next_plan_id).decode()},"created_at":{time_text(row.created_at_ms)},'
+        f'"updated_at":{time_text(row.updated_at_ms)}}}'
+    )

@@ -1,0 +1,156 @@
+"""What goes over the wire about plans and subscriptions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from meter.amount import plain_decimal
+from meter.errors import InvalidAmount
+from meter.model import PRIORITY_MAX, Answer, Credits, Description, ObjectId, PositiveAmount, Query, Request
+from meter.periods import UnknownTimeZone, time_zone
+
+PRICE_MAX = Decimal(10) ** 12
+VALIDITY_DAYS_MAX = 36_525
+
+
+def _price(value: object) -> str:
+    """The decimal as it was sent: a price is kept and returned, never calculated with."""
+    try:
+        price = Decimal(value) if type(value) is int else plain_decimal(value)
+    except InvalidAmount as error:
+        raise PydanticCustomError("price", "{reason}", {"reason": str(error)}) from None
+    if not (price.is_finite() and 0 <= price < PRICE_MAX):
+        raise PydanticCustomError("price", "must be a decimal from 0 to below 1000000000000")
+    return value if isinstance(value, str) else f"{price:f}"
+
+
+def _zone(value: object) -> str:
+    try:
+        return time_zone(str(value)).key
+    except UnknownTimeZone as error:
+        raise PydanticCustomError("time_zone", "{reason}", {"reason": str(error)}) from None
+
+
+Price = Annotated[
+    str,
+    BeforeValidator(_price),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "description": "An exact decimal."}),
+]
+TimeZone = Annotated[str, BeforeValidator(_zone)]
+BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+
+
+class Rollover(Request):
+    """What of a period's rest goes on: at most so many credits, or so many percent of them, for so many days."""
+
+    max_amount: PositiveAmount | None = None
+    max_percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)]
+
+
+class PlanRequest(Request):
+    """A plan: what one period grants."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: Description | None = None
+    credit_limit: PositiveAmount
+    price: Price
+    billing_period: BillingPeriod
+    validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)] | None = None
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
+    rollover: Rollover | None = None
+    plan_group: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
+    active: bool = True
+
+
+class PlansQuery(Query):
+    """Which plans to list."""
+
+
+class SubscribeRequest(Request):
+    """Assign a plan."""
+
+    plan_id: ObjectId
+    auto_renew: bool = True
+    time_zone: TimeZone = "UTC"
+    anchor_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+class UpgradeRequest(Request):
+    """Change to another plan of the same group, up or down."""
+
+    plan_id: ObjectId
+    when: Literal["now", "period_end"] = "now"
+    proration: Literal["none", "difference"] = "none"
+
+
+class UnsubscribeQuery(BaseModel):
+    """How to end a subscription."""
+
+    plan_group: str = "default"
+    when: Literal["now", "period_end"] = "now"
+    unspent: Literal["stay", "void"] = "stay"
+
+
+class Plan(Answer):
+    """A plan. `id` is the seed's word for `plan_id`."""
+
+    id: str
+    plan_id: str
+    name: str
+    description: str | None
+    credit_limit: Credits
+    price: Decimal
+    billing_period: BillingPeriod
+    validity_days: int | None
+    priority: int
+    rollover: dict[str, float] | None
+    plan_group: str
+    active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class PlanPage(Answer):
+    """Plans, by id."""
+
+    items: list[Plan]
+    next_cursor: str | None
+
+
+class Subscription(Answer):
+    """A user's subscription. `period` counts from 0; `next_period_at` is when the current one ends."""
+
+    subscription_id: str
+    user_id: str
+    plan_id: str
+    plan_group: str
+    state: Literal["active", "ended"]
+    auto_renew: bool
+    anchor_at: datetime
+    time_zone: str
+    period: int
+    period_started_at: datetime
+    next_period_at: datetime
+    next_plan_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SubscriptionPage(Answer):
+    """A user's subscriptions, one per plan group."""
+
+    items: list[Subscription]
+    next_cursor: str | None
+
+
+class Allocated(Answer):
+    """How many subscriptions moved to their next period; `more`: call again."""
+
+    allocated: int
+    more: bool

@@ -1,0 +1,56 @@
+"""What `meter` asks of a store for rows that people make and change: plans, subscriptions, alerts, webhooks.
+
+Rows of any model of `rows`, one at a time; a row that several processes may change has a `version`, and only who knows
+the current one changes it. Part of every store, beside `base.Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from meter.store.rows import Row, VersionedRow
+
+R = TypeVar("R", bound=Row)
+
+Plain = str | int | bool | None
+"""A value of a column that can be asked for."""
+
+
+class Catalog(Protocol):
+    """Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
+
+    async def get(self, model: type[R], *key: Plain) -> R | None:
+        """The row of a key, in the order of `KEY`."""
+        ...
+
+    async def insert(self, row: Row) -> bool:
+        """Adds a row; False, and nothing changes, when its key (or a unique value) is there already."""
+        ...
+
+    async def swap(self, row: VersionedRow) -> bool:
+        """Replaces the row that has the version before `row.version`; False when another process was first."""
+        ...
+
+    async def insert_many(self, rows: Sequence[Row]) -> None:
+        """Adds rows of one model whose keys are not there yet; the others stay as they are."""
+        ...
+
+    async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
+        """`swap` for rows of one model, each on its own; answers how many were replaced."""
+        ...
+
+    async def find(
+        self,
+        model: type[R],
+        equal: Mapping[str, Plain],
+        *,
+        order_by: str,
+        until: int | None = None,
+        after: Sequence[Plain] | None = None,
+        limit: int,
+    ) -> list[R]:
+        """Rows whose columns equal those values, by (`order_by`, key); `order_by` at most `until`; after that
+        (`order_by`, key…) tuple.
+        """
+        ...

@@ -1,0 +1,70 @@
+"""The catalog in this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from meter.store.catalog import Plain
+from meter.store.rows import Row, VersionedRow
+
+R = TypeVar("R", bound=Row)
+
+
+class MemoryCatalog:
+    """Rows that people make and change, by model and key. No method waits for anything, so each is atomic."""
+
+    def __init__(self, rows: dict[type[Row], dict[tuple[object, ...], Row]]) -> None:
+        self._rows = rows
+
+    async def get(self, model: type[R], *key: Plain) -> R | None:
+        found = self._rows.get(model, {}).get(key)
+        return found if isinstance(found, model) else None
+
+    async def insert(self, row: Row) -> bool:
+        rows = self._rows.setdefault(type(row), {})
+        taken = [_values(other, unique) for unique in row.UNIQUE for other in rows.values()]
+        if _values(row, row.KEY) in rows or any(_values(row, unique) in taken for unique in row.UNIQUE):
+            return False
+        rows[_values(row, row.KEY)] = row
+        return True
+
+    async def swap(self, row: VersionedRow) -> bool:
+        rows, key = self._rows.setdefault(type(row), {}), _values(row, row.KEY)
+        stored = rows.get(key)
+        if not isinstance(stored, VersionedRow) or stored.version != row.version - 1:
+            return False
+        rows[key] = row
+        return True
+
+    async def insert_many(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            await self.insert(row)
+
+    async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
+        return sum([await self.swap(row) for row in rows])
+
+    async def find(
+        self,
+        model: type[R],
+        equal: Mapping[str, Plain],
+        *,
+        order_by: str,
+        until: int | None = None,
+        after: Sequence[Plain] | None = None,
+        limit: int,
+    ) -> list[R]:
+        order = tuple(dict.fromkeys((order_by, *model.KEY)))
+        found = [
+            row
+            for row in self._rows.get(model, {}).values()
+            if isinstance(row, model)
+            and all(getattr(row, name) == value for name, value in equal.items())
+            and (until is None or getattr(row, order_by) <= until)
+            and (after is None or _values(row, order) > tuple(after))
+        ]
+        return sorted(found, key=lambda row: _values(row, order))[:limit]
+
+
+def _values(row: Row, names: Sequence[str]) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in names)

@@ -1,0 +1,108 @@
+"""The catalog on a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meter.store.base import StoreRefused
+from meter.store.catalog import Plain
+from meter.store.dialect import SqlDialect
+from meter.store.queries import Statement
+from meter.store.rows import Row, VersionedRow
+from meter.store.tables import table_of
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+
+async def insert_absent(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
+    """Adds the rows whose keys are not there yet; the others stay as they are."""
+    columns = [table_of(model).c[name] for name in model.KEY]
+    new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
+    keys = [key[0] if len(key) == 1 else key for key in new]
+    for found in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
+        new.pop(tuple(found), None)
+    if new:
+        await dialect.insert(connection, model, list(new.values()))
+
+
+class SqlCatalog:
+    """Rows that people make and change; a part of `SqlStore`, which gives the connections."""
+
+    _dialect: SqlDialect
+
+    async def _all(self, model: type[R], statement: Statement) -> list[R]:
+        raise NotImplementedError
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        raise NotImplementedError
+
+    async def get(self, model: type[R], *key: Plain) -> R | None:
+        columns = table_of(model).c
+        same = [columns[name] == part for name, part in zip(model.KEY, key, strict=True)]
+        found = await self._all(model, select(table_of(model)).where(*same))
+        return found[0] if found else None
+
+    async def insert(self, row: Row) -> bool:
+        try:
+            await self._write(lambda connection: self._dialect.insert(connection, type(row), [row]))
+        except StoreRefused:
+            return False
+        return True
+
+    async def swap(self, row: VersionedRow) -> bool:
+        table = table_of(type(row))
+        same = [table.c[name] == getattr(row, name) for name in row.KEY]
+        changed = update(table).where(*same, table.c.version == row.version - 1).values(row.__dict__)
+        done = await self._write(lambda connection: connection.execute(changed))
+        return bool(done.rowcount == 1)
+
+    async def insert_many(self, rows: Sequence[Row]) -> None:
+        if rows:
+            model = type(rows[0])
+            await self._write(lambda connection: insert_absent(connection, self._dialect, model, rows))
+
+    async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
+        if not rows:
+            return 0
+        table = table_of(type(rows[0]))
+        same = [table.c[name] == bindparam(f"key_{name}") for name in rows[0].KEY]
+        changed = update(table).where(*same, table.c.version == bindparam("key_version"))
+        changed = changed.values({name: bindparam(name) for name in type(rows[0]).model_fields})
+        values = [
+            {**row.__dict__, "key_version": row.version - 1, **{f"key_{name}": getattr(row, name) for name in row.KEY}}
+            for row in rows
+        ]
+        done = await self._write(lambda connection: connection.execute(changed, values))
+        return done.rowcount if done.rowcount >= 0 else len(rows)
+
+    async def find(
+        self,
+        model: type[R],
+        equal: Mapping[str, Plain],
+        *,
+        order_by: str,
+        until: int | None = None,
+        after: Sequence[Plain] | None = None,
+        limit: int,
+    ) -> list[R]:
+        columns = table_of(model).c
+        order = [columns[name] for name in dict.fromkeys((order_by, *model.KEY))]
+        wanted: list[ColumnElement[bool]] = [columns[name] == value for name, value in equal.items()]
+        if until is not None:
+            wanted.append(columns[order_by] <= until)
+        if after is not None:
+            wanted.append(
+                or_(
+                    *(
+                        and_(*(order[n] == after[n] for n in range(at)), order[at] > after[at])
+                        for at in range(len(order))
+                    )
+                )
+            )
+        statement = select(table_of(model)).where(*wanted).order_by(*order).limit(limit)
+        return await self._all(model, statement)
