@@ -7,8 +7,6 @@
 --   refused    missing | schema | closed | lost: the partition cannot be served; nothing was read as zero
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
-local OPERATIONS_FROM = 11
-
 -- Reads accounts and holds of all operations in two calls.
 local function read_ahead()
   local users, ids, at = {}, {}, OPERATIONS_FROM

@@ -54,6 +54,14 @@ else
 end
 
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
+local OPERATIONS_FROM = 11
+
+-- The names of this batch's operations: what no batch asks for is not even made (meter/scripts.py wraps each file).
+local wanted, name_at = {}, OPERATIONS_FROM
+for _ = 1, ARGV[10] + 0 do
+  wanted[ARGV[name_at]] = true
+  name_at = name_at + 2 + ARGV[name_at + 1]
+end
 local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
 
 -- What the first argument of an operation names; apply.lua reads these ahead for the whole batch.

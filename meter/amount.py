@@ -7,11 +7,14 @@ JavaScript and IEEE doubles count exactly (DESIGN 4.1).
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 
 from meter.errors import InvalidAmount
 
 UNITS_MAX = 2**53 - 1
+
+_EXPONENT_MAX = 32
+_EXACT = Context(prec=128, traps=[Inexact])  # a digit that does not fit is a fault, never rounded away
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,32}(\.[0-9]{1,32})?")
 
@@ -56,7 +59,12 @@ class AmountScale:
     def _scaled(self, value: Decimal) -> int:
         if not value.is_finite():
             raise InvalidAmount("must be a finite number")
-        scaled = value.scaleb(self.decimal_places)
+        if value and value.adjusted() > _EXPONENT_MAX:
+            return UNITS_MAX + 1  # out of range, and too long to be written out
+        try:
+            scaled = value.scaleb(self.decimal_places, _EXACT)
+        except Inexact:
+            scaled = Decimal("0.5")
         if scaled != scaled.to_integral_value():
             raise InvalidAmount(f"has more than {self.decimal_places} decimal places")
         return int(scaled)

@@ -15,14 +15,13 @@ from starlette.routing import Mount, Route
 from meter.amount import AmountScale
 from meter.api.docs import docs_routes
 from meter.api.exchange import Coroutine, awaitable
-from meter.api.gateway import AnyMethod, GatewayHandlers, LogHandler
+from meter.api.gateway import AnyMethod, GatewayHandlers, LogHandler, gateway_listeners
 from meter.api.handlers import coroutines_of
 from meter.api.hot import HotHandlers, Services
 from meter.api.lane import HotLane
 from meter.api.probes import CountedResponses, Probes
 from meter.api.routes import header_list, routes, surface_routes
 from meter.config import Settings
-from meter.gateway.syslog import SyslogListener
 from meter.metrics import Metrics
 from meter.redis import RedisGateway
 from meter.runtime import Runtime
@@ -49,12 +48,8 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with runtime:
-            if settings.syslog:
-                async with SyslogListener(settings.syslog, services.engine, gateway.intake):
-                    yield
-            else:
-                yield
+        async with runtime, gateway_listeners(settings, gateway):
+            yield
 
     plain = routes(
         [
@@ -83,7 +78,8 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         middleware=[Middleware(CountedResponses, metrics.responses)],
         exception_handlers={HTTPException: _http_problem},
     )
-    app.state.hot_lane = HotLane(hot, settings.body_max_bytes, metrics.responses)
+    of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
+    app.state.hot_lane = HotLane(hot, settings.body_max_bytes, metrics.responses, of_gateway)
     return app
 
 

@@ -6,11 +6,13 @@ Exit codes: 0 done, 1 the check that was asked for failed, 2 wrong usage or sett
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
-from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -68,7 +70,7 @@ def dev(
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        load_settings(host=host, port=port)  # a bad setting is told before anything starts
+        _check_address(load_settings(host=host, port=port))  # a bad setting is told before anything starts
         with embedded_server(data_dir) as server:
             settings = load_settings(
                 host=host,
@@ -102,8 +104,11 @@ def serve(
     from meter.config import load_settings
 
     _log_to_stderr()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
     try:
         settings = load_settings(host=host, port=port)
+        if uds is None:
+            _check_address(settings)
         asyncio.run(_check(settings))
         _serve(settings, uds, workers)
     except ConfigError as error:
@@ -118,7 +123,9 @@ def worker() -> None:
 
     _log_to_stderr()
     try:
-        run_worker(load_settings())
+        settings = load_settings()
+        asyncio.run(_check(settings))
+        run_worker(settings)
     except ConfigError as error:
         _fail(error, 2)
 
@@ -128,7 +135,7 @@ def replay(
     trace: Annotated[
         Path | None, typer.Argument(help="CSV with the columns TIMESTAMP, ContextTokens, GeneratedTokens.")
     ] = None,
-    url: Annotated[str, typer.Option(help="The sidecar.")] = "http://127.0.0.1:8000",
+    url: Annotated[str | None, typer.Option(help="The sidecar. [http://127.0.0.1:8000]", show_default=False)] = None,
     speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "max",
     users: Annotated[int, typer.Option(help="How many users share the rows.")] = 100,
     estimate: Annotated[str, typer.Option(help="Reserved on top of the context, or exact.")] = "256",
@@ -139,14 +146,23 @@ def replay(
     prefix: Annotated[str | None, typer.Option(help="Of the user ids; a new one for each run by default.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 64,
     patience: Annotated[float, typer.Option(help="Seconds for which a call is repeated before the run stops.")] = 30.0,
-    journal: Annotated[Path | None, typer.Option(help="Write each acknowledged answer to this file.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="Write sent and answered calls to this file.")] = None,
     verify: Annotated[Path | None, typer.Option(help="Send nothing: check the sidecar against a journal.")] = None,
     as_json: Json = False,
 ) -> None:
     """Replay real traffic through a running sidecar and check every credit; exit code 1 on any difference."""
     from rich.console import Console
 
-    from meter.replay import OptionError, ReplayOptions, parse_estimate, parse_speed, run_replay, run_verify
+    from meter.replay import (
+        URL_DEFAULT,
+        OptionError,
+        ReplayOptions,
+        parse_credit,
+        parse_estimate,
+        parse_speed,
+        run_replay,
+        run_verify,
+    )
 
     out, err = Console(), Console(stderr=True)
     if (trace is None) == (verify is None):
@@ -160,20 +176,20 @@ def replay(
     try:
         options = ReplayOptions(
             trace=trace,
-            url=url,
+            url=url or URL_DEFAULT,
             speed=parse_speed(speed),
             users=users,
             estimate=parse_estimate(estimate),
             release_share=release_share,
             rows_max=rows,
-            credit=None if credit is None else Decimal(credit),
+            credit=None if credit is None else parse_credit(credit),
             seed=seed,
             prefix=prefix,
             concurrency=concurrency,
             patience_seconds=patience,
             journal=journal,
         )
-    except (OptionError, ArithmeticError) as error:
+    except OptionError as error:
         _fail(error, 2)
     raise typer.Exit(run_replay(options, out, err, as_json=as_json))
 
@@ -245,11 +261,32 @@ async def _check(settings: Settings) -> None:
         await runtime.close()
 
 
+def _check_address(settings: Settings) -> None:
+    """Raises `ConfigError` when nothing can listen there. A host may have an address of a family that is off here."""
+    faults: list[OSError] = []
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        for family, _, _, _, address in found:
+            try:
+                socket.create_server((str(address[0]), settings.port), family=family).close()
+            except OSError as error:
+                faults.append(error)
+        if len(faults) < len(found):
+            faults = [fault for fault in faults if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    except OSError as error:
+        faults.append(error)
+    if faults:
+        place = f"METER_HOST={settings.host} METER_PORT={settings.port}"
+        raise ConfigError(f"{place}: cannot listen there: {faults[0].strerror}")
+
+
 def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:
     """Runs uvicorn until it is told to stop."""
     from meter.api.lane import HotProtocol
     from meter.app import create_app
 
+    gc.collect()
+    gc.freeze()  # what was imported lives as long as we do; a collection that walks it costs a request 20 ms and more
     uvicorn.run(
         # Several processes compose their own, from the environment.
         create_app(settings) if workers == 1 else "meter.asgi:app",

@@ -5,17 +5,33 @@ Every field has its unit in its name; the table in README.md is checked against 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import ConfigError
 
 _PREFIX = "METER_"
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _HEADER = r"^[A-Za-z0-9-]{1,64}$"
+_LOCAL = r"^(|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 _SYSLOG = r"^(|unix:/.+|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
+
+
+def _redis_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+    _ = parts.port  # raises ValueError for one that is none
+    return value
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 
 
 class Settings(BaseSettings):
@@ -23,9 +39,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, populate_by_name=True)
 
-    redis_url: Annotated[str, Field(description="Redis that holds the live balances.")] = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[RedisUrl, Field(description="Redis that holds the live balances.")] = (
+        "redis://127.0.0.1:6379/0"
+    )
     queue_url: Annotated[
-        str | None, Field(description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set.")
+        RedisUrl | None, Field(description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set.")
     ] = None
     store_url: Annotated[
         str,
@@ -110,6 +128,10 @@ class Settings(BaseSettings):
     gateway_logs_max_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20, description="Largest body of `/gateway/logs`, unpacked too.")
     ] = 4 * 2**20
+    ext_proc: Annotated[
+        str,
+        Field(pattern=_LOCAL, description="Where to listen for Envoy's ext_proc over gRPC: `127.0.0.1:9515`."),
+    ] = ""
     syslog: Annotated[
         str,
         Field(
@@ -141,6 +163,14 @@ class Settings(BaseSettings):
         False
     )
 
+    @field_validator("reservation_ttl_max_seconds")
+    @classmethod
+    def _reaches_the_default(cls, value: int, info: ValidationInfo) -> int:
+        default: int = info.data.get("reservation_ttl_seconds", 0)
+        if value < default:
+            raise ValueError(f"must not be less than METER_RESERVATION_TTL_SECONDS={default}")
+        return value
+
     @property
     def arq_url(self) -> str:
         """Where arq keeps its jobs."""
@@ -159,10 +189,13 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _complaints(error: ValidationError) -> list[str]:
-    return [
-        f"{_variable(str(fault['loc'][0]))}={fault['input']!r}: {fault['msg']}"
-        for fault in error.errors(include_url=False)
-    ]
+    return [_complaint(fault) for fault in error.errors(include_url=False)]
+
+
+def _complaint(fault: ErrorDetails) -> str:
+    name, value = _variable(str(fault["loc"][0])), fault["input"]
+    shown = "…" if name.endswith("_SECRET") else _CREDENTIALS.sub("…@", repr(value))
+    return f"{name}={shown}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _variable(name: str) -> str:

@@ -6,24 +6,26 @@ is a value, a `Refusal`, which is false; `reserve` alone raises `Refused`, becau
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol, TypeVar
 
-import orjson
-from pydantic import TypeAdapter
-
 from meter import model
 from meter.errors import MeterError, Unavailable
 from meter.model import Refusal
+from meter.plan_calls import PlanCalls
 
 CreditAmount = int | float | str | Decimal
 Metadata = Mapping[str, object]
 
 _A = TypeVar("_A", bound=model.Answer)
-_REFUSAL = TypeAdapter(Refusal)
+_B = TypeVar("_B", bound=model.Answer)
+
+_EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
 class Refused(MeterError):
@@ -73,8 +75,14 @@ class Hold:
         self.outcome = answer
         return answer
 
+    async def _give_back(self) -> None:
+        """Releases what is still open; what cannot be released now ends by itself."""
+        if self.outcome is None:
+            with suppress(Unavailable):
+                await self.release()
 
-class Credits:
+
+class Credits(PlanCalls):
     """The calls of DESIGN section 5. Every method raises `Unavailable` when the call was not decided."""
 
     def __init__(self, carrier: Carrier) -> None:
@@ -104,7 +112,7 @@ class Credits:
             "expires_at": expires_at,
             "metadata": metadata,
         }
-        return await self._call("add", model.Added, body=body, key=idempotency_key)
+        return await self._call("add", model.Added, later=model.Pending, body=body, key=idempotency_key)
 
     async def deduct(
         self,
@@ -159,8 +167,8 @@ class Credits:
         description: str | None = None,
         metadata: Metadata | None = None,
     ) -> AsyncIterator[Hold]:
-        """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it,
-        an exception releases it. Raises `Refused` when the hold is refused.
+        """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it (the
+        answer is the hold's `outcome`), an exception releases it. Raises `Refused` when the hold is refused.
         """
         reserved = await self.hold(
             user_id,
@@ -176,11 +184,10 @@ class Credits:
         try:
             yield hold
         except BaseException:
-            if hold.outcome is None:
-                await hold.release()
+            await asyncio.shield(asyncio.create_task(hold._give_back()))  # a second cancellation does not stop it
             raise
         if hold.outcome is None:
-            await hold.commit()
+            hold.outcome = await hold.commit()
 
     async def commit(
         self,
@@ -291,7 +298,7 @@ class Credits:
 
     async def explain(self, user_id: str, amount: CreditAmount) -> model.Explanation | Refusal:
         """What a deduct of an amount would do now."""
-        query = {"amount": str(amount)}
+        query = {"amount": _text(amount)}
         return await self._call("explain", model.Explanation, path={"user_id": user_id}, query=query)
 
     async def user(self, user_id: str) -> model.User | Refusal:
@@ -316,7 +323,7 @@ class Credits:
         }
         return await self._call("configure", model.User, path={"user_id": user_id}, body=body)
 
-    async def _call(
+    async def _asked(
         self,
         name: str,
         answer: type[_A],
@@ -326,17 +333,41 @@ class Credits:
         body: Mapping[str, object] | None = None,
         key: str | None = None,
     ) -> _A | Refusal:
+        return await self._call(name, answer, path=path, query=query, body=body, key=key)
+
+    async def _call(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        later: type[_B] | None = None,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | _B | Refusal:
+        """`later` is the answer to a call that is accepted but not done (202)."""
         payload = None if body is None else _dump(body)
         status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
-        if status >= 400:
-            refusal = _REFUSAL.validate_json(text)
+        kind = Refusal if status >= 400 else later if status == 202 and later else answer
+        try:
+            found = kind.model_validate(_EXACT_JSON.decode(text.decode()))
+        except ValueError as error:
+            raise Unavailable("answer", f"{status}, but no answer of a sidecar: {text[:200]!r}") from error
+        if isinstance(found, Refusal):
             if status >= 500:
-                raise Unavailable(refusal.code, refusal.detail)
-            return refusal
-        found = answer.model_validate_json(text)
+                raise Unavailable(found.code, found.detail)
+            return found
         return found.model_copy(update={"replayed": True}) if replayed else found
 
 
 def _dump(body: Mapping[str, object]) -> bytes:
     """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
-    return orjson.dumps({name: value for name, value in body.items() if value is not None}, default=str)
+    return json.dumps({name: value for name, value in body.items() if value is not None}, default=_text).encode()
+
+
+def _text(value: object) -> str:
+    """A time as RFC 3339; a number without an exponent, which no amount may have in a string."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else str(value)

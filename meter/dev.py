@@ -15,6 +15,7 @@ from pathlib import Path
 from meter.child import can_end_with_parent, ending_with_parent
 from meter.config import Settings
 from meter.embedded import EmbeddedServer
+from meter.errors import ConfigError
 
 WORKER_RESTART_PAUSE_SECONDS = 1.0
 WORKER_STOP_SECONDS = 10.0
@@ -52,6 +53,8 @@ class WorkerProcess:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._process = self._spawn()
+            if self._stopping.is_set():  # stop() may have looked for a process too early to see this one
+                self._process.terminate()
             code = self._process.wait()
             if not self._stopping.wait(WORKER_RESTART_PAUSE_SECONDS):
                 _log.warning("the worker ended with code %s and is started again; see %s", code, self._log_path)
@@ -75,7 +78,10 @@ class WorkerProcess:
 def embedded_server(data_dir: Path) -> EmbeddedServer:
     """The server of a data folder, with its append-only file."""
     folder = data_dir / "redis"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--data-dir {data_dir}: {error.strerror}: {error.filename}") from error
     return EmbeddedServer(data_dir=folder)
 
 

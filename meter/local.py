@@ -20,6 +20,7 @@ from meter.errors import ConfigError
 from meter.redis import RedisGateway
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.wire import Rendered
 
 
 class Meter(Credits):
@@ -32,8 +33,9 @@ class Meter(Credits):
         self._settings = settings
         self._runtime = Runtime(settings, redis, store)
         services = services_of(self._runtime)
-        self._coroutines = coroutines_of(services, HotHandlers(services))
-        super().__init__(_InProcess(self._runtime, self._coroutines))
+        coroutines = coroutines_of(services, HotHandlers(services))
+        self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
+        super().__init__(_InProcess(self._coroutines))
 
     @classmethod
     def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
@@ -41,7 +43,11 @@ class Meter(Credits):
         return cls(load_settings(redis_url=redis_url, **settings))
 
     async def __aenter__(self) -> Self:
-        await self._runtime.start()
+        try:
+            await self._runtime.start()
+        except BaseException:
+            await self._runtime.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -58,12 +64,20 @@ class Meter(Credits):
         """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances."""
         return credits_app(self._coroutines, self._settings.body_max_bytes)
 
+    def _opening(self, run: Coroutine) -> Coroutine:
+        """A handler that first opens what nobody has opened yet."""
+
+        async def opened(request: Request) -> Rendered:
+            await self._runtime.start()
+            return await run(request)
+
+        return opened
+
 
 class _InProcess:
     """Carries a call to its handler."""
 
-    def __init__(self, runtime: Runtime, coroutines: Mapping[str, Coroutine]) -> None:
-        self._runtime = runtime
+    def __init__(self, coroutines: Mapping[str, Coroutine]) -> None:
         self._coroutines = coroutines
 
     async def __call__(
@@ -72,7 +86,6 @@ class _InProcess:
         headers = {} if key is None else {b"idempotency-key": key.encode()}
         request = Request(path, urlencode(query), headers, body or b"")
         try:
-            await self._runtime.start()
             rendered = await self._coroutines[name](request)
         except Exception as error:  # the same answers as over HTTP
             rendered = failure(error)

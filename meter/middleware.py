@@ -186,7 +186,7 @@ class _Exchange:
             await self._body(message)
         else:  # trailers, and extensions such as pathsend: nothing to be read, nothing to be held
             await self._send_held()
-            await self._send(message)
+            await self._deliver(message)
             if message["type"] in ("http.response.pathsend", "http.response.zerocopysend"):
                 self._charge.settle(Ending.CLEAN)
 
@@ -200,7 +200,7 @@ class _Exchange:
             return
         if not self._charge.counts:
             await _wait(self._charge.settle(Ending.CLEAN))
-        await self._send(message)
+        await self._deliver(message)
 
     async def _body(self, message: Message) -> None:
         body, is_last = message.get("body", b""), not message.get("more_body", False)
@@ -214,7 +214,7 @@ class _Exchange:
                 await self._send_held()
             return
         try:
-            await self._send(message)
+            await self._deliver(message)
         finally:
             if is_last:
                 self._charge.settle(Ending.CLEAN)
@@ -230,7 +230,14 @@ class _Exchange:
     async def _send_held(self) -> None:
         held, self._held = self._held, []
         for message in held:
+            await self._deliver(message)
+
+    async def _deliver(self, message: Message) -> None:
+        try:
             await self._send(message)
+        except OSError:  # how a server may say that the client left
+            self._client_gone = True
+            raise
 
 
 async def _wait(settlement: asyncio.Task[object]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from meter.amount import plain_decimal
@@ -16,6 +17,7 @@ from meter.periods import UnknownTimeZone, time_zone
 
 PRICE_MAX = Decimal(10) ** 12
 VALIDITY_DAYS_MAX = 36_525
+_PRICE = re.compile(r"(?=.{1,40}$)(0|[1-9][0-9]*)(\.[0-9]+)?")  # what is a JSON number as it stands
 
 
 def _price(value: object) -> str:
@@ -26,7 +28,10 @@ def _price(value: object) -> str:
         raise PydanticCustomError("price", "{reason}", {"reason": str(error)}) from None
     if not (price.is_finite() and 0 <= price < PRICE_MAX):
         raise PydanticCustomError("price", "must be a decimal from 0 to below 1000000000000")
-    return value if isinstance(value, str) else f"{price:f}"
+    text = value if isinstance(value, str) else f"{price:f}"
+    if not _PRICE.fullmatch(text):
+        raise PydanticCustomError("price", "must have no needless zeros in front and at most 40 characters")
+    return text
 
 
 def _zone(value: object) -> str:
@@ -42,15 +47,8 @@ Price = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "description": "An exact decimal."}),
 ]
 TimeZone = Annotated[str, BeforeValidator(_zone)]
+PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
-
-
-class Rollover(Request):
-    """What of a period's rest goes on: at most so many credits, or so many percent of them, for so many days."""
-
-    max_amount: PositiveAmount | None = None
-    max_percent: Annotated[float, Field(gt=0, le=100)] | None = None
-    days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)]
 
 
 class PlanRequest(Request):
@@ -63,9 +61,14 @@ class PlanRequest(Request):
     billing_period: BillingPeriod
     validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)] | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
-    rollover: Rollover | None = None
-    plan_group: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
+    plan_group: PlanGroup = "default"
     active: bool = True
+
+
+class CreatePlanRequest(PlanRequest):
+    """A new plan. A plan_id of the caller's own makes the call repeatable, as an Idempotency-Key does."""
+
+    plan_id: Annotated[ObjectId, Field(max_length=64)] | None = None
 
 
 class PlansQuery(Query):
@@ -82,7 +85,11 @@ class SubscribeRequest(Request):
 
 
 class UpgradeRequest(Request):
-    """Change to another plan of the same group, up or down."""
+    """Change to another plan of the same group, up or down.
+
+    `now` with proration `none` begins a period, and the rest of the old credits is void; with `difference` the period
+    goes on and a larger limit is granted for its rest. To the plan that the user has: takes a coming change back.
+    """
 
     plan_id: ObjectId
     when: Literal["now", "period_end"] = "now"
@@ -90,9 +97,11 @@ class UpgradeRequest(Request):
 
 
 class UnsubscribeQuery(BaseModel):
-    """How to end a subscription."""
+    """How to end a subscription; unspent credits of its current period stay, or are void when it ends."""
 
-    plan_group: str = "default"
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan_group: PlanGroup = "default"
     when: Literal["now", "period_end"] = "now"
     unspent: Literal["stay", "void"] = "stay"
 
@@ -105,11 +114,10 @@ class Plan(Answer):
     name: str
     description: str | None
     credit_limit: Credits
-    price: Decimal
+    price: Annotated[Decimal, WithJsonSchema({"type": "number", "description": "An exact decimal, as it was sent."})]
     billing_period: BillingPeriod
     validity_days: int | None
     priority: int
-    rollover: dict[str, float] | None
     plan_group: str
     active: bool
     created_at: datetime

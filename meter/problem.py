@@ -70,6 +70,7 @@ _CATALOGUE = (
     Problem("plan-not-found", 404, "Plan not found", "List the plans with GET /credits/plans."),
     Problem("subscription-not-found", 404, "Subscription not found", "Assign a plan with PUT."),
     Problem("plan-inactive", 409, "Plan inactive", "Choose an active plan."),
+    Problem("plan-exists", 409, "Plan exists", "Choose another plan_id, or change the plan with PUT."),
     Problem("subscription-exists", 409, "Subscription exists", "Change it with POST …/upgrade."),
     Problem("busy", 409, "Changed meanwhile", "Try again."),
     Problem("clock-backwards", 409, "The test clock only moves forward", "Name a later time."),

@@ -64,11 +64,19 @@ def open_program(folder: Path | None = None) -> Program:
     return _compose("open", folder or lua_folder(), ["open.lua"])
 
 
+def _text(folder: Path, file: str) -> list[str]:
+    """The lines of a file. An operation's stand in a block of their own, so that a call makes only those it wants."""
+    lines = (folder / file).read_text(encoding="utf-8").splitlines()
+    if not file.startswith("operations/"):
+        return lines
+    return [f"if wanted.{Path(file).stem} then {lines[0]}", *lines[1:], "end"]
+
+
 def _compose(name: str, folder: Path, names: list[str]) -> Program:
     lines: list[str] = []
     starts: list[tuple[int, str]] = []
     for file in names:
         starts.append((len(lines) + 1, file))
-        lines += (folder / file).read_text(encoding="utf-8").splitlines()
+        lines += _text(folder, file)
     source = "\n".join(lines) + "\n"
     return Program(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), tuple(starts))

@@ -1,45 +1,45 @@
 """Subscriptions: which plan a user has, and the credits of each period, granted exactly once.
 
-The grant of a period has an id made of subscription and period, so granting it again does nothing. The subscription
-moves to its next period by compare-and-set after that grant is durable: a process that dies in between is made up for
-by the next one. Time is the scripts' time, so the test clock moves everything alike.
+Every step is made of parts that can be done again without effect (grants and voids by id, compare-and-set of the
+subscription), in an order in which a process that dies in between leaves nothing that the next try does not complete.
+Time is the scripts' time, so the test clock moves everything alike.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from meter import operation
 from meter.engine import Engine
-from meter.intake import Intake, pending_row
-from meter.operation import NEVER_MS, Call
-from meter.periods import period_start_ms, time_zone
+from meter.intake import Intake
 from meter.store.base import Store
-from meter.store.rows import GrantRow, IntentRow, PlanRow, SubscriptionRow
+from meter.store.rows import PlanRow, SubscriptionRow
+from meter.subscription_rows import advanced, begun, changed, grant_id, intent, on_plan, period_grants
 
-DAY_MS = 86_400_000
 SWAPS_MAX = 5
+"""How often a change is tried again when other processes change the same subscription."""
 
-
-Refused = Literal[
-    "plan-not-found", "plan-inactive", "subscription-exists", "subscription-not-found", "other-group", "busy"
-]
+Refused = Literal["plan-not-found", "plan-inactive", "subscription-exists", "subscription-not-found", "busy"]
 """Why a subscription was not changed; nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proration:
-    """How the change of a plan in mid-period is settled."""
+    """How the change of a plan in mid-period is settled.
+
+    Now and `none`: the rest of the old credits is void and a new period begins. Now and `difference`: the period goes
+    on, and a larger limit is granted for the part of it that is left; a smaller one takes nothing back. At the
+    period's end: the next period is the other plan's.
+    """
 
     when: Literal["now", "period_end"]
     how: Literal["none", "difference"]
 
 
 class Subscriptions:
-    """Assigns, changes and ends subscriptions, and grants what is due."""
+    """Assigns, changes and ends subscriptions, and grants what is due. Raises `Unavailable`."""
 
     def __init__(self, engine: Engine, store: Store, partitions: int) -> None:
         self._engine = engine
@@ -47,78 +47,96 @@ class Subscriptions:
         self._intake = Intake(engine, store)
         self._partitions = partitions
 
-    async def of_user(self, user_id: str) -> list[SubscriptionRow]:
-        """A user's subscriptions, ended ones included."""
-        return await self._store.find(SubscriptionRow, {"user_id": user_id}, order_by="user_id", limit=100)
+    async def of_user(self, user_id: str, after_group: str, limit: int) -> list[SubscriptionRow]:
+        """A user's subscriptions by plan group, ended ones included."""
+        after = (after_group, user_id) if after_group else None
+        return await self._store.find(
+            SubscriptionRow, {"user_id": user_id}, order_by="plan_group", after=after, limit=limit
+        )
 
     async def assign(
         self, user_id: str, plan_id: str, *, auto_renew: bool, zone: str, anchor_ms: int | None
     ) -> SubscriptionRow | Refused:
-        """Gives a user a plan and grants the first period's credits. The same assignment again changes nothing."""
+        """Gives a user a plan and grants the first period's credits. The same plan again changes nothing."""
         plan = await self._plan(plan_id)
-        if plan is None or plan.deleted:
+        if plan is None:
             return "plan-not-found"
-        if not plan.active:
-            return "plan-inactive"
-        now_ms = await self._engine.now_ms(self._engine.partition_of(user_id))
-        present = await self._store.get(SubscriptionRow, user_id, plan.plan_group)
-        if present is not None and present.state == "active":
-            if present.plan_id != plan_id:
-                return "subscription-exists"
-            await self._intake.add_many([self._grant(present, plan, now_ms)])  # a first try may have died before this
-            return present
-        row = _begun(user_id, plan, now_ms, anchor_ms or now_ms, auto_renew=auto_renew, zone=zone)
-        if present is None:
-            done = await self._store.insert(row)
-        else:
-            row = row.model_copy(update={"version": present.version + 1})
-            done = await self._store.swap(row)
-        if not done:
-            return "busy"
-        await self._intake.add_many([self._grant(row, plan, now_ms)])
-        return row
+
+        async def once() -> SubscriptionRow | Refused:
+            now_ms = await self._now_ms(user_id)
+            present = await self._store.get(SubscriptionRow, user_id, plan.plan_group)
+            if present is not None and present.state == "active":
+                if present.plan_id != plan_id:
+                    return "subscription-exists"
+                await self._grant(present, plan, now_ms)  # a first try may have died before this
+                return present
+            if not plan.active:
+                return "plan-inactive"
+            row = begun(user_id, plan, now_ms, anchor_ms or now_ms, auto_renew=auto_renew, zone=zone)
+            if present is not None:
+                row = row.model_copy(update={"version": present.version + 1})
+            if not await (self._store.insert(row) if present is None else self._store.swap(row)):
+                return "busy"
+            await self._grant(row, plan, now_ms)
+            return row
+
+        return await _again_while_busy(once)
 
     async def change(self, user_id: str, plan_id: str, proration: Proration) -> SubscriptionRow | Refused:
-        """Changes the plan now or at the period's end."""
+        """Changes the plan now or at the period's end. To the plan that the user has: takes a coming change back."""
         plan = await self._plan(plan_id)
-        if plan is None or plan.deleted:
+        if plan is None:
             return "plan-not-found"
-        present = await self._store.get(SubscriptionRow, user_id, plan.plan_group)
-        if present is None or present.state != "active":
-            return "subscription-not-found"
-        if present.plan_id == plan_id:
-            return present
-        now_ms = await self._engine.now_ms(self._engine.partition_of(user_id))
-        if proration.when == "period_end":
-            row = _next(present, now_ms, next_plan_id=plan_id)
-            return row if await self._store.swap(row) else "busy"
-        if proration.how == "difference":
-            return await self._change_by_difference(present, plan, now_ms)
-        row = _begun(user_id, plan, now_ms, now_ms, auto_renew=present.auto_renew, zone=present.time_zone)
-        row = row.model_copy(update={"version": present.version + 1})
-        if not await self._store.swap(row):
-            return "busy"
-        await self._void_period(present)
-        await self._intake.add_many([self._grant(row, plan, now_ms)])
-        return row
+
+        async def once() -> SubscriptionRow | Refused:
+            present = await self._store.get(SubscriptionRow, user_id, plan.plan_group)
+            if present is None or present.state != "active":
+                return "subscription-not-found"
+            now_ms = await self._now_ms(user_id)
+            if present.plan_id == plan_id:
+                return await self._keep(present, plan, now_ms)
+            if not plan.active:
+                return "plan-inactive"
+            if proration.when == "period_end":
+                row = changed(present, now_ms, next_plan_id=plan_id)
+                return row if await self._store.swap(row) else "busy"
+            if proration.how == "difference":
+                row = await self._with_difference(present, plan, now_ms)
+            else:
+                row = on_plan(present, plan, now_ms, now_ms)
+                await self._void(present)
+            if not await self._store.swap(row):
+                return "busy"
+            await self._grant(row, plan, now_ms)
+            return row
+
+        return await _again_while_busy(once)
 
     async def end(
         self, user_id: str, plan_group: str, when: Literal["now", "period_end"], unspent: Literal["stay", "void"]
     ) -> SubscriptionRow | Refused:
-        """Ends a subscription now or at the period's end; unspent credits of it stay, or are void at that time."""
-        present = await self._store.get(SubscriptionRow, user_id, plan_group)
-        if present is None or present.state != "active":
-            return "subscription-not-found"
-        now_ms = await self._engine.now_ms(self._engine.partition_of(user_id))
-        if when == "now":
-            row = _next(present, now_ms, unspent=unspent, state="ended")
-        else:
-            row = _next(present, now_ms, unspent=unspent, auto_renew=False)
-        if not await self._store.swap(row):
-            return "busy"
-        if when == "now":
-            await self._finish(row)
-        return row
+        """Ends a subscription now or at the period's end; unspent credits of it stay, or are void at that time.
+
+        One that has ended is answered as it is.
+        """
+
+        async def once() -> SubscriptionRow | Refused:
+            present = await self._store.get(SubscriptionRow, user_id, plan_group)
+            if present is None:
+                return "subscription-not-found"
+            now_ms = await self._now_ms(user_id)
+            if present.state == "active":
+                members = {"auto_renew": False} if when == "period_end" else {"state": "ended"}
+                row = changed(present, now_ms, unspent=unspent, **members)
+                if not await self._store.swap(row):
+                    return "busy"
+            else:
+                row = present
+            if row.state == "ended":
+                await self._finish(row)  # a first try may have died before this
+            return row
+
+        return await _again_while_busy(once)
 
     async def due(self, now_ms: int, limit: int) -> list[SubscriptionRow]:
         """Active subscriptions whose period has ended, those due longest first."""
@@ -128,123 +146,84 @@ class Subscriptions:
 
     async def advance(self, rows: Sequence[SubscriptionRow], now_ms: int) -> int:
         """Moves due subscriptions to the period that `now_ms` lies in, and grants it; answers how many moved."""
-        plans = {plan_id: await self._plan(plan_id) for plan_id in {row.next_plan_id or row.plan_id for row in rows}}
+        plan_ids = {row.next_plan_id or row.plan_id for row in rows}
+        plans = {plan_id: await self._store.get(PlanRow, plan_id) for plan_id in plan_ids}
         moved: list[tuple[SubscriptionRow, PlanRow]] = []
         ended: list[SubscriptionRow] = []
         for row in rows:
             plan = plans[row.next_plan_id or row.plan_id]
             if not row.auto_renew or plan is None:
-                ended.append(
-                    row.model_copy(update={"state": "ended", "version": row.version + 1, "updated_at_ms": now_ms})
-                )
+                ended.append(changed(row, now_ms, state="ended"))
             else:
-                moved.append((_advanced(row, plan, now_ms), plan))
-        # The grants first: a process that dies after the swap would leave periods without credits.
-        await self._intake.add_many([self._grant(row, plan, now_ms) for row, plan in moved])
-        done = await self._store.swap_many([*(row for row, _ in moved), *ended])
+                moved.append((advanced(row, plan, now_ms), plan))
+        # What can be done again comes first: the swap takes the subscription off the list of what is due.
+        grants = [grant for row, plan in moved for grant in period_grants(row, plan, self._partitions, now_ms)]
+        await self._intake.add_many(grants)
+        await self._store.insert_many([intent("subscription_renewed", row, now_ms) for row, _ in moved])
         for row in ended:
             await self._finish(row)
-        await self._store.insert_many([_intent("subscription_renewed", row, now_ms) for row, _ in moved])
+        done = await self._store.swap_many([*(row for row, _ in moved), *ended])
+        if done < len(rows):
+            await self._take_back([row for row, _ in moved])
         return done
 
-    async def _change_by_difference(
-        self, present: SubscriptionRow, plan: PlanRow, now_ms: int
-    ) -> SubscriptionRow | Refused:
-        """The period goes on; the difference of the limits is granted (or voided) for the part of it that is left."""
-        old = await self._plan(present.plan_id)
-        row = _next(present, now_ms, plan_id=plan.plan_id, next_plan_id=None)
-        if not await self._store.swap(row):
-            return "busy"
+    async def _take_back(self, rows: Sequence[SubscriptionRow]) -> None:
+        """Voids what was granted for a period that somebody's change of the plan at the same moment did away with."""
+        for row in rows:
+            present = await self._store.get(SubscriptionRow, row.user_id, row.plan_group)
+            if present is not None and present.subscription_id != row.subscription_id:
+                await self._void(row)
+
+    async def _keep(self, present: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow | Refused:
+        """Completes a change that died half way, or takes back one that was to come."""
+        await self._grant(present, plan, now_ms)
+        if present.next_plan_id is None:
+            return present
+        row = changed(present, now_ms, next_plan_id=None)
+        return row if await self._store.swap(row) else "busy"
+
+    async def _with_difference(self, present: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:
+        """The row on the other plan, with what the rest of this period is owed."""
+        old = await self._store.get(PlanRow, present.plan_id)
+        if old is not None:
+            await self._grant(present, old, now_ms)  # what an earlier change owes, before it is forgotten
         length = present.next_period_at_ms - present.period_started_at_ms
         left = max(0, present.next_period_at_ms - now_ms)
         difference = (plan.credit_limit - (old.credit_limit if old else 0)) * left // length
-        if difference > 0:
-            grant = self._grant(row, plan, now_ms).model_copy(
-                update={"grant_id": f"{row.subscription_id}.{row.period}.{row.version}", "amount": difference}
-            )
-            await self._intake.add_many([grant])
-        return row
-
-    def _grant(self, row: SubscriptionRow, plan: PlanRow, now_ms: int) -> GrantRow:
-        """The pending grant of a subscription's current period."""
-        expires_ms = row.next_period_at_ms
-        if plan.validity_days is not None:
-            expires_ms = min(NEVER_MS, row.period_started_at_ms + plan.validity_days * DAY_MS)
-        one = operation.grant(
-            row.user_id,
-            f"{row.subscription_id}.{row.period}",
-            plan.credit_limit,
-            priority=plan.priority,
-            expires_at_ms=expires_ms,
-            source=f"plan:{plan.plan_id}"[:32],
-            call=Call("period"),
+        return changed(
+            present,
+            now_ms,
+            plan_id=plan.plan_id,
+            next_plan_id=None,
+            owed=max(0, difference),
+            owed_version=present.version + 1,
         )
-        return pending_row(one, self._partitions, "", now_ms)
+
+    async def _grant(self, row: SubscriptionRow, plan: PlanRow, now_ms: int) -> None:
+        await self._intake.add_many(period_grants(row, plan, self._partitions, now_ms))
 
     async def _finish(self, row: SubscriptionRow) -> None:
         if row.unspent == "void":
-            await self._void_period(row)
-        await self._store.insert(_intent("subscription_ended", row, row.updated_at_ms))
+            await self._void(row)
+        await self._store.insert(intent("subscription_ended", row, row.updated_at_ms))
 
-    async def _void_period(self, row: SubscriptionRow) -> None:
-        await self._engine.run(row.user_id, operation.void(row.user_id, f"{row.subscription_id}.{row.period}"))
+    async def _void(self, row: SubscriptionRow) -> None:
+        """Voids what is left of the current period's grants; those that are gone or over stay as they are."""
+        names = [grant_id(row), *([f"{grant_id(row)}.{row.owed_version}"] if row.owed else [])]
+        for name in names:
+            await self._engine.run(row.user_id, operation.void(row.user_id, name))
 
     async def _plan(self, plan_id: str) -> PlanRow | None:
-        return await self._store.get(PlanRow, plan_id)
+        plan = await self._store.get(PlanRow, plan_id)
+        return None if plan is None or plan.deleted else plan
+
+    async def _now_ms(self, user_id: str) -> int:
+        return await self._engine.now_ms(self._engine.partition_of(user_id))
 
 
-def _begun(user_id: str, plan: PlanRow, now_ms: int, anchor_ms: int, *, auto_renew: bool, zone: str) -> SubscriptionRow:
-    """A subscription in the period that `now_ms` lies in, counted from the anchor."""
-    first = SubscriptionRow(
-        user_id=user_id,
-        plan_group=plan.plan_group,
-        subscription_id=f"s_{secrets.token_urlsafe(9)}",
-        plan_id=plan.plan_id,
-        auto_renew=auto_renew,
-        anchor_at_ms=anchor_ms,
-        time_zone=zone,
-        period_started_at_ms=anchor_ms,
-        next_period_at_ms=period_start_ms(anchor_ms, plan.billing_period, 1, time_zone(zone)),
-        created_at_ms=now_ms,
-        updated_at_ms=now_ms,
-    )
-    return _in_period_of(first, plan, now_ms)
-
-
-def _next(row: SubscriptionRow, now_ms: int, **changed: object) -> SubscriptionRow:
-    """The next version of a row."""
-    return row.model_copy(update={"version": row.version + 1, "updated_at_ms": now_ms, **changed})
-
-
-def _advanced(row: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:
-    """The row in its next period, or in a later one when several have passed. Another plan starts a new count."""
-    if row.next_plan_id is None:
-        return _in_period_of(_next(row, now_ms), plan, now_ms)
-    begun = _begun(row.user_id, plan, now_ms, row.next_period_at_ms, auto_renew=row.auto_renew, zone=row.time_zone)
-    return begun.model_copy(update={"version": row.version + 1, "created_at_ms": row.created_at_ms})
-
-
-def _in_period_of(row: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:
-    zone, number = time_zone(row.time_zone), row.period
-    start, end = row.period_started_at_ms, row.next_period_at_ms
-    while end <= now_ms:
-        number += 1
-        start, end = end, period_start_ms(row.anchor_at_ms, plan.billing_period, number + 1, zone)
-    return row.model_copy(update={"period": number, "period_started_at_ms": start, "next_period_at_ms": end})
-
-
-def _intent(kind: str, row: SubscriptionRow, now_ms: int) -> IntentRow:
-    return IntentRow(
-        intent_id=f"{kind}.{row.subscription_id}.{row.period}",
-        kind=kind,
-        user_id=row.user_id,
-        payload={
-            "subscription_id": row.subscription_id,
-            "plan_id": row.plan_id,
-            "plan_group": row.plan_group,
-            "period": row.period,
-            "period_started_at_ms": row.period_started_at_ms,
-            "next_period_at_ms": row.next_period_at_ms,
-        },
-        created_at_ms=now_ms,
-    )
+async def _again_while_busy(once: Callable[[], Awaitable[SubscriptionRow | Refused]]) -> SubscriptionRow | Refused:
+    for _ in range(SWAPS_MAX):
+        found = await once()
+        if found != "busy":
+            return found
+    return "busy"

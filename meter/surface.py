@@ -11,7 +11,10 @@ from meter import model, plan_model
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One call. `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives."""
+    """One call. `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives.
+
+    `keyed`: it takes an Idempotency-Key. Of the others, each that changes something may be repeated as it is.
+    """
 
     name: str
     method: str
@@ -22,14 +25,34 @@ class Row:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     status: int = 200
+    keyed: bool = False
 
 
 CREDITS = "/credits"
 
 ROWS = (
-    Row("add", "POST", CREDITS, "/add", "Add credits to a user", model.Added, model.AddRequest),
-    Row("deduct", "POST", CREDITS, "/deduct", "Spend credits in one step", model.Deducted, model.DeductRequest),
-    Row("reserve", "POST", CREDITS, "/reservations", "Hold credits", model.Reserved, model.ReserveRequest, status=201),
+    Row("add", "POST", CREDITS, "/add", "Add credits to a user", model.Added, model.AddRequest, keyed=True),
+    Row(
+        "deduct",
+        "POST",
+        CREDITS,
+        "/deduct",
+        "Spend credits in one step",
+        model.Deducted,
+        model.DeductRequest,
+        keyed=True,
+    ),
+    Row(
+        "reserve",
+        "POST",
+        CREDITS,
+        "/reservations",
+        "Hold credits",
+        model.Reserved,
+        model.ReserveRequest,
+        status=201,
+        keyed=True,
+    ),
     Row(
         "reservations",
         "GET",
@@ -48,6 +71,7 @@ ROWS = (
         "Settle a reservation for what was used",
         model.Committed,
         model.CommitRequest,
+        keyed=True,
     ),
     Row(
         "release",
@@ -57,6 +81,7 @@ ROWS = (
         "Give a reservation back",
         model.Released,
         model.ReleaseRequest,
+        keyed=True,
     ),
     Row(
         "extend",
@@ -66,9 +91,28 @@ ROWS = (
         "Give a reservation more time or credits",
         model.Extended,
         model.ExtendRequest,
+        keyed=True,
     ),
-    Row("refund", "POST", CREDITS, "/refund", "Give back part of a charge", model.Refunded, model.RefundRequest),
-    Row("batch", "POST", CREDITS, "/batch", "Run several operations", model.BatchAnswer, model.BatchRequest),
+    Row(
+        "refund",
+        "POST",
+        CREDITS,
+        "/refund",
+        "Give back part of a charge",
+        model.Refunded,
+        model.RefundRequest,
+        keyed=True,
+    ),
+    Row(
+        "batch",
+        "POST",
+        CREDITS,
+        "/batch",
+        "Run several operations",
+        model.BatchAnswer,
+        model.BatchRequest,
+        keyed=True,
+    ),
     Row(
         "balance",
         "GET",
@@ -113,6 +157,7 @@ ROWS = (
         "End a grant early",
         model.Voided,
         model.VoidRequest,
+        keyed=True,
     ),
     Row(
         "explain",
@@ -132,6 +177,7 @@ ROWS = (
         "Change what an account may do",
         model.User,
         model.UserRequest,
+        keyed=True,
     ),
     Row("plans", "GET", CREDITS, "/plans", "List plans", plan_model.PlanPage, query=plan_model.PlansQuery),
     Row(
@@ -141,8 +187,9 @@ ROWS = (
         "/plans",
         "Create a plan",
         plan_model.Plan,
-        plan_model.PlanRequest,
+        plan_model.CreatePlanRequest,
         status=201,
+        keyed=True,
     ),
     Row("plan", "GET", CREDITS, "/plans/{plan_id}", "Read a plan", plan_model.Plan),
     Row("update_plan", "PUT", CREDITS, "/plans/{plan_id}", "Change a plan", plan_model.Plan, plan_model.PlanRequest),

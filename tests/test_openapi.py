@@ -21,11 +21,13 @@ from starlette.testclient import TestClient
 from meter.amount import AmountScale
 from meter.api.examples import EXAMPLES, NOW
 from meter.api.openapi import document
+from meter.app import create_app
 from meter.keys import PartitionKeys
-from meter.model import Described
 from meter.problem import PROBLEMS
-from meter.surface import BY_NAME, CREDITS, ROWS, Row
-from meter.testing import fake_app
+from meter.store.memory import MemoryStore, open_memory
+from meter.store.rows import PlanRow
+from meter.surface import BY_NAME, ROWS, Row
+from meter.testing import fake_app, fake_redis, fake_settings
 from meter.wire import Renderer
 
 BODY_MAX = 1024
@@ -35,7 +37,7 @@ Json = dict[str, Any]
 DOCUMENT: Json = json.loads(orjson.dumps(document()))
 ROW_NAMES = [row.name for row in ROWS]
 WITH_BODY = [row.name for row in ROWS if row.body]
-WITH_KEY = [row.name for row in ROWS if row.prefix == CREDITS and row.method != "GET"]
+WITH_KEY = [row.name for row in ROWS if row.keyed]
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def sidecar(server: FakeServer | None = None, **overrides: object) -> Iterator[T
 def client() -> Iterator[TestClient]:
     """A sidecar that knows nobody, its clock frozen at the time of the examples."""
     server = FakeServer()
-    with sidecar(server) as found:
+    with sidecar(server, store_url="memory://") as found:
         FakeRedis(server=server).hset(PartitionKeys(0).meta, "clock_ms", NOW_MS)
         yield found
 
@@ -192,8 +194,9 @@ def test_examples_are_a_story_that_the_sidecar_confirms(client: TestClient) -> N
 
 
 def without_lanes(text: str) -> object:
-    """JSON without the part of a transaction_id that differs from run to run: the lane and its batch."""
-    return json.loads(re.sub(r'("\d+-\d+)-[0-9a-f]{10}-\d+"', r'\1"', text))
+    """JSON without what differs from run to run: the lane and batch in a transaction_id, and a subscription_id."""
+    text = re.sub(r'("\d+-\d+)-[0-9a-f]{10}-\d+"', r'\1"', text)
+    return json.loads(re.sub(r'"s_[A-Za-z0-9_-]{12}"', '"s_"', text))
 
 
 def test_answers_have_the_schema_that_is_declared_and_no_further_member(client: TestClient) -> None:
@@ -296,6 +299,8 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         parameters_that_are_not_valid,
         keys_that_are_not_taken,
         what_the_rules_refuse,
+        what_plans_refuse,
+        what_changes_meanwhile,
         what_has_ended,
         what_spans_partitions,
         what_the_clock_refuses,
@@ -331,7 +336,7 @@ def parameters_that_are_not_valid(seen: Seen) -> None:
 
 def keys_that_are_not_taken(seen: Seen) -> None:
     for name in WITH_KEY:
-        with sidecar() as client:
+        with sidecar(store_url="memory://") as client:
             seen.add((name, refusal(name, call(client, name, headers={"idempotency-key": "a b"}))))
             list(tell_the_story(client, until=name))
             body = dict(EXAMPLES[name].body or {})
@@ -341,9 +346,9 @@ def keys_that_are_not_taken(seen: Seen) -> None:
                 continue
             key = {"idempotency-key": "k"}
             assert call(client, name, body, headers=key).status_code == BY_NAME[name].status
-            model = BY_NAME[name].body
-            assert model is not None
-            other = {"description": "other"} if issubclass(model, Described) else {"suspended": True}
+            other = {"suspended": True} if name == "configure" else {"description": "other"}
+            if name == "create_plan":
+                body.pop("plan_id")
             seen.add((name, refusal(name, call(client, name, {**body, **other}, headers=key))))
 
 
@@ -378,6 +383,57 @@ def what_the_rules_refuse(seen: Seen) -> None:
         refused("void", path={"grant_id": "nobody"})
         assert call(client, "void").status_code == 200
         refused("void")
+
+
+def what_plans_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://") as client:
+
+        def refused(name: str, slug: str, body: object = None, **path: str) -> None:
+            assert refusal(name, call(client, name, body, path=path)) == slug
+            seen.add((name, slug))
+
+        for name in ("plan", "update_plan", "delete_plan", "subscribe", "upgrade"):
+            refused(name, "plan-not-found")
+        refused("unsubscribe", "subscription-not-found")
+        assert call(client, "create_plan").status_code == 201
+        refused("create_plan", "plan-exists", {**(EXAMPLES["create_plan"].body or {}), "name": "Another"})
+        refused("upgrade", "subscription-not-found")
+        assert call(client, "subscribe").status_code == 200
+        basic = {**(EXAMPLES["create_plan"].body or {}), "plan_id": "basic", "active": False}
+        assert call(client, "create_plan", basic).status_code == 201
+        refused("upgrade", "plan-inactive", {"plan_id": "basic"})
+        refused("subscribe", "plan-inactive", {"plan_id": "basic"}, user_id="user-3")
+        basic = {name: value for name, value in basic.items() if name != "plan_id"} | {"active": True}
+        assert call(client, "update_plan", basic, path={"plan_id": "basic"}).status_code == 200
+        refused("subscribe", "subscription-exists", {"plan_id": "basic"})
+
+
+class Contended(MemoryStore):
+    """A store in which another process always changes a row first."""
+
+    async def insert(self, row: object) -> bool:
+        return isinstance(row, PlanRow) and await super().insert(row)
+
+    async def swap(self, row: object) -> bool:
+        return False
+
+
+def what_changes_meanwhile(seen: Seen) -> None:
+    server, store = FakeServer(), open_memory("memory://contended", timeout_seconds=1)
+    assert isinstance(store, MemoryStore)
+    contended = Contended(store._tables)
+    with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        assert call(client, "create_plan").status_code == 201
+        for name in ("subscribe", "update_plan", "delete_plan"):
+            seen.add((name, refusal(name, call(client, name))))
+    with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
+        assert call(client, "subscribe").status_code == 200
+        assert (
+            call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": "team"}).status_code == 201
+        )
+    with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
+        seen.add(("unsubscribe", refusal("unsubscribe", call(client, "unsubscribe"))))
 
 
 def what_has_ended(seen: Seen) -> None:

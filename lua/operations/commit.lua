@@ -9,7 +9,7 @@
 local function charge_beyond(a, beyond, over)
   local free = math.min(beyond, a.available)
   local on_debt = 0
-  if over == 'overdraft' then on_debt = math.max(0, math.min(beyond - free, a.overdraft_limit - a.debt)) end
+  if over == 'overdraft' then on_debt = math.max(0, math.min(beyond - free, figures_of(a).overdraft_limit - a.debt)) end
   local draws = draw(a, free)
   a.debt = a.debt + on_debt
   return draws, free + on_debt

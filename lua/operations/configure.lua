@@ -4,7 +4,8 @@
 -- Answers ok user overdraft_limit suspended thresholds, then the balances
 -- Writes  accounts, profiles, outbox (account)
 function operations.configure(i)
-  local a, limit, suspended, thresholds, metadata = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local a = figures_of(account_of(ARGV[i]))
+  local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   if limit ~= '' then a.overdraft_limit = limit + 0 end
   if suspended ~= '' then a.suspended = suspended == '1' and 's' or '-' end
   if thresholds ~= '' then a.thresholds = thresholds == 'none' and '-' or thresholds end

@@ -11,7 +11,8 @@ function operations.deduct(i)
   local on_debt = 0
   if shortfall == 'overdraft' then on_debt = amount - from_grants end
   local short = amount - from_grants - on_debt
-  if a.debt + on_debt > a.overdraft_limit and on_debt > 0 or short > 0 and (shortfall ~= 'partial' or from_grants == 0) then
+  local over_limit = on_debt > 0 and a.debt + on_debt > figures_of(a).overdraft_limit
+  if over_limit or short > 0 and (shortfall ~= 'partial' or from_grants == 0) then
     return format('0 insufficient %s %.0f', a.user, amount) .. balances(a)
   end
   if a.spent + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end

@@ -19,7 +19,7 @@ local function next_credits(a)
 end
 
 function operations.explain(i)
-  local a, amount = account_of(ARGV[i]), ARGV[i + 1] + 0
+  local a, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1] + 0
   write_all()
   local parts, left = {}, math.min(amount, a.available)
   local g, from = a.front, '[' .. a.user .. ' L '

@@ -3,7 +3,7 @@
 -- Answers ok user grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
 -- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
 function operations.grant(i)
-  local a, id, amount = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2] + 0
+  local a, id, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1], ARGV[i + 2] + 0
   local priority, effective, expires, source = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0, ARGV[i + 6]
   if effective == 0 then effective = now end
   if grant_of(a, id) then return '0 exists' .. balances(a) end

@@ -26,7 +26,7 @@ local function refund_to_new_grant(a, amount)
     id = id, amount = amount, remaining = 0, reserved = 0, priority = 10, effective = now, expires = NEVER,
     created = now, shelved = 0, class = 'N', state = '-', source = 'refund',
   }
-  a.grants[id], a.grant_count = g, a.grant_count + 1
+  a.grants[id], a.grant_count = g, figures_of(a).grant_count + 1
   arrive(a, g, amount)
   return g
 end
@@ -46,7 +46,7 @@ function operations.refund(i)
   a.debt, homeless = a.debt - on_debt, homeless - on_debt
   for n = 1, #parts, 2 do
     local g, part = grant_of(a, parts[n]), parts[n + 1]
-    local room = g and (g.state ~= '-' or g.class ~= 'S' and g.remaining + g.reserved + part <= g.amount)
+    local room = g and (g.state ~= '-' or g.class ~= 'S' and g.remaining + g.reserved + part <= terms_of(g).amount)
     if not room then -- forgotten, and the id may be another grant's by now
       homeless = homeless + part
     elseif part > 0 and g.state ~= '-' then

@@ -3,12 +3,12 @@
 -- Answers ok user grant_id transaction_id voided | over state (e expired, v voided); then the balances | not_found
 -- Writes  accounts, grants, order, agenda, due, outbox (void)
 function operations.void(i)
-  local a, id = account_of(ARGV[i]), ARGV[i + 1]
+  local a, id = figures_of(account_of(ARGV[i])), ARGV[i + 1]
   local g = grant_of(a, id)
   if not g then return '0 not_found' end
   if g.state ~= '-' then return format('0 over %s %s', a.user, g.state) .. balances(a) end
 
-  local voided = g.remaining
+  local voided = terms_of(g).remaining
   if g.class == 'S' then
     a.scheduled = a.scheduled - g.amount
     unschedule(a, g.effective, 's', id)

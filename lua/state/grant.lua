@@ -19,7 +19,28 @@ local function parse_grant(id, text)
   }
 end
 
+-- The front grant of an account is at hand in each operation, which mostly needs no more of it than what is left:
+-- its terms stay text until terms_of() is asked for them.
+local function parse_front(text)
+  local id, amount, remaining, reserved, terms = match(text, '^(%S+) (%d+) (%d+) (%d+) (.*)$')
+  return {
+    id = id, amount_text = amount, remaining = remaining + 0, reserved = reserved + 0, terms = terms, class = 'F',
+    state = '-',
+  }
+end
+
+-- The grant, with its terms. To be called before anything but id, remaining and reserved of a front grant is used.
+local function terms_of(g)
+  if g.terms then
+    local priority, effective, expires, created, shelved, source = match(g.terms, '^(%d+) (%d+) (%d+) (%d+) (%d+) F %- (%S*)$')
+    g.amount, g.priority, g.effective, g.expires = g.amount_text + 0, priority + 0, effective + 0, expires + 0
+    g.created, g.shelved, g.source, g.terms = created + 0, shelved + 0, source, nil
+  end
+  return g
+end
+
 local function pack_grant(g)
+  if g.terms then return format('%s %.0f %.0f %s', g.amount_text, g.remaining, g.reserved, g.terms) end
   return format(GRANT_FORMAT, g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires, g.created,
     g.shelved, g.class, g.state, g.source)
 end
@@ -27,6 +48,7 @@ end
 -- Burn order: priority, then earlier end (never is last), earlier start, created, id.
 local function sort_key(g)
   if not g.key then
+    terms_of(g)
     g.key = format('%06.0f%013.0f%013.0f%013.0f ', g.priority, g.expires, g.effective, g.created) .. g.id
   end
   return g.key

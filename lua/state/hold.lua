@@ -95,6 +95,7 @@ local function end_hold(a, hold, charge)
 end
 
 local function forfeit(a, forfeits, time)
+  if forfeits[1] then figures_of(a) end
   for i = 1, #forfeits, 2 do
     local amount = forfeits[i + 1]
     a.available, a.expired = a.available - amount, a.expired + amount

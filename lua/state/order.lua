@@ -9,7 +9,10 @@ local function set_class(a, g, class)
   if g.class ~= 'F' and g.class ~= 'N' then order_writes[a.user .. ' ' .. g.class .. ' ' .. sort_key(g)] = false end
   if class ~= 'F' then
     order_writes[a.user .. ' ' .. class .. ' ' .. sort_key(g)] = true
-    if class == 'L' then a.waiting[#a.waiting + 1] = sort_key(g) end
+    if class == 'L' then
+      if a.waiting == NOTHING then a.waiting = {} end
+      a.waiting[#a.waiting + 1] = sort_key(g)
+    end
   end
   g.class = class
   change_grant(a, g)
@@ -61,6 +64,8 @@ end
 local function place(a, g)
   change_grant(a, g)
   local front = a.front
+  if front == g and g.remaining > 0 and g.state == '-' then return end
+  terms_of(g)
   if g.state ~= '-' or g.remaining == 0 then
     set_class(a, g, 'X')
     if front == g then

@@ -28,6 +28,7 @@ end
 
 function settlers.s(a, id, time)
   local g = grant_of(a, id)
+  figures_of(a)
   a.scheduled, a.granted = a.scheduled - g.amount, a.granted + g.amount
   g.remaining = 0
   local paid = arrive(a, g, g.amount)
@@ -37,7 +38,8 @@ end
 function settlers.x(a, id, time)
   local g = grant_of(a, id)
   if not g then return end
-  local lost = g.remaining
+  local lost = terms_of(g).remaining
+  figures_of(a)
   g.state, g.remaining = 'e', 0
   a.available, a.expired = a.available - lost, a.expired + lost
   place(a, g)
@@ -47,11 +49,11 @@ end
 
 function settlers.y(a, id)
   local g = grant_of(a, id)
-  if not g or g.shelved == 0 then return end -- put on the agenda under another recent window
+  if not g or terms_of(g).shelved == 0 then return end -- put on the agenda under another recent window
   if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end
   order_writes[a.user .. ' X ' .. sort_key(g)] = false
   g.class = 'N'
-  a.grant_count = a.grant_count - 1
+  a.grant_count = figures_of(a).grant_count - 1
   a.grants[id] = false
   change_grant(a, g)
   change_account(a)

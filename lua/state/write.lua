@@ -64,7 +64,7 @@ local function write_accounts()
       end
     end
     a.stored_due, a.changed = a.next_due, false
-    a.waiting, a.queue, a.queue_at, a.queue_last, a.queue_done = {}, {}, 1, nil, nil
+    a.waiting, a.queue, a.queue_at, a.queue_last, a.queue_done = NOTHING, NOTHING, 1, nil, nil
   end
   write_paged('HSET', ACCOUNTS, set)
   write_paged('ZADD', DUE, due)

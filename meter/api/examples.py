@@ -51,6 +51,43 @@ _GRANT: JsonObject = {
     "state": "active",
 }
 
+_USER_2 = {"user_id": "user-2"}
+_PRO = {"plan_id": "pro"}
+_PLAN_BODY_WITHOUT_ID: JsonObject = {
+    "name": "Pro",
+    "description": "For teams",
+    "credit_limit": 1000,
+    "price": 9.99,
+    "billing_period": "monthly",
+    "validity_days": 60,
+}
+_PLAN_BODY: JsonObject = {**_PLAN_BODY_WITHOUT_ID, **_PRO}
+_PLAN: JsonObject = {
+    **_PLAN_BODY,
+    "id": "pro",
+    "priority": 10,
+    "plan_group": "default",
+    "active": True,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+_SUBSCRIPTION: JsonObject = {
+    **_USER_2,
+    **_PRO,
+    "subscription_id": "s_0123456789ab",
+    "plan_group": "default",
+    "state": "active",
+    "auto_renew": True,
+    "anchor_at": NOW,
+    "time_zone": "Europe/Berlin",
+    "period": 0,
+    "period_started_at": NOW,
+    "next_period_at": "2026-02-01T12:00:00.000Z",
+    "next_plan_id": None,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+
 EXAMPLES: Mapping[str, Example] = {
     "clock": Example({"now": NOW, "frozen": True}),
     "add": Example(
@@ -224,5 +261,15 @@ EXAMPLES: Mapping[str, Example] = {
         {"description": "Trial ended"},
         path={**_USER, **_WELCOME},
     ),
+    "create_plan": Example(_PLAN, _PLAN_BODY),
+    "plans": Example({"items": [_PLAN], "next_cursor": None}),
+    "plan": Example(_PLAN, path=_PRO),
+    "update_plan": Example({**_PLAN, "price": 12}, {**_PLAN_BODY_WITHOUT_ID, "price": "12.00"}, path=_PRO),
+    "subscribe": Example(_SUBSCRIPTION, {**_PRO, "time_zone": "Europe/Berlin"}, path=_USER_2),
+    "subscriptions": Example({"items": [_SUBSCRIPTION], "next_cursor": None}, path=_USER_2),
+    "upgrade": Example(_SUBSCRIPTION, {**_PRO, "when": "period_end"}, path=_USER_2),
+    "allocate": Example({"allocated": 0, "more": False}),
+    "unsubscribe": Example({**_SUBSCRIPTION, "state": "ended"}, path=_USER_2, query={"unspent": "void"}),
+    "delete_plan": Example({**_PLAN, "price": 12}, path=_PRO),
     "set_clock": Example({"now": _NEXT_DAY, "frozen": True}, {"advance_seconds": 86400}),
 }

@@ -8,7 +8,8 @@ is sooner than any gateway stops waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,14 +20,18 @@ from starlette.types import Receive, Scope, Send
 
 from meter import operation
 from meter.amount import AmountScale
-from meter.api.exchange import Coroutine, Refused, Request, Respond, joined_headers
+from meter.api.exchange import Coroutine, Refused, Request, Respond, awaitable, joined_headers
 from meter.api.failure import failure
 from meter.api.hot import Services
 from meter.api.routes import send_rendered
+from meter.config import Settings
 from meter.errors import InvalidAmount, MeterError, RedisUnavailable
+from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.headers import GatewayHeaders
 from meter.gateway.intake import Intake, TooLarge, entries_of, unpacked
+from meter.gateway.settler import Settler
 from meter.gateway.sources import SOURCES
+from meter.gateway.syslog import SyslogListener
 from meter.gateway.usage import Settlement
 from meter.operation import Call
 from meter.wire import Rendered, problem, validation_problem
@@ -54,14 +59,15 @@ class GatewayHandlers:
         self._scale = services.scale
         self._render = services.renderer.render
         self._headers = GatewayHeaders(settings, services.scale)
-        self._settlement = Settlement(services.scale, settings.gateway_on_missing_usage)
+        self.settlement = Settlement(services.scale, settings.gateway_on_missing_usage)
         self._ttl_ms = settings.reservation_ttl_seconds * 1000
         self._at_end = "charge" if settings.gateway_on_missing_usage == "estimate" else "release"
         self._timeout_seconds = settings.gateway_timeout_ms / 1000
         self._plain = Options(settings.gateway_mode)
+        self.settler = Settler(services.engine)
         self.intake = Intake(
             services.engine,
-            self._settlement,
+            self.settlement,
             secret=settings.gateway_secret.encode(),
             batch_max=settings.batch_max,
         )
@@ -92,7 +98,7 @@ class GatewayHandlers:
         answer = _Answer(respond, self._timeout_seconds)
         try:
             reservation_id = self._headers.settled(request.headers)
-            one = self._settlement.operation(reservation_id, self._headers.exchange(request.headers))
+            one = self.settlement.operation(reservation_id, self._headers.exchange(request.headers))
         except Exception as error:
             answer.refuse(failure(error))
             return
@@ -247,6 +253,21 @@ class LogHandler:
             raise Refused(problem("unsupported-media-type", f"Send JSON, plain or gzip: {error}.")) from None
         outcome = await self._intake.take(entries, source)
         return Rendered(202, orjson.dumps(outcome))
+
+
+@contextlib.asynccontextmanager
+async def gateway_listeners(settings: Settings, handlers: GatewayHandlers) -> AsyncIterator[None]:
+    """What gateways speak to besides HTTP, while it is open: syslog and ext_proc, as the settings say."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(handlers.settler.close)
+        if settings.syslog:
+            await stack.enter_async_context(SyslogListener(settings.syslog, handlers.intake, handlers.settler))
+        if settings.ext_proc:
+            processor = ExternalProcessor(
+                settings.ext_proc, awaitable(handlers.authorize), handlers.settlement, handlers.settler
+            )
+            await stack.enter_async_context(processor)
+        yield
 
 
 class _Answer:

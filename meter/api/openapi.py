@@ -19,7 +19,7 @@ from meter.api.examples import EXAMPLES, Example
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
 from meter.model import Pending, Refusal
 from meter.problem import CONTENT_TYPE, PROBLEMS
-from meter.surface import BY_NAME, CREDITS, ROWS, Row
+from meter.surface import BY_NAME, ROWS, Row
 
 PACKAGE = "meter-sidecar"
 JSON_TYPE = "application/json"
@@ -32,6 +32,7 @@ _TAGS = {
     "reservations": "Hold credits before work starts, settle for what was used.",
     "grants": "Lots of credits, each with its own priority and end.",
     "accounts": "What an account may do.",
+    "plans": "What one period grants, and who has it.",
     "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
     "operating": "For whoever runs the sidecar.",
 }
@@ -40,6 +41,9 @@ _TAG_OF_SEGMENT = {
     "grants": "grants",
     "expiring": "grants",
     "users": "accounts",
+    "plans": "plans",
+    "subscriptions": "plans",
+    "jobs": "plans",
     "test-clock": "test clock",
 }
 
@@ -61,6 +65,13 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "refund": ("transaction-not-found", "refund-exceeds-charge", "not-refundable"),
     "batch": ("operations-span-partitions",),
     "void": ("grant-not-found", "grant-over"),
+    "create_plan": ("plan-exists",),
+    "plan": ("plan-not-found",),
+    "update_plan": ("plan-not-found", "busy"),
+    "delete_plan": ("plan-not-found", "busy"),
+    "subscribe": ("plan-not-found", "plan-inactive", "subscription-exists", "busy"),
+    "upgrade": ("plan-not-found", "plan-inactive", "subscription-not-found", "busy"),
+    "unsubscribe": ("subscription-not-found", "busy"),
     "clock": ("not-found",),
     "set_clock": ("not-found", "clock-backwards"),
 }
@@ -182,19 +193,18 @@ def _reference(name: str) -> JsonObject:
 
 def _operation(row: Row, answer_schema: JsonObject, body_schema: JsonObject | None) -> JsonObject:
     example = EXAMPLES.get(row.name)
-    changes = row.prefix == CREDITS and row.method != "GET"
     parameters = [*_path_parameters(row.path, example), *_query_parameters(row.query, example)]
     slugs = [*_REFUSALS.get(row.name, ()), *_OF_EVERY_CALL]
     if row.query is not None or "{user_id}" in row.path:
         slugs.append("validation-error")
-    if changes:
+    if row.keyed:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
         slugs += _OF_A_KEY[: 1 if row.name == "batch" else 2]  # in a batch, each operation has a key of its own
     answer: JsonObject = {
         "description": _sentence(row.answer),
         "content": {JSON_TYPE: _content(answer_schema, example and example.answer)},
     }
-    if changes:
+    if row.keyed:
         answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
     found: JsonObject = {"operationId": row.name, "summary": row.summary, "tags": [_tag(row)], "parameters": parameters}
     if row.body is not None and body_schema is not None:

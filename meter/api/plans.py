@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import secrets
+from hashlib import blake2b
 
 import orjson
 
-from meter.api.exchange import Refused, Request, milliseconds, read_body, read_query
+from meter.api.exchange import Refused, Request, milliseconds, read_body, read_key, read_query
 from meter.api.hot import Services, path_user
 from meter.errors import StoreUnavailable
 from meter.keys import OBJECT_ID
 from meter.model import Query
-from meter.plan_model import PlanRequest, PlansQuery, SubscribeRequest, UnsubscribeQuery, UpgradeRequest
+from meter.plan_model import (
+    CreatePlanRequest,
+    PlanRequest,
+    PlansQuery,
+    SubscribeRequest,
+    UnsubscribeQuery,
+    UpgradeRequest,
+)
 from meter.store.base import Store
-from meter.store.rows import PlanRow, SubscriptionRow
+from meter.store.rows import OperationRow, PlanRow, SubscriptionRow
 from meter.subscriptions import Proration, Subscriptions
 from meter.wire import Rendered, page, problem, time_text, validation_problem
 
@@ -39,11 +47,25 @@ class PlanHandlers:
         self._partitions = services.settings.partitions
 
     async def create(self, request: Request) -> Rendered:
-        """`POST /credits/plans`"""
-        body, now_ms = read_body(PlanRequest, request, self._scale), await self._engine.now_ms()
-        row = _plan_row(body, f"p_{secrets.token_urlsafe(9)}", now_ms, now_ms, 1)
-        await self._catalog().insert(row)
-        return Rendered(201, self._plan(row).encode())
+        """`POST /credits/plans`: the same plan_id or key with the same body answers as the first time."""
+        body, key = read_body(CreatePlanRequest, request, self._scale), read_key(request)
+        now_ms, made_of = await self._engine.now_ms(), _fingerprint(body)
+        plan_id = body.plan_id or f"p_{secrets.token_urlsafe(9)}"
+        if key:
+            operation_id = f"plan {key}"  # a blank: no caller's key of another call has one
+            if body.plan_id is not None:
+                await self._refuse_another(plan_id, made_of)
+            used = await self._used_key(operation_id, plan_id, made_of, now_ms)
+            if used.fingerprint != made_of:
+                return problem("idempotency-key-reused", "The key was used before with another body.")
+            plan_id, now_ms = used.transaction_id, used.created_at_ms
+        row = _plan_row(body, plan_id, now_ms, now_ms, 1).model_copy(update={"fingerprint": made_of})
+        if await self._catalog().insert(row):
+            return Rendered(201, self._plan(row).encode())
+        present = await self._refuse_another(plan_id, made_of)
+        first_ms = now_ms if present is None else present.created_at_ms
+        row = _plan_row(body, plan_id, first_ms, first_ms, 1)
+        return Rendered(201, self._plan(row).encode(), replayed=True)
 
     async def list(self, request: Request) -> Rendered:
         """`GET /credits/plans`"""
@@ -66,6 +88,7 @@ class PlanHandlers:
             return validation_problem([("/plan_group", "cannot be changed")])
         now_ms = await self._engine.now_ms()
         row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
+        row = row.model_copy(update={"fingerprint": present.fingerprint})
         if not await self._catalog().swap(row):
             return problem("busy", _DETAILS["busy"])
         return Rendered(200, self._plan(row).encode())
@@ -82,8 +105,10 @@ class PlanHandlers:
     async def subscriptions(self, request: Request) -> Rendered:
         """`GET /credits/subscriptions/{user_id}`"""
         user_id = path_user(request)
-        read_query(Query, request, self._scale)
-        return page([_subscription(row) for row in await self._service().of_user(user_id)], None)
+        query = read_query(Query, request, self._scale)
+        rows = await self._service().of_user(user_id, query.cursor, query.limit)
+        cursor = rows[-1].plan_group if len(rows) == query.limit else None
+        return page([_subscription(row) for row in rows], cursor)
 
     async def subscribe(self, request: Request) -> Rendered:
         """`PUT /credits/subscriptions/{user_id}`"""
@@ -113,6 +138,26 @@ class PlanHandlers:
         moved = await service.advance(rows, now_ms) if rows else 0
         return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if len(rows) == JOB_PAGE else b"false"))
 
+    async def _refuse_another(self, plan_id: str, made_of: str) -> PlanRow | None:
+        """The plan of that id, if any. Raises `Refused` when it was made of another body."""
+        present = await self._catalog().get(PlanRow, plan_id)
+        if present is not None and present.fingerprint != made_of:
+            raise Refused(problem("plan-exists", "There is, or was, another plan of that id."))
+        return present
+
+    async def _used_key(self, operation_id: str, plan_id: str, made_of: str, now_ms: int) -> OperationRow:
+        """What a key was first used for, which may be this very call: a process that died may have got no further."""
+        mine = OperationRow(
+            partition=0,
+            operation_id=operation_id,
+            transaction_id=plan_id,
+            fingerprint=made_of,
+            created_at_ms=now_ms,
+        )
+        if await self._catalog().insert(mine):
+            return mine
+        return await self._catalog().get(OperationRow, 0, operation_id) or mine
+
     def _catalog(self) -> Store:
         if self._store is None:
             raise StoreUnavailable("plans need a store; METER_STORE_URL is none")
@@ -129,15 +174,20 @@ class PlanHandlers:
         return row
 
     def _plan(self, row: PlanRow) -> str:
-        plan_id, rollover = orjson.dumps(row.plan_id).decode(), orjson.dumps(row.rollover).decode()
+        plan_id = orjson.dumps(row.plan_id).decode()
         return (
             f'{{"id":{plan_id},"plan_id":{plan_id},"name":{orjson.dumps(row.name).decode()},'
             f'"description":{orjson.dumps(row.description).decode()},"credit_limit":{self._amount(row.credit_limit)},'
             f'"price":{row.price},"billing_period":"{row.billing_period}",'
             f'"validity_days":{orjson.dumps(row.validity_days).decode()},"priority":{row.priority},'
-            f'"rollover":{rollover},"plan_group":"{row.plan_group}","active":{orjson.dumps(row.active).decode()},'
+            f'"plan_group":"{row.plan_group}","active":{orjson.dumps(row.active).decode()},'
             f'"created_at":{time_text(row.created_at_ms)},"updated_at":{time_text(row.updated_at_ms)}}}'
         )
+
+
+def _fingerprint(body: CreatePlanRequest) -> str:
+    """What tells two bodies apart."""
+    return blake2b(body.model_dump_json().encode(), digest_size=16).hexdigest()
 
 
 def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, version: int) -> PlanRow:
@@ -150,7 +200,6 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
         billing_period=body.billing_period,
         validity_days=body.validity_days,
         priority=body.priority,
-        rollover=None if body.rollover is None else body.rollover.model_dump(),
         plan_group=body.plan_group,
         active=body.active,
         created_at_ms=created_at_ms,

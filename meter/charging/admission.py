@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter.charging.problems import INVALID_ESTIMATE, INVALID_IDENTITY, MISSING_IDENTITY, rendered
 from meter.keys import USER_ID
 from meter.usage import Number
 from meter.usage.number import read_number
-from meter.wire import Rendered
+from meter.wire import Rendered, problem
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Names in lower case, as ASGI has them."""
+
+REQUEST_ID = b"x-request-id"
+_VISIBLE = re.compile(rb"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,13 @@ class Admitted:
 
     user_id: str
     estimate: Number
+    request_id: str | None = None
+    """The `X-Request-Id`, which the ledger keeps; one that is not visible ASCII is not kept."""
 
 
 class Admission:
-    """Reads two headers. A header that is sent twice is refused: one of the two may come from somebody else.
+    """Reads two headers. One that is sent twice, or spelt with underscores too, is refused: one of the two may come
+    from somebody else, and what is behind may take the other.
 
     An estimate is a JSON number that is not negative; one that a client sends counts as `minimum_estimate` at least,
     since an account without credits could hold nothing, spend without limit, and have nothing to take it from.
@@ -40,31 +46,37 @@ class Admission:
     ) -> None:
         self._user_id_header, self._user_id_name = user_id_header, user_id_header.lower().encode()
         self._estimate_header, self._estimate_name = estimate_header, estimate_header.lower().encode()
+        names = (self._user_id_name, self._estimate_name)
+        self._misspelt = frozenset(name.replace(b"-", b"_") for name in names if b"-" in name)
         self._default_estimate = default_estimate
         self._minimum_estimate = minimum_estimate
 
     def admit(self, headers: Headers) -> Admitted | Rendered:
         """The identity and the estimate, or the answer that refuses the request: 401 or 400."""
-        identities, estimates = [], []
+        identities, estimates, request_id = [], [], None
         for name, value in headers:
+            if name in self._misspelt:
+                return problem("invalid-id", "A header is spelt with an underscore; names have hyphens here.")
             if name == self._user_id_name:
                 identities.append(value)
             elif name == self._estimate_name:
                 estimates.append(value)
+            elif name == REQUEST_ID and _VISIBLE.fullmatch(value):
+                request_id = value.decode()
         user_id = self._user_id(identities)
         if isinstance(user_id, Rendered):
             return user_id
         estimate = self._estimate(estimates)
-        return estimate if isinstance(estimate, Rendered) else Admitted(user_id, estimate)
+        return estimate if isinstance(estimate, Rendered) else Admitted(user_id, estimate, request_id)
 
     def _user_id(self, found: list[bytes]) -> str | Rendered:
         if not found or found == [b""]:
-            return rendered(MISSING_IDENTITY, f"The request needs the header {self._user_id_header}.")
+            return problem("missing-identity", f"The request needs the header {self._user_id_header}.")
         if len(found) > 1:
-            return rendered(INVALID_IDENTITY, f"The header {self._user_id_header} is there more than once.")
+            return problem("invalid-id", f"The header {self._user_id_header} is there more than once.")
         user_id = found[0].decode("latin-1")
         if not USER_ID.fullmatch(user_id):
-            return rendered(INVALID_IDENTITY, f"The header {self._user_id_header} names no possible user.")
+            return problem("invalid-id", f"The header {self._user_id_header} names no possible user.")
         return user_id
 
     def _estimate(self, found: list[bytes]) -> Number | Rendered:
@@ -73,5 +85,5 @@ class Admission:
         estimate = read_number(found[0]) if len(found) == 1 else None
         if estimate is None:
             detail = f"The header {self._estimate_header} must be there once, with a number that is not negative."
-            return rendered(INVALID_ESTIMATE, detail)
+            return problem("invalid-estimate", detail)
         return max(estimate, self._minimum_estimate)

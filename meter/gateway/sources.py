@@ -128,10 +128,13 @@ def _exchange(source: Source, entry: Mapping[str, object]) -> Exchange:
     if usage_text and usage is None:
         raise BadEntry("has a usage that is not one number")
     status = 200 if status_text is None else _STATUS_OF_WORD.get(status_text) or read_status(status_text)
-    return Exchange(status, usage, _ending(source, entry))
+    # Traefik's OriginStatus stays 0 when the client leaves in the middle.
+    ending = _ending(source, entry) or (Ending.GONE if status is None else Ending.CLEAN)
+    return Exchange(status, usage, ending)
 
 
-def _ending(source: Source, entry: Mapping[str, object]) -> Ending:
+def _ending(source: Source, entry: Mapping[str, object]) -> Ending | None:
+    """How it ended, by what the entry says about that; None when it says nothing."""
     complete, termination = _text(entry, source.complete), _text(entry, source.termination)
     flags = _text(entry, source.flags)
     if (
@@ -140,7 +143,9 @@ def _ending(source: Source, entry: Mapping[str, object]) -> Ending:
         or (flags and "DC" in flags.split(","))
     ):
         return Ending.GONE
-    return Ending.CUT if flags or (termination and termination[0] != "-") else Ending.CLEAN
+    if flags or (termination and termination[0] != "-"):
+        return Ending.CUT
+    return Ending.CLEAN if complete or termination else None
 
 
 def _sum(entry: Mapping[str, object], paths: Paths) -> Number | None:

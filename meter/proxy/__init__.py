@@ -9,7 +9,7 @@ on the way. `run_proxy` runs it; `Proxy` is the ASGI application.
 from __future__ import annotations
 
 from meter.proxy.app import Proxy
-from meter.proxy.options import ProxyOptions
+from meter.proxy.options import ProxyOptions, parse_statuses
 from meter.proxy.server import run_proxy
 
-__all__ = ["Proxy", "ProxyOptions", "run_proxy"]
+__all__ = ["Proxy", "ProxyOptions", "parse_statuses", "run_proxy"]

@@ -103,13 +103,14 @@ class Proxy:
         return refused(charge) if isinstance(charge, Refusal) else charge
 
     async def _live(self, receive: Receive, send: Send) -> None:
+        stage = "startup"
         await receive()
         try:
             async with self.running():
                 await send({"type": "lifespan.startup.complete"})
+                stage = "shutdown"
                 await receive()
         except Exception as error:
-            _log.exception("the proxy could not start or stop")
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": f"lifespan.{stage}.failed", "message": f"{type(error).__name__}: {error}"})
             raise
         await send({"type": "lifespan.shutdown.complete"})

@@ -11,13 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from meter.charging import Charge, Ending
 from meter.charging.amounts import header_value
-from meter.charging.problems import rendered
 from meter.proxy.body import RequestBody, read_up_to
 from meter.proxy.client import Client, ClientGone
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
 from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
 from meter.proxy.options import ProxyOptions
-from meter.proxy.problems import UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, answer
+from meter.proxy.problems import UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, answer, rendered
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
 
 _log = getLogger("meter.proxy")
@@ -87,6 +86,7 @@ class Exchange:
         body: bytes | RequestBody = first if self._client.requested else RequestBody(self._client, [first])
         if self._may_inject():
             body = await self._injected(first)
+        if self._filter is not None:
             headers["accept-encoding"] = "identity"
         length = content_length(self._headers)
         if isinstance(body, RequestBody) and length is not None:
@@ -120,15 +120,19 @@ class Exchange:
         headers = [(name.lower(), value) for name, value in raw_headers(response)]
         if self._charge is not None:
             self._charge.respond(response.status, headers)
+        consumed = self._route.usage_headers if self._charge is not None else ()
         if not _is_plain_event_stream(headers):
             self._filter = None
-        consumed = self._route.usage_headers if self._charge is not None else ()
+        if self._filter is not None:
+            consumed = (*consumed, b"content-length")
         await self._client.start(response.status, downstream(headers, response.status, ours, consumed))
         drained = 0
         while True:
             try:
                 chunk = await response.content.readany()
             except UpstreamError as error:
+                if self._client.gone and not self._client.requested:
+                    return Ending.GONE  # the client broke off its upload, and that our connection
                 _log.warning("the upstream broke off: %s: %s", type(error).__name__, error)
                 return Ending.CUT
             if not chunk:

@@ -50,7 +50,8 @@ class Forwarding:
         dropped = self._dropped | _named_by_connection(headers)
         forwarded: CIMultiDict[str] = CIMultiDict()
         for name, value in headers:
-            if name in dropped or name.startswith(OURS_PREFIX):
+            meant = name.replace(b"_", b"-")  # as CGI and WSGI applications will take it
+            if name in dropped or meant in dropped or meant.startswith(OURS_PREFIX):
                 continue
             text = _text(value)
             if metered and name == b"accept-encoding":
@@ -67,9 +68,7 @@ class Forwarding:
 
 
 def downstream(headers: Iterable[Header], status: int, ours: list[Header], consumed: Iterable[bytes]) -> list[Header]:
-    """The response headers for the client: the upstream's, repeated ones too, then `ours`. `consumed` are those that
-    told us the usage.
-    """
+    """The response headers for the client: the upstream's, repeated ones too, but for the `consumed`, then `ours`."""
     found = [(name.lower(), value) for name, value in headers]
     dropped = HOP_BY_HOP | _named_by_connection(found) | {name for name, _ in ours} | set(consumed)
     if status in _BODILESS_STATUSES:

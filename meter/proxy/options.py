@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from meter.errors import ConfigError
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
 
 ACTUAL_HEADER = "X-Credits-Actual"
+
+_STATUSES = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +147,15 @@ class ProxyOptions:
             ttl_seconds=self.ttl_seconds,
             inspect_bytes_max=self.inspect_bytes_max,
         )
+
+
+def parse_statuses(text: str) -> frozenset[int]:
+    """Statuses out of `2xx`, `200,404`, `2xx,404`. Raises `ConfigError`."""
+    statuses: set[int] = set()
+    for word in text.lower().split(","):
+        found = _STATUSES.fullmatch(word.strip())
+        if found is None:
+            raise ConfigError(f"meter proxy: charge_statuses={text!r}: must be such as 2xx,404")
+        first = int(found[0].replace("x", "0"))
+        statuses.update(range(first, first + 100) if "x" in found[0] else (first,))
+    return frozenset(statuses)

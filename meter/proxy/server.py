@@ -29,6 +29,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
             host=options.host,
             port=options.port,
             uds=None if options.uds is None else str(options.uds),
+            http="httptools",  # the parser whose refusals of ambiguous requests the tests know
             ws="none",
             lifespan="on",
             access_log=False,

@@ -71,15 +71,14 @@ async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: F
 
 
 async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
-    """Adds the rows of a one-column key that are not there yet; the others stay as they are."""
+    """Adds the rows whose keys are not there yet; the others stay as they are."""
     if not rows:
         return
-    (name,) = model.KEY
-    key = table_of(model).c[name]
-    new = {getattr(row, name): row for row in reversed(rows)}
-    present = await connection.execute(select(key).where(dialect.among([key], list(new))))
-    for (known,) in present:
-        del new[known]
+    columns = [table_of(model).c[name] for name in model.KEY]
+    new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
+    keys = [key[0] if len(key) == 1 else key for key in new]
+    for known in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
+        del new[tuple(known)]
     await dialect.insert(connection, model, list(new.values()))
 
 

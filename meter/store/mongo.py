@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from pymongo import AsyncMongoClient, WriteConcern
@@ -13,7 +11,6 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     ConfigurationError,
-    DuplicateKeyError,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -22,8 +19,9 @@ from pymongo.read_concern import ReadConcern
 
 from meter.errors import ConfigError
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
+from meter.store.calls import Calls, T
 from meter.store.columns import R
-from meter.store.documents import Document, documents_of, id_of, rows_from
+from meter.store.documents import Document, id_of, rows_from
 from meter.store.mongo_catalog import MongoCatalog
 from meter.store.mongo_flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo_schema import has_transactions, prepare
@@ -79,23 +77,18 @@ class MongoStore(MongoCatalog):
     ) -> None:
         self._client = client
         self._database = database.with_options(write_concern=_MAJORITY, read_concern=ReadConcern("majority"))
-        self._timeout_seconds = timeout_seconds
+        self._calls = Calls(timeout_seconds)
         self._atomic = atomic
 
     async def open(self, settings: Mapping[str, str]) -> None:
-        async with self._call(OPEN_TIMEOUT_SECONDS):
-            if self._atomic is None:
-                self._atomic = await has_transactions(self._database)
-            if not self._atomic:
-                log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
-            await prepare(self._database, settings)
+        await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
 
     async def close(self) -> None:
+        await self._calls.drain()
         await self._client.close()
 
     async def ping(self) -> None:
-        async with self._call():
-            await self._database.command("ping")
+        await self._run(self._database.command("ping"))
 
     async def watermark(self, partition: int) -> WatermarkRow | None:
         return await self._one(WatermarkRow, {"_id": partition})
@@ -112,22 +105,14 @@ class MongoStore(MongoCatalog):
         return {row.reservation_id: row for row in found}
 
     async def apply(self, flush: Flush) -> Flushed:
-        async def write(session: AsyncClientSession | None) -> Flushed:
-            return await MongoFlush(self._database, session).apply(flush)
-
         try:
-            async with self._call():
-                if not self._atomic:
-                    return await write(None)
-                async with self._client.start_session() as session:
-                    return await session.with_transaction(write, ReadConcern("snapshot"), _MAJORITY)
+            return await self._run(self._transact(flush))
         except Fenced:
             return Flushed(done=False)
 
     async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
         try:
-            async with self._call():
-                await MongoFlush(self._database, None).move_watermark(expected, reached)
+            await self._run(MongoFlush(self._database, None).move_watermark(expected, reached))
         except Fenced:
             return False
         return True
@@ -136,20 +121,16 @@ class MongoStore(MongoCatalog):
         for _ in range(RACES_MAX):
             if found := await self._same_grant(grant):
                 return found
-            async with self._call():
-                try:
-                    await self._database[GrantRow.TABLE].insert_one(documents_of([grant])[0])
-                except DuplicateKeyError:
-                    continue
-            return None
+            if await self.insert(grant):
+                return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
     async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
         await self.insert_many(grants)
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
-        async with self._call():
-            await self._database[GrantRow.TABLE].delete_one({"_id": id_of(user_id, grant_id), "pending": True})
+        mine = {"_id": id_of(user_id, grant_id), "pending": True}
+        await self._run(self._collection(GrantRow).delete_one(mine))
 
     async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
         chosen = {"pending": True, "created_at_ms": {"$lt": created_before_ms}}
@@ -163,8 +144,7 @@ class MongoStore(MongoCatalog):
             {"$match": {"refund_of": transaction_id}},
             {"$group": {"_id": None, "sum": {"$sum": "$amount"}}},
         ]
-        async with self._call():
-            found = await (await self._database[TransactionRow.TABLE].aggregate(steps)).to_list()
+        found = await self._run(self._aggregate(TransactionRow, steps))
         return int(found[0]["sum"]) if found else 0
 
     async def history(
@@ -228,8 +208,7 @@ class MongoStore(MongoCatalog):
         return await self._page(ReservationRow, chosen, ("ended_at_ms", "reservation_id"), after, limit)
 
     async def put_events(self, events: Sequence[EventRow]) -> None:
-        async with self._call():
-            await MongoFlush(self._database, None).insert_missing(EventRow, events)
+        await self._run(MongoFlush(self._database, None).insert_missing(EventRow, events))
 
     async def events(
         self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
@@ -253,11 +232,10 @@ class MongoStore(MongoCatalog):
         *,
         direction: int = 1,
     ) -> list[R]:
-        async with self._call():
-            found = self._collection(model).find(chosen, limit=limit)
-            if order:
-                found = found.sort([(name, direction) for name in order])
-            return rows_from(model, await found.to_list())
+        found = self._collection(model).find(chosen, limit=limit)
+        if order:
+            found = found.sort([(name, direction) for name in order])
+        return rows_from(model, await self._run(found.to_list()))
 
     async def _one(self, model: type[R], chosen: Mapping[str, Any]) -> R | None:
         found = await self._all(model, chosen, limit=1)
@@ -284,12 +262,29 @@ class MongoStore(MongoCatalog):
     def _collection(self, model: type[Row]) -> AsyncCollection[Document]:
         return self._database[model.TABLE]
 
-    @asynccontextmanager
-    async def _call(self, timeout_seconds: float | None = None) -> AsyncIterator[None]:
-        """Bounds a call, and turns the driver's exceptions into ours."""
+    async def _aggregate(self, model: type[Row], steps: Sequence[Document]) -> list[Document]:
+        return await (await self._collection(model).aggregate(steps)).to_list()
+
+    async def _prepare(self, settings: Mapping[str, str]) -> None:
+        if self._atomic is None:
+            self._atomic = await has_transactions(self._database)
+        if not self._atomic:
+            log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
+        await prepare(self._database, settings)
+
+    async def _transact(self, flush: Flush) -> Flushed:
+        async def write(session: AsyncClientSession | None) -> Flushed:
+            return await MongoFlush(self._database, session).apply(flush)
+
+        if not self._atomic:
+            return await write(None)
+        async with self._client.start_session() as session:
+            return await session.with_transaction(write, ReadConcern("snapshot"), _MAJORITY)
+
+    async def _run(self, call: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
+        """Runs a call; the driver's exceptions become ours."""
         try:
-            async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
-                yield
+            return await self._calls.run(call, timeout_seconds=timeout_seconds)
         except OperationFailure as error:
             raise (StoreRefused if error.code in _REFUSALS else StoreUnavailable)(str(error)) from error
         except (OverflowError, UnicodeError) as error:

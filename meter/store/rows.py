@@ -227,10 +227,11 @@ class PlanRow(VersionedRow):
     billing_period: Word
     validity_days: int | None = None
     priority: int = 10
-    rollover: JsonValue = None
     plan_group: Word = "default"
     active: bool = True
     deleted: bool = False
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
+    """Of the body that made it, so that a repeated creation is told from another one."""
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
 
@@ -258,6 +259,10 @@ class SubscriptionRow(VersionedRow):
     next_period_at_ms: Milliseconds
     next_plan_id: ObjectId | None = None
     """The plan of the next period, when it is another one."""
+    owed: Units = 0
+    """What a change of the plan in mid-period grants for the rest of it."""
+    owed_version: int = 0
+    """The version that made that change; it names the grant."""
     unspent: Word = "stay"
     """What becomes of unspent credits when the subscription ends: stay or void."""
     created_at_ms: Milliseconds

@@ -11,23 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meter.store.base import StoreRefused
 from meter.store.catalog import Plain
 from meter.store.dialect import SqlDialect
+from meter.store.flushing import insert_missing
 from meter.store.queries import Statement
 from meter.store.rows import Row, VersionedRow
 from meter.store.tables import table_of
 
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")
-
-
-async def insert_absent(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
-    """Adds the rows whose keys are not there yet; the others stay as they are."""
-    columns = [table_of(model).c[name] for name in model.KEY]
-    new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
-    keys = [key[0] if len(key) == 1 else key for key in new]
-    for found in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
-        new.pop(tuple(found), None)
-    if new:
-        await dialect.insert(connection, model, list(new.values()))
 
 
 class SqlCatalog:
@@ -64,7 +54,7 @@ class SqlCatalog:
     async def insert_many(self, rows: Sequence[Row]) -> None:
         if rows:
             model = type(rows[0])
-            await self._write(lambda connection: insert_absent(connection, self._dialect, model, rows))
+            await self._write(lambda connection: insert_missing(connection, self._dialect, model, rows))
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:

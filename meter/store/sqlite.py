@@ -30,7 +30,7 @@ _BEGIN = "meter_begin"
 
 
 class SqliteDialect(SqlDialect):
-    """Writers of this process queue in `turn`, for `timeout_seconds`; those of other processes wait for the file, up to the busy timeout.
+    """Writers of this process queue in `turn`; those of other processes wait for the file, up to the busy timeout.
 
     BEGIN IMMEDIATE is also the schema lock, and SQLite rolls tables back.
     """

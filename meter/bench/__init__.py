@@ -1,0 +1,31 @@
+"""`meter bench`: throughput, latency and Redis' share, measured beside a bare echo in the same run.
+
+Needs no pytest and no other machine: servers, Redis and the load generator are child processes on loopback. Numbers of
+one run compare with each other; numbers of two machines do not.
+"""
+
+from __future__ import annotations
+
+from meter.bench.options import CASE_NAMES, BenchOptions, FlushBenchOptions, OptionError
+
+__all__ = ["CASE_NAMES", "BenchOptions", "FlushBenchOptions", "OptionError", "run_bench", "run_flush_bench"]
+
+
+def run_bench(options: BenchOptions) -> int:
+    """Runs the cases, prints a table, writes JSON and a picture. 0 when every case answered without errors, else 1.
+
+    Raises `EmbeddedServerError` when there is no Redis-compatible server, and OSError when nothing can be written.
+    """
+    from meter.bench.rounds import run  # noqa: PLC0415 - `meter --help` does not need it
+
+    return run(options)
+
+
+def run_flush_bench(options: FlushBenchOptions) -> int:
+    """Measures flushing into a store and rebuilding from it; prints a table and writes JSON. 0, or 1 after an error.
+
+    Raises `ConfigError` for a store URL that means nothing, `StoreUnavailable`, and what `run_bench` raises.
+    """
+    from meter.bench.flush import run  # noqa: PLC0415 - as above
+
+    return run(options)

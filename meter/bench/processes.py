@@ -1,0 +1,94 @@
+"""The servers under load: child processes on loopback, which end with us."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from meter.child import can_end_with_parent, ending_with_parent
+
+START_DEADLINE_SECONDS = 60.0
+STOP_DEADLINE_SECONDS = 15.0
+POLL_SECONDS = 0.02
+
+
+class ServerFailed(Exception):
+    """A server did not start; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A server that answers at a port of loopback."""
+
+    port: int
+    pid: int
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def sidecar(redis_url: str, folder: Path) -> Iterator[ServerProcess]:
+    """`meter serve` with its hot lane and no store, which no request of ours needs. Raises `ServerFailed`."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("METER_")},
+        "METER_REDIS_URL": redis_url,
+        "METER_STORE_URL": "none",
+        "METER_OUTBOX_MAX": "0",
+        # What is measured is how fast; how soon to give up is another question, on a machine that is busy on purpose.
+        "METER_REDIS_TIMEOUT_MS": "5000",
+        "METER_GATEWAY_TIMEOUT_MS": "5000",
+    }
+    with _running(["-m", "meter", "serve"], environment, folder / "sidecar.log") as server:
+        yield server
+
+
+@contextmanager
+def peer(which: str, redis_url: str, users: int, folder: Path) -> Iterator[ServerProcess]:
+    """One of `meter.bench.peers`. Raises `ServerFailed`."""
+    command = ["-m", "meter.bench.peers", which, "--redis-url", redis_url, "--users", str(users)]
+    with _running(command, dict(os.environ), folder / f"{which}.log", cwd=folder) as server:
+        yield server
+
+
+@contextmanager
+def _running(
+    arguments: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
+) -> Iterator[ServerProcess]:
+    port = free_port()
+    command = [sys.executable, *arguments, "--port", str(port)]
+    if can_end_with_parent():
+        command = ending_with_parent(command)
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+    try:
+        _wait_until_it_listens(process, port, log_path)
+        yield ServerProcess(port, process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+    deadline = time.monotonic() + START_DEADLINE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(POLL_SECONDS)
+    raise ServerFailed(log_path.read_text(encoding="utf-8", errors="replace")[-1000:] or "it did not start")

@@ -1,0 +1,159 @@
+"""The Python API of plans and subscriptions, a part of `meter.credits.Credits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, TypeVar
+
+from meter import model, plan_model
+from meter.model import Refusal
+
+_A = TypeVar("_A", bound=model.Answer)
+
+CreditAmount = int | float | str | Decimal
+BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+
+
+class PlanCalls:
+    """Plans, who has them, and the allocation. Every method raises `Unavailable` when the call was not decided."""
+
+    async def create_plan(
+        self,
+        name: str,
+        credit_limit: CreditAmount,
+        price: CreditAmount,
+        billing_period: BillingPeriod,
+        *,
+        plan_id: str | None = None,
+        description: str | None = None,
+        validity_days: int | None = None,
+        priority: int = 10,
+        plan_group: str = "default",
+        active: bool = True,
+        idempotency_key: str | None = None,
+    ) -> plan_model.Plan | Refusal:
+        """Creates a plan. A `plan_id` or `idempotency_key` makes the call safe to repeat."""
+        body = _plan_body(
+            name, credit_limit, price, billing_period, description, validity_days, priority, plan_group, active=active
+        )
+        body["plan_id"] = plan_id
+        return await self._asked("create_plan", plan_model.Plan, body=body, key=idempotency_key)
+
+    async def plans(self, *, limit: int = 50, cursor: str = "") -> plan_model.PlanPage | Refusal:
+        """A page of plans."""
+        return await self._asked("plans", plan_model.PlanPage, query={"limit": str(limit), "cursor": cursor})
+
+    async def plan(self, plan_id: str) -> plan_model.Plan | Refusal:
+        """Reads a plan."""
+        return await self._asked("plan", plan_model.Plan, path={"plan_id": plan_id})
+
+    async def update_plan(
+        self,
+        plan_id: str,
+        name: str,
+        credit_limit: CreditAmount,
+        price: CreditAmount,
+        billing_period: BillingPeriod,
+        *,
+        description: str | None = None,
+        validity_days: int | None = None,
+        priority: int = 10,
+        plan_group: str = "default",
+        active: bool = True,
+    ) -> plan_model.Plan | Refusal:
+        """Replaces what a plan says; for those who have it, from their next period on."""
+        body = _plan_body(
+            name, credit_limit, price, billing_period, description, validity_days, priority, plan_group, active=active
+        )
+        return await self._asked("update_plan", plan_model.Plan, path={"plan_id": plan_id}, body=body)
+
+    async def delete_plan(self, plan_id: str) -> plan_model.Plan | Refusal:
+        """Withdraws a plan; those who have it go on."""
+        return await self._asked("delete_plan", plan_model.Plan, path={"plan_id": plan_id})
+
+    async def subscribe(
+        self,
+        user_id: str,
+        plan_id: str,
+        *,
+        auto_renew: bool = True,
+        time_zone: str = "UTC",
+        anchor_at: datetime | None = None,
+    ) -> plan_model.Subscription | Refusal:
+        """Gives a user a plan, and the credits of the first period."""
+        body = {"plan_id": plan_id, "auto_renew": auto_renew, "time_zone": time_zone, "anchor_at": anchor_at}
+        return await self._asked("subscribe", plan_model.Subscription, path={"user_id": user_id}, body=body)
+
+    async def subscriptions(
+        self, user_id: str, *, limit: int = 50, cursor: str = ""
+    ) -> plan_model.SubscriptionPage | Refusal:
+        """A page of a user's subscriptions, one per plan group."""
+        query = {"limit": str(limit), "cursor": cursor}
+        return await self._asked("subscriptions", plan_model.SubscriptionPage, path={"user_id": user_id}, query=query)
+
+    async def upgrade(
+        self,
+        user_id: str,
+        plan_id: str,
+        *,
+        when: Literal["now", "period_end"] = "now",
+        proration: Literal["none", "difference"] = "none",
+    ) -> plan_model.Subscription | Refusal:
+        """Changes to another plan of the same group, up or down; `UpgradeRequest` says what becomes of the credits."""
+        body = {"plan_id": plan_id, "when": when, "proration": proration}
+        return await self._asked("upgrade", plan_model.Subscription, path={"user_id": user_id}, body=body)
+
+    async def unsubscribe(
+        self,
+        user_id: str,
+        *,
+        plan_group: str = "default",
+        when: Literal["now", "period_end"] = "now",
+        unspent: Literal["stay", "void"] = "stay",
+    ) -> plan_model.Subscription | Refusal:
+        """Ends a subscription. What is unspent of its period stays until it expires, or is void at the end."""
+        query = {"plan_group": plan_group, "when": when, "unspent": unspent}
+        return await self._asked("unsubscribe", plan_model.Subscription, path={"user_id": user_id}, query=query)
+
+    async def allocate(self) -> plan_model.Allocated | Refusal:
+        """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""
+        return await self._asked("allocate", plan_model.Allocated, body={})
+
+    async def _asked(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | Refusal:
+        raise NotImplementedError
+
+
+def _plan_body(
+    name: str,
+    credit_limit: CreditAmount,
+    price: CreditAmount,
+    billing_period: BillingPeriod,
+    description: str | None,
+    validity_days: int | None,
+    priority: int,
+    plan_group: str,
+    *,
+    active: bool,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "description": description,
+        "credit_limit": credit_limit,
+        "price": price,
+        "billing_period": billing_period,
+        "validity_days": validity_days,
+        "priority": priority,
+        "plan_group": plan_group,
+        "active": active,
+    }

@@ -1,0 +1,84 @@
+"""Fixtures for every test: two servers, a partition at a frozen time, an engine, and the checks after each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from meter.config import Settings
+from meter.engine import Engine
+from meter.redis import RedisGateway
+from tests import ledger
+from tests.partition import T0, WINDOW, Partition
+from tests.servers import Server, embedded_server, fake_server, real_server
+
+SERVERS = ("fakeredis", "redis")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real server of this session."""
+    with embedded_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """An empty server of each kind."""
+    found = fake_server() if request.param == "fakeredis" else real_server(request.getfixturevalue("redis_url"))
+    yield found
+    found.client.close()
+
+
+@pytest.fixture
+def unchecked() -> None:
+    """For tests that break the data on purpose: the ledger is not checked after them."""
+
+
+@pytest.fixture(autouse=True)
+def _ledger_holds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test that has a server: conservation, ledger and key-leak checks (DESIGN section 6)."""
+    if "server" not in request.fixturenames:
+        yield
+        return
+    server: object = request.getfixturevalue("server")
+    yield
+    if isinstance(server, Server) and "unchecked" not in request.fixturenames:
+        ledger.check(server.client, window_ms=WINDOW)
+
+
+@pytest.fixture
+def partition(server: Server) -> Partition:
+    """Partition 0, opened, its clock frozen at T0."""
+    found = Partition(server.client)
+    assert found.open() == "opened"
+    found.freeze(T0)
+    server.client.hset(found.keys.meta, "recent_since", T0)
+    return found
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings of an engine under test; a time limit that a busy machine keeps, two partitions left to other tests."""
+    return Settings(redis_timeout_ms=10_000)
+
+
+@pytest.fixture
+async def gateway(server: Server) -> AsyncIterator[RedisGateway]:
+    """A gateway to the server."""
+    found = server.gateway()
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def engine(gateway: RedisGateway, settings: Settings) -> AsyncIterator[Engine]:
+    """A started engine."""
+    async with Engine(gateway, settings) as started:
+        yield started

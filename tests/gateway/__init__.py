@@ -1,0 +1,1 @@
+"""The gateway contract and the intake of access logs, on fakeredis."""

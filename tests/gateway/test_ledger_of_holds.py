@@ -1,0 +1,59 @@
+"""A hold that is charged at its end stays one in the store, through a rebuild, and when it is done again."""
+
+from __future__ import annotations
+
+from meter.fold import Known, fold
+from meter.operation import expire, grant, reserve
+from meter.restore import operation_again, restore_operation
+from tests.partition import MINUTE, T0, Partition
+
+
+def open_hold(partition: Partition) -> Known:
+    partition.run(grant("u", "g", 100))
+    partition.run(reserve("u", "r", 30, MINUTE, chosen=True, at_end="charge"))
+    partition.run(reserve("u", "s", 20, MINUTE, chosen=True))
+    known = Known()
+    fold(0, None, partition.entries(), known, T0)
+    return known
+
+
+def test_the_store_knows_what_becomes_of_a_hold(partition: Partition) -> None:
+    reservations = open_hold(partition).reservations
+
+    assert (reservations["r"].at_end, reservations["s"].at_end) == ("charge", "release")
+
+
+def test_the_charge_at_the_end_is_a_commit_of_the_ledger(partition: Partition) -> None:
+    open_hold(partition)
+    partition.advance(2 * MINUTE)
+    partition.run(expire("u"))
+    known = Known()
+
+    fold(0, None, partition.entries(), known, T0)
+
+    row = known.reservations["r"]
+    assert (row.state, row.charged, row.requested, row.ended_at_ms) == ("committed", 30, 30, T0 + MINUTE)
+    assert known.reservations["s"].state == "expired"
+    account = known.accounts["u"]
+    assert (account.available, account.reserved, account.spent) == (70, 0, 30)
+
+
+def test_a_rebuild_puts_the_hold_back_as_it_was(partition: Partition, unchecked: None) -> None:
+    known = open_hold(partition)
+    holds = partition.client.hgetall(partition.keys.holds)
+    account = known.accounts["u"]
+
+    partition.batch(
+        restore_operation(account, [known.grants["u", "g"]], list(known.reservations.values())), mode="repair"
+    )
+
+    assert partition.client.hgetall(partition.keys.holds) == holds
+    assert holds[b"r"].split(b" ")[3].endswith(b"c")
+
+
+def test_a_reserve_that_only_redis_had_is_done_again_as_it_was(partition: Partition) -> None:
+    open_hold(partition)
+
+    again = [operation_again(entry, T0) for entry in partition.entries()[1:]]
+
+    assert [one[-1] for one in again if one is not None] == ["charge", "release"]

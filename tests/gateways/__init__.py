@@ -1,0 +1,1 @@
+"""Real gateways, each with the very file that `examples/gateways/` offers, between a client and a fake upstream."""

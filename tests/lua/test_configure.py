@@ -1,0 +1,72 @@
+"""What an account may do: lua/operations/configure.lua."""
+
+from __future__ import annotations
+
+import pytest
+
+from meter.operation import balance, configure, deduct, grant
+from tests.partition import Partition
+
+
+def test_a_user_nobody_heard_of_gets_an_account(partition: Partition) -> None:
+    answer = partition.run(configure("u"))
+
+    assert answer.status == "ok"
+    assert answer.fields == {"user": "u", "overdraft_limit": 0, "suspended": "-", "thresholds": "-"}
+    assert answer.balances == (0, 0, 0)
+    assert partition.client.hexists(partition.keys.accounts, "u")
+
+
+def test_every_setting_and_the_ledger_row(partition: Partition) -> None:
+    answer = partition.run(
+        configure("u", overdraft_limit=50, suspended=True, thresholds=(30, 10), metadata='{"plan":"pro x"}')
+    )
+
+    assert answer.fields == {"user": "u", "overdraft_limit": 50, "suspended": "s", "thresholds": "30,10"}
+    assert partition.client.hget(partition.keys.profiles, "u") == b'{"plan":"pro x"}'
+    entry = partition.entries()[-1]
+    assert (entry.kind, entry.amount) == ("account", 0)
+    assert entry.detail == {
+        "overdraft_limit": 50,
+        "suspended": True,
+        "low_credit_thresholds": "30,10",
+        "profile": {"plan": "pro x"},
+    }
+
+
+def test_what_is_left_out_stays(partition: Partition) -> None:
+    partition.run(configure("u", overdraft_limit=50, suspended=True, thresholds=(30, 10), metadata='{"a":1}'))
+
+    partition.run(configure("u", overdraft_limit=7))
+    partition.run(configure("u", suspended=False))
+    answer = partition.run(configure("u", metadata="{}"))
+
+    assert answer.fields == {"user": "u", "overdraft_limit": 7, "suspended": "-", "thresholds": "30,10"}
+    assert partition.client.hget(partition.keys.profiles, "u") == b"{}"
+
+
+def test_thresholds_can_be_taken_away(partition: Partition) -> None:
+    partition.run(configure("u", thresholds=(30,)))
+
+    assert partition.run(configure("u", thresholds=()))["thresholds"] == "-"
+
+
+def test_a_limit_below_the_debt_allows_no_more_of_it(partition: Partition) -> None:
+    partition.run(configure("u", overdraft_limit=50))
+    partition.run(deduct("u", 40, "overdraft"))
+
+    assert partition.run(configure("u", overdraft_limit=10)).balances == (0, 0, 40)
+    assert partition.run(deduct("u", 1, "overdraft")).status == "insufficient"
+    assert partition.run(deduct("u", 0, "overdraft")).status == "ok"
+    partition.run(grant("u", "g", 45))
+    assert partition.run(deduct("u", 15, "overdraft")).balances == (0, 0, 10)
+
+
+@pytest.mark.parametrize("amount", [10**14, 2**53 - 1])
+def test_large_limits_stay_exact(partition: Partition, amount: int) -> None:
+    partition.run(configure("u", overdraft_limit=amount, thresholds=(amount,)))
+
+    answer = partition.run(balance("u"))
+
+    assert (answer["overdraft_limit"], answer["thresholds"]) == (amount, str(amount))
+    assert partition.run(deduct("u", amount, "overdraft")).balances == (0, 0, amount)

@@ -1,0 +1,96 @@
+"""Putting accounts back after a loss: lua/operations/restore.lua."""
+
+from __future__ import annotations
+
+import pytest
+
+from meter.operation import Operation, balance, configure, deduct, grant, release, reserve, restore, state, void
+from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
+
+REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
+
+
+def _stored(partition: Partition, user: str) -> Operation:
+    """The restore of an account as Redis holds it now, as a store would know it."""
+    account = partition.client.hget(partition.keys.accounts, user).decode().split(" ", 14)
+    debt, granted, spent, expired, voided, limit = (account[n] for n in (2, 3, 5, 6, 7, 8))
+    grants = [account[14].split(" ", 1)] if account[14] else []
+    for name, text in partition.client.hgetall("meter:{p0}:grants").items():
+        owner, grant_id = name.decode().split(" ")
+        grants += [[grant_id, text.decode()]] if owner == user else []
+    holds = [
+        [name.decode(), text.decode()]
+        for name, text in partition.client.hgetall(partition.keys.holds).items()
+        if text.decode().split(" ")[0] == user
+    ]
+    rest = [limit, "1" if account[12] == "s" else "0", account[13], debt, granted, spent, expired, voided]
+    for items in (sorted(grants, reverse=True), holds):
+        rest += [str(len(items)), *(text for item in items for text in item)]
+    return restore(user, *rest)
+
+
+def _lose_and_restore(partition: Partition, *users: str) -> None:
+    meta = partition.client.hgetall(partition.keys.meta)
+    watermark = (1, int(meta[b"seq"]), meta[b"head"].decode())
+    stored = [_stored(partition, user) for user in users]
+    for key in partition.keys.all:
+        partition.client.delete(key)
+    assert partition.open(how="rebuild", watermark=watermark) == "opened"
+    partition.freeze(T0)
+    assert partition.send("other", 1, balance("u")) == "refused rebuilding"
+
+    answers = partition.batch(*stored, state("open"), mode="repair")
+
+    for answer in answers:
+        assert answer.status == "ok"
+
+
+@pytest.fixture
+def varied(partition: Partition) -> Partition:
+    """u with grants of every class, two holds and settings; v in debt."""
+    for n in range(12):
+        partition.run(grant("u", f"g{n:02}", 10, priority=n % 4, expires_at_ms=T0 + DAY + n))
+    partition.run(grant("u", "never", 50, priority=9, source="plan:x"))
+    partition.run(grant("u", "coming", 30, effective_at_ms=T0 + HOUR))
+    partition.run(reserve("u", "r1", 25, HOUR, chosen=True))
+    partition.run(reserve("u", "r2", 25, 2 * HOUR, chosen=True))
+    partition.batch(deduct("u", 13), void("u", "g11"), release("r1"))
+    partition.run(configure("u", suspended=True, thresholds=(9, 3)))
+    partition.run(configure("v", overdraft_limit=50))
+    partition.run(deduct("v", 40, "overdraft"))
+    return partition
+
+
+def test_everything_is_as_before(varied: Partition) -> None:
+    before = {name: dump(varied.client)[f"meter:{{p0}}:{name}"] for name in REBUILT}
+
+    _lose_and_restore(varied, "u", "v")
+
+    assert {name: dump(varied.client)[f"meter:{{p0}}:{name}"] for name in REBUILT} == before
+
+
+def test_it_goes_on_as_if_nothing_had_happened(varied: Partition) -> None:
+    _lose_and_restore(varied, "u", "v")
+    varied.run(configure("u", suspended=False))
+
+    varied.freeze(T0 + 2 * HOUR)
+
+    assert varied.run(deduct("u", 1)).status == "ok"
+    assert varied.kinds()[-3:] == ["grant_started", "reservation_expired", "deduct"]
+    assert varied.run(grant("v", "g", 45)).balances == (5, 0, 0)
+
+
+def test_what_fell_due_meanwhile_is_settled_on_the_next_touch(varied: Partition) -> None:
+    """The start of a grant that passed during the outage is booked, not skipped."""
+    _lose_and_restore(varied, "v")
+    varied.freeze(T0 + 2 * HOUR)
+    packed = f"30 30 0 10 {T0 + HOUR} 9999999999999 {T0} 0 S - api"
+    hold = f"w 10 {T0 + MINUTE} {T0} live 10"
+    live = f"20 10 10 10 {T0} 9999999999999 {T0} 0 F - api"
+    rest = ("0", "0", "-", "0", "20", "0", "0", "0", "2", "coming", packed, "live", live, "1", "r", hold)
+    varied.batch(restore("w", *rest), mode="repair")
+
+    answer = varied.run(balance("w"))
+
+    assert answer.balances == (50, 0, 0)
+    assert (answer["granted"], answer["scheduled"], answer["holds"]) == (50, 0, 0)

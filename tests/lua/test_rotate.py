@@ -1,0 +1,67 @@
+"""Forgetting stored answers: lua/operations/rotate.lua."""
+
+from __future__ import annotations
+
+import pytest
+
+from meter.operation import Call, commit, deduct, grant, reserve, rotate
+from tests.partition import DAY, HOUR, T0, Partition
+
+
+def _rotate_at(partition: Partition, time: int) -> int:
+    partition.freeze(time)
+    answer = partition.run(rotate())
+    assert answer.status == "ok"
+    rotated: int = answer["rotated"]
+    return rotated
+
+
+def test_at_most_once_per_window(partition: Partition) -> None:
+    times = [T0, T0 + DAY - 1, T0 + DAY, T0 + DAY + 1, T0 + 2 * DAY - 1, T0 + 2 * DAY]
+
+    assert [_rotate_at(partition, time) for time in times] == [0, 0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("used_at", [T0, T0 + DAY - 1])
+def test_an_answer_is_kept_for_one_window_and_dropped_after_two(partition: Partition, used_at: int) -> None:
+    partition.run(grant("u", "g", 100))
+    partition.freeze(used_at)
+    first = partition.run(deduct("u", 1, call=Call("key")))
+    _rotate_at(partition, T0 + DAY)
+    partition.freeze(used_at + DAY)
+    assert partition.run(deduct("u", 1, call=Call("key"))).line[1:] == first.line[1:]
+
+    _rotate_at(partition, T0 + 2 * DAY)
+
+    assert not partition.run(deduct("u", 1, call=Call("key"))).replayed
+
+
+def test_everything_recent_is_dropped_and_nothing_else(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    partition.run(reserve("u", "open", 10, 9 * DAY, chosen=True))
+    partition.run(reserve("u", "done", 10, HOUR, chosen=True))
+    partition.run(commit("done"))
+    charge = partition.entries()[-1].transaction_id
+    partition.refund("u", charge, 1)
+    recent = partition.client.hkeys("meter:{p0}:recent:a")
+    assert {name[:2] for name in recent} == {b"c ", b"r ", b"f ", b"l "}
+
+    _rotate_at(partition, T0 + DAY)
+    _rotate_at(partition, T0 + 2 * DAY)
+
+    assert not partition.client.exists("meter:{p0}:recent:a", "meter:{p0}:recent:b")
+    assert partition.client.hkeys(partition.keys.holds) == [b"open"]
+
+
+def test_in_the_middle_of_a_batch(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    partition.freeze(T0 + DAY)
+
+    first, _, again, third = partition.batch(
+        deduct("u", 1, call=Call("a")), rotate(), deduct("u", 1, call=Call("a")), deduct("u", 2, call=Call("b"))
+    )
+
+    assert (again.replayed, again.line[1:]) == (True, first.line[1:])
+    assert third.balances == (97, 0, 0)
+    assert partition.client.hexists("meter:{p0}:recent:a", "k a")
+    assert partition.client.hexists("meter:{p0}:recent:b", "k b")

@@ -1,0 +1,202 @@
+"""A partition as the tests drive it: straight to the Lua program, at a frozen time, with answers by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from meter import operation
+from meter.batcher import Mode
+from meter.engine import NO_WATERMARK
+from meter.keys import SCHEMA, PartitionKeys
+from meter.operation import Operation
+from meter.outbox import Entry, parse_entry
+from meter.scripts import Program, apply_program, open_program
+
+T0 = 1_700_000_000_000
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WINDOW = DAY
+GRACE = HOUR
+
+APPLY, OPEN = apply_program(), open_program()
+
+# The fields of each answer, in order, without the balances: the "Answers" lines of lua/operations, written again.
+_OK = {
+    "grant": "user grant transaction amount",
+    "deduct": "user transaction amount taken uncovered",
+    "reserve": "user reservation amount ends_at ttl_ms",
+    "commit": "user reservation transaction charged released forfeited uncovered late",
+    "release": "user reservation transaction released forfeited",
+    "extend": "user reservation amount ends_at left_ms",
+    "refund": "user transaction refunded forfeited left",
+    "void": "user grant transaction voided",
+    "configure": "user overdraft_limit suspended thresholds",
+    "expire": "user transactions",
+    "balance": "user overdraft_limit suspended thresholds granted scheduled spent expired voided holds",
+    "reservation": "user reservation state amount charged ends_at",
+    "grants": "user cursor",
+    "expiring": "user cursor",
+    "reservations": "user cursor",
+    "explain": "user would short next_at next_amount overdraft_limit",
+    "clock": "now frozen",
+    "rotate": "rotated",
+    "flushed": "backlog removed was_full",
+    "recall": "",
+    "restore": "user",
+    "state": "",
+}
+_REFUSED = {
+    "insufficient": "user required",
+    "over": "user state",
+    "exceeds": "user left",
+    "finished": "state user charged",
+    "backwards": "now",
+}
+_NO_BALANCES = {"not_found", "finished", "key_reused", "backwards", "outbox_full"}
+_NO_ACCOUNT = {"clock", "rotate", "flushed", "recall", "state"}
+_TEXTS = {"user", "grant", "transaction", "reservation", "state", "suspended", "thresholds", "cursor", "would"}
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of answer. `balances` are (available, reserved, debt); `items` those of a listing."""
+
+    line: str
+    replayed: bool
+    status: str
+    fields: dict[str, Any]
+    balances: tuple[int, int, int] | None
+    items: tuple[tuple[str, ...], ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+
+def read_answer(name: str, line: str) -> Answer:
+    """Reads a line that the operation `name` answered; a field too many or too few is an error."""
+    head, *items = line.split(";")
+    replayed, status, *values = head.split(" ")
+    balances = None
+    if items:
+        balances = _balances(items.pop().split(" ")[1:])
+    elif status not in _NO_BALANCES and name not in _NO_ACCOUNT:
+        balances, values = _balances(values[-3:]), values[:-3]
+    names = (_OK[name] if status == "ok" else _REFUSED.get(status, "")).split()
+    assert len(names) == len(values), line
+    fields = {name: text if name in _TEXTS else int(text) for name, text in zip(names, values, strict=True)}
+    listed = tuple(tuple(item.split(" ")) for item in items if item)
+    return Answer(line, {"0": False, "1": True}[replayed], status, fields, balances, listed)
+
+
+def _balances(texts: list[str]) -> tuple[int, int, int]:
+    assert len(texts) == 3 and all(map(_NUMBER.fullmatch, texts)), texts
+    return int(texts[0]), int(texts[1]), int(texts[2])
+
+
+@dataclass
+class Partition:
+    """One partition of a server and the limits that its program is told. `run` and `batch` use a lane of their own."""
+
+    client: Any
+    number: int = 0
+    grace_ms: int = GRACE
+    holds_max: int = 10_000
+    grants_max: int = 1_000
+    window_ms: int = WINDOW
+    outbox_max: int = 0
+    program: Program = APPLY
+    lane: str = "lane"
+    batch_number: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = PartitionKeys(self.number)
+
+    def open(
+        self,
+        *,
+        decimal_places: int = 6,
+        partitions: int = 1,
+        how: str = "create",
+        schema: str = SCHEMA,
+        watermark: tuple[int, int, str] = NO_WATERMARK,
+    ) -> str:
+        """Runs lua/open.lua."""
+        keys = (self.keys.meta, self.keys.accounts, self.keys.outbox)
+        arguments = (schema, decimal_places, partitions, how, *watermark)
+        answer: bytes = self.client.eval(OPEN.source, len(keys), *keys, *arguments)
+        return answer.decode()
+
+    def freeze(self, now_ms: int = T0) -> None:
+        """Sets the time, backwards too, behind the program's back."""
+        self.client.hset(self.keys.meta, mapping={"clock_ms": now_ms})
+
+    def run(self, one: Operation) -> Answer:
+        """One operation, its answer."""
+        return self.batch(one)[0]
+
+    def batch(self, *many: Operation, mode: Mode = "each") -> list[Answer]:
+        """Operations in one batch that must be applied (or, when atomic, may be undone), their answers."""
+        self.batch_number += 1
+        head, *lines = self.send(self.lane, self.batch_number, *many, mode=mode).split("\n")
+        assert head == "done" or (mode == "atomic" and head == "undone"), head
+        return [read_answer(one[0], line) for one, line in zip(many, lines, strict=True)]
+
+    def send(self, lane: str, number: int, *many: Operation, mode: Mode = "each") -> str:
+        """The raw reply to a batch."""
+        limits = (self.grace_ms, self.holds_max, self.grants_max, self.window_ms, self.outbox_max)
+        arguments: list[str | int] = [lane, number, mode, self.number, *limits, len(many)]
+        for one in many:
+            arguments += [one[0], len(one) - 1, *one[1:]]
+        try:
+            reply = self.client.evalsha(self.program.sha, len(self.keys.all), *self.keys.all, *arguments)
+        except NoScriptError:
+            reply = self.client.eval(self.program.source, len(self.keys.all), *self.keys.all, *arguments)
+        text: str = reply.decode()
+        return text
+
+    def advance(self, milliseconds: int) -> int:
+        """Moves the frozen clock, answers the new time."""
+        answer = self.run(operation.clock("advance", milliseconds))
+        assert answer.status == "ok"
+        now: int = answer["now"]
+        return now
+
+    def entries(self) -> list[Entry]:
+        """The outbox."""
+        return [parse_entry(members[b"e"]) for _, members in self.client.xrange(self.keys.outbox)]
+
+    def kinds(self) -> list[str]:
+        """The kinds of the outbox' entries."""
+        return [entry.kind for entry in self.entries()]
+
+    def entry_of(self, transaction_id: str) -> Entry:
+        """The outbox entry of a transaction."""
+        return next(entry for entry in self.entries() if entry.transaction_id == transaction_id)
+
+    def refund(self, user_id: str, transaction_id: str, amount: int | None = None, *, refunded: int = 0) -> Answer:
+        """Refunds a charge as it is in the outbox."""
+        charge = self.entry_of(transaction_id)
+        draws = tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount > 0)
+        one = operation.refund(user_id, transaction_id, amount, charged=charge.amount, refunded=refunded, draws=draws)
+        return self.run(one)
+
+    def remaining(self, user_id: str) -> dict[str, int]:
+        """What each known grant of a user has left, in burn order."""
+        return {item[0]: int(item[2]) for item in self.run(operation.grants(user_id, "all", "", 1000)).items}
+
+
+def dump(client: Any) -> dict[str, Any]:
+    """Everything that a server holds, to be compared."""
+    readers = {
+        "hash": client.hgetall,
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        "stream": client.xrange,
+    }
+    return {key.decode(): readers[client.type(key).decode()](key) for key in sorted(client.keys("*"))}

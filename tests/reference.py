@@ -1,0 +1,405 @@
+"""A ledger in plain Python, written from DESIGN sections 3 to 6 and not from the Lua: what an operation should answer.
+
+It knows no Redis, no packing and no laziness: an account is a list of grants and holds, looked through in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+NEVER = 9_999_999_999_999
+NEW_GRANT = "new"
+"""The id of a grant made by a refund, until `rename` tells the one that it really got."""
+
+Draws = list[tuple[str, int]]
+
+
+@dataclass
+class Grant:
+    """A lot of credits. `over` is "", "e" (expired) or "v" (voided)."""
+
+    id: str
+    amount: int
+    priority: int
+    effective: int
+    expires: int
+    created: int
+    begun: bool = False
+    remaining: int = 0
+    reserved: int = 0
+    over: str = ""
+    idle_since: int | None = None
+
+    @property
+    def burns(self) -> bool:
+        return self.begun and self.remaining > 0
+
+    @property
+    def order(self) -> tuple[int, int, int, int, str]:
+        return self.priority, self.expires, self.effective, self.created, self.id
+
+
+@dataclass
+class Hold:
+    """An open reservation, or one that ended: `state` is open, committed, released or expired."""
+
+    id: str
+    user: str
+    amount: int
+    ends: int
+    draws: Draws
+    at_end: str
+    state: str = "open"
+    charged: int = 0
+    requested: int = -1
+    answer: Outcome | None = None
+
+
+@dataclass
+class Account:
+    """One user."""
+
+    grants: dict[str, Grant] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    debt: int = 0
+    spent: int = 0
+    limit: int = 0
+    suspended: bool = False
+
+    @property
+    def available(self) -> int:
+        return sum(g.remaining for g in self.grants.values() if g.begun)
+
+    @property
+    def balances(self) -> tuple[int, int, int]:
+        return self.available, sum(hold.amount for hold in self.holds.values()), self.debt
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an answer should say."""
+
+    status: str
+    fields: dict[str, Any]
+    balances: tuple[int, int, int] | None
+    replayed: bool = False
+    draws: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass
+class Reference:
+    """The whole ledger. Each operation settles what is due for its user first."""
+
+    now: int
+    window_ms: int
+    grace_ms: int
+    holds_max: int
+    grants_max: int
+    accounts: dict[str, Account] = field(default_factory=dict)
+    recent: dict[str, Any] = field(default_factory=dict)
+    older: dict[str, Any] = field(default_factory=dict)
+    recent_since: int = 0
+
+    def keyed(self, key: str, body: object, run: Callable[[], Outcome]) -> Outcome:
+        """An operation under an idempotency key, or (key "") without one."""
+        if not key:
+            return run()
+        first = self._remembered(f"k {key}")
+        if first:
+            return replace(first[1], replayed=True) if first[0] == body else Outcome("key_reused", {}, None)
+        outcome = run()
+        if outcome.status == "ok" and not outcome.replayed:
+            self.recent[f"k {key}"] = (body, outcome)
+        return outcome
+
+    def grant(self, user: str, grant_id: str, amount: int, priority: int, start: int, end: int) -> Outcome:
+        a, start = self._account(user), start or self.now
+        if grant_id in a.grants:
+            return self._refused("exists", a)
+        if end <= self.now or end <= start:
+            return self._refused("ended", a)
+        if len(a.grants) >= self.grants_max:
+            return self._refused("too_many", a)
+        g = a.grants[grant_id] = Grant(grant_id, amount, priority, start, end, self.now)
+        if start <= self.now:
+            g.begun = True
+            self._arrive(a, g, amount)
+        return self._done(a, user=user, grant=grant_id, amount=amount)
+
+    def deduct(self, user: str, amount: int, shortfall: str) -> Outcome:
+        a = self._account(user)
+        short = max(0, amount - a.available)
+        on_debt = short if shortfall == "overdraft" else 0
+        if a.suspended:
+            return self._refused("suspended", a)
+        enough = {"reject": not short, "partial": not short or a.available > 0}.get(
+            shortfall, not short or a.debt + on_debt <= a.limit
+        )
+        if not enough:
+            return self._refused("insufficient", a, user=user, required=amount)
+        draws = self._draw(a, amount - short)
+        a.debt += on_debt
+        taken = amount - short + on_debt
+        a.spent += taken
+        return self._done(a, draws, user=user, amount=amount, taken=taken, uncovered=amount - taken)
+
+    def reserve(
+        self, user: str, hold_id: str, amount: int, ttl_ms: int, at_end: str, *, body: object, chosen: bool
+    ) -> Outcome:
+        if chosen:
+            first = self._remembered(f"c {hold_id}")
+            if first:
+                return replace(first[1], replayed=True) if first[0] == body else Outcome("key_reused", {}, None)
+            if self._hold(hold_id):
+                return Outcome("key_reused", {}, None)
+        a = self._account(user)
+        if a.suspended:
+            return self._refused("suspended", a)
+        if amount > a.available:
+            return self._refused("insufficient", a, user=user, required=amount)
+        if len(a.holds) >= self.holds_max:
+            return self._refused("too_many", a)
+        draws = self._draw(a, amount, held=True)
+        a.holds[hold_id] = Hold(hold_id, user, amount, self.now + ttl_ms, draws, at_end)
+        outcome = self._done(
+            a, draws, user=user, reservation=hold_id, amount=amount, ends_at=self.now + ttl_ms, ttl_ms=ttl_ms
+        )
+        if chosen:
+            self.recent[f"c {hold_id}"] = (body, outcome)
+        return outcome
+
+    def commit(self, hold_id: str, amount: int | None, over: str) -> Outcome:
+        hold = self._settled_hold(hold_id)
+        if hold is None:
+            return Outcome("not_found", {}, None)
+        requested = hold.amount if amount is None else amount
+        late = hold.state == "expired" and self.now - hold.ends <= self.grace_ms
+        if hold.state == "committed" and hold.requested == requested and hold.answer:
+            return replace(hold.answer, replayed=True)
+        if hold.state != "open" and not late:
+            return self._finished(hold)
+        a = self._account(hold.user)
+        held = 0 if late else hold.amount
+        beyond = max(0, requested - held)
+        if over == "reject" and beyond > a.available:
+            return self._refused("insufficient", a, user=hold.user, required=requested)
+        draws, forfeited = ([], 0) if late else self._end(a, hold, min(requested, held))
+        free = min(beyond, a.available)
+        draws = draws + self._draw(a, free)
+        on_debt = max(0, min(beyond - free, a.limit - a.debt)) if over == "overdraft" else 0
+        a.debt += on_debt
+        charged = min(requested, held) + free + on_debt
+        a.spent += charged
+        outcome = self._done(
+            a,
+            draws,
+            user=hold.user,
+            reservation=hold_id,
+            charged=charged,
+            released=max(0, held - requested),
+            forfeited=forfeited,
+            uncovered=requested - charged,
+            late=int(late),
+        )
+        self._finish(hold, "committed", self.now, charged, requested, outcome)
+        return outcome
+
+    def release(self, hold_id: str) -> Outcome:
+        hold = self._settled_hold(hold_id)
+        if hold is None:
+            return Outcome("not_found", {}, None)
+        if hold.state == "released" and hold.answer:
+            return replace(hold.answer, replayed=True)
+        if hold.state != "open":
+            return self._finished(hold)
+        a = self._account(hold.user)
+        _, forfeited = self._end(a, hold, 0)
+        outcome = self._done(a, user=hold.user, reservation=hold_id, released=hold.amount, forfeited=forfeited)
+        self._finish(hold, "released", self.now, 0, -1, outcome)
+        return outcome
+
+    def extend(self, hold_id: str, ttl_ms: int | None, add: int) -> Outcome:
+        hold = self._settled_hold(hold_id)
+        if hold is None:
+            return Outcome("not_found", {}, None)
+        if hold.state != "open":
+            return self._finished(hold)
+        a = self._account(hold.user)
+        if add and a.suspended:
+            return self._refused("suspended", a)
+        if add > a.available:
+            return self._refused("insufficient", a, user=hold.user, required=add)
+        hold.draws += self._draw(a, add, held=True)
+        hold.amount += add
+        hold.ends = hold.ends if ttl_ms is None else self.now + ttl_ms
+        left = hold.ends - self.now
+        return self._done(a, user=hold.user, reservation=hold_id, amount=hold.amount, ends_at=hold.ends, left_ms=left)
+
+    def refund(self, user: str, charge: str, amount: int | None, charged: int, before: int, draws: Draws) -> Outcome:
+        """`charge` names one of `charged` from `draws`, of which `before` was refunded as far as the ledger knows."""
+        a = self._account(user)
+        before = max(before, self._remembered(f"f {charge}") or 0)
+        left = charged - before
+        amount = left if amount is None else amount
+        if amount > left or left == 0:
+            return self._refused("exceeds", a, user=user, left=left)
+        units = [n for n, (_, part) in enumerate(draws) for _ in range(part)]
+        units += [-1] * (charged - len(units))  # what was debt was drawn last
+        back = units[::-1][before : before + amount]
+        a.spent -= amount
+        on_debt = min(a.debt, back.count(-1))
+        a.debt -= on_debt
+        homeless, forfeited = back.count(-1) - on_debt, 0
+        for n, run in groupby(n for n in back if n >= 0):
+            g, part = a.grants.get(draws[n][0]), len(list(run))
+            if g is None or not (g.over or (g.begun and g.remaining + g.reserved + part <= g.amount)):
+                homeless += part
+            elif g.over:
+                forfeited += part
+            else:
+                self._arrive(a, g, part)
+        if homeless:
+            g = a.grants[NEW_GRANT] = Grant(NEW_GRANT, homeless, 10, self.now, NEVER, self.now, begun=True)
+            self._arrive(a, g, homeless)
+        self.recent[f"f {charge}"] = before + amount
+        return self._done(a, user=user, refunded=amount, forfeited=forfeited, left=left - amount)
+
+    def rename(self, user: str, grant_id: str) -> None:
+        g = self.accounts[user].grants.pop(NEW_GRANT)
+        g.id = grant_id
+        self.accounts[user].grants[grant_id] = g
+
+    def void(self, user: str, grant_id: str) -> Outcome:
+        a = self._account(user)
+        g = a.grants.get(grant_id)
+        if g is None:
+            return Outcome("not_found", {}, None)
+        if g.over:
+            return self._refused("over", a, user=user, state=g.over)
+        voided = g.remaining if g.begun else g.amount
+        g.over, g.remaining = "v", 0
+        return self._done(a, user=user, grant=grant_id, voided=voided)
+
+    def configure(self, user: str, limit: int | None, suspended: bool | None) -> Outcome:
+        a = self._account(user)
+        a.limit = a.limit if limit is None else limit
+        a.suspended = a.suspended if suspended is None else suspended
+        return self._done(a, user=user, overdraft_limit=a.limit, suspended="s" if a.suspended else "-")
+
+    def balance(self, user: str) -> Outcome:
+        a = self._account(user)
+        return self._done(a, user=user, overdraft_limit=a.limit, spent=a.spent, holds=len(a.holds))
+
+    def listed(self, user: str) -> list[tuple[str, int, int]]:
+        """(grant_id, remaining, reserved) of each known grant that burns, in burn order."""
+        grants = sorted(self._account(user).grants.values(), key=lambda g: g.order)
+        return [(g.id, g.remaining, g.reserved) for g in grants if g.burns]
+
+    def rotate(self) -> Outcome:
+        rotated = self.now - self.recent_since >= self.window_ms
+        if rotated:
+            self.recent, self.older, self.recent_since = {}, self.recent, self.now
+        return Outcome("ok", {"rotated": int(rotated)}, None)
+
+    def _account(self, user: str) -> Account:
+        """The account with everything due done, in the order in which it fell due."""
+        a = self.accounts.setdefault(user, Account())
+        due: list[tuple[int, int, str]] = []
+        due += [(hold.ends, 0, hold.id) for hold in a.holds.values()]
+        due += [(g.effective, 1, g.id) for g in a.grants.values() if not g.begun and not g.over]
+        due += [(g.expires, 2, g.id) for g in a.grants.values() if not g.over]
+        for time, kind, name in sorted(item for item in due if item[0] <= self.now):
+            if kind == 0 and a.holds[name].at_end == "charge":
+                self._charge_at_end(a, a.holds[name], time)
+            elif kind == 0:
+                hold = a.holds[name]
+                self._end(a, hold, 0)
+                self._finish(hold, "expired", time, 0, -1, None)
+            elif kind == 1:
+                a.grants[name].begun = True
+                self._arrive(a, a.grants[name], a.grants[name].amount)
+            else:
+                a.grants[name].over, a.grants[name].remaining = "e", 0
+        for g in list(a.grants.values()):
+            if g.idle_since is not None and g.idle_since + self.window_ms <= self.now:
+                del a.grants[g.id]
+        self._mark_idle(a)
+        return a
+
+    def _mark_idle(self, a: Account) -> None:
+        for g in a.grants.values():
+            idle = (bool(g.over) or (g.begun and g.remaining == 0)) and g.reserved == 0
+            g.idle_since = (self.now if g.idle_since is None else g.idle_since) if idle else None
+
+    def _draw(self, a: Account, amount: int, *, held: bool = False) -> Draws:
+        draws = []
+        for g in sorted((g for g in a.grants.values() if g.burns), key=lambda g: g.order):
+            part = min(amount, g.remaining)
+            if part:
+                g.remaining -= part
+                g.reserved += part if held else 0
+                draws.append((g.id, part))
+                amount -= part
+        assert amount == 0
+        return draws
+
+    def _arrive(self, a: Account, g: Grant, amount: int) -> None:
+        paid = min(a.debt, amount)
+        a.debt -= paid
+        g.remaining += amount - paid
+
+    def _end(self, a: Account, hold: Hold, keep: int) -> tuple[Draws, int]:
+        """Ends a hold: the first draws are kept, the rest returns; answers what was kept, and what was forfeited."""
+        kept, forfeited = [], 0
+        del a.holds[hold.id]
+        for grant_id, part in hold.draws:
+            g, stays = a.grants[grant_id], min(part, keep)
+            keep -= stays
+            g.reserved -= part
+            kept += [(grant_id, stays)] if stays else []
+            if g.over:
+                forfeited += part - stays
+            else:
+                self._arrive(a, g, part - stays)
+        return kept, forfeited
+
+    def _charge_at_end(self, a: Account, hold: Hold, time: int) -> None:
+        self._end(a, hold, hold.amount)
+        a.spent += hold.amount
+        fields = {"user": hold.user, "reservation": hold.id, "charged": hold.amount}
+        fields |= {"released": 0, "forfeited": 0, "uncovered": 0, "late": 0}
+        answer = Outcome("ok", fields, a.balances)
+        self._finish(hold, "committed", time, hold.amount, hold.amount, answer)
+
+    def _finish(self, hold: Hold, state: str, ended: int, charged: int, requested: int, answer: Outcome | None) -> None:
+        done = replace(hold, state=state, ends=ended, charged=charged, requested=requested, answer=answer)
+        self.recent[f"r {hold.id}"] = done
+
+    def _hold(self, hold_id: str) -> Hold | None:
+        for a in self.accounts.values():
+            if hold_id in a.holds:
+                return a.holds[hold_id]
+        found: Hold | None = self._remembered(f"r {hold_id}")
+        return found
+
+    def _settled_hold(self, hold_id: str) -> Hold | None:
+        hold = self._hold(hold_id)
+        if hold is not None and hold.state == "open":
+            self._account(hold.user)
+        return self._hold(hold_id)
+
+    def _remembered(self, name: str) -> Any:
+        return self.recent.get(name, self.older.get(name))
+
+    def _finished(self, hold: Hold) -> Outcome:
+        return Outcome("finished", {"state": hold.state, "user": hold.user, "charged": hold.charged}, None)
+
+    def _refused(self, status: str, a: Account, **fields: Any) -> Outcome:
+        return Outcome(status, fields, a.balances)
+
+    def _done(self, a: Account, draws: Draws | None = None, **fields: Any) -> Outcome:
+        self._mark_idle(a)
+        return Outcome("ok", fields, a.balances, draws=tuple(draws or ()))

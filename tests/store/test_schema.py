@@ -1,0 +1,221 @@
+"""The schema of the SQL stores: migrations make what the models say, alone, at once, after a kill, never backwards."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from meter.schema_generator import sql_schema
+from meter.store import connect
+from meter.store.base import Store, StoreMismatch
+from meter.store.mongo import MongoStore
+from meter.store.schema import VERSION_TABLE
+from meter.store.sql import SqlStore
+from meter.store.tables import METADATA
+from tests.store import samples
+from tests.store.conftest import SQL_KINDS
+
+ROOT = Path(__file__).parents[2]
+DIALECTS: dict[str, Any] = {"sqlite": "sqlite", "postgres": "postgres", "mysql": "mysql"}
+
+sql_kinds = pytest.mark.parametrize("kind", SQL_KINDS)
+
+
+def open_store(url: str) -> SqlStore:
+    made = connect.open_store(url)
+    assert isinstance(made, SqlStore)
+    return made
+
+
+def _differences(connection: Connection) -> list[object]:
+    """What alembic's autogenerate would change, and what it does not compare: which columns the keys have."""
+
+    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+        return kind != "table" or name != VERSION_TABLE
+
+    options = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}
+    found: list[object] = list(compare_metadata(MigrationContext.configure(connection, opts=options), METADATA))
+    for table in METADATA.sorted_tables:
+        key = connection.dialect.get_pk_constraint(connection, table.name)["constrained_columns"]
+        found += [(table.name, key)] if key != [column.name for column in table.primary_key] else []
+    return found
+
+
+async def _run(store: SqlStore, *statements: str) -> None:
+    async with store.engine.begin() as connection:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+
+async def _check(store: SqlStore) -> None:
+    """The store is whole: its schema has no difference, and it works."""
+    async with store.engine.connect() as connection:
+        assert await connection.run_sync(_differences) == []
+    given = samples.flush(None, [samples.transaction(1)], accounts=[samples.account()])
+    assert (await store.apply(given)).done
+
+
+@sql_kinds
+async def test_the_migrations_make_what_the_models_say(empty_url: str) -> None:
+    store = open_store(empty_url)
+    await store.open({})
+
+    await _check(store)
+
+    await store.close()
+
+
+@sql_kinds
+async def test_the_generated_schema_is_the_one_of_the_migrations(kind: str, empty_url: str) -> None:
+    """It loads into the real database, and a store opens on what it made."""
+    store = open_store(empty_url)
+    await _run(store, *_statements(kind))
+    async with store.engine.connect() as connection:
+        assert await connection.run_sync(_differences) == []
+
+    await store.open({"partitions": "1"})
+
+    await _check(store)
+    await store.close()
+
+
+@sql_kinds
+async def test_a_first_start_that_was_cut_off_is_completed_by_the_next(kind: str, empty_url: str) -> None:
+    store = open_store(empty_url)
+    await store.open({})
+    statements = _statements(kind)
+    for done in range(0, len(statements), 3):
+        await _run(
+            store, *(f"DROP TABLE {table.name}" for table in METADATA.sorted_tables), f"DROP TABLE {VERSION_TABLE}"
+        )
+        await _run(store, *statements[:done])
+
+        again = open_store(empty_url)
+        await again.open({})
+        await _check(again)
+        await again.close()
+    await store.close()
+
+
+@sql_kinds
+async def test_stores_that_open_an_empty_database_at_once_all_succeed(empty_url: str) -> None:
+    stores = [open_store(empty_url) for _ in range(4)]
+
+    await asyncio.gather(*(store.open({"partitions": "2"}) for store in stores))
+
+    await _check(stores[0])
+    assert await stores[3].watermark(0) == samples.watermark(1)
+    for store in stores:
+        await store.close()
+
+
+_OPENER = """
+import asyncio, sys
+from meter.store.connect import open_store
+
+async def main():
+    store = open_store(sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await store.open({"partitions": "2"})
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", [*SQL_KINDS, "mongo"])
+async def test_processes_that_open_an_empty_database_at_once_all_succeed(empty_url: str) -> None:
+    command = [sys.executable, "-c", _OPENER, empty_url]
+    openers = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for opener in openers:
+        assert opener.stdout is not None
+        assert opener.stdout.readline() == "ready\n"
+
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write("\n")
+        opener.stdin.flush()
+
+    for opener in openers:
+        _, errors = opener.communicate(timeout=60)
+        assert opener.returncode == 0, errors
+    store = connect.open_store(empty_url)
+    await store.open({"partitions": "2"})
+    if isinstance(store, SqlStore):
+        await _check(store)
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", [*SQL_KINDS, "mongo"])
+async def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty_url: str) -> None:
+    store = connect.open_store(empty_url)
+    await store.open({})
+    await _make_newer(store)
+    old = connect.open_store(empty_url)
+
+    with pytest.raises(StoreMismatch, match="newer version"):
+        await old.open({"partitions": "7"})
+
+    assert (await store.apply(samples.flush(None, [samples.transaction(1)]))).done
+    await store.close()
+    await old.close()
+
+
+@pytest.mark.parametrize("kind", [*SQL_KINDS, "mongo"])
+async def test_opening_again_changes_nothing(empty_url: str) -> None:
+    store = connect.open_store(empty_url)
+    await store.open({"partitions": "1"})
+    await store.apply(samples.flush(None, [samples.transaction(1)]))
+
+    for _ in range(2):
+        await store.open({"partitions": "1"})
+
+    assert await store.transaction("0-1-lane-1") == samples.transaction(1)
+    await store.close()
+
+
+@sql_kinds
+async def test_text_is_compared_by_its_bytes_in_every_column(kind: str, empty_url: str) -> None:
+    """Else ids that differ in case would be one on MySQL, and pages would jump on PostgreSQL."""
+    store = open_store(empty_url)
+    await store.open({})
+    asked = {
+        "sqlite": "SELECT 'C'",
+        "postgres": "SELECT DISTINCT collation_name FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND data_type IN ('character varying', 'text') "
+        f"AND table_name <> '{VERSION_TABLE}'",
+        "mysql": "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = database() "
+        f"AND data_type IN ('varchar', 'text', 'longtext') AND table_name <> '{VERSION_TABLE}'",
+    }
+    async with store.engine.connect() as connection:
+        found = {row[0] for row in await connection.execute(text(asked[kind]))}
+
+    assert found == {"utf8mb4_bin"} if kind == "mysql" else {"C"}
+    await store.close()
+
+
+def _statements(kind: str) -> list[str]:
+    return [one for one in sql_schema(DIALECTS[kind]).split(";\n\n") if one]
+
+
+async def _make_newer(store: Store) -> None:
+    if isinstance(store, SqlStore):
+        await _run(store, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        return
+    assert isinstance(store, MongoStore)
+    await store._database["deployment"].update_one({"_id": "schema_revision"}, {"$set": {"value": "9999"}})

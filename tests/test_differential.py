@@ -1,0 +1,197 @@
+"""fakeredis against the real server: the same random batches get the same replies and leave the same keys.
+
+METER_TEST_HISTORIES makes it longer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from random import Random
+
+import pytest
+
+from meter import operation
+from meter.batcher import Mode
+from meter.operation import NEVER_MS, Call, Operation
+from meter.outbox import Entry
+from tests import ledger
+from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump
+from tests.servers import fake_server, real_server
+
+HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "8"))
+BATCHES = 60
+WINDOW = 2 * HOUR
+
+AMOUNTS = (0, 1, 7, 30, 99, 10**14, 2**53 - 1)
+SPANS = (1, MINUTE, HOUR, 3 * HOUR)
+
+
+class Sender:
+    """Makes batches at random; knows of the answers only what transactions there are."""
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self._charges: list[Entry] = []
+        self._refunded: Counter[str] = Counter()
+
+    def batch(self) -> tuple[list[Operation], Mode]:
+        modes: tuple[Mode, ...] = ("each", "each", "each", "atomic")
+        return [self._one() for _ in range(self._chance.randint(1, 6))], self._chance.choice(modes)
+
+    def hear(self, partition: Partition, reply: str, many: list[Operation]) -> None:
+        """Learns of charges and refunds from a reply."""
+        head, *lines = reply.split("\n")
+        for one, line in zip(many, lines if head == "done" else [], strict=False):
+            fields = line.split(" ")
+            transaction = {"deduct": 3, "commit": 4}.get(one[0])
+            if line.startswith("0 ok") and transaction and fields[transaction] != "-":
+                self._charges.append(partition.entry_of(fields[transaction]))
+            if line.startswith("0 ok") and one[0] == "refund":
+                self._refunded[one[5]] += int(fields[4])
+
+    def _one(self) -> Operation:
+        pick = self._chance.choice
+        name = pick(sorted(operation_names() - {"restore", "recall", "state"}))
+        make = getattr(self, f"_{name}", None)
+        one: Operation = make() if make else getattr(operation, name)(self._user())
+        return one
+
+    def _user(self) -> str:
+        return self._chance.choice(("u", "u", "u/1", "v"))
+
+    def _hold(self) -> str:
+        return self._chance.choice(("r1", "r2", "r3", "r4"))
+
+    def _amount(self) -> int:
+        return self._chance.choice(AMOUNTS)
+
+    def _call(self) -> Call:
+        return Call(self._chance.choice(("", "", "k1", "k2", "k3")), self._chance.choice(("", '"description":"é\\n"')))
+
+    def _grant(self) -> Operation:
+        pick = self._chance.choice
+        start = pick((0, 0, T0, T0 + HOUR, T0 + 5 * HOUR))
+        end = pick((NEVER_MS, NEVER_MS, T0 + 2 * HOUR, T0 + 9 * HOUR))
+        return operation.grant(
+            self._user(),
+            f"g{self._chance.randrange(12)}",
+            self._amount() or 1,
+            priority=pick((0, 9, 10, 100)),
+            effective_at_ms=start,
+            expires_at_ms=end,
+            chosen=pick((True, False)),
+            call=self._call(),
+        )
+
+    def _deduct(self) -> Operation:
+        return operation.deduct(
+            self._user(), self._amount(), self._chance.choice(("reject", "partial", "overdraft")), self._call()
+        )
+
+    def _reserve(self) -> Operation:
+        span, chosen = self._chance.choice(SPANS), self._chance.choice((True, False))
+        hold = self._hold() if chosen else f"m{self._chance.getrandbits(60)}"
+        return operation.reserve(
+            self._user(),
+            hold,
+            self._amount() % 100,
+            span,
+            chosen=chosen,
+            at_end=self._chance.choice(("release", "charge")),
+            call=self._call(),
+        )
+
+    def _commit(self) -> Operation:
+        amount = self._chance.choice((None, *AMOUNTS))
+        return operation.commit(self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._call())
+
+    def _release(self) -> Operation:
+        return operation.release(self._hold(), self._call())
+
+    def _extend(self) -> Operation:
+        return operation.extend(
+            self._hold(), self._chance.choice((None, *SPANS)), self._chance.choice((0, 5)), self._call()
+        )
+
+    def _refund(self) -> Operation:
+        if not self._charges:
+            return operation.balance("u")
+        charge = self._chance.choice(self._charges)
+        return operation.refund(
+            charge.user_id,
+            charge.transaction_id,
+            self._chance.choice((None, 1, 7)),
+            charged=charge.amount,
+            refunded=self._refunded[charge.transaction_id],
+            draws=tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount),
+        )
+
+    def _void(self) -> Operation:
+        return operation.void(self._user(), f"g{self._chance.randrange(12)}", self._call())
+
+    def _configure(self) -> Operation:
+        pick = self._chance.choice
+        return operation.configure(
+            self._user(),
+            overdraft_limit=pick((None, 0, 50, 2**53 - 1)),
+            suspended=pick((None, False, False, True)),
+            thresholds=pick((None, (), (10**14, 5))),
+            metadata=pick(("", '{"a b":"é"}')),
+            call=self._call(),
+        )
+
+    def _grants(self) -> Operation:
+        cursor = self._chance.choice(("", ".", "L ", "X "))
+        return operation.grants(
+            self._user(), self._chance.choice(("live", "all")), cursor, self._chance.choice((1, 3, 50))
+        )
+
+    def _reservations(self) -> Operation:
+        return operation.reservations(self._user(), "", self._chance.choice((1, 3, 50)))
+
+    def _reservation(self) -> Operation:
+        return operation.reservation(self._hold())
+
+    def _explain(self) -> Operation:
+        return operation.explain(self._user(), self._amount())
+
+    def _expiring(self) -> Operation:
+        return operation.expiring(self._user(), T0 + 5 * HOUR, "", self._chance.choice((1, 3, 50)))
+
+    def _clock(self) -> Operation:
+        return operation.clock("advance", self._chance.choice((0, *SPANS)))
+
+    def _rotate(self) -> Operation:
+        return operation.rotate()
+
+    def _flushed(self) -> Operation:
+        return operation.flushed(self._chance.randrange(20), 0, 100)
+
+
+def operation_names() -> set[str]:
+    """The operations that the program has."""
+    return {file.removeprefix("operations/")[:-4] for _, file in APPLY.starts if file.startswith("operations/")}
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_both_servers_do_the_same(redis_url: str, seed: int) -> None:
+    clients = [fake_server().client, real_server(redis_url).client]
+    both = [Partition(client, window_ms=WINDOW, holds_max=3, grants_max=9) for client in clients]
+    for partition in both:
+        partition.open()
+        partition.client.hset(partition.keys.meta, mapping={"clock_ms": T0, "recent_since": T0})
+    chance = Random(seed)
+    sender = Sender(chance)
+
+    for number in range(1, BATCHES + 1):
+        many, mode = sender.batch()
+        lane = chance.choice(("a", "b"))
+        fake, real = (partition.send(lane, number - (number % 10 == 0), *many, mode=mode) for partition in both)
+        assert fake == real, many
+        sender.hear(both[0], fake, many)
+
+    for partition in both:
+        ledger.check(partition.client, window_ms=WINDOW)
+    assert dump(both[0].client) == dump(both[1].client)
+    both[1].client.close()
