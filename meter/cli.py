@@ -15,11 +15,12 @@ import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import uvicorn
 
+from meter.commands import Json, commands, fail
 from meter.errors import ConfigError, MeterError, Unavailable
 
 if TYPE_CHECKING:
@@ -33,19 +34,14 @@ app = typer.Typer(
     help="Prepaid credits, holds and plans for paid APIs, decided atomically in Redis.",
 )
 
+app.add_typer(commands)
+
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """Longer than a gateway's pool keeps an idle connection (nginx: 60 s), so that the gateway closes first."""
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    typer.echo(f"meter: {error}", err=True)
-    raise typer.Exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -88,9 +84,9 @@ def dev(
             finally:
                 worker.stop()
     except ConfigError as error:
-        _fail(error, 2)
+        fail(error, 2)
     except MeterError as error:
-        _fail(error, 3)
+        fail(error, 3)
 
 
 @app.command()
@@ -112,7 +108,7 @@ def serve(
         asyncio.run(_check(settings))
         _serve(settings, uds, workers)
     except ConfigError as error:
-        _fail(error, 2)
+        fail(error, 2)
 
 
 @app.command()
@@ -127,71 +123,7 @@ def worker() -> None:
         asyncio.run(_check(settings))
         run_worker(settings)
     except ConfigError as error:
-        _fail(error, 2)
-
-
-@app.command()
-def replay(
-    trace: Annotated[
-        Path | None, typer.Argument(help="CSV with the columns TIMESTAMP, ContextTokens, GeneratedTokens.")
-    ] = None,
-    url: Annotated[str | None, typer.Option(help="The sidecar. [http://127.0.0.1:8000]", show_default=False)] = None,
-    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "max",
-    users: Annotated[int, typer.Option(help="How many users share the rows.")] = 100,
-    estimate: Annotated[str, typer.Option(help="Reserved on top of the context, or exact.")] = "256",
-    release_share: Annotated[float, typer.Option(help="Share of the requests that fail upstream.")] = 0.0,
-    rows: Annotated[int | None, typer.Option(help="Only that many rows.")] = None,
-    credit: Annotated[str | None, typer.Option(help="Credits per user; enough for all when not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn by lot.")] = 0,
-    prefix: Annotated[str | None, typer.Option(help="Of the user ids; a new one for each run by default.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 64,
-    patience: Annotated[float, typer.Option(help="Seconds for which a call is repeated before the run stops.")] = 30.0,
-    journal: Annotated[Path | None, typer.Option(help="Write sent and answered calls to this file.")] = None,
-    verify: Annotated[Path | None, typer.Option(help="Send nothing: check the sidecar against a journal.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Replay real traffic through a running sidecar and check every credit; exit code 1 on any difference."""
-    from rich.console import Console
-
-    from meter.replay import (
-        URL_DEFAULT,
-        OptionError,
-        ReplayOptions,
-        parse_credit,
-        parse_estimate,
-        parse_speed,
-        run_replay,
-        run_verify,
-    )
-
-    out, err = Console(), Console(stderr=True)
-    if (trace is None) == (verify is None):
-        _fail(ConfigError("replay: name a trace file, or --verify a journal"), 2)
-    if trace is None:
-        assert verify is not None  # noqa: S101 - one of the two, see above
-        code = run_verify(
-            verify, out, err, url=url, concurrency=concurrency, patience_seconds=patience, as_json=as_json
-        )
-        raise typer.Exit(code)
-    try:
-        options = ReplayOptions(
-            trace=trace,
-            url=url or URL_DEFAULT,
-            speed=parse_speed(speed),
-            users=users,
-            estimate=parse_estimate(estimate),
-            release_share=release_share,
-            rows_max=rows,
-            credit=None if credit is None else parse_credit(credit),
-            seed=seed,
-            prefix=prefix,
-            concurrency=concurrency,
-            patience_seconds=patience,
-            journal=journal,
-        )
-    except OptionError as error:
-        _fail(error, 2)
-    raise typer.Exit(run_replay(options, out, err, as_json=as_json))
+        fail(error, 2)
 
 
 @app.command()
@@ -233,7 +165,7 @@ def _settings() -> Settings:
     try:
         return load_settings()
     except ConfigError as error:
-        _fail(error, 2)
+        fail(error, 2)
 
 
 def _run(command: Coroutine[None, None, int]) -> None:
@@ -241,11 +173,11 @@ def _run(command: Coroutine[None, None, int]) -> None:
     try:
         code = asyncio.run(command)
     except ConfigError as error:
-        _fail(error, 2)
+        fail(error, 2)
     except Unavailable as error:
-        _fail(error, 3)
+        fail(error, 3)
     except MeterError as error:
-        _fail(error, 1)
+        fail(error, 1)
     if code:
         raise typer.Exit(code)
 
