@@ -159,6 +159,23 @@ class Settings(BaseSettings):
     sweep_interval_seconds: Annotated[
         int, Field(ge=1, le=59, description="Pause between two sweeps of due holds and grants.")
     ] = 5
+    expiring_days: Annotated[
+        str,
+        Field(
+            pattern=r"^([1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*)?$",
+            description="How many days before credits end their owner is told; never when empty.",
+        ),
+    ] = "7,1"
+    notify: Annotated[
+        str,
+        Field(
+            description="Where alerts go besides webhooks, with blanks between: `log`, `stream:KEY` (in Redis), "
+            "`apprise:URL` (needs the extra `notify`)."
+        ),
+    ] = ""
+    webhook_allow_private: Annotated[
+        bool, Field(description="Let webhooks use http:// and addresses that are not public. Only on trusted networks.")
+    ] = False
     test_clock: Annotated[bool, Field(description="Allow `PUT /test-clock`. Never where real money is metered.")] = (
         False
     )
@@ -175,6 +192,11 @@ class Settings(BaseSettings):
     def arq_url(self) -> str:
         """Where arq keeps its jobs."""
         return self.queue_url or self.redis_url
+
+    @property
+    def expiring_day_numbers(self) -> tuple[int, ...]:
+        """The days of `expiring_days`, ascending."""
+        return tuple(sorted({int(days) for days in self.expiring_days.split(",") if days}))
 
 
 def load_settings(**overrides: object) -> Settings:

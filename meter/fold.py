@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+from pydantic import JsonValue
+
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush
@@ -18,6 +20,7 @@ from meter.store.rows import (
     AccountRow,
     EventRow,
     GrantRow,
+    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -149,6 +152,7 @@ class _Step:
         self._transactions: list[TransactionRow] = []
         self._operations: list[OperationRow] = []
         self._events: list[EventRow] = []
+        self._intents: list[IntentRow] = []
         self._quarantine: list[QuarantineRow] = []
         self._users: set[str] = set()
         self._grants: set[tuple[str, str]] = set()
@@ -191,6 +195,7 @@ class _Step:
             grants=[known.grants[key] for key in self._grants],
             reservations=[known.reservations[reservation_id] for reservation_id in self._reservations],
             operations=self._operations,
+            intents=self._intents,
             events=self._events,
             quarantine=self._quarantine,
         )
@@ -220,6 +225,7 @@ class _Step:
         detail = entry.detail
         reservation_id = _text(detail.get("reservation_id"))
         self._transactions.append(transaction_row(self._partition, entry))
+        self._intents += intents_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
         if reservation_id is not None and is_chosen(entry):
@@ -394,6 +400,31 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
         detail={name: value for name, value in detail.items() if name not in _COLUMNS},
         description=_text(detail.get("description")),
         metadata=detail.get("metadata"),
+    )
+
+
+def intents_of(entry: Entry) -> list[IntentRow]:
+    """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
+    alerts = entry.detail.get("alerts", [])
+    told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
+    found = [_intent(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
+    if entry.kind == "grant_expired":
+        members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
+        found.append(_intent(entry, "credits_expired", "credits_expired", members))
+    return found
+
+
+def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> IntentRow:
+    return _row(
+        IntentRow,
+        intent_id=f"{entry.transaction_id}.{name}",
+        kind=kind,
+        user_id=entry.user_id,
+        payload={**members, "available": entry.available, "transaction_id": entry.transaction_id},
+        created_at_ms=entry.created_at_ms,
+        state="due",
+        next_attempt_at_ms=0,
+        version=1,
     )
 
 

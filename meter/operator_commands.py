@@ -64,13 +64,17 @@ class _Open:
         self._runtime = runtime
 
     async def __aenter__(self) -> Store:
-        try:
-            await self._runtime.start()
-        except Unavailable as error:
-            _log.warning("%s", error)
         if self._runtime.store is None:
             raise ConfigError("METER_STORE_URL=none: there is no store to compare with or to rebuild from")
-        await self._runtime.store.ping()
+        try:
+            try:
+                await self._runtime.start()
+            except Unavailable as error:
+                _log.warning("%s", error)
+            await self._runtime.store.ping()
+        except BaseException:
+            await self._runtime.close()
+            raise
         return self._runtime.store
 
     async def __aexit__(self, *_: object) -> None:

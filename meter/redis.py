@@ -5,7 +5,7 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,14 @@ CONNECT_TIMEOUT_SECONDS = 0.3
 POOL_WAIT_SECONDS = 0.05
 SCAN_PAGE = 1000
 
+# A server that refuses before the first write. redis-py cuts the first word off where it has a class for the error.
+_NOT_APPLIED_ERRORS = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
 _NOT_APPLIED = (
     "BUSY",
     "LOADING",
@@ -76,7 +84,7 @@ class RedisGateway:
                 return _text(await self._client.execute_command("EVAL", program.source, len(keys), *keys, *arguments))
         except exceptions.ResponseError as error:
             message = str(error)
-            if message.startswith(_NOT_APPLIED):
+            if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
                 raise RedisUnavailable("redis", message) from error
             raise program.error(message) from error
         except (exceptions.RedisError, OSError) as error:
@@ -142,11 +150,16 @@ class RedisGateway:
         found = await self._command("HGET", profiles_key, user_id)
         return None if found is None else bytes(found)
 
+    async def add_to_stream(self, key: str, members: Mapping[str, str | bytes], length_max: int) -> None:
+        """Adds an entry to a stream that keeps about so many."""
+        pairs = [part for pair in members.items() for part in pair]
+        await self._command("XADD", key, "MAXLEN", "~", length_max, "*", *pairs)
+
     async def close(self) -> None:
         """Closes every connection."""
         await self._client.aclose(close_connection_pool=True)
 
-    async def _command(self, *arguments: str | int) -> Any:
+    async def _command(self, *arguments: str | int | bytes) -> Any:
         try:
             return await self._client.execute_command(*arguments)
         except (exceptions.RedisError, OSError) as error:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from meter import model, plan_model
+from meter import model, notification_model, plan_model
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One call. `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives.
 
-    `keyed`: it takes an Idempotency-Key. Of the others, each that changes something may be repeated as it is.
+    `keyed`: it takes an Idempotency-Key.
     """
 
     name: str
@@ -231,6 +231,66 @@ ROWS = (
         query=plan_model.UnsubscribeQuery,
     ),
     Row("allocate", "POST", CREDITS, "/jobs/allocate", "Grant what is due", plan_model.Allocated),
+    Row(
+        "webhooks",
+        "GET",
+        CREDITS,
+        "/webhooks",
+        "List the endpoints that are told of alerts",
+        notification_model.WebhookPage,
+        query=model.Query,
+    ),
+    Row(
+        "create_webhook",
+        "POST",
+        CREDITS,
+        "/webhooks",
+        "Add an endpoint",
+        notification_model.WebhookWithSecret,
+        notification_model.WebhookRequest,
+        status=201,
+    ),
+    Row(
+        "delete_webhook",
+        "DELETE",
+        CREDITS,
+        "/webhooks/{webhook_id}",
+        "Remove an endpoint",
+        notification_model.Webhook,
+    ),
+    Row(
+        "rotate_webhook",
+        "POST",
+        CREDITS,
+        "/webhooks/{webhook_id}/rotate",
+        "Give an endpoint a new secret; for a day the old one signs as well",
+        notification_model.WebhookWithSecret,
+    ),
+    Row(
+        "test_webhook",
+        "POST",
+        CREDITS,
+        "/webhooks/{webhook_id}/test",
+        "Send a test to an endpoint",
+        notification_model.Delivery,
+    ),
+    Row(
+        "notifications",
+        "GET",
+        CREDITS,
+        "/notifications",
+        "List what was sent, and how it went",
+        notification_model.DeliveryPage,
+        query=notification_model.NotificationsQuery,
+    ),
+    Row(
+        "retry_notification",
+        "POST",
+        CREDITS,
+        "/notifications/{notification_id}/retry",
+        "Send a notification again, under the same id",
+        notification_model.Delivery,
+    ),
     Row("clock", "GET", "", "/test-clock", "Read the test clock", model.Clock),
     Row("set_clock", "PUT", "", "/test-clock", "Freeze or move the test clock", model.Clock, model.ClockRequest),
 )

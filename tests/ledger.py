@@ -181,7 +181,7 @@ def _account(user: str, text: str) -> Account:
     *numbers, suspended, thresholds, front = text.split(" ", 14)
     values: list[Any] = [int(number) for number in numbers]
     account = Account(user, *values)
-    assert suspended in "-s" and re.fullmatch(r"-|\d+(,\d+)*", thresholds), text
+    assert suspended in "-s" and re.fullmatch(r"-|x|\d+!?(,\d+!?)*(,x)?", thresholds), text
     if front:
         grant_id, packed = front.split(" ", 1)
         account.front = account.grants[grant_id] = _grant(grant_id, packed)

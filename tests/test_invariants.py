@@ -27,10 +27,10 @@ from tests.servers import Server, fake_server
 WINDOW, GRACE = 60 * SECOND, 20 * SECOND
 HOLDS_MAX, GRANTS_MAX = 3, 5
 
-EXAMPLES = int(os.environ.get("METER_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("METER_TEST_EXAMPLES", "25"))
 LONG_STEPS = 150
-STEPS = int(os.environ.get("METER_TEST_STEPS", "40"))
-HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "25"))
+STEPS = int(os.environ.get("METER_TEST_STEPS", "30"))
+HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "10"))
 FIRST_SEED = int(os.environ.get("METER_TEST_SEED", "1"))
 
 USERS = ("u", "u/1")

@@ -25,7 +25,7 @@ from meter.app import create_app
 from meter.keys import PartitionKeys
 from meter.problem import PROBLEMS
 from meter.store.memory import MemoryStore, open_memory
-from meter.store.rows import PlanRow
+from meter.store.rows import DeliveryRow, PlanRow, WebhookRow
 from meter.surface import BY_NAME, ROWS, Row
 from meter.testing import fake_app, fake_redis, fake_settings
 from meter.wire import Renderer
@@ -194,9 +194,9 @@ def test_examples_are_a_story_that_the_sidecar_confirms(client: TestClient) -> N
 
 
 def without_lanes(text: str) -> object:
-    """JSON without what differs from run to run: the lane and batch in a transaction_id, and a subscription_id."""
+    """JSON without what differs from run to run: lane and batch in a transaction_id, subscription_ids, secrets."""
     text = re.sub(r'("\d+-\d+)-[0-9a-f]{10}-\d+"', r'\1"', text)
-    return json.loads(re.sub(r'"s_[A-Za-z0-9_-]{12}"', '"s_"', text))
+    return json.loads(re.sub(r'"(s_|whsec_)[A-Za-z0-9_+/=-]{12,}"', r'"\1"', text))
 
 
 def test_answers_have_the_schema_that_is_declared_and_no_further_member(client: TestClient) -> None:
@@ -406,13 +406,18 @@ def what_plans_refuse(seen: Seen) -> None:
         basic = {name: value for name, value in basic.items() if name != "plan_id"} | {"active": True}
         assert call(client, "update_plan", basic, path={"plan_id": "basic"}).status_code == 200
         refused("subscribe", "subscription-exists", {"plan_id": "basic"})
+        for name in ("delete_webhook", "rotate_webhook", "test_webhook"):
+            refused(name, "webhook-not-found")
+        refused("retry_notification", "notification-not-found")
+        assert call(client, "create_webhook").status_code == 201
+        refused("create_webhook", "webhook-exists")
 
 
 class Contended(MemoryStore):
     """A store in which another process always changes a row first."""
 
     async def insert(self, row: object) -> bool:
-        return isinstance(row, PlanRow) and await super().insert(row)
+        return isinstance(row, PlanRow | WebhookRow | DeliveryRow) and await super().insert(row)
 
     async def swap(self, row: object) -> bool:
         return False
@@ -424,15 +429,27 @@ def what_changes_meanwhile(seen: Seen) -> None:
     contended = Contended(store._tables)
     with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
         assert call(client, "create_plan").status_code == 201
-        for name in ("subscribe", "update_plan", "delete_plan"):
+        assert call(client, "create_webhook").status_code == 201
+        FakeRedis(server=server).hset(PartitionKeys(0).meta, "clock_ms", NOW_MS)
+        assert call(client, "test_webhook").status_code == 200
+        for name in (
+            "subscribe",
+            "update_plan",
+            "delete_plan",
+            "rotate_webhook",
+            "delete_webhook",
+            "retry_notification",
+        ):
             seen.add((name, refusal(name, call(client, name))))
     with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
         assert call(client, "subscribe").status_code == 200
         assert (
             call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": "team"}).status_code == 201
         )
+        assert call(client, "delete_webhook").status_code == 200
     with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
         seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
+        seen.add(("create_webhook", refusal("create_webhook", call(client, "create_webhook"))))
         seen.add(("unsubscribe", refusal("unsubscribe", call(client, "unsubscribe"))))
 
 

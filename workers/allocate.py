@@ -23,5 +23,8 @@ async def allocate(ctx: Context) -> int:
         rows = await service.due(now_ms, SUBSCRIPTIONS_PER_PAGE)
         if not rows:
             break
-        moved += await service.advance(rows, now_ms)
+        done = await service.advance(rows, now_ms)
+        moved += done
+        if not done:
+            break  # other processes are at it, or the next run is
     return moved

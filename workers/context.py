@@ -7,6 +7,9 @@ from typing import TypedDict
 
 from meter.amount import AmountScale
 from meter.ledger import LedgerFile
+from meter.notify.channels import channels_of
+from meter.notify.dispatcher import Dispatcher
+from meter.notify.webhook import WebhookSender
 from meter.rebuild import Rebuild
 from meter.runtime import Runtime
 from workers.flusher import Flusher
@@ -19,6 +22,8 @@ class Context(TypedDict, total=False):
     runtime: Runtime
     ledger: LedgerFile | None
     supervisor: Supervisor | None
+    sender: WebhookSender
+    dispatcher: Dispatcher | None
 
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
@@ -28,6 +33,9 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     if runtime.store is None:
         return
     settings, store = runtime.settings, runtime.store
+    ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
+    channels = channels_of(settings.notify, runtime.redis)
+    ctx["dispatcher"] = Dispatcher(store, ctx["sender"], channels, AmountScale(settings.decimal_places))
     if settings.ledger_file:
         ledger = LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
         ledger.start()
@@ -55,4 +63,6 @@ async def close_context(ctx: Context) -> None:
         await ctx["supervisor"].close()
     if ctx["ledger"] is not None:
         ctx["ledger"].close()
+    if "sender" in ctx:
+        await ctx["sender"].close()
     await runtime.close()

@@ -35,7 +35,8 @@ async def _run_until_stopped(settings: Settings) -> None:
         worker = create_worker(worker_settings(settings), handle_signals=False)
         run = asyncio.create_task(worker.async_run())
         await asyncio.wait((run, stop), return_when=asyncio.FIRST_COMPLETED)
-        await _close(worker)  # which cancels the run
+        run.cancel()
+        await _close(worker)
         try:
             await run
         except (RedisError, OSError, Unavailable) as error:

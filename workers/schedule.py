@@ -15,7 +15,9 @@ from meter.config import Settings
 from meter.runtime import Runtime
 from workers.allocate import allocate
 from workers.context import Context, close_context, open_context
+from workers.deliver import deliver
 from workers.pending import apply_pending
+from workers.remind import remind
 from workers.rotate import rotate
 from workers.sweep import sweep
 
@@ -38,10 +40,12 @@ def worker_settings(settings: Settings) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [sweep, allocate, rotate, apply_pending],
+            "functions": [sweep, allocate, rotate, apply_pending, remind, deliver],
             "cron_jobs": [
                 cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
                 cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
+                cron(_job(deliver), second=_every(5), run_at_startup=True, keep_result=0),
+                cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
                 cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
                 cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),
             ],

@@ -17,6 +17,7 @@ from workers.flusher import Flusher, HistoryLost
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
 LOST_PAUSE_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 0.5
 
 Repair = Callable[[int], Awaitable[None]]
 """Rebuilds a partition by number."""
@@ -42,9 +43,11 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stops flushing. A step that is cut off is taken again by whoever comes next."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = set(self._tasks)
+        while running:  # once is not enough: redis-py waits by asyncio.wait_for, which can lose a cancellation in 3.11
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
     async def _run(self, number: int, flusher: Flusher) -> None:
         backoff = BACKOFF_FIRST_SECONDS

@@ -3,6 +3,6 @@
 -- Answers ok user overdraft_limit suspended thresholds granted scheduled spent expired voided holds, then the balances
 function operations.balance(i)
   local a = figures_of(account_of(ARGV[i]))
-  return format('ok %s %.0f %s %s %.0f %.0f %.0f %.0f %.0f %.0f', a.user, a.overdraft_limit, a.suspended, a.thresholds,
-    a.granted, a.scheduled, a.spent, a.expired, a.voided, a.hold_count) .. balances(a)
+  return format('ok %s %.0f %s %s %.0f %.0f %.0f %.0f %.0f %.0f', a.user, a.overdraft_limit, a.suspended,
+    bare_thresholds(a.thresholds), a.granted, a.scheduled, a.spent, a.expired, a.voided, a.hold_count) .. balances(a)
 end

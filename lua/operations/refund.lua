@@ -59,6 +59,7 @@ function operations.refund(i)
   end
   if homeless > 0 then draws[#draws + 1], draws[#draws + 2] = refund_to_new_grant(a, homeless), homeless end
   change_account(a)
+  a.forfeiting = forfeited
   recent_writes['f ' .. charge] = format('%.0f', before + amount)
   local detail = format('"refund_of":"%s","forfeited":%.0f', charge, forfeited)
   local transaction = record(a, 'refund', amount, draws, now, detail, current_key, current_extra)

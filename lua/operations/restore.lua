@@ -35,6 +35,8 @@ function operations.restore(i)
     a.reserved, a.hold_count = a.reserved + hold.amount, a.hold_count + 1
     schedule(a, hold.ends, 'h', hold.id)
   end
+  local used = a.spent + a.expired + a.voided + a.reserved > 0
+  a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0)
   change_account(a)
   return format('ok %s', a.user) .. balances(a)
 end

@@ -91,6 +91,7 @@ local function end_hold(a, hold, charge)
     end
   end
   change_account(a)
+  a.forfeiting = forfeited
   return draws, forfeits, forfeited
 end
 
@@ -98,7 +99,7 @@ local function forfeit(a, forfeits, time)
   if forfeits[1] then figures_of(a) end
   for i = 1, #forfeits, 2 do
     local amount = forfeits[i + 1]
-    a.available, a.expired = a.available - amount, a.expired + amount
+    a.available, a.expired, a.forfeiting = a.available - amount, a.expired + amount, a.forfeiting - amount
     record(a, 'grant_expired', amount, { forfeits[i], amount }, time, format('"grant_id":"%s"', forfeits[i].id))
   end
 end

@@ -27,6 +27,7 @@ end
 -- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
 -- The id names the lane and batch that made it, so that two histories of one seq never share an id.
 local function record(a, kind, amount, draws, time, detail, key, extra)
+  if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
   seq = seq + 1
   local prev = head
   head = format('%s-%.0f-%s-%.0f', partition, seq, lane, batch)

@@ -88,6 +88,32 @@ _SUBSCRIPTION: JsonObject = {
     "updated_at": NOW,
 }
 
+_WEBHOOK_ID = {"webhook_id": "w_d9edd8944d47ab5285"}
+_SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="  # noqa: S105 - an example
+_WEBHOOK: JsonObject = {
+    **_WEBHOOK_ID,
+    "url": "https://example.com/meter",
+    "description": None,
+    "kinds": ["low_credits", "credits_exhausted"],
+    "state": "enabled",
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+_DELIVERY: JsonObject = {
+    "notification_id": "msg_7f350e20f1f5009636194ae4f57b5d",
+    "kind": "test",
+    "user_id": "",
+    "target": _WEBHOOK_ID["webhook_id"],
+    "state": "due",
+    "attempts": 0,
+    "status": None,
+    "error": None,
+    "data": {"message": "A test of this endpoint."},
+    "created_at": NOW,
+    "attempted_at": None,
+    "next_attempt_at": NOW,
+}
+
 EXAMPLES: Mapping[str, Example] = {
     "clock": Example({"now": NOW, "frozen": True}),
     "add": Example(
@@ -271,5 +297,12 @@ EXAMPLES: Mapping[str, Example] = {
     "allocate": Example({"allocated": 0, "more": False}),
     "unsubscribe": Example({**_SUBSCRIPTION, "state": "ended"}, path=_USER_2, query={"unspent": "void"}),
     "delete_plan": Example({**_PLAN, "price": 12}, path=_PRO),
+    "create_webhook": Example({**_WEBHOOK, "secret": _SECRET}, {"url": _WEBHOOK["url"], "kinds": _WEBHOOK["kinds"]}),
+    "webhooks": Example({"items": [_WEBHOOK], "next_cursor": None}),
+    "rotate_webhook": Example({**_WEBHOOK, "secret": _SECRET}, path=_WEBHOOK_ID),
+    "test_webhook": Example(_DELIVERY, path=_WEBHOOK_ID),
+    "notifications": Example({"items": [_DELIVERY], "next_cursor": None}, query={"state": "due"}),
+    "retry_notification": Example(_DELIVERY, path={"notification_id": str(_DELIVERY["notification_id"])}),
+    "delete_webhook": Example({**_WEBHOOK, "state": "deleted"}, path=_WEBHOOK_ID),
     "set_clock": Example({"now": _NEXT_DAY, "frozen": True}, {"advance_seconds": 86400}),
 }

@@ -8,6 +8,7 @@ from meter.api.exchange import Coroutine, Request, awaitable
 from meter.api.hot import HotHandlers, Services
 from meter.api.ledger import LedgerHandlers
 from meter.api.management import ManagementHandlers
+from meter.api.notifications import NotificationHandlers
 from meter.api.plans import PlanHandlers
 from meter.wire import Rendered
 
@@ -17,6 +18,7 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
     management = ManagementHandlers(services, hot)
     ledger = LedgerHandlers(services, hot)
     plans = PlanHandlers(services)
+    notifications = NotificationHandlers(services)
     balance_now = awaitable(hot.balance)
 
     async def balance(request: Request) -> Rendered:
@@ -51,6 +53,13 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
         "upgrade": plans.upgrade,
         "unsubscribe": plans.unsubscribe,
         "allocate": plans.allocate,
+        "webhooks": notifications.webhooks,
+        "create_webhook": notifications.create,
+        "delete_webhook": notifications.delete,
+        "rotate_webhook": notifications.rotate,
+        "test_webhook": notifications.test,
+        "notifications": notifications.log,
+        "retry_notification": notifications.retry,
         "clock": management.clock,
         "set_clock": management.set_clock,
     }

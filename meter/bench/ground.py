@@ -27,8 +27,8 @@ class Ground:
             redis_url=redis_url, store_url="none", outbox_max=0, redis_timeout_ms=30_000, batch_max=CHUNK, partitions=1
         )
         self.client = Redis.from_url(redis_url)
-        self._gateway = connect(redis_url, timeout_seconds=30.0, connections_max=8)
-        self.engine = Engine(self._gateway, self.settings)
+        self.gateway = connect(redis_url, timeout_seconds=30.0, connections_max=8)
+        self.engine = Engine(self.gateway, self.settings)
         self.keys = self.engine.partitions[0]
 
     async def __aenter__(self) -> Self:
@@ -39,7 +39,7 @@ class Ground:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.engine.close()
-        await self._gateway.close()
+        await self.gateway.close()
         self.client.close()
 
     async def run(self, operations: Iterable[Operation]) -> None:

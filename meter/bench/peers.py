@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha1
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import orjson
 import redis.asyncio
@@ -60,28 +61,28 @@ def evalsha_app(redis_url: str, users: int) -> ASGIApp:
 
     async def deduct(request: Request) -> Response:
         body = _Deduct.model_validate(orjson.loads(await request.body()))
-        left = await client.evalsha(digest, 1, "plain:credits", body.user_id, str(body.amount))  # type: ignore[misc]
+        left = await client.evalsha(digest, 1, "plain:credits", body.user_id, str(body.amount))
         if left < 0:
             return JSONResponse({"detail": "insufficient credits"}, 402)
         return JSONResponse({"user_id": body.user_id, "credits": left})
 
     async def start() -> None:
         await client.script_load(_DEDUCT)
-        await client.hset("plain:credits", mapping={user_name(number): 10**12 for number in range(users)})  # type: ignore[misc]
+        await client.hset("plain:credits", mapping={user_name(number): 10**12 for number in range(users)})
 
     return _Started(Starlette(routes=[Route("/credits/deduct", deduct, methods=["POST"])]), start)
 
 
 def original_app(users: int) -> ASGIApp:
     """`credit-management` 0.4.0 on its in-memory store, with the method that its routes call and it does not have."""
-    service = import_module("credit_management.services.credit_service").CreditService
+    service: Any = import_module("credit_management.services.credit_service").CreditService
 
     async def get_user_credits(self: object, user_id: str) -> int:
         return int(await self._db.get_user_credits(user_id))  # type: ignore[attr-defined]
 
     service.get_user_credits = get_user_credits
-    router = import_module("credit_management.api.router")
-    app = import_module("fastapi").FastAPI()
+    router: Any = import_module("credit_management.api.router")
+    app: Any = import_module("fastapi").FastAPI()
     app.include_router(router.router)
 
     async def start() -> None:
@@ -114,11 +115,12 @@ def main() -> None:
     parser.add_argument("--redis-url", default=os.environ.get("METER_REDIS_URL", ""))
     parser.add_argument("--users", type=int, default=1)
     asked = parser.parse_args()
-    app = {
+    apps: dict[str, Callable[[], ASGIApp]] = {
         "echo": echo_app,
         "evalsha": lambda: evalsha_app(asked.redis_url, asked.users),
         "original": lambda: original_app(asked.users),
-    }[asked.which]()
+    }
+    app = apps[asked.which]()
     uvicorn.run(app, host="127.0.0.1", port=asked.port, access_log=False, log_level="warning", http="httptools")
 
 

@@ -27,12 +27,13 @@ end
 function request()
   local which, id = 1, reserved
   if #templates == 2 then
-    if sent % 2 == 1 and reserved > pairs_apart then which, id = 2, reserved - pairs_apart
+    if sent % 2 == 1 and reserved > pairs_apart + 1 then which, id = 2, reserved - pairs_apart
     else reserved = reserved + 1; id = reserved end
   end
   sent = sent + 1
-  local t = templates[which]
-  return wrk.format(t[1], filled(t[2], id), t[4], t[3] ~= "" and filled(t[3], id) or nil)
+  local t, headers = templates[which], {{}}
+  for name, value in pairs(t[4]) do headers[name] = filled(value, id) end
+  return wrk.format(t[1], filled(t[2], id), headers, t[3] ~= "" and filled(t[3], id) or nil)
 end
 function done(summary, latency)
   local e = summary.errors

@@ -1,7 +1,7 @@
-"""Envoy's external processing (ext_proc) over gRPC: one stream per request sees its headers, and the response as it passes.
+"""Envoy's external processing (ext_proc) over gRPC: one stream per request sees its headers, and its response pass.
 
-Reserves at the request's headers, reads usage from the response's chunks, and settles at the stream's end, whoever ended
-it. Needs grpcio (`pip install meter-sidecar[grpc]`); nothing else imports it.
+Reserves at the request's headers, reads usage from the response's chunks, and settles at the stream's end, whoever
+ended it. Needs grpcio (`pip install meter-sidecar[grpc]`), which is imported when a listener starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 STOP_SECONDS = 2.0
 
 # Fields of ProcessingRequest, and of ProcessingResponse in answer to them.
-_REQUEST_HEADERS, _RESPONSE_HEADERS, _RESPONSE_BODY = 2, 3, 5
+_REQUEST_HEADERS, _RESPONSE_HEADERS, _RESPONSE_BODY, _RESPONSE_TRAILERS = 2, 3, 5, 7
 _ANSWERS = {2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
 _IMMEDIATE = 7
 _OVERWRITE = 2
@@ -71,25 +71,30 @@ class ExternalProcessor:
                     if number not in _ANSWERS or not isinstance(part, bytes):
                         continue
                     if number == _REQUEST_HEADERS:
-                        rendered = await self._authorize(Request(_PATH, "", _headers(part)))
+                        headers = _headers(part)
+                        rendered = await self._authorize(Request(_PATH, "", headers))
                         if rendered.status != 200:
                             yield _refusal(rendered)
                             return
                         told = dict(rendered.headers)
                         metered = _Metered(told[RESERVATION].decode(), told[_REMAINING])
-                        yield _answer(number, set_=[(RESERVATION, told[RESERVATION]), (b"accept-encoding", b"gzip")])
+                        # What the upstream may choose is what both the client and our reader can decode.
+                        encoding = b"gzip" if b"gzip" in headers.get(b"accept-encoding", b"") else b"identity"
+                        changes = [(RESERVATION, told[RESERVATION]), (b"accept-encoding", encoding)]
+                        yield _answer(number, set_=changes)
                     elif number == _RESPONSE_HEADERS and metered is not None:
-                        metered.respond(_headers(part), open_reader_for=self._reader)
+                        headers = _headers(part)
+                        metered.respond(headers, self._reader(headers), whole=(3, 1) in fields_of(part))
                         yield _answer(number, set_=[(_REMAINING, metered.remaining)], remove=[ACTUAL])
                     else:
-                        if number == _RESPONSE_BODY and metered is not None:
-                            metered.see(part)
+                        if number in (_RESPONSE_BODY, _RESPONSE_TRAILERS) and metered is not None:
+                            metered.see(part, last=number == _RESPONSE_TRAILERS)
                         yield _answer(number)
         finally:
             if metered is not None and metered.reservation_id:
                 self._settler.settle(self._settlement.operation(metered.reservation_id, metered.exchange()))
 
-    def _reader(self, headers: Headers) -> Reader | None:
+    def _reader(self, headers: Headers) -> Reader:
         content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
         return open_reader(
             self._shape,
@@ -109,16 +114,17 @@ class _Metered:
         self._reader: Reader | None = None
         self._whole = False
 
-    def respond(self, headers: Headers, open_reader_for: Any) -> None:
+    def respond(self, headers: Headers, reader: Reader, *, whole: bool) -> None:
         """The response starts."""
         self._status = read_status(headers.get(b":status", b"").decode("latin-1"))
         told = headers.get(ACTUAL)
         self._told = read_usage(told.decode("latin-1")) if told else None
-        self._reader = open_reader_for(headers)
-        self._whole = headers.get(b"content-length") == b"0"
+        self._reader = reader
+        self._whole = whole
 
-    def see(self, part: bytes) -> None:
-        """A chunk of the response passes."""
+    def see(self, part: bytes, *, last: bool) -> None:
+        """A chunk of the response passes, or its trailers."""
+        self._whole = self._whole or last
         for number, value in fields_of(part):
             if number == 1 and isinstance(value, bytes) and self._reader is not None:
                 self._reader.feed(value)

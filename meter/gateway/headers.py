@@ -12,7 +12,7 @@ from decimal import Decimal
 from meter.amount import AmountScale
 from meter.api.exchange import Refused
 from meter.config import Settings
-from meter.errors import InvalidAmount
+from meter.errors import ConfigError, InvalidAmount
 from meter.gateway.ids import REQUEST_ID, reservation_id_of
 from meter.gateway.usage import Exchange, read_status, read_usage
 from meter.keys import OBJECT_ID, USER_ID, partition_of
@@ -29,6 +29,7 @@ class GatewayHeaders:
     """Reads the headers of one deployment. Every method raises `Refused`."""
 
     def __init__(self, settings: Settings, scale: AmountScale) -> None:
+        """Raises `ConfigError` for an amount that the deployment cannot count."""
         self._user = settings.gateway_user_header
         self._estimate = settings.gateway_estimate_header
         self._request = settings.gateway_request_header
@@ -38,8 +39,8 @@ class GatewayHeaders:
         names = (self._user_name, self._estimate_name, self._request_name, RESERVATION, ACTUAL, STATUS)
         self._misspelt = frozenset(name.replace(b"-", b"_") for name in names if b"-" in name)
         self._scale = scale
-        self._default = self._units(settings.gateway_estimate_default)
-        self._minimum = self._units(settings.gateway_estimate_minimum)
+        self._default = self._setting("ESTIMATE_DEFAULT", settings.gateway_estimate_default)
+        self._minimum = self._setting("ESTIMATE_MINIMUM", settings.gateway_estimate_minimum)
         self._partitions = settings.partitions
         self._secret = settings.gateway_secret.encode()
 
@@ -104,6 +105,12 @@ class GatewayHeaders:
         if value and usage is None:
             raise Refused(problem("invalid-usage", "The header X-Credits-Actual must be one number, not negative."))
         return Exchange(read_status(status.decode("latin-1")) if status else 200, usage)
+
+    def _setting(self, name: str, amount: Decimal) -> int:
+        try:
+            return self._units(amount)
+        except InvalidAmount as error:
+            raise ConfigError(f"METER_GATEWAY_{name}={amount}: {error}") from None
 
     def _units(self, amount: str | Decimal) -> int:
         units = self._scale.units(amount)

@@ -38,7 +38,8 @@ class SyslogListener(asyncio.DatagramProtocol):
         else:
             host, _, port = self._address.rpartition(":")
             address = (host.strip("[]"), int(port))
-            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=address)
+            # Several processes (`meter serve --workers`) share the port.
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=address, reuse_port=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import uvicorn
 
 from meter.client import MeterClient
@@ -45,4 +47,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
-    server_of(proxy_of(settings, options), options).run()
+    server = server_of(proxy_of(settings, options), options)
+    gc.collect()
+    gc.freeze()  # what was imported lives as long as we do; no request should pay for walking it
+    server.run()

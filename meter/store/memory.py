@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.columns import R
@@ -62,6 +62,8 @@ class MemoryStore(MemoryCatalog):
 
     def __init__(self, tables: _Tables) -> None:
         super().__init__(tables.catalog)
+        tables.catalog[GrantRow] = cast("dict[tuple[object, ...], Row]", tables.grants)
+        tables.catalog[OperationRow] = cast("dict[tuple[object, ...], Row]", tables.operations)
         self._tables = tables
 
     async def open(self, settings: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import asyncpg
 import orjson
-from sqlalchemy import ColumnElement, String, any_, column, func, literal, select, table, tuple_
+from sqlalchemy import BigInteger, ColumnElement, String, any_, column, func, literal, select, table, tuple_
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -140,8 +140,10 @@ def _without_nul(text: str) -> str:
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
-def _array(values: Sequence[str]) -> ColumnElement[Any]:
-    return literal(list(values), postgresql.ARRAY(String()))
+def _array(values: Sequence[Any]) -> ColumnElement[Any]:
+    # A text without a length, to which PostgreSQL would cut it.
+    kind = BigInteger() if values and isinstance(values[0], int) else String()
+    return literal(list(values), postgresql.ARRAY(kind))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class GrantRow(Row):
     TABLE = "grants"
     KEY = ("user_id", "grant_id")
     UNIQUE = (("partition", "operation_id"),)
-    INDEXES = (("pending", "created_at_ms"), ("user_id", "expires_at_ms"))
+    INDEXES = (("pending", "created_at_ms"), ("user_id", "expires_at_ms"), ("state", "expires_at_ms"))
 
     user_id: UserId
     grant_id: ObjectId
@@ -207,9 +207,55 @@ class IntentRow(VersionedRow):
     payload: JsonValue = None
     created_at_ms: Milliseconds
     state: Word = "due"
+    """due, or passed on: a delivery row for each of those who want it."""
+    next_attempt_at_ms: Milliseconds = 0
+
+
+class WebhookRow(VersionedRow):
+    """An endpoint that is told of alerts. Its id comes from its URL, so that there is one per URL."""
+
+    TABLE = "webhooks"
+    KEY = ("webhook_id",)
+
+    webhook_id: ObjectId
+    url: Annotated[str, Field(max_length=2000)]
+    description: Annotated[str, Field(max_length=500)] | None = None
+    kinds: JsonValue = None
+    """Which alerts it wants; null: all."""
+    secret: Annotated[str, Field(max_length=200)]
+    old_secret: Annotated[str, Field(max_length=200)] | None = None
+    """The secret before the last rotation: signs as well until `old_secret_until_ms`."""
+    old_secret_until_ms: Milliseconds = 0
+    state: Word = "enabled"
+    """enabled, disabled (it answered 410) or deleted."""
+    created_at_ms: Milliseconds
+    updated_at_ms: Milliseconds
+
+
+class DeliveryRow(VersionedRow):
+    """One alert on its way to one target; the log of what was tried."""
+
+    TABLE = "deliveries"
+    KEY = ("delivery_id",)
+    INDEXES = (("state", "next_attempt_at_ms"), ("user_id", "created_at_ms"), ("created_at_ms", "delivery_id"))
+
+    delivery_id: ObjectId
+    """The same for every attempt: what receivers tell a repetition by."""
+    intent_id: Annotated[str, Field(max_length=128)]
+    target: ObjectId
+    """A webhook_id, or the name of a channel of `METER_NOTIFY`."""
+    kind: Word
+    user_id: UserId
+    payload: JsonValue = None
+    created_at_ms: Milliseconds
+    state: Word = "due"
     """due, delivered or failed."""
     attempts: int = 0
     next_attempt_at_ms: Milliseconds = 0
+    attempted_at_ms: Milliseconds | None = None
+    status: int | None = None
+    """The HTTP status of the last attempt, if it came to one."""
+    error: Annotated[str, Field(max_length=500)] | None = None
 
 
 class PlanRow(VersionedRow):
@@ -303,6 +349,8 @@ ROWS: tuple[type[Row], ...] = (
     IntentRow,
     PlanRow,
     SubscriptionRow,
+    WebhookRow,
+    DeliveryRow,
     QuarantineRow,
     DeploymentRow,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, literal, or_, select
@@ -16,7 +16,7 @@ from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
 from meter.store.columns import R, rows_of
 from meter.store.dialect import SqlDialect
-from meter.store.flushing import Fenced, apply_flush, insert_missing, move_watermark
+from meter.store.flushing import Fenced, apply_flush, move_watermark
 from meter.store.queries import Statement
 from meter.store.rows import (
     AccountRow,
@@ -28,11 +28,10 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.schema import prepare
-from meter.store.sql_catalog import SqlCatalog
+from meter.store.sql_catalog import RACES_MAX, SqlCatalog
 from meter.store.tables import table_of
 
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
-RACES_MAX = 3
 
 
 class SqlStore(SqlCatalog):
@@ -92,8 +91,7 @@ class SqlStore(SqlCatalog):
         for _ in range(RACES_MAX):
             if found := await self._same_grant(grant):
                 return found
-            with suppress(StoreRefused):
-                await self._write(lambda connection: self._dialect.insert(connection, GrantRow, [grant]))
+            if await self.insert(grant):
                 return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
@@ -169,14 +167,7 @@ class SqlStore(SqlCatalog):
         return await self._all(ReservationRow, statement)
 
     async def put_events(self, events: Sequence[EventRow]) -> None:
-        for attempt in range(1, RACES_MAX + 1):
-            try:
-                await self._write(lambda connection: insert_missing(connection, self._dialect, EventRow, events))
-            except StoreRefused:  # another process added one of them in between
-                if attempt == RACES_MAX:
-                    raise
-            else:
-                return
+        await self.insert_many(events)
 
     async def events(
         self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int

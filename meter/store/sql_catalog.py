@@ -16,6 +16,8 @@ from meter.store.queries import Statement
 from meter.store.rows import Row, VersionedRow
 from meter.store.tables import table_of
 
+RACES_MAX = 3
+
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 
@@ -52,9 +54,16 @@ class SqlCatalog:
         return bool(done.rowcount == 1)
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
-        if rows:
-            model = type(rows[0])
-            await self._write(lambda connection: insert_missing(connection, self._dialect, model, rows))
+        if not rows:
+            return
+        for attempt in range(1, RACES_MAX + 1):
+            try:
+                await self._write(lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows))
+            except StoreRefused:  # another process may have added one of them in between
+                if attempt == RACES_MAX:
+                    raise
+            else:
+                return
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,16 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "overdraft_limit": amounts,
     "low_credit_thresholds": st.lists(amounts, max_size=9),
     "suspended": st.just(False),
+    "name": texts,
+    "credit_limit": amounts,
+    "price": amounts,
+    "billing_period": st.sampled_from(["daily", "monthly", "yearly", "weekly"]),
+    "validity_days": st.integers(-1, 400),
+    "plan_id": st.sampled_from(["p", "q"]),
+    "active": st.booleans(),
+    "auto_renew": st.booleans(),
+    "time_zone": st.sampled_from(["UTC", "Europe/Berlin", "Mars/Olympus"]),
+    "anchor_at": times,
     "atomic": st.booleans(),
 }
 
@@ -89,18 +100,14 @@ def calls(draw: st.DrawFn) -> tuple[str, str, bytes, str | None]:
     body: Any = {}
     for name, field in row.body.model_fields.items():
         if draw(st.integers(0, 9)) < (10 if field.is_required() else 3):
-            body[name] = draw(anything if draw(st.integers(0, 19)) == 0 else MEMBERS[name])
+            body[name] = draw(anything if draw(st.integers(0, 19)) == 0 else MEMBERS.get(name, anything))
     if draw(st.integers(0, 19)) == 0:
         body = draw(anything)
     content = json.dumps(body).encode()
     if draw(st.integers(0, 19)) == 0:
         cut = draw(st.integers(0, len(content)))
         content = content[:cut] + draw(st.binary(max_size=3)) + content[cut:]
-    ids = {
-        "user_id": draw(MEMBERS["user_id"]),
-        "reservation_id": draw(reservations),
-        "grant_id": draw(MEMBERS["grant_id"]),
-    }
+    ids = {name: draw(MEMBERS[name]) for name in ("user_id", "reservation_id", "grant_id", "plan_id")}
     key = draw(st.none() | st.sampled_from(["k1", "k2", "k 3"]))
     return row.method, CREDITS + row.path.format_map(ids), content, key
 
@@ -113,7 +120,7 @@ def sidecar() -> Iterator[Api]:
     partition.open()
     partition.freeze(T0)
     server.client.hset(partition.keys.meta, mapping={"recent_since": T0})
-    with TestClient(fake_app(server.fake), raise_server_exceptions=False) as http:
+    with TestClient(fake_app(server.fake, store_url="memory://"), raise_server_exceptions=False) as http:
         api = Api(http, server.client)
         for user_id in ("u", "v"):
             api.post("/add", {"user_id": user_id, "amount": 1000})
@@ -123,7 +130,13 @@ def sidecar() -> Iterator[Api]:
     ledger.check(server.client, window_ms=WINDOW)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=int(os.environ.get("METER_TEST_EXAMPLES", "150")),
+    deadline=None,
+    derandomize="METER_TEST_EXAMPLES" not in os.environ,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(call=calls())
 def test_no_body_is_a_server_fault_and_a_refusal_writes_nothing(
     sidecar: Api, call: tuple[str, str, bytes, str | None]

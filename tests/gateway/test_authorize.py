@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from meter.errors import ConfigError
 from meter.testing import fake_app
 from tests.api.sidecar import serving
 from tests.gateway.caller import Caller, calling, refusal
@@ -249,6 +250,11 @@ def test_headers_can_have_other_names() -> None:
         assert answer.headers["x-reservation-id"].startswith("q0_")
         assert caller.authorize(x_consumer="u").headers["x-credits-reserved"] == "5"
         refusal(caller.authorize(x_user_id="u"), 401, "missing-identity")
+
+
+def test_a_default_that_cannot_be_counted_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"METER_GATEWAY_ESTIMATE_DEFAULT=0\.5"):
+        fake_app(decimal_places=0, gateway_estimate_default="0.5")
 
 
 def test_a_body_that_is_announced_and_never_sent_is_not_waited_for() -> None:

@@ -42,7 +42,7 @@ def started(
 @pytest.fixture
 def running(started: Running) -> Running:
     """The gateway, with nothing counted or remembered."""
-    started.sidecar.valve.reset()
+    started.valve.reset()
     started.upstream.seen.clear()
     started.upstream.finish.clear()
     started.upstream.gone.clear()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
@@ -17,6 +18,7 @@ from tests.api.sidecar import wait_for
 from tests.gateways.process import free_port, running
 from tests.gateways.sidecar import Sidecar
 from tests.gateways.upstream import Upstream
+from tests.gateways.valve import Valve
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "gateways"
 UNAUTHORIZED = 401
@@ -48,8 +50,12 @@ class Gateway:
     """The client sees X-Credits-Actual too."""
     ships: str = ""
     """The source of its access log, which it writes to stdout for ship.py."""
+    grpc: bool = False
+    """It speaks ext_proc to the sidecar."""
     connections: int = 1
-    """How many connections to the sidecar requests one after the other take."""
+    """How many new connections to the sidecar requests one after the other take at most: one per worker that works, and
+    where the gateway has them, those of commits and health checks.
+    """
     more: Mapping[str, str] = field(default_factory=dict)
     """Further replacements in the files."""
 
@@ -76,6 +82,11 @@ class Running:
     upstream: Upstream
     http: httpx2.Client
 
+    @property
+    def valve(self) -> Valve:
+        """What it reaches the sidecar through."""
+        return self.sidecar.grpc_valve if self.gateway.grpc else self.sidecar.valve
+
 
 NGINX_FILES = {
     "http {": "http {\n  client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; "
@@ -98,7 +109,7 @@ GATEWAYS = (
         command=("-p", ".", "-c", "nginx.conf", "-g", "daemon off; user root;"),
         files=("nginx.conf",),
         reads_bodies=True,
-        connections=2,
+        connections=4,
         more=NGINX_FILES,
     ),
     Gateway(
@@ -116,7 +127,7 @@ GATEWAYS = (
         command=("-f", "haproxy.cfg"),
         files=("haproxy.cfg", "meter.lua"),
         reads_bodies=True,
-        connections=2,
+        connections=4,
     ),
     Gateway(
         name="caddy",
@@ -153,6 +164,16 @@ GATEWAYS = (
         reads_bodies=True,
         connections=2,
     ),
+    Gateway(
+        name="envoy-ext-proc",
+        binary="envoy",
+        command=("-c", "envoy.yaml", "--base-id", "{base_id}", "--log-level", "warning"),
+        files=("envoy.yaml",),
+        reads_bodies=True,
+        grpc=True,
+        stuck=504,
+        connections=2,
+    ),
 )
 
 
@@ -162,6 +183,8 @@ def running_gateway(gateway: Gateway, folder: Path, sidecar: Sidecar, upstream: 
     binary = gateway.binary_path()
     if binary is None:
         pytest.skip(f"{gateway.binary} is not installed")
+    if gateway.grpc and find_spec("grpc") is None:
+        pytest.skip("grpcio is not installed")
     port = free_port()
     replaced = {
         "127.0.0.1:8000": f"127.0.0.1:{sidecar.valve.port}",
@@ -170,6 +193,7 @@ def running_gateway(gateway: Gateway, folder: Path, sidecar: Sidecar, upstream: 
         "127.0.0.1:9514": f"127.0.0.1:{sidecar.syslog_port}",
         "http://:8080": f"http://:{port}",
         "port_value: 8000": f"port_value: {sidecar.valve.port}",
+        "port_value: 9515": f"port_value: {sidecar.grpc_valve.port}",
         "port_value: 9000": f"port_value: {upstream.port}",
         "port_value: 8080": f"port_value: {port}",
         **gateway.more,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,14 @@ SETTLE_SECONDS = 10.0
 
 
 class Sidecar:
-    """The sidecar, asked directly; gateways reach it through `valve`."""
+    """The sidecar, asked directly; gateways reach it through `valve`, or `grpc_valve` by gRPC."""
 
-    def __init__(self, url: str, redis: Redis, valve: Valve, syslog_port: int) -> None:
+    def __init__(self, url: str, redis: Redis, valve: Valve, grpc_valve: Valve, syslog_port: int) -> None:
         self.url = url
         self.http = httpx2.Client(base_url=url)
         self.redis = redis
         self.valve = valve
+        self.grpc_valve = grpc_valve
         self.syslog_port = syslog_port
 
     def user(self, credit: int = GRANTED) -> str:
@@ -81,7 +84,7 @@ class Sidecar:
 @contextmanager
 def running_sidecar(folder: Path) -> Iterator[Sidecar]:
     """Redis, the sidecar and the valve in front of it."""
-    port, syslog_port = free_port(), free_port()
+    port, grpc_port, syslog_port = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
     with embedded_server(folder / "redis") as server:
         env = {
             "METER_REDIS_URL": server.url,
@@ -90,12 +93,15 @@ def running_sidecar(folder: Path) -> Iterator[Sidecar]:
             "METER_REDIS_TIMEOUT_MS": "2000",
             "METER_PORT": str(port),
         }
+        if find_spec("grpc") is not None:
+            env["METER_EXT_PROC"] = f"127.0.0.1:{grpc_port}"
         redis = Redis.from_url(server.url)
         with (
             running([sys.executable, "-m", "meter", "serve"], folder, port, env, "sidecar"),
             running_valve(port) as valve,
+            running_valve(grpc_port) as grpc_valve,
         ):
-            sidecar = Sidecar(f"http://127.0.0.1:{port}", redis, valve, syslog_port)
+            sidecar = Sidecar(f"http://127.0.0.1:{port}", redis, valve, grpc_valve, syslog_port)
             wait_for(lambda: sidecar.http.get("/readyz").status_code == 200, "the sidecar is ready")
             yield sidecar
             sidecar.http.close()

@@ -35,8 +35,7 @@ class Valve:
         self._run(self._shut())
 
     def reset(self) -> None:
-        """Breaks open connections and forgets what was counted, so that a test counts its own."""
-        self._run(self._shut())
+        """Lets everything through, and forgets what was counted, so that a test counts its own."""
         self._run(self._open())
         self.connections = self.requests = 0
         self.stuck = False
@@ -90,8 +89,7 @@ class Valve:
             while chunk := await reader.read(65536):
                 while self.stuck:
                     await asyncio.sleep(0.01)
-                if request and b" HTTP/1.1\r\n" in chunk:
-                    self.requests += 1
+                self.requests += request
                 writer.write(chunk)
                 await writer.drain()
         except ConnectionError:

@@ -72,7 +72,8 @@ def test_partial_takes_what_is_there(partition: Partition, amount: int, taken: i
     assert (answer.status, answer["taken"], answer["uncovered"]) == ("ok", taken, uncovered)
     entry = partition.entries()[-1]
     assert entry.amount == taken
-    assert entry.detail == ({"uncovered": uncovered} if uncovered else {})
+    alerts = {} if taken < 50 else {"alerts": [["credits_exhausted", 0]]}
+    assert entry.detail == ({"uncovered": uncovered} if uncovered else {}) | alerts
 
 
 def test_partial_of_nothing_is_refused(partition: Partition) -> None:

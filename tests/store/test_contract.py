@@ -470,7 +470,7 @@ async def test_events_and_intents_that_are_there_stay(store: Store) -> None:
     second = samples.flush(
         first.reached,
         events=[samples.event("e-1", message="other"), samples.event("e-2"), samples.event("e-2", message="twice")],
-        intents=[samples.intent("i-1", attempts=3), samples.intent("i-2")],
+        intents=[samples.intent("i-1", next_attempt_at_ms=3), samples.intent("i-2")],
     )
 
     assert (await store.apply(second)).done

@@ -93,7 +93,7 @@ async def test_a_first_start_that_was_cut_off_is_completed_by_the_next(kind: str
     store = open_store(empty_url)
     await store.open({})
     statements = _statements(kind)
-    for done in range(0, len(statements), 3):
+    for done in range(0, len(statements), 7):
         await _run(
             store, *(f"DROP TABLE {table.name}" for table in METADATA.sorted_tables), f"DROP TABLE {VERSION_TABLE}"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,24 @@ def test_the_worker_sweeps_before_and_after_a_restart_of_redis(redis: EmbeddedSe
             client.delete(*client.keys("arq:*"))
             ledger.check(client, window_ms=WINDOW)
     assert "Traceback" not in process.log
+
+
+def test_arq_itself_runs_the_jobs_by_their_entry_point(redis: EmbeddedServer, tmp_path: Path) -> None:
+    with Redis.from_url(redis.url) as client:
+        partition = Partition(client)
+        assert partition.open() == "opened"
+        hold_briefly(partition, "once")
+        ended = subprocess.run(
+            [sys.executable, "-m", "arq", "workers.settings.WorkerSettings", "--burst"],
+            cwd=tmp_path,
+            env=environment(redis_url=redis.url, store_url="none"),
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert is_swept(partition, "once")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

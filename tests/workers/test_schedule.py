@@ -21,6 +21,7 @@ from tests.partition import SECOND, Partition
 from tests.servers import Server
 from workers import schedule
 
+
 async def nothing(*_: object) -> None:
     """Stands for arq's log_redis_info: fakeredis' INFO is not what that expects."""
 

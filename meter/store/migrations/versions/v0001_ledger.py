@@ -68,8 +68,7 @@ def _create(
             op.create_index(name, table, list(index), **where)
 
 
-def upgrade() -> None:
-    """Makes the tables."""
+def _create_transactions() -> None:
     _create(
         "transactions",
         ("transaction_id",),
@@ -96,6 +95,9 @@ def upgrade() -> None:
         unique=("partition", "seq"),
         indexes=[("user_id", "seq"), ("refund_of",)],
     )
+
+
+def _create_accounts() -> None:
     _create(
         "accounts",
         ("user_id",),
@@ -118,6 +120,9 @@ def upgrade() -> None:
         ],
         indexes=[("partition", "user_id")],
     )
+
+
+def _create_grants() -> None:
     _create(
         "grants",
         ("user_id", "grant_id"),
@@ -143,8 +148,11 @@ def upgrade() -> None:
             _number("last_seq"),
         ],
         unique=("partition", "operation_id"),
-        indexes=[("pending", "created_at_ms"), ("user_id", "expires_at_ms")],
+        indexes=[("pending", "created_at_ms"), ("user_id", "expires_at_ms"), ("state", "expires_at_ms")],
     )
+
+
+def _create_reservations() -> None:
     _create(
         "reservations",
         ("reservation_id",),
@@ -170,11 +178,17 @@ def upgrade() -> None:
             ("partition", "ended_at_ms", "reservation_id"),
         ],
     )
+
+
+def _create_watermarks() -> None:
     _create(
         "watermarks",
         ("partition",),
         [_number("partition"), _number("epoch"), _number("seq"), _word("head", 64), _number("updated_at_ms")],
     )
+
+
+def _create_operations() -> None:
     _create(
         "operations",
         ("partition", "operation_id"),
@@ -188,6 +202,9 @@ def upgrade() -> None:
         ],
         indexes=[("partition", "created_at_ms", "operation_id")],
     )
+
+
+def _create_ledger_events() -> None:
     _create(
         "ledger_events",
         ("event_id",),
@@ -201,6 +218,9 @@ def upgrade() -> None:
         ],
         indexes=[("user_id", "created_at_ms"), ("kind", "created_at_ms"), ("created_at_ms", "event_id")],
     )
+
+
+def _create_alert_intents() -> None:
     _create(
         "alert_intents",
         ("intent_id",),
@@ -212,11 +232,55 @@ def upgrade() -> None:
             _json("payload"),
             _number("created_at_ms"),
             _word("state", 32),
-            _number("attempts"),
             _number("next_attempt_at_ms"),
         ],
         indexes=[("state", "next_attempt_at_ms"), ("user_id", "created_at_ms")],
     )
+    _create(
+        "webhooks",
+        ("webhook_id",),
+        [
+            _number("version"),
+            _word("webhook_id", 128),
+            _word("url", 2000),
+            _word("description", 500, nullable=True),
+            _json("kinds"),
+            _word("secret", 200),
+            _word("old_secret", 200, nullable=True),
+            _number("old_secret_until_ms"),
+            _word("state", 32),
+            _number("created_at_ms"),
+            _number("updated_at_ms"),
+        ],
+    )
+    _create(
+        "deliveries",
+        ("delivery_id",),
+        [
+            _number("version"),
+            _word("delivery_id", 128),
+            _word("intent_id", 128),
+            _word("target", 128),
+            _word("kind", 32),
+            _word("user_id", 128),
+            _json("payload"),
+            _number("created_at_ms"),
+            _word("state", 32),
+            _number("attempts"),
+            _number("next_attempt_at_ms"),
+            _number("attempted_at_ms", nullable=True),
+            _number("status", nullable=True),
+            _word("error", 500, nullable=True),
+        ],
+        indexes=[
+            ("state", "next_attempt_at_ms"),
+            ("user_id", "created_at_ms"),
+            ("created_at_ms", "delivery_id"),
+        ],
+    )
+
+
+def _create_plans() -> None:
     _create(
         "plans",
         ("plan_id",),
@@ -238,6 +302,9 @@ def upgrade() -> None:
             _number("updated_at_ms"),
         ],
     )
+
+
+def _create_subscriptions() -> None:
     _create(
         "subscriptions",
         ("user_id", "plan_group"),
@@ -263,9 +330,31 @@ def upgrade() -> None:
         ],
         indexes=[("state", "next_period_at_ms")],
     )
+
+
+def _create_quarantine() -> None:
     _create(
         "quarantine",
         ("partition", "seq"),
         [_number("partition"), _number("seq"), _text("text"), _word("reason", 500), _number("created_at_ms")],
     )
+
+
+def _create_deployment() -> None:
     _create("deployment", ("name",), [_word("name", 32), _word("value", 200)])
+
+
+def upgrade() -> None:
+    """Makes the tables."""
+    _create_transactions()
+    _create_accounts()
+    _create_grants()
+    _create_reservations()
+    _create_watermarks()
+    _create_operations()
+    _create_ledger_events()
+    _create_alert_intents()
+    _create_plans()
+    _create_subscriptions()
+    _create_quarantine()
+    _create_deployment()

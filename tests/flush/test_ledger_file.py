@@ -1,0 +1,132 @@
+"""The ledger log: JSON lines, in folders made for it, rotated; a slow disk costs lines and counts them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from meter import ledger
+from meter.amount import AmountScale
+from meter.ledger import FILES_KEPT, LedgerFile
+from meter.store.rows import EventRow, TransactionRow
+
+ROW = TransactionRow(
+    transaction_id="0-1-x-1",
+    partition=0,
+    epoch=1,
+    seq=1,
+    kind="deduct",
+    user_id="u",
+    amount=1_500_000,
+    available_after=2_000_001,
+    reserved_after=0,
+    debt_after=0,
+    created_at_ms=1_700_000_000_123,
+    operation_id="key",
+    description="line\nbreak",
+    metadata={"a": [1]},
+)
+EVENT = EventRow(event_id="e", kind="system", message="m", detail={"x": 1}, created_at_ms=1_700_000_000_123)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def opened(path: Path, **options: int) -> LedgerFile:
+    log = LedgerFile(path, AmountScale(6), **options)
+    log.start()
+    return log
+
+
+def test_each_transaction_and_event_is_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "for" / "it" / "ledger.jsonl"
+    log = opened(path)
+    log.transactions([ROW, ROW])
+    log.transactions([])
+    log.events([EVENT])
+    log.close()
+    first, second, third = lines(path)
+    assert (
+        first
+        == second
+        == {
+            "kind": "transaction",
+            "at": "2023-11-14T22:13:20.123Z",
+            "transaction_id": "0-1-x-1",
+            "operation": "deduct",
+            "user_id": "u",
+            "amount": "1.5",
+            "available": "2.000001",
+            "reserved": "0",
+            "debt": "0",
+            "operation_id": "key",
+            "reservation_id": None,
+            "description": "line\nbreak",
+            "metadata": {"a": [1]},
+        }
+    )
+    assert (third["kind"], third["message"], third["detail"]) == ("system", "m", {"x": 1})
+    assert log.dropped == 0
+
+
+def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
+    for _ in range(2):
+        log = opened(tmp_path / "l")
+        log.transactions([ROW])
+        log.close()
+    assert len(lines(tmp_path / "l")) == 2
+
+
+def test_a_file_that_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        opened(tmp_path / "file" / "l")
+
+
+def test_it_is_rotated_by_size_and_the_oldest_is_dropped(tmp_path: Path) -> None:
+    log = opened(tmp_path / "l", file_max_bytes=1)
+    for seq in range(FILES_KEPT + 3):
+        log.transactions([ROW.model_copy(update={"transaction_id": f"0-{seq}-x-1"})])
+    log.close()
+    kept = [lines(tmp_path / f"l.{n}")[0]["transaction_id"] for n in range(1, FILES_KEPT + 1)]
+    assert kept == [f"0-{seq}-x-1" for seq in range(FILES_KEPT + 2, 2, -1)]
+    assert {path.name for path in tmp_path.iterdir()} == {f"l.{n}" for n in range(1, FILES_KEPT + 1)}
+
+
+def test_a_slow_disk_costs_lines_and_nothing_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "QUEUE_MAX", 3)
+    log = LedgerFile(tmp_path / "l", AmountScale(6))
+    may_write = threading.Event()
+    real = log._rotate
+    log._file_max_bytes = -1
+    log._rotate = lambda: (may_write.wait(20), real())[1]  # type: ignore[method-assign]
+    log.start()
+    for _ in range(12):
+        log.transactions([ROW, ROW])
+    may_write.set()
+    log.close()
+    written = sum(len(lines(path)) for path in tmp_path.iterdir())
+    assert written + log.dropped == 24
+    assert log.dropped >= 2 * (12 - 3 - 1 - 1)
+
+
+def test_a_disk_that_fails_is_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ledger.time, "sleep", lambda _: None)
+    folder = tmp_path / "folder"
+    log = opened(folder / "l")
+    (folder / "l").unlink()
+    folder.rmdir()
+    with caplog.at_level(logging.ERROR):
+        log.transactions([ROW])
+        log.events([EVENT, EVENT])
+        log.close()
+    assert log.dropped == 3
+    assert "cannot be written" in caplog.text

@@ -1,0 +1,121 @@
+"""Plans: the seed's fields, exact prices, repeatable creation, and what is refused."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from meter import plan_model
+from tests.plans.conftest import START
+from tests.plans.town import Town, done, pointers, refusal
+
+
+async def test_a_plan_is_created_and_read_back(both: Town) -> None:
+    plan = done(
+        await both.meter.create_plan("Pro", "1000.5", "9.90", "monthly", validity_days=30, description="For teams")
+    )
+    assert plan.id == plan.plan_id
+    assert (plan.name, plan.credit_limit, plan.billing_period, plan.validity_days) == (
+        "Pro",
+        Decimal("1000.5"),
+        "monthly",
+        30,
+    )
+    assert (plan.created_at, plan.updated_at, plan.active) == (START, START, True)
+    assert done(await both.meter.plan(plan.id)) == plan
+    assert done(await both.meter.plans()).items == [plan]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"), [(9.99, "9.99"), ("9.90", "9.90"), (0, "0"), (10, "10"), ("0.000000000001", "0.000000000001")]
+)
+async def test_a_price_stays_exactly_as_it_was_sent(here: Town, sent: float | str, stored: str) -> None:
+    plan = done(await here.meter.create_plan("P", 1, sent, "daily"))
+    assert str(plan.price) == str(Decimal(stored))
+    assert str(done(await here.meter.plan(plan.id)).price) == str(Decimal(stored))
+
+
+@pytest.mark.parametrize("price", [-1, "-0.01", "1e3", "1,5", "007", "1.", "", True, None, "9" * 41, 10**12, "NaN"])
+async def test_a_price_that_is_none_is_a_field_error(here: Town, price: object) -> None:
+    body = {"name": "P", "credit_limit": 1, "price": price, "billing_period": "daily"}
+    assert pointers(await here.meter._call("create_plan", plan_model.Plan, body=body)) == {"/price"}
+
+
+async def test_wrong_members_are_pointed_at(here: Town) -> None:
+    body = {
+        "name": "",
+        "credit_limit": 0,
+        "price": 1,
+        "billing_period": "hourly",
+        "validity_days": 0,
+        "priority": -1,
+        "plan_group": "a b",
+        "rollover": {"days": 3},
+        "plan_id": "a/b",
+    }
+    found = pointers(await here.meter._call("create_plan", plan_model.Plan, body=body))
+    assert found == {f"/{name}" for name in body if name != "price"}
+    assert done(await here.meter.plans()).items == []
+    assert pointers(await here.meter.create_plan("P", 10**30, 1, "daily")) == {"/credit_limit"}
+    assert pointers(await here.meter.subscribe("u", "p", time_zone="Mars/Base")) == {"/time_zone"}
+
+
+async def test_a_key_or_a_plan_id_makes_creation_repeatable(both: Town) -> None:
+    meter = both.meter
+    first = done(await meter.create_plan("P", 5, "9.90", "daily", idempotency_key="k"))
+    changed = done(await meter.update_plan(first.id, "P", 7, 1, "daily"))
+    again = done(await meter.create_plan("P", 5, "9.90", "daily", idempotency_key="k"))
+    assert (again.replayed, again.model_dump()) == (True, first.model_dump())
+    assert done(await meter.plan(first.id)) == changed
+    assert (
+        refusal(await meter.create_plan("P", 6, "9.90", "daily", idempotency_key="k")).code == "IDEMPOTENCY_KEY_REUSED"
+    )
+    assert len(done(await meter.plans()).items) == 1
+
+    named = done(await meter.create_plan("Q", 5, 1, "daily", plan_id="q"))
+    assert done(await meter.create_plan("Q", 5, 1, "daily", plan_id="q")).model_dump() == named.model_dump()
+    assert refusal(await meter.create_plan("Q", 6, 1, "daily", plan_id="q")).code == "PLAN_EXISTS"
+    assert refusal(await meter.create_plan("Q", 6, 1, "daily", plan_id="q", idempotency_key="k2")).code == "PLAN_EXISTS"
+    done(await meter.create_plan("Q", 6, 1, "daily", plan_id="r", idempotency_key="k2"))  # a refusal poisons no key
+
+
+async def test_an_update_is_seen_at_once_and_counts_from_the_next_period(both: Town) -> None:
+    await both.plan("pro")
+    done(await both.meter.subscribe("u", "pro"))
+    updated = done(await both.meter.update_plan("pro", "Pro 2", 250, "12.00", "monthly"))
+    assert (updated.name, updated.credit_limit, str(updated.price)) == ("Pro 2", Decimal(250), "12.00")
+    assert done(await both.meter.plan("pro")) == updated
+    assert await both.available() == 100
+    await both.set_time(START.replace(month=2, day=28))
+    assert await both.allocate() == 1
+    assert await both.available() == 250
+    assert pointers(await both.meter.update_plan("pro", "Pro", 1, 1, "daily", plan_group="other")) == {"/plan_group"}
+
+
+async def test_a_deleted_plan_is_gone_for_readers_and_goes_on_for_subscribers(both: Town) -> None:
+    await both.plan("pro")
+    done(await both.meter.subscribe("u", "pro"))
+    done(await both.meter.delete_plan("pro"))
+    for answer in (
+        await both.meter.plan("pro"),
+        await both.meter.delete_plan("pro"),
+        await both.meter.subscribe("other", "pro"),
+        await both.meter.update_plan("pro", "P", 1, 1, "daily"),
+    ):
+        assert refusal(answer).code == "PLAN_NOT_FOUND"
+    assert done(await both.meter.plans()).items == []
+    await both.set_time(START.replace(month=2, day=28))
+    assert await both.allocate() == 1
+    assert await both.available() == 100
+
+
+async def test_plans_come_in_pages(here: Town) -> None:
+    for name in "abcde":
+        await here.plan(name)
+    found, cursor = [], ""
+    for _ in range(3):
+        page = done(await here.meter.plans(limit=2, cursor=cursor))
+        found += [plan.id for plan in page.items]
+        cursor = page.next_cursor or ""
+    assert (found, cursor) == (list("abcde"), "")
