@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from pydantic import JsonValue
-
+from meter.ledger_row import intents_of, text_of, unchecked
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush
@@ -100,9 +99,6 @@ _COUNTER = {
 }
 
 _ENDS = {"commit": "committed", "release": "released", "reservation_expired": "expired"}
-
-# Members of an entry's detail that have a column of their own.
-_COLUMNS = frozenset({"reservation_id", "refund_of", "description", "metadata"})
 
 
 def touched(entries: Iterable[Entry | Unread]) -> tuple[set[str], set[tuple[str, str]], set[str]]:
@@ -223,7 +219,7 @@ class _Step:
 
     def _book(self, entry: Entry) -> None:
         detail = entry.detail
-        reservation_id = _text(detail.get("reservation_id"))
+        reservation_id = text_of(detail.get("reservation_id"))
         self._transactions.append(transaction_row(self._partition, entry))
         self._intents += intents_of(entry)
         if entry.operation_id:
@@ -238,12 +234,12 @@ class _Step:
 
     def _operation(self, entry: Entry, operation_id: str) -> None:
         self._operations.append(
-            _row(
+            unchecked(
                 OperationRow,
                 partition=self._partition,
                 operation_id=operation_id,
                 transaction_id=entry.transaction_id,
-                fingerprint=_text(entry.detail.get("fingerprint")),
+                fingerprint=text_of(entry.detail.get("fingerprint")),
                 answer=answer_of(entry, self._known),
                 created_at_ms=entry.created_at_ms,
             )
@@ -304,7 +300,7 @@ class _Step:
             if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
             self._alarm(entry.seq, entry.user_id, f"the terms of grant {grant_id} are unknown")
-        return _row(
+        return unchecked(
             GrantRow,
             user_id=entry.user_id,
             grant_id=grant_id,
@@ -321,8 +317,8 @@ class _Step:
             pending=False,
             transaction_id=entry.transaction_id,
             operation_id=None,
-            fingerprint=_text(detail.get("fingerprint")),
-            description=_text(detail.get("description")),
+            fingerprint=text_of(detail.get("fingerprint")),
+            description=text_of(detail.get("description")),
             metadata=detail.get("metadata"),
             last_seq=entry.seq,
         )
@@ -333,7 +329,7 @@ class _Step:
         if before is None and entry.kind != "reserve" and not self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
         if entry.kind == "reserve" or before is None:
-            before = _row(
+            before = unchecked(
                 ReservationRow,
                 reservation_id=reservation_id,
                 user_id=entry.user_id,
@@ -375,57 +371,6 @@ class _Step:
                 created_at_ms=self._now_ms,
             )
         )
-
-
-def transaction_row(partition: int, entry: Entry) -> TransactionRow:
-    """The ledger row of an entry."""
-    detail = entry.detail
-    return _row(
-        TransactionRow,
-        transaction_id=entry.transaction_id,
-        partition=partition,
-        epoch=entry.epoch,
-        seq=entry.seq,
-        kind=entry.kind,
-        user_id=entry.user_id,
-        amount=entry.amount,
-        available_after=entry.available,
-        reserved_after=entry.reserved,
-        debt_after=entry.debt,
-        created_at_ms=entry.created_at_ms,
-        operation_id=entry.operation_id or None,
-        reservation_id=_text(detail.get("reservation_id")),
-        refund_of=_text(detail.get("refund_of")),
-        draws=[[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
-        detail={name: value for name, value in detail.items() if name not in _COLUMNS},
-        description=_text(detail.get("description")),
-        metadata=detail.get("metadata"),
-    )
-
-
-def intents_of(entry: Entry) -> list[IntentRow]:
-    """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
-    alerts = entry.detail.get("alerts", [])
-    told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
-    found = [_intent(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
-    if entry.kind == "grant_expired":
-        members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
-        found.append(_intent(entry, "credits_expired", "credits_expired", members))
-    return found
-
-
-def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> IntentRow:
-    return _row(
-        IntentRow,
-        intent_id=f"{entry.transaction_id}.{name}",
-        kind=kind,
-        user_id=entry.user_id,
-        payload={**members, "available": entry.available, "transaction_id": entry.transaction_id},
-        created_at_ms=entry.created_at_ms,
-        state="due",
-        next_attempt_at_ms=0,
-        version=1,
-    )
 
 
 def answer_of(entry: Entry, known: Known) -> str | None:
@@ -518,13 +463,4 @@ def _configured(entry: Entry, before: AccountRow) -> dict[str, object]:
 
 def _replaced(row: _R, changed: Mapping[str, object]) -> _R:
     """A copy with some members changed."""
-    return _row(type(row), **{**row.__dict__, **changed})
-
-
-def _row(model: type[_R], **values: object) -> _R:
-    """A row without validation: every value comes from a script or from another row."""
-    return cast("_R", model.model_construct(None, **values))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return unchecked(type(row), **{**row.__dict__, **changed})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from meter import operation
 from meter.engine import Engine
 from meter.errors import StoreUnavailable
-from meter.fold import transaction_row
+from meter.ledger_row import transaction_row
 from meter.outbox import Entry, parse_entry
 from meter.redis import RedisGateway
 from meter.store.base import Store

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from meter.keys import USER_ID
-from meter.model import Answer, Description, Query, Request
+from meter.model import Answer, Description
+from meter.request_model import Query, Request
 
 Kind = Literal[
     "low_credits",

@@ -12,8 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from meter.amount import plain_decimal
 from meter.errors import InvalidAmount
-from meter.model import PRIORITY_MAX, Answer, Credits, Description, ObjectId, PositiveAmount, Query, Request
+from meter.model import PRIORITY_MAX, Answer, Credits, Description, ObjectId, PositiveAmount
 from meter.periods import UnknownTimeZone, time_zone
+from meter.request_model import Query, Request
 
 PRICE_MAX = Decimal(10) ** 12
 VALIDITY_DAYS_MAX = 36_525

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from meter import model, notification_model, plan_model
+from meter import model, notification_model, plan_model, request_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Row:
 CREDITS = "/credits"
 
 ROWS = (
-    Row("add", "POST", CREDITS, "/add", "Add credits to a user", model.Added, model.AddRequest, keyed=True),
+    Row("add", "POST", CREDITS, "/add", "Add credits to a user", model.Added, request_model.AddRequest, keyed=True),
     Row(
         "deduct",
         "POST",
@@ -39,7 +39,7 @@ ROWS = (
         "/deduct",
         "Spend credits in one step",
         model.Deducted,
-        model.DeductRequest,
+        request_model.DeductRequest,
         keyed=True,
     ),
     Row(
@@ -49,7 +49,7 @@ ROWS = (
         "/reservations",
         "Hold credits",
         model.Reserved,
-        model.ReserveRequest,
+        request_model.ReserveRequest,
         status=201,
         keyed=True,
     ),
@@ -60,7 +60,7 @@ ROWS = (
         "/reservations",
         "List a user's open reservations",
         model.ReservationPage,
-        query=model.ReservationsQuery,
+        query=request_model.ReservationsQuery,
     ),
     Row("reservation", "GET", CREDITS, "/reservations/{reservation_id}", "Read a reservation", model.Reservation),
     Row(
@@ -70,7 +70,7 @@ ROWS = (
         "/reservations/{reservation_id}/commit",
         "Settle a reservation for what was used",
         model.Committed,
-        model.CommitRequest,
+        request_model.CommitRequest,
         keyed=True,
     ),
     Row(
@@ -80,7 +80,7 @@ ROWS = (
         "/reservations/{reservation_id}/release",
         "Give a reservation back",
         model.Released,
-        model.ReleaseRequest,
+        request_model.ReleaseRequest,
         keyed=True,
     ),
     Row(
@@ -90,7 +90,7 @@ ROWS = (
         "/reservations/{reservation_id}/extend",
         "Give a reservation more time or credits",
         model.Extended,
-        model.ExtendRequest,
+        request_model.ExtendRequest,
         keyed=True,
     ),
     Row(
@@ -100,7 +100,7 @@ ROWS = (
         "/refund",
         "Give back part of a charge",
         model.Refunded,
-        model.RefundRequest,
+        request_model.RefundRequest,
         keyed=True,
     ),
     Row(
@@ -110,7 +110,7 @@ ROWS = (
         "/batch",
         "Run several operations",
         model.BatchAnswer,
-        model.BatchRequest,
+        request_model.BatchRequest,
         keyed=True,
     ),
     Row(
@@ -120,7 +120,7 @@ ROWS = (
         "/balance/{user_id}",
         "Read a balance, now or at a past time",
         model.Balance,
-        query=model.BalanceQuery,
+        query=request_model.BalanceQuery,
     ),
     Row(
         "history",
@@ -129,7 +129,7 @@ ROWS = (
         "/history/{user_id}",
         "List a user's transactions",
         model.TransactionPage,
-        query=model.HistoryQuery,
+        query=request_model.HistoryQuery,
     ),
     Row(
         "expiring",
@@ -138,7 +138,7 @@ ROWS = (
         "/expiring/{user_id}",
         "List grants that end soon",
         model.GrantPage,
-        query=model.ExpiringQuery,
+        query=request_model.ExpiringQuery,
     ),
     Row(
         "grants",
@@ -147,7 +147,7 @@ ROWS = (
         "/grants/{user_id}",
         "List grants in burn order",
         model.GrantPage,
-        query=model.GrantsQuery,
+        query=request_model.GrantsQuery,
     ),
     Row(
         "void",
@@ -156,7 +156,7 @@ ROWS = (
         "/grants/{user_id}/{grant_id}/void",
         "End a grant early",
         model.Voided,
-        model.VoidRequest,
+        request_model.VoidRequest,
         keyed=True,
     ),
     Row(
@@ -166,7 +166,7 @@ ROWS = (
         "/explain/{user_id}",
         "Tell what a deduct would do now",
         model.Explanation,
-        query=model.ExplainQuery,
+        query=request_model.ExplainQuery,
     ),
     Row("user", "GET", CREDITS, "/users/{user_id}", "Read what an account may do", model.User),
     Row(
@@ -176,7 +176,7 @@ ROWS = (
         "/users/{user_id}",
         "Change what an account may do",
         model.User,
-        model.UserRequest,
+        request_model.UserRequest,
         keyed=True,
     ),
     Row("plans", "GET", CREDITS, "/plans", "List plans", plan_model.PlanPage, query=plan_model.PlansQuery),
@@ -201,7 +201,7 @@ ROWS = (
         "/subscriptions/{user_id}",
         "List a user's subscriptions",
         plan_model.SubscriptionPage,
-        query=model.Query,
+        query=request_model.Query,
     ),
     Row(
         "subscribe",
@@ -238,7 +238,7 @@ ROWS = (
         "/webhooks",
         "List the endpoints that are told of alerts",
         notification_model.WebhookPage,
-        query=model.Query,
+        query=request_model.Query,
     ),
     Row(
         "create_webhook",
@@ -292,7 +292,9 @@ ROWS = (
         notification_model.Delivery,
     ),
     Row("clock", "GET", "", "/test-clock", "Read the test clock", model.Clock),
-    Row("set_clock", "PUT", "", "/test-clock", "Freeze or move the test clock", model.Clock, model.ClockRequest),
+    Row(
+        "set_clock", "PUT", "", "/test-clock", "Freeze or move the test clock", model.Clock, request_model.ClockRequest
+    ),
 )
 
 BY_NAME = {row.name: row for row in ROWS}

@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # A name stands for a module or for a folder with all that is in it; the longest name that fits counts.
 LAYERS: dict[str, set[str]] = {
     "words": {
-        *("errors", "amount", "keys", "problem", "operation", "outbox", "model", "plan_model", "periods", "surface"),
+        *("errors", "amount", "keys", "problem", "operation", "outbox", "model", "request_model", "plan_model", "notification_model", "periods", "surface"),
         *("usage", "tally", "child", "credits", "plan_calls"),
     },
     "outer world": {"config", "scripts", "redis", "store", "embedded"},
-    "decisions": {"batcher", "engine", "wire", "fold", "metrics", "ledger"},
-    "work": {"history", "intake", "restore", "rebuild", "reconcile", "subscriptions", "subscription_rows", "runtime"},
+    "decisions": {"batcher", "engine", "wire", "fold", "ledger_row", "metrics", "ledger"},
+    "work": {"history", "intake", "restore", "rebuild", "reconcile", "subscriptions", "subscription_rows", "runtime", "notify"},
     "http": {"api", "gateway", "charging", "middleware", "proxy"},
     "whole": {"", "app", "asgi", "client", "local", "testing", "proxy.__init__", "proxy.server"},
     "commands": {"cli", "commands", "__main__", "dev", "operator_commands", "replay", "bench", "schema_generator"},
@@ -45,8 +45,8 @@ LIBRARIES = {
         *("meter.api", "meter.middleware", "meter.proxy", "meter.app", "meter.local", "meter.testing", "meter.bench"),
     ),
     "uvicorn": ("meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
-    "typer": ("meter.cli",),
-    "aiohttp": ("meter.client", "meter.proxy"),
+    "typer": ("meter.cli", "meter.commands"),
+    "aiohttp": ("meter.client", "meter.proxy", "meter.notify"),
     "prometheus_client": ("meter.metrics",),
 }
 

@@ -12,7 +12,9 @@ from meter.config import Settings
 from meter.engine import Engine
 from meter.errors import MeterError
 from meter.keys import OBJECT_ID, USER_ID
-from meter.model import (
+from meter.operation import Call, Operation
+from meter.redis import RedisGateway
+from meter.request_model import (
     CommitRequest,
     DeductRequest,
     Described,
@@ -21,8 +23,6 @@ from meter.model import (
     ReleaseRequest,
     ReserveRequest,
 )
-from meter.operation import Call, Operation
-from meter.redis import RedisGateway
 from meter.store.base import Store
 from meter.wire import Rendered, Renderer, problem, validation_problem
 

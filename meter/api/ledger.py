@@ -11,7 +11,9 @@ from meter.api.exchange import Refused, Request, milliseconds, read_body, read_k
 from meter.api.hot import HotHandlers, Services, call_of, path_user
 from meter.history import Filter, History
 from meter.intake import Intake, pending_row
-from meter.model import (
+from meter.operation import NEVER_MS
+from meter.outbox import CHARGES, seq_of
+from meter.request_model import (
     AddRequest,
     BalanceQuery,
     ExpiringQuery,
@@ -20,8 +22,6 @@ from meter.model import (
     RefundRequest,
     ReservationsQuery,
 )
-from meter.operation import NEVER_MS
-from meter.outbox import CHARGES, seq_of
 from meter.store.rows import TransactionRow
 from meter.wire import Rendered, page, problem, validation_problem
 

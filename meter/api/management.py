@@ -12,7 +12,8 @@ from meter.api.exchange import Refused, Request, milliseconds, read_body, read_k
 from meter.api.failure import failure
 from meter.api.hot import HotHandlers, Services, call_of, commit_operation, deduct_operation, path_id, path_user
 from meter.errors import MeterError
-from meter.model import (
+from meter.operation import NEVER_MS, Call, Operation
+from meter.request_model import (
     BatchCommit,
     BatchDeduct,
     BatchOperation,
@@ -22,7 +23,6 @@ from meter.model import (
     UserRequest,
     VoidRequest,
 )
-from meter.operation import NEVER_MS, Call, Operation
 from meter.wire import Rendered, problem, validation_problem
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")

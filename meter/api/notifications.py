@@ -11,12 +11,12 @@ from meter.api.exchange import Refused, Request, read_body, read_query
 from meter.api.hot import Services
 from meter.errors import StoreUnavailable
 from meter.keys import OBJECT_ID
-from meter.model import Query
 from meter.notification_model import NotificationsQuery, WebhookRequest
 from meter.notify.dispatcher import delivery_of
 from meter.notify.notification import body_of
 from meter.notify.signing import new_secret
 from meter.notify.webhook import url_fault
+from meter.request_model import Query
 from meter.store.base import Store
 from meter.store.rows import DeliveryRow, IntentRow, WebhookRow
 from meter.wire import Rendered, page, problem, time_text, validation_problem

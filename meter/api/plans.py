@@ -11,7 +11,6 @@ from meter.api.exchange import Refused, Request, milliseconds, read_body, read_k
 from meter.api.hot import Services, path_user
 from meter.errors import StoreUnavailable
 from meter.keys import OBJECT_ID
-from meter.model import Query
 from meter.plan_model import (
     CreatePlanRequest,
     PlanRequest,
@@ -20,6 +19,7 @@ from meter.plan_model import (
     UnsubscribeQuery,
     UpgradeRequest,
 )
+from meter.request_model import Query
 from meter.store.base import Store
 from meter.store.rows import OperationRow, PlanRow, SubscriptionRow
 from meter.subscriptions import Proration, Subscriptions

@@ -8,7 +8,7 @@ from hashlib import blake2s
 from typing import Any
 
 import orjson
-from sqlalchemy import URL, ColumnElement, Select, column, func, select, tuple_, update
+from sqlalchemy import URL, ColumnElement, Select, column, func, select, tuple_
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,6 +29,18 @@ KEY_CHARS_MAX = 128
 
 # Without it a text that is too long would be cut off silently.
 _STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+_NAME_OPERATIONS = sql_text(
+    """
+    UPDATE grants JOIN JSON_TABLE(:named, '$[*]' COLUMNS (
+        user_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[0]',
+        grant_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[1]',
+        operation_id VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[2]'
+    )) AS named ON grants.user_id = named.user_id AND grants.grant_id = named.grant_id
+    SET grants.operation_id = named.operation_id
+    WHERE grants.operation_id IS NULL
+    """
+)
 
 
 class MysqlDialect(SqlDialect):
@@ -78,23 +90,9 @@ class MysqlDialect(SqlDialect):
         grants = [row for row in rows if isinstance(row, GrantRow)]
         bare = [row.model_copy(update={"operation_id": None}) for row in grants]
         await super().replace(connection, GrantRow, bare)
-        await self._name_operations(connection, [grant for grant in grants if grant.operation_id is not None])
-
-    async def _name_operations(self, connection: AsyncConnection, grants: Sequence[GrantRow]) -> None:
-        """Gives the grants that were new their operation_id."""
-        if not grants:
-            return
-        columns = table_of(GrantRow).c
-        key = [columns.user_id, columns.grant_id]
-        chosen = self.among(key, [(grant.user_id, grant.grant_id) for grant in grants])
-        nameless = await connection.execute(select(*key).where(chosen, columns.operation_id.is_(None)))
-        names = {(grant.user_id, grant.grant_id): grant.operation_id for grant in grants}
-        for user_id, grant_id in nameless.all():
-            await connection.execute(
-                update(table_of(GrantRow))
-                .where(columns.user_id == user_id, columns.grant_id == grant_id)
-                .values(operation_id=names[user_id, grant_id])
-            )
+        named = [(row.user_id, row.grant_id, row.operation_id) for row in grants if row.operation_id is not None]
+        if named:
+            await connection.execute(_NAME_OPERATIONS, {"named": orjson.dumps(named).decode()})
 
 
 def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:

@@ -236,14 +236,16 @@ async def prove(deployment: Deployment, store: Store, figures: Figures | None = 
     seqs = [row.seq for row in rows]
     figures.gaps = (max(seqs) if seqs else 0) - len(set(seqs))
     figures.doubled = len(seqs) - len(set(seqs))
-    booked: Counter[tuple[str, str]] = Counter()
+    booked, granted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for row in rows:
         detail = row.detail if isinstance(row.detail, dict) else {}
-        subject = row.user_id if row.kind == "grant" else row.reservation_id
-        booked[row.kind, str(subject if subject is not None else detail.get("grant_id"))] += 1
-    for (kind, _), times in booked.items():
-        if times > 1 and kind in ("reserve", "commit", "release", "grant"):
-            figures.doubled += times - 1
+        if row.kind == "grant":
+            granted[row.user_id, str(detail["grant_id"])] += 1
+            booked["grant", row.user_id] = 1
+        else:
+            booked[row.kind, str(row.reservation_id)] += 1
+    once = [times for (kind, _), times in booked.items() if kind in ("reserve", "commit", "release")]
+    figures.doubled += sum(times - 1 for times in [*once, *granted.values()])
     journal = deployment.folder / "journal.jsonl"
     if journal.exists():
         for line in journal.read_bytes().splitlines():

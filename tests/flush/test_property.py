@@ -63,7 +63,22 @@ class Traffic:
         now = self._ground.partition.freeze
         del now
         call = Call(f"key-{n}") if lot.random() < 0.5 else Call()
-        kind = lot.choice("grant grant deduct deduct reserve reserve commit commit release extend refund void".split())
+        kind = lot.choice(
+            [
+                "grant",
+                "grant",
+                "deduct",
+                "deduct",
+                "reserve",
+                "reserve",
+                "commit",
+                "commit",
+                "release",
+                "extend",
+                "refund",
+                "void",
+            ]
+        )
         hold = lot.choice(self._holds) if self._holds else "none"
         match kind:
             case "grant":

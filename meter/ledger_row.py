@@ -1,0 +1,76 @@
+"""From an outbox entry to the rows that it alone decides: its transaction, and the alerts that it raised."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from pydantic import JsonValue
+
+from meter.outbox import Entry
+from meter.store.rows import IntentRow, Row, TransactionRow
+
+_R = TypeVar("_R", bound=Row)
+
+# Members of an entry's detail that have a column of their own.
+_COLUMNS = frozenset({"reservation_id", "refund_of", "description", "metadata"})
+
+
+def transaction_row(partition: int, entry: Entry) -> TransactionRow:
+    """The ledger row of an entry."""
+    detail = entry.detail
+    return unchecked(
+        TransactionRow,
+        transaction_id=entry.transaction_id,
+        partition=partition,
+        epoch=entry.epoch,
+        seq=entry.seq,
+        kind=entry.kind,
+        user_id=entry.user_id,
+        amount=entry.amount,
+        available_after=entry.available,
+        reserved_after=entry.reserved,
+        debt_after=entry.debt,
+        created_at_ms=entry.created_at_ms,
+        operation_id=entry.operation_id or None,
+        reservation_id=text_of(detail.get("reservation_id")),
+        refund_of=text_of(detail.get("refund_of")),
+        draws=[[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
+        detail={name: value for name, value in detail.items() if name not in _COLUMNS},
+        description=text_of(detail.get("description")),
+        metadata=detail.get("metadata"),
+    )
+
+
+def intents_of(entry: Entry) -> list[IntentRow]:
+    """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
+    alerts = entry.detail.get("alerts", [])
+    told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
+    found = [_intent(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
+    if entry.kind == "grant_expired":
+        members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
+        found.append(_intent(entry, "credits_expired", "credits_expired", members))
+    return found
+
+
+def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> IntentRow:
+    return unchecked(
+        IntentRow,
+        intent_id=f"{entry.transaction_id}.{name}",
+        kind=kind,
+        user_id=entry.user_id,
+        payload={**members, "available": entry.available, "transaction_id": entry.transaction_id},
+        created_at_ms=entry.created_at_ms,
+        state="due",
+        next_attempt_at_ms=0,
+        version=1,
+    )
+
+
+def unchecked(model: type[_R], **values: object) -> _R:
+    """A row without validation: every value comes from a script or from another row."""
+    return cast("_R", model.model_construct(None, **values))
+
+
+def text_of(value: object) -> str | None:
+    """The text of a member that may be missing."""
+    return None if value is None else str(value)
