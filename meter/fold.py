@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from meter.ledger_row import intents_of, text_of, unchecked
+from meter.ledger_row import intents_of, text_of, transaction_row, unchecked
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush

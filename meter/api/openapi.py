@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from meter.api.examples import EXAMPLES, Example
+from meter.api.refusals import OF_A_BODY, OF_A_KEY, OF_EVERY_CALL, REFUSALS
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
 from meter.model import Pending, Refusal
 from meter.problem import CONTENT_TYPE, PROBLEMS
@@ -50,39 +51,6 @@ _TAG_OF_SEGMENT = {
     "test-clock": "test clock",
 }
 
-_NO_CREDITS = ("insufficient-credits", "account-suspended")
-_FINISHED = ("reservation-not-found", "reservation-committed", "reservation-released", "reservation-expired")
-_OF_EVERY_CALL = ("metering-unavailable",)
-_OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")
-_OF_A_KEY = ("invalid-idempotency-key", "idempotency-key-reused")
-# What a call can refuse besides that.
-_REFUSALS: Mapping[str, tuple[str, ...]] = {
-    "add": ("grant-exists", "too-many-grants"),
-    "deduct": _NO_CREDITS,
-    "reserve": (*_NO_CREDITS, "too-many-reservations"),
-    "reservations": ("not-implemented",),
-    "reservation": ("reservation-not-found",),
-    "commit": ("insufficient-credits", *_FINISHED),
-    "release": tuple(slug for slug in _FINISHED if slug != "reservation-released"),  # answers as the first time
-    "extend": (*_NO_CREDITS, *_FINISHED),
-    "refund": ("transaction-not-found", "refund-exceeds-charge", "not-refundable"),
-    "batch": ("operations-span-partitions",),
-    "void": ("grant-not-found", "grant-over"),
-    "create_plan": ("plan-exists",),
-    "plan": ("plan-not-found",),
-    "update_plan": ("plan-not-found", "busy"),
-    "delete_plan": ("plan-not-found", "busy"),
-    "subscribe": ("plan-not-found", "plan-inactive", "subscription-exists", "busy"),
-    "upgrade": ("plan-not-found", "plan-inactive", "subscription-not-found", "busy"),
-    "unsubscribe": ("subscription-not-found", "busy"),
-    "create_webhook": ("webhook-exists", "busy"),
-    "delete_webhook": ("webhook-not-found", "busy"),
-    "rotate_webhook": ("webhook-not-found", "busy"),
-    "test_webhook": ("webhook-not-found",),
-    "retry_notification": ("notification-not-found", "busy"),
-    "clock": ("not-found",),
-    "set_clock": ("not-found", "clock-backwards"),
-}
 # What a call answers with 202 when its effect comes later.
 _LATER_ANSWERS: Mapping[str, type[BaseModel]] = {"add": Pending}
 
@@ -202,12 +170,12 @@ def _reference(name: str) -> JsonObject:
 def _operation(row: Row, answer_schema: JsonObject, body_schema: JsonObject | None) -> JsonObject:
     example = EXAMPLES.get(row.name)
     parameters = [*_path_parameters(row.path, example), *_query_parameters(row.query, example)]
-    slugs = [*_REFUSALS.get(row.name, ()), *_OF_EVERY_CALL]
+    slugs = [*REFUSALS.get(row.name, ()), *OF_EVERY_CALL]
     if row.query is not None or "{user_id}" in row.path:
         slugs.append("validation-error")
     if row.keyed:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
-        slugs += _OF_A_KEY[: 1 if row.name == "batch" else 2]  # in a batch, each operation has a key of its own
+        slugs += OF_A_KEY[: 1 if row.name == "batch" else 2]  # in a batch, each operation has a key of its own
     answer: JsonObject = {
         "description": _sentence(row.answer),
         "content": {JSON_TYPE: _content(answer_schema, example and example.answer)},
@@ -216,7 +184,7 @@ def _operation(row: Row, answer_schema: JsonObject, body_schema: JsonObject | No
         answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
     found: JsonObject = {"operationId": row.name, "summary": row.summary, "tags": [_tag(row)], "parameters": parameters}
     if row.body is not None and body_schema is not None:
-        slugs += _OF_A_BODY
+        slugs += OF_A_BODY
         found["requestBody"] = {
             "required": any(member.is_required() for member in row.body.model_fields.values()),
             "content": {JSON_TYPE: _content(body_schema, example and example.body)},

@@ -1,4 +1,4 @@
-"""A deployment of real processes that can be killed, stopped and started again, and what proves that nothing was lost."""
+"""Real processes that can be killed, stopped and started again, and what proves that nothing was lost."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Deployment:
         self.url = f"http://127.0.0.1:{self.port}"
         self.redis_port = int(server.url.rpartition(":")[2].split("/")[0])
         self.env = environment(redis_url=server.url, store_url=store_url, **settings)
-        self.client = Redis.from_url(server.url)
+        self.client: Any = Redis.from_url(server.url)
         self.sidecar: MeterProcess | None = None
         self.nursery = Nursery(folder, self.env)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ def main() -> None:
     settings = load_settings()
     store = settings.store_url.partition(":")[0]
     if store.startswith("postgres"):
-        import asyncpg  # noqa: F401
+        importlib.import_module("asyncpg")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()
     for _ in sys.stdin:

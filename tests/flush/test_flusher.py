@@ -9,12 +9,13 @@ import orjson
 import pytest
 
 from meter import operation
+from meter.amount import AmountScale
 from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger import LedgerFile
 from meter.operation import Call
-from meter.store.base import Flush, Flushed, Store
+from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import EventRow
-from tests.flush.ground import Ground
+from tests.flush.ground import Ground, open_at, same_on_both_sides
 from tests.flush.story import tell
 from tests.partition import DAY, T0
 from workers.flusher import Flusher, HistoryLost, NewerEntry
@@ -48,7 +49,7 @@ def note_at_once(flusher: Flusher) -> None:
     flusher._noted_at = -1e9
 
 
-def poison(ground: Ground, seq: int, text: bytes | None = None, **changed: object) -> bytes:
+def poison(ground: Ground, seq: int, text: bytes | None = None, **changed: Any) -> bytes:
     """Replaces an outbox entry; with `changed` members (by their place) it stays readable."""
     key = ground.partition.keys.outbox
     entries = ground.client.xrange(key)
@@ -181,27 +182,20 @@ async def test_trimming_waits_for_the_transaction(ground: Ground) -> None:
     assert all(flushed < reached for flushed, reached in seen) and len(seen) == 3
 
 
-async def test_a_store_that_went_back_finds_the_entries_again(ground: Ground) -> None:
+async def test_a_store_that_went_back_finds_the_entries_again(ground: Ground, tmp_path: Any) -> None:
     """It was restored from a copy, say: its watermark is back with it, and the retention has what it lacks."""
     tell(ground.partition, T0)
-    behind = ground.flusher(flush_max=5, outbox_retention_seconds=3_600)
-    await behind.step()
-    copy = await ground.store.watermark(0)
-    ahead = ground.flusher(outbox_retention_seconds=3_600)
-    await ground.drain(ahead)
-    ahead._marks.append((-1e9, 20))
-    assert copy is not None
-    ahead._watermark, ahead._known = None, None
-    real = ahead._store.watermark
-
-    async def gone_back(_: int) -> object:
-        return copy
-
-    ahead._store = Failing(ground.store, "")  # type: ignore[assignment]
-    ahead._store.watermark = gone_back  # type: ignore[method-assign, assignment]
-    await ahead._take_up()
-    assert not any(seq > 5 for _, seq in ahead._marks), "it would trim what the store has to find again"
-    assert real is not None
+    restored = await open_at(f"sqlite:///{tmp_path}/restored.db")
+    await ground.flusher(restored, flush_max=5, outbox_retention_seconds=60).step()
+    flusher = ground.flusher(outbox_retention_seconds=60)
+    await ground.drain(flusher)
+    flusher._marks[0] = (-1e9, flusher._marks[0][1])  # old enough to be trimmed
+    flusher._store, flusher._known = restored, None
+    note_at_once(flusher)
+    assert await flusher.step() == len(ground.partition.entries()) - 5
+    assert ground.partition.entries()[0].seq == 1
+    await same_on_both_sides(ground.client, restored)
+    await restored.close()
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b"\xff\xfe", b'[1,"x"]', b"null", b'[1,1,2,"-","a","","grant","u"]'])
@@ -270,8 +264,6 @@ async def test_an_entry_that_the_store_refuses_goes_to_quarantine_alone(ground: 
                 return real
 
             async def apply(flush: Flush) -> Flushed:
-                from meter.store.base import StoreRefused
-
                 if any(row.seq == 13 for row in flush.transactions):
                     raise StoreRefused("a value fits no column")
                 done: Flushed = await real(flush)
@@ -382,8 +374,6 @@ async def test_a_redis_that_is_away_is_told_as_such(ground: Ground) -> None:
 
 
 async def test_transactions_and_alarms_are_in_the_ledger_log(ground: Ground, tmp_path: Any, unchecked: None) -> None:
-    from meter.amount import AmountScale
-
     log = LedgerFile(tmp_path / "deep" / "er" / "ledger.jsonl", AmountScale(6))
     log.start()
     tell(ground.partition, T0)

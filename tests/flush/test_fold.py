@@ -74,7 +74,7 @@ def test_each_reservation_has_its_end(entries: list[Entry]) -> None:
     assert ends["given"][:3] == ("released", 20, 0)
     assert ends["hold"][:3] == ("expired", 40, 0)
     assert all(row.ended_at_ms for row in rows.values())
-    assert sum(draw[1] for draw in rows["hold"].draws) == 40  # type: ignore[arg-type, index, misc, union-attr]
+    assert sum(draw[1] for draw in rows["hold"].draws) == 40
 
 
 def test_configuration_is_kept(entries: list[Entry]) -> None:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from meter import history, operation
 from meter.app import create_app
 from meter.config import Settings
+from meter.errors import StoreUnavailable
 from meter.redis import RedisGateway
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -218,8 +219,6 @@ async def reader(server: Server, gateway: RedisGateway, partition: Partition) ->
 async def test_a_history_that_is_too_far_behind_is_refused_not_cut(
     reader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from meter.errors import StoreUnavailable
-
     monkeypatch.setattr(history, "TAIL_MAX", 20)
     with pytest.raises(StoreUnavailable, match="30 transactions behind"):
         await reader(True).page("u", history.Filter(), 5)

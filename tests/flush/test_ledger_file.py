@@ -119,7 +119,7 @@ def test_a_slow_disk_costs_lines_and_nothing_waits(tmp_path: Path, monkeypatch: 
 def test_a_disk_that_fails_is_counted_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ledger.time, "sleep", lambda _: None)
+    monkeypatch.setattr("meter.ledger.time.sleep", lambda _: None)
     folder = tmp_path / "folder"
     log = opened(folder / "l")
     (folder / "l").unlink()

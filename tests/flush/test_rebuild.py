@@ -9,12 +9,14 @@ import pytest
 
 from meter import operation
 from meter.errors import StoreUnavailable
+from meter.intake import Intake, pending_row
 from meter.operation import Call
 from meter.rebuild import Rebuild, RebuildFailed, RebuildReport
 from meter.store.base import Store
-from tests.flush.ground import Ground
+from tests.flush.ground import Ground, open_at
 from tests.flush.story import Told, tell
 from tests.flush.test_flusher import Failing, alarms, poison
+from tests.flush.test_two_flushers import Pausing, Stops
 from tests.partition import DAY, HOUR, MINUTE, dump
 from workers.flusher import HistoryLost
 
@@ -324,7 +326,8 @@ async def rebuilt_unproved(live: Ground) -> RebuildReport:
 
     async def taken(*_: object) -> None: ...
 
-    command._prove = taken  # type: ignore[method-assign]
+    monkeyed: Any = command
+    monkeyed._prove = taken
     return await command.partition(0)
 
 
@@ -344,8 +347,6 @@ async def test_it_refuses_to_forget_what_only_redis_has(live: Ground) -> None:
 
 
 async def _empty_store() -> Store:
-    from tests.flush.ground import open_at
-
     return await open_at("memory://")
 
 
@@ -396,8 +397,6 @@ async def test_of_two_rebuilds_one_is_done(live: Ground) -> None:
 @pytest.mark.parametrize("at", range(1, 40, 3))
 async def test_a_rebuild_that_was_overtaken_does_no_more(live: Ground, at: int) -> None:
     """One sleeps at an await, another is done meanwhile and users go on; the sleeper must not touch their accounts."""
-    from tests.flush.test_two_flushers import Pausing, Stops
-
     tell(live.partition, now_of(live))
     await live.drain()
     live.lose_everything()
@@ -447,8 +446,6 @@ async def test_a_partition_that_a_boot_has_closed_is_lost_for_the_flusher_too(li
 
 
 async def test_pending_grants_come_back_at_once(live: Ground) -> None:
-    from meter.intake import Intake, pending_row
-
     live.run(operation.grant("u", "g", 5))
     await live.drain()
     one = operation.grant("u", "paid", 50, call=Call("payment"))
