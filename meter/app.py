@@ -79,6 +79,7 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         exception_handlers={HTTPException: _http_problem},
     )
     of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
+    app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
     app.state.hot_lane = HotLane(hot, settings.body_max_bytes, metrics.responses, of_gateway)
     return app
 

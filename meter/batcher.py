@@ -54,6 +54,8 @@ class _Call:
     operations: Sequence[Operation]
     mode: Mode
     done: Done
+    deadline: float
+    """When the caller is to know, on the event loop's clock."""
 
 
 class Batcher:
@@ -99,7 +101,7 @@ class Batcher:
             self.tally.refused("overloaded", operations)
             raise Overloaded("draining", "the sidecar is shutting down")
         self._waiting += len(operations)
-        self._queue.append(_Call(operations, mode, done))
+        self._queue.append(_Call(operations, mode, done, self._loop.time() + self._limits.timeout_seconds))
         if self._idle and not self._wake_scheduled:
             self._wake_scheduled = True
             self._loop.call_soon(self._wake)
@@ -161,7 +163,7 @@ class Batcher:
                 arguments.append(operation[0])
                 arguments.append(len(operation) - 1)
                 arguments.extend(operation[1:])
-        reply = await self._deliver(arguments)
+        reply = await self._deliver(arguments, calls[0].deadline)
         lines = reply.split("\n")
         head = lines.pop(0)
         if head not in ("done", "stored", "undone"):
@@ -173,8 +175,10 @@ class Batcher:
         self.tally.answered(head, [call.operations for call in calls], lines)
         return lines
 
-    async def _deliver(self, arguments: list[str | int]) -> str:
-        deadline = self._loop.time() + self._limits.timeout_seconds
+    async def _deliver(self, arguments: list[str | int], deadline: float) -> str:
+        """The reply, by the deadline of the call that waited longest: what waits behind a hung batch is told too."""
+        if self._loop.time() >= deadline:
+            raise RedisUnavailable("redis", "Redis did not answer in time")
         while True:
             started = self._loop.time()
             try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import uvicorn
 
-from meter.commands import Json, commands, fail
+from meter.commands import Json, commands, complain
 from meter.errors import ConfigError, MeterError, Unavailable
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def dev(
             finally:
                 worker.stop()
     except ConfigError as error:
-        fail(error, 2)
+        complain(error, 2)
     except MeterError as error:
-        fail(error, 3)
+        complain(error, 3)
 
 
 @app.command()
@@ -108,7 +108,7 @@ def serve(
         asyncio.run(_check(settings))
         _serve(settings, uds, workers)
     except ConfigError as error:
-        fail(error, 2)
+        complain(error, 2)
 
 
 @app.command()
@@ -123,7 +123,7 @@ def worker() -> None:
         asyncio.run(_check(settings))
         run_worker(settings)
     except ConfigError as error:
-        fail(error, 2)
+        complain(error, 2)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def _settings() -> Settings:
     try:
         return load_settings()
     except ConfigError as error:
-        fail(error, 2)
+        complain(error, 2)
 
 
 def _run(command: Coroutine[None, None, int]) -> None:
@@ -173,11 +173,11 @@ def _run(command: Coroutine[None, None, int]) -> None:
     try:
         code = asyncio.run(command)
     except ConfigError as error:
-        fail(error, 2)
+        complain(error, 2)
     except Unavailable as error:
-        fail(error, 3)
+        complain(error, 3)
     except MeterError as error:
-        fail(error, 1)
+        complain(error, 1)
     if code:
         raise typer.Exit(code)
 

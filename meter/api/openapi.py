@@ -15,7 +15,8 @@ import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
-from meter.api.examples import EXAMPLES, Example
+from meter.api.example import Example
+from meter.api.examples import EXAMPLES
 from meter.api.refusals import OF_A_BODY, OF_A_KEY, OF_EVERY_CALL, REFUSALS
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
 from meter.model import Pending, Refusal

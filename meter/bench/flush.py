@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,10 @@ from meter.operation import Call, Operation
 from meter.rebuild import Rebuild
 from meter.store.base import Store
 from meter.store.connect import open_store
-from workers.flusher import Flusher
+
+if TYPE_CHECKING:
+    from workers.flusher import Flusher
+
 
 TICK_SECONDS = 0.01
 LAG_GOAL_SECONDS = 2.0
@@ -86,6 +90,8 @@ async def _measure(options: FlushBenchOptions, redis_url: str, url: str, out: Co
         settings = ground.settings
         await store.open({"decimal_places": str(settings.decimal_places), "partitions": str(settings.partitions)})
         try:
+            from workers.flusher import Flusher  # noqa: PLC0415 - nothing in `meter` but commands knows the workers
+
             flusher = Flusher(ground.gateway, ground.engine, store, ground.keys, settings)
             with out.status("filling the outbox"):
                 await ground.give(user_name(number) for number in range(options.users))

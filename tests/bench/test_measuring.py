@@ -154,7 +154,7 @@ def test_the_picture_is_well_formed_and_shows_every_case() -> None:
 
 
 def test_a_picture_of_nothing_is_well_formed() -> None:
-    ET.fromstring(picture({}, ""))
+    assert ET.fromstring(picture({}, "")).tag.endswith("svg")
 
 
 def test_every_case_has_a_name_that_can_be_asked_for() -> None:

@@ -316,7 +316,7 @@ async def test_a_key_that_comes_again_after_its_window_is_an_alarm(
     [({"at3": "0-2-other-9"}, "follows 0-2-other-9"), ({"at1": 7}, "of epoch 7"), ({"at10": 99}, "leaves 99")],
 )
 async def test_a_broken_chain_closes_the_partition(
-    ground: Ground, unchecked: None, changed: dict[str, object], why: str
+    ground: Ground, unchecked: None, changed: dict[str, Any], why: str
 ) -> None:
     for _ in range(3):
         ground.run(operation.grant("u", f"g{_}", 1))

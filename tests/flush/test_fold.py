@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,8 @@ def test_each_reservation_has_its_end(entries: list[Entry]) -> None:
     assert ends["given"][:3] == ("released", 20, 0)
     assert ends["hold"][:3] == ("expired", 40, 0)
     assert all(row.ended_at_ms for row in rows.values())
-    assert sum(draw[1] for draw in rows["hold"].draws) == 40
+    draws: Any = rows["hold"].draws
+    assert sum(draw[1] for draw in draws) == 40
 
 
 def test_configuration_is_kept(entries: list[Entry]) -> None:

@@ -176,6 +176,21 @@ def test_the_table_reaches_every_kind_of_answer(ways: Ways) -> None:
     assert {100, 200, 201, 400, 402, 404, 405, 409, 413, 415, 422} <= statuses
 
 
+def test_thousands_that_wait_for_one_are_answered_alike(ways: Ways) -> None:
+    """All in one piece; the first waits for Redis, the others are refused as soon as their turn comes."""
+    outcome = ways.same([deduct("rich") + deduct("rich", "much") * 2000 + balance("rich")])
+
+    assert outcome.statuses == [200] + [422] * 2000 + [200]
+
+
+def test_nothing_is_done_after_a_closing_request(ways: Ways) -> None:
+    """The parser reads on after HTTP/1.0 with keep-alive, which is closed all the same."""
+    last = deduct("rich", "much", "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0")
+
+    assert ways.same([last + deduct("rich")]).statuses == [422]
+    ways.same([balance("rich")])
+
+
 def test_the_lane_takes_no_trailer_for_a_header(ways: Ways) -> None:
     """uvicorn mixes them with the headers when all comes in one piece, which no caller can rely on."""
     head = request("POST", "/credits/deduct", JSON, CHUNKS)

@@ -63,7 +63,8 @@ async def test_the_cron_jobs_run_at_the_start_and_settle_what_is_due(
     worker = burst(settings_class)
     await worker.async_run()
     await worker.close()
-    assert (worker.jobs_complete, worker.jobs_failed) == (len(worker.cron_jobs), 0)
+    assert worker.jobs_complete >= len(worker.cron_jobs)  # one whose second comes meanwhile runs again
+    assert worker.jobs_failed == 0
     assert partition.kinds() == ["grant", "reserve", "reservation_expired"]
 
 
@@ -103,7 +104,7 @@ async def test_a_job_that_fails_is_told_and_the_next_one_runs(
     server.client.hset(partition.keys.meta, "state", "closed")
     await worker.async_run()
     assert worker.jobs_failed >= 2
-    assert worker.jobs_failed + worker.jobs_complete == len(worker.cron_jobs)
+    assert worker.jobs_failed + worker.jobs_complete >= len(worker.cron_jobs)
     await worker.close()
 
 
