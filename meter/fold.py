@@ -7,11 +7,10 @@ before it, so that what the store says of an account is what its transactions ad
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from meter.ledger_row import intents_of, text_of, transaction_row, unchecked
+from meter.ledger_row import intents_of, replaced, text_of, transaction_row, unchecked
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush
@@ -23,7 +22,6 @@ from meter.store.rows import (
     OperationRow,
     QuarantineRow,
     ReservationRow,
-    Row,
     TransactionRow,
     WatermarkRow,
 )
@@ -34,7 +32,6 @@ UNREAD_HEAD = "?"
 CHOSEN = "reserve "
 """What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
 
-_R = TypeVar("_R", bound=Row)
 
 _OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
@@ -265,7 +262,7 @@ class _Step:
             changed[name] = getattr(before, name) + sign * entry.amount
         if entry.kind == "account":
             changed.update(_configured(entry, before))
-        known[entry.user_id] = _replaced(before, changed)
+        known[entry.user_id] = replaced(before, changed)
         self._users.add(entry.user_id)
 
     def _mismatch(self, entry: Entry, before: AccountRow) -> None:
@@ -290,7 +287,7 @@ class _Step:
             "pending": False,
             "last_seq": entry.seq,
         }
-        self._known.grants[key] = _replaced(before, changed)
+        self._known.grants[key] = replaced(before, changed)
         self._grants.add(key)
 
     def _new_grant(self, entry: Entry, grant_id: str, amount: int) -> GrantRow:
@@ -358,7 +355,7 @@ class _Step:
             changed["ended_at_ms"] = entry.created_at_ms
             changed["requested"] = entry.amount + int(str(detail.get("uncovered", 0)))
             changed["answer"] = answer_of(entry, self._known)
-        known[reservation_id] = _replaced(before, changed)
+        known[reservation_id] = replaced(before, changed)
         self._reservations.add(reservation_id)
 
     def _alarm(self, seq: int, user_id: str | None, message: str) -> None:
@@ -459,8 +456,3 @@ def _configured(entry: Entry, before: AccountRow) -> dict[str, object]:
         "low_credit_thresholds": detail["low_credit_thresholds"],
         "profile": detail.get("profile", before.profile),
     }
-
-
-def _replaced(row: _R, changed: Mapping[str, object]) -> _R:
-    """A copy with some members changed."""
-    return unchecked(type(row), **{**row.__dict__, **changed})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from collections.abc import Mapping
+from functools import cache
+from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -67,8 +69,34 @@ def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -
 
 
 def unchecked(model: type[_R], **values: object) -> _R:
-    """A row without validation: every value comes from a script or from another row."""
-    return cast("_R", model.model_construct(None, **values))
+    """A row without validation: every value comes from a script. What is not given has its default."""
+    return _row(model, {**_defaults(model), **values})
+
+
+def replaced(row: _R, changed: Mapping[str, object]) -> _R:
+    """A copy with some members changed, without validation."""
+    return _row(type(row), {**row.__dict__, **changed})
+
+
+def _row(model: type[_R], values: dict[str, object]) -> _R:
+    """What `model_construct` does with every field given, in a fraction of its time: a flush makes many rows."""
+    row = model.__new__(model)
+    put = object.__setattr__
+    put(row, "__dict__", values)
+    put(row, "__pydantic_fields_set__", _fields(model))
+    put(row, "__pydantic_extra__", None)
+    put(row, "__pydantic_private__", None)
+    return row
+
+
+@cache
+def _fields(model: type[Row]) -> set[str]:
+    return set(model.model_fields)
+
+
+@cache
+def _defaults(model: type[Row]) -> dict[str, object]:
+    return {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
 
 
 def text_of(value: object) -> str | None:

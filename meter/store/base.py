@@ -165,7 +165,9 @@ class Store(Catalog, Protocol):
         ...
 
     async def live_grants(self, user_ids: Sequence[str]) -> list[GrantRow]:
-        """Applied grants of those users with something remaining, reserved or scheduled, and not ended."""
+        """Applied grants of those users with something remaining, reserved or scheduled; so an ended one while open
+        reservations hold some of it.
+        """
         ...
 
     async def open_reservations(self, user_ids: Sequence[str]) -> list[ReservationRow]:

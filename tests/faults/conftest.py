@@ -11,7 +11,7 @@ import pytest
 
 from tests.store.servers import Missing, Postgres, database_name, running
 
-SECONDS = float(os.environ.get("METER_FAULT_SECONDS", "5"))
+SECONDS = float(os.environ.get("METER_FAULT_SECONDS", "3"))
 KINDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
 
 

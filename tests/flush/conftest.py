@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,9 +18,23 @@ from tests.partition import Partition
 from tests.servers import Server
 
 
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store in a file, to be copied: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("sqlite") / "meter.db"
+
+    async def make() -> None:
+        await (await open_at(f"sqlite:///{path}")).close()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(server: Server, empty_sqlite: Path, tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store."""
+    if server.url is not None:
+        shutil.copy(empty_sqlite, tmp_path / "meter.db")
     found = await open_at("memory://" if server.url is None else f"sqlite:///{tmp_path}/meter.db")
     yield found
     await found.close()

@@ -69,7 +69,7 @@ async def step_until_paused(flusher: Flusher, stops: Stops) -> asyncio.Task[int]
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh", "with rows at hand"])
-@pytest.mark.parametrize("at", range(1, 2 * CALLS_MAX, 2))
+@pytest.mark.parametrize("at", range(1, 2 * CALLS_MAX, 2))  # before each call
 async def test_one_pauses_at_each_await_while_the_other_goes_on(ground: Ground, at: int, warm: bool) -> None:
     tell(ground.partition, T0)
     stops = Stops(0)
@@ -96,7 +96,7 @@ async def test_one_pauses_at_each_await_while_the_other_goes_on(ground: Ground, 
     await ground.check()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 async def test_at_random_each_step_is_won_once(ground: Ground, seed: int) -> None:
     """Three workers, each awaiting its turn at every call; the next turn goes to one of them by lot."""
     lot = random.Random(seed)

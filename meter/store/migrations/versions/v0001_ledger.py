@@ -236,48 +236,6 @@ def _create_alert_intents() -> None:
         ],
         indexes=[("state", "next_attempt_at_ms"), ("user_id", "created_at_ms")],
     )
-    _create(
-        "webhooks",
-        ("webhook_id",),
-        [
-            _number("version"),
-            _word("webhook_id", 128),
-            _word("url", 2000),
-            _word("description", 500, nullable=True),
-            _json("kinds"),
-            _word("secret", 200),
-            _word("old_secret", 200, nullable=True),
-            _number("old_secret_until_ms"),
-            _word("state", 32),
-            _number("created_at_ms"),
-            _number("updated_at_ms"),
-        ],
-    )
-    _create(
-        "deliveries",
-        ("delivery_id",),
-        [
-            _number("version"),
-            _word("delivery_id", 128),
-            _word("intent_id", 128),
-            _word("target", 128),
-            _word("kind", 32),
-            _word("user_id", 128),
-            _json("payload"),
-            _number("created_at_ms"),
-            _word("state", 32),
-            _number("attempts"),
-            _number("next_attempt_at_ms"),
-            _number("attempted_at_ms", nullable=True),
-            _number("status", nullable=True),
-            _word("error", 500, nullable=True),
-        ],
-        indexes=[
-            ("state", "next_attempt_at_ms"),
-            ("user_id", "created_at_ms"),
-            ("created_at_ms", "delivery_id"),
-        ],
-    )
 
 
 def _create_plans() -> None:
@@ -332,6 +290,50 @@ def _create_subscriptions() -> None:
     )
 
 
+def _create_webhooks() -> None:
+    _create(
+        "webhooks",
+        ("webhook_id",),
+        [
+            _number("version"),
+            _word("webhook_id", 128),
+            _word("url", 2000),
+            _word("description", 500, nullable=True),
+            _json("kinds"),
+            _word("secret", 200),
+            _word("old_secret", 200, nullable=True),
+            _number("old_secret_until_ms"),
+            _word("state", 32),
+            _number("created_at_ms"),
+            _number("updated_at_ms"),
+        ],
+    )
+
+
+def _create_deliveries() -> None:
+    _create(
+        "deliveries",
+        ("delivery_id",),
+        [
+            _number("version"),
+            _word("delivery_id", 128),
+            _word("intent_id", 128),
+            _word("target", 128),
+            _word("kind", 32),
+            _word("user_id", 128),
+            _json("payload"),
+            _number("created_at_ms"),
+            _word("state", 32),
+            _number("attempts"),
+            _number("next_attempt_at_ms"),
+            _number("attempted_at_ms", nullable=True),
+            _number("status", nullable=True),
+            _word("error", 500, nullable=True),
+        ],
+        indexes=[("state", "next_attempt_at_ms"), ("user_id", "created_at_ms"), ("created_at_ms", "delivery_id")],
+    )
+
+
 def _create_quarantine() -> None:
     _create(
         "quarantine",
@@ -356,5 +358,7 @@ def upgrade() -> None:
     _create_alert_intents()
     _create_plans()
     _create_subscriptions()
+    _create_webhooks()
+    _create_deliveries()
     _create_quarantine()
     _create_deployment()
