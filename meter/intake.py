@@ -68,10 +68,12 @@ class Intake:
         has now; what Redis could not be told stays pending and is swept up. Raises `StoreUnavailable`.
         """
         await self._store.add_pending_grants(rows)
+        stored = await self._store.grants([(row.user_id, row.grant_id) for row in rows])
         by_partition: dict[int, list[GrantRow]] = {}
-        for row in rows:
-            by_partition.setdefault(row.partition, []).append(row)
-        applied = 0
+        for row in stored.values():
+            if row.pending:  # one that was applied may be forgotten in Redis, and would be applied again
+                by_partition.setdefault(row.partition, []).append(row)
+        applied = sum(not row.pending for row in stored.values())
         for partition, share in by_partition.items():
             for first in range(0, len(share), GRANTS_PER_CALL):
                 many = [grant_operation(row, "") for row in share[first : first + GRANTS_PER_CALL]]

@@ -82,3 +82,15 @@ async def engine(gateway: RedisGateway, settings: Settings) -> AsyncIterator[Eng
     """A started engine."""
     async with Engine(gateway, settings) as started:
         yield started
+
+
+SLOW = ("bench", "e2e", "faults", "lane", "store")
+"""Folders whose tests start many real processes or databases; `pytest` alone leaves them out, `.ci/run` does not."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what is slow by its folder."""
+    folders = [config.rootpath / "tests" / name for name in SLOW]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker(pytest.mark.slow)

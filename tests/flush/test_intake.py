@@ -76,6 +76,22 @@ async def test_the_same_again_answers_as_the_first_time(ground: Ground, moment: 
     assert len([row for row in await ground.transactions() if row.kind == "grant"]) == 1
 
 
+async def test_many_are_applied_once_even_long_after_redis_forgot_them(ground: Ground) -> None:
+    rows = [wanted(10, key="", grant_id=f"g{n}") for n in range(5)]
+    assert await intake(ground).add_many(rows[:3]) == 3
+    await ground.drain()
+    ground.run(operation.deduct("u", 30))
+    for days in (1, 2, 3):
+        ground.partition.freeze(T0 + days * (DAY + MINUTE))
+        ground.run(operation.rotate())
+        ground.run(operation.expire("u"))
+    assert ground.partition.remaining("u") == {}
+    assert await intake(ground).add_many([row.model_copy(update={"amount": 11}) for row in rows]) == 5
+    assert ground.partition.remaining("u") == {"g3": 11, "g4": 11}
+    await ground.drain()
+    await ground.check()
+
+
 async def test_killed_between_insert_and_apply_the_sweep_applies_once(ground: Ground) -> None:
     await ground.store.add_pending_grant(wanted())
     assert await sweep(ground) == 1

@@ -69,7 +69,7 @@ async def step_until_paused(flusher: Flusher, stops: Stops) -> asyncio.Task[int]
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh", "with rows at hand"])
-@pytest.mark.parametrize("at", range(1, 2 * CALLS_MAX, 2))  # before each call
+@pytest.mark.parametrize("at", range(1, 2 * CALLS_MAX, 2))
 async def test_one_pauses_at_each_await_while_the_other_goes_on(ground: Ground, at: int, warm: bool) -> None:
     tell(ground.partition, T0)
     stops = Stops(0)
