@@ -20,6 +20,8 @@ from meter.scripts import Program, apply_program
 from tests.partition import Partition
 from tests.servers import Server
 
+DEADLINE_SECONDS = 20.0
+
 
 class Recorder(RedisGateway):
     """A gateway that notes how many operations each call carries, and that can be held up."""
@@ -83,8 +85,9 @@ async def start(partition: Partition, gateway: RedisGateway) -> AsyncIterator[St
         return Setup(recorder, batcher)
 
     yield start
-    for batcher in batchers:
-        await batcher.close()
+    async with asyncio.timeout(DEADLINE_SECONDS):  # a lane that died would keep it open for ever
+        for batcher in batchers:
+            await batcher.close()
 
 
 async def test_one_turn_is_one_call(start: Start) -> None:
@@ -206,8 +209,9 @@ async def test_a_waiter_that_fails_does_not_end_the_lane(start: Start, caplog: p
     setup.batcher.submit((deduct("u", 1),), fail)
     neighbour = setup.ask(deduct("u", 1))
 
-    assert (await neighbour)[0].startswith("0 ok")
-    assert await setup.available() == 999_998
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert (await neighbour)[0].startswith("0 ok")
+        assert await setup.available() == 999_998
     assert "a fault of the caller's" in caplog.text
 
 

@@ -323,6 +323,17 @@ async def test_cancelled_callers_leak_no_connection(redis_url: str) -> None:
     await _no_connection_left(redis_url)
 
 
+async def test_a_caller_that_went_away_is_no_fault(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    await engine.run("u", grant("u", "g", 100))
+    for run in (engine.run("u", deduct("u", 10)), engine.run_many(0, (deduct("u", 10),))):
+        caller = asyncio.create_task(run)
+        await asyncio.sleep(0)
+        caller.cancel()
+
+    assert (await engine.run("u", balance("u"))).endswith(" 80 0 0")
+    assert caplog.records == []
+
+
 async def test_an_overdraft_limit_holds_under_concurrency(engine: Engine) -> None:
     await engine.run("u", configure("u", overdraft_limit=7))
 

@@ -362,7 +362,7 @@ def test_long_histories_agree_with_the_reference_ledger(server: Server, seed: in
         getattr(machine, name)(**{n: chance.choice(values) for n, values in STEP_CHOICES[name][1].items()})
     machine.teardown()
 
-    assert len(machine.charges) > 0
+    assert len(machine.lua.entries()) > 10
 
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # the machine checks with limits of its own

@@ -197,7 +197,7 @@ def test_files_and_functions_are_short() -> None:
     paths |= {name: ROOT / name for name in TEST_TREES}
     sizes = {name: len(path.read_text().splitlines()) for name, path in paths.items()}
     functions = {
-        (name, node.name): (node.end_lineno or 0) - node.lineno + 1
+        (name, node.name): (node.end_lineno or 0) - node.body[0].lineno + 1  # a signature of options is no length
         for name, tree in (*TREES.items(), *TEST_TREES.items())
         if "migrations" not in name  # a migration is a list of statements, in order
         for node in ast.walk(tree)

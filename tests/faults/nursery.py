@@ -24,18 +24,17 @@ def main() -> None:
     store = settings.store_url.partition(":")[0]
     if store.startswith("postgres"):
         importlib.import_module("asyncpg")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()
     for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             os.close(0)
             os.dup2(2, 1)  # standard output tells process ids and nothing else
             _log_to_stderr()
             run_worker(settings)
             os._exit(0)
+        # It is never waited for, so that its id is not another process's when it has ended by itself.
         print(pid, flush=True)  # noqa: T201
 
 

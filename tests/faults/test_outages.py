@@ -170,7 +170,7 @@ async def test_a_redis_that_was_killed_comes_back_with_everything(tmp_path: Path
                 assert report.conserved, report.differences
                 await _prove_sound(deployment, url)
         assert sidecar is not None and sidecar.running
-        assert all(Path(f"/proc/{pid}").exists() for pid in workers)
+        assert all(deployment.nursery.is_alive(pid) for pid in workers)
 
 
 async def _prove_sound(deployment: Deployment, url: str) -> Figures:
