@@ -18,7 +18,10 @@ from workers.flusher import Flusher
 
 USERS = ("a", "b", "c/d", "e")
 ROUNDS = 120
-SEEDS = int(os.environ.get("METER_FLUSH_SEEDS", "8"))
+SEEDS = int(os.environ.get("METER_FLUSH_SEEDS", "6"))
+
+
+KINDS = ("grant deduct reserve commit " * 2 + "release extend refund void").split()
 
 
 class Killed(Exception):
@@ -63,22 +66,7 @@ class Traffic:
         self._made += 1
         n, lot, user = self._made, self._lot, self._lot.choice(USERS)
         call = Call(f"key-{n}") if lot.random() < 0.5 else Call()
-        kind = lot.choice(
-            [
-                "grant",
-                "grant",
-                "deduct",
-                "deduct",
-                "reserve",
-                "reserve",
-                "commit",
-                "commit",
-                "release",
-                "extend",
-                "refund",
-                "void",
-            ]
-        )
+        kind = lot.choice(KINDS)
         hold = lot.choice(self._holds) if self._holds else "none"
         match kind:
             case "grant":

@@ -85,7 +85,7 @@ async def test_one_pauses_at_each_await_while_the_other_goes_on(ground: Ground, 
         other._noted_at = -1e9
         won += await other.step()
     ground.partition.batch(*(operation.grant("z", f"z{n}", 1) for n in range(200)))
-    won += await ground.drain(other)
+    won += await ground.drain()
     ground.run(operation.deduct("z", 1))
     stops.go_on.set()
     won += await task
