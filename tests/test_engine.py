@@ -198,6 +198,7 @@ async def test_a_lost_reply_is_applied_once(link: FaultyLink, then: Literal["res
 
 
 async def test_a_storm_of_lost_replies(link: FaultyLink, redis_url: str) -> None:
+    before = _connections(redis_url)
     gateway = connect(link.url, timeout_seconds=0.2, connections_max=10)
     async with Engine(gateway, Settings(redis_timeout_ms=10_000, batch_max=3)) as engine:
         await engine.run("u", grant("u", "g", 100))
@@ -208,7 +209,7 @@ async def test_a_storm_of_lost_replies(link: FaultyLink, redis_url: str) -> None
 
         assert (await engine.run("u", balance("u"))).endswith(" 0 0 0")
     await gateway.close()
-    await _no_connection_left(redis_url)
+    await _no_connection_left(redis_url, before)
 
 
 async def test_a_request_that_arrives_too_late_is_never_applied(link: FaultyLink) -> None:
@@ -258,7 +259,7 @@ async def test_redis_away_is_unavailable_and_back_is_served_again(own_server: Em
         assert (await until_served(engine, balance("u"))).endswith(" 100 0 0")
         assert (await until_served(engine, deduct("u", 1))).endswith(" 99 0 0")
     await gateway.close()
-    await _no_connection_left(url)
+    await _no_connection_left(url, set())
     again.stop()
 
 
@@ -307,6 +308,7 @@ async def test_redis_away_at_the_start_and_back_with_other_settings(own_server: 
 
 async def test_cancelled_callers_leak_no_connection(redis_url: str) -> None:
     real_server(redis_url).client.close()
+    before = _connections(redis_url)
     gateway = connect(redis_url, timeout_seconds=5, connections_max=4)
     async with Engine(gateway, Settings(redis_timeout_ms=10_000, lanes=3, batch_max=5)) as engine:
         await engine.run("u", grant("u", "g", 10_000))
@@ -320,7 +322,7 @@ async def test_cancelled_callers_leak_no_connection(redis_url: str) -> None:
         assert (await engine.run("u", balance("u"))).endswith(" 9200 0 0")
         assert engine.waiting == 0
     await gateway.close()
-    await _no_connection_left(redis_url)
+    await _no_connection_left(redis_url, before)
 
 
 async def test_a_caller_that_went_away_is_no_fault(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
@@ -359,10 +361,14 @@ async def test_reserve_and_release_in_parallel_lose_nothing(engine: Engine) -> N
     assert await engine.faults() == []
 
 
-async def _no_connection_left(url: str) -> None:
-    """But the one that asks."""
+def _connections(url: str) -> set[str]:
+    """Those of this session's other fixtures included; not the one that asks."""
     with Redis.from_url(url) as client:
-        await until(lambda: len(client.client_list()) == 1, "connections were left open")
+        return {found["id"] for found in client.client_list()} - {str(client.client_id())}
+
+
+async def _no_connection_left(url: str, before: set[str]) -> None:
+    await until(lambda: _connections(url) <= before, "connections were left open")
 
 
 def test_every_failure_to_decide_is_an_unavailable() -> None:
