@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from meter.app import create_app
 from meter.config import load_settings
+from meter.heap import settle_heap
 
 app = create_app(load_settings())
+settle_heap()

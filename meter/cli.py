@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ import uvicorn
 
 from meter.commands import Json, commands, complain
 from meter.errors import ConfigError, MeterError, Unavailable
+from meter.heap import settle_heap
 
 if TYPE_CHECKING:
     from meter.config import Settings
@@ -217,11 +217,11 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
     from meter.api.lane import HotProtocol
     from meter.app import create_app
 
-    gc.collect()
-    gc.freeze()  # what was imported lives as long as we do; a collection that walks it costs a request 20 ms and more
+    # Several processes compose their own, from the environment.
+    app = create_app(settings) if workers == 1 else "meter.asgi:app"
+    settle_heap()
     uvicorn.run(
-        # Several processes compose their own, from the environment.
-        create_app(settings) if workers == 1 else "meter.asgi:app",
+        app,
         host=settings.host,
         port=settings.port,
         uds=None if uds is None else str(uds),

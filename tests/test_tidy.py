@@ -21,6 +21,7 @@ LAYERS: dict[str, set[str]] = {
     "words": {
         *(
             "errors",
+            "heap",
             "amount",
             "keys",
             "problem",

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from meter.config import Settings
 from meter.errors import Unavailable
+from meter.heap import settle_heap
 from workers.context import Context, close_context
 from workers.schedule import worker_settings
 
@@ -22,6 +23,7 @@ _log = getLogger("meter.worker")
 
 def run_worker(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises `ConfigError` for settings that Redis contradicts."""
+    settle_heap()
     asyncio.run(_run_until_stopped(settings))
 
 

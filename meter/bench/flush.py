@@ -32,6 +32,7 @@ from meter.bench.samples import percentile
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import user_name
 from meter.embedded import EmbeddedServer
+from meter.heap import settle_heap
 from meter.operation import Call, Operation
 from meter.rebuild import Rebuild
 from meter.store.base import Store
@@ -97,6 +98,7 @@ async def _measure(options: FlushBenchOptions, redis_url: str, url: str, out: Co
                 await ground.give(user_name(number) for number in range(options.users))
                 await _drain(flusher)
                 await ground.run(traffic(ground, options.transactions, options.users))
+            settle_heap()  # as a worker does
             with out.status("flushing"):
                 await _flush(flusher, result)
             if is_postgres(url):

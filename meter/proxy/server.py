@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-
 import uvicorn
 
 from meter.client import MeterClient
 from meter.config import Settings
+from meter.heap import settle_heap
 from meter.local import Meter
 from meter.proxy.app import Proxy
 from meter.proxy.options import ProxyOptions
@@ -48,6 +47,5 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
     server = server_of(proxy_of(settings, options), options)
-    gc.collect()
-    gc.freeze()  # what was imported lives as long as we do; no request should pay for walking it
+    settle_heap()
     server.run()
