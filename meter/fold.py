@@ -7,10 +7,10 @@ before it, so that what the store says of an account is what its transactions ad
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from meter.ledger_row import intents_of, replaced, text_of, transaction_row, unchecked
+from meter.ledger_row import amend, copied, intents_of, text_of, transaction_row, unchecked
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush
@@ -98,45 +98,40 @@ _COUNTER = {
 _ENDS = {"commit": "committed", "release": "released", "reservation_expired": "expired"}
 
 
-def touched(entries: Iterable[Entry | Unread]) -> tuple[set[str], set[tuple[str, str]], set[str]]:
-    """user_ids, (user_id, grant_id)s and reservation_ids that a fold of the entries needs to know."""
+def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], set[tuple[str, str]], set[str]]:
+    """user_ids, (user_id, grant_id)s and reservation_ids that a fold of the entries needs besides what is known and
+    what they make themselves.
+    """
+    made: set[object] = set()
     users: set[str] = set()
     grants: set[tuple[str, str]] = set()
     reservations: set[str] = set()
     for entry in entries:
         if isinstance(entry, Unread):
             continue
-        users.add(entry.user_id)
-        grants.update((entry.user_id, draw.grant_id) for draw in entry.draws)
-        if "reservation_id" in entry.detail:
-            reservations.add(str(entry.detail["reservation_id"]))
+        user_id = entry.user_id
+        if user_id not in known.accounts:
+            users.add(user_id)
+        for draw in entry.draws:
+            if (user_id, draw.grant_id) not in known.grants:
+                grants.add((user_id, draw.grant_id))
+        reservation_id = entry.detail.get("reservation_id")
+        if entry.kind == "reserve":
+            made.add(reservation_id)
+        elif reservation_id is not None and reservation_id not in made and reservation_id not in known.reservations:
+            reservations.add(str(reservation_id))
     return users, grants, reservations
 
 
-def fold(
-    partition: int, expected: WatermarkRow | None, entries: Sequence[Entry | Unread], known: Known, now_ms: int
-) -> Flush:
-    """One step of the ledger from `expected` over all `entries`.
-
-    Raises `ChainBroken` and `Unbookable`, and then leaves `known` unusable.
-    """
-    step = _Step(partition, expected, known, now_ms)
-    for index, entry in enumerate(entries):
-        try:
-            step.take(entry)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unbookable(index, f"{type(error).__name__}: {error}"[:500]) from error
-    return step.flush()
-
-
-class _Step:
-    """The state of one fold."""
+class Fold:
+    """One step of the ledger, from `expected` over all the entries that are taken."""
 
     def __init__(self, partition: int, expected: WatermarkRow | None, known: Known, now_ms: int) -> None:
         self._partition = partition
         self._expected = expected
         self._known = known
         self._now_ms = now_ms
+        self._taken = 0
         self._epoch = expected.epoch if expected else None
         self._seq = expected.seq if expected else 0
         self._head: str | None = expected.head if expected else "-"
@@ -151,8 +146,16 @@ class _Step:
         self._grants: set[tuple[str, str]] = set()
         self._reservations: set[str] = set()
 
-    def take(self, entry: Entry | Unread) -> None:
-        """Adds the next entry."""
+    def take(self, entries: Iterable[Entry | Unread]) -> None:
+        """Adds the next entries. Raises `ChainBroken` and `Unbookable`, and then leaves `known` unusable."""
+        for entry in entries:
+            try:
+                self._take(entry)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise Unbookable(self._taken, f"{type(error).__name__}: {error}"[:500]) from error
+            self._taken += 1
+
+    def _take(self, entry: Entry | Unread) -> None:
         if entry.seq != self._seq + 1:
             raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {self._seq}")
         self._seq = entry.seq
@@ -171,7 +174,7 @@ class _Step:
         self._book(entry)
 
     def flush(self) -> Flush:
-        """Everything taken, as one step."""
+        """Everything taken, as one step. It ends the fold; its rows are never changed again."""
         known = self._known
         return Flush(
             partition=self._partition,
@@ -221,8 +224,8 @@ class _Step:
         self._intents += intents_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
-        if reservation_id is not None and is_chosen(entry):
-            self._operation(entry, CHOSEN + reservation_id)
+        if entry.kind == "reserve" and is_chosen(entry):
+            self._operation(entry, f"{CHOSEN}{reservation_id}")
         self._account(entry)
         for draw in entry.draws:
             self._grant(entry, draw.grant_id, draw.amount, draw.remaining, draw.reserved)
@@ -243,12 +246,13 @@ class _Step:
         )
 
     def _account(self, entry: Entry) -> None:
-        known = self._known.accounts
-        before = known.get(entry.user_id) or AccountRow(user_id=entry.user_id, partition=self._partition)
-        moved = 0 if _is_scheduled(entry) else _NET.get(entry.kind, 0) * entry.amount
-        net_before = before.available + before.reserved - before.debt
+        row = self._account_of(entry.user_id)
+        kind = entry.kind
+        booked = kind != "grant" or not _is_scheduled(entry)
+        moved = _NET.get(kind, 0) * entry.amount if booked else 0
+        net_before = row.available + row.reserved - row.debt
         if entry.available + entry.reserved - entry.debt != net_before + moved:
-            self._mismatch(entry, before)
+            self._mismatch(entry, row)
         changed: dict[str, object] = {
             "available": entry.available,
             "reserved": entry.reserved,
@@ -256,14 +260,22 @@ class _Step:
             "last_seq": entry.seq,
             "updated_at_ms": entry.created_at_ms,
         }
-        counter = _COUNTER.get(entry.kind)
-        if counter is not None and not _is_scheduled(entry):
+        counter = _COUNTER.get(kind)
+        if counter is not None and booked:
             name, sign = counter
-            changed[name] = getattr(before, name) + sign * entry.amount
-        if entry.kind == "account":
-            changed.update(_configured(entry, before))
-        known[entry.user_id] = replaced(before, changed)
-        self._users.add(entry.user_id)
+            changed[name] = getattr(row, name) + sign * entry.amount
+        if kind == "account":
+            changed.update(_configured(entry, row))
+        amend(row, changed)
+
+    def _account_of(self, user_id: str) -> AccountRow:
+        """This fold's own row of an account."""
+        known = self._known.accounts
+        if user_id not in self._users:
+            self._users.add(user_id)
+            before = known.get(user_id)
+            known[user_id] = copied(before) if before else AccountRow(user_id=user_id, partition=self._partition)
+        return known[user_id]
 
     def _mismatch(self, entry: Entry, before: AccountRow) -> None:
         """Balances that do not add up break the chain; after a poison entry they are taken, with an alarm."""
@@ -277,18 +289,21 @@ class _Step:
 
     def _grant(self, entry: Entry, grant_id: str, amount: int, remaining: int, reserved: int) -> None:
         key = (entry.user_id, grant_id)
-        before = self._known.grants.get(key)
-        if entry.kind == "grant" or before is None:
-            before = self._new_grant(entry, grant_id, amount)
+        known = self._known.grants
+        row = known.get(key)
+        if entry.kind == "grant" or row is None:
+            row = known[key] = self._new_grant(entry, grant_id, amount)
+        elif key not in self._grants:
+            row = known[key] = copied(row)
+        self._grants.add(key)
         changed = {
             "remaining": remaining,
             "reserved": reserved,
-            "state": _grant_state(entry, before, remaining),
+            "state": _grant_state(entry, row, remaining),
             "pending": False,
             "last_seq": entry.seq,
         }
-        self._known.grants[key] = replaced(before, changed)
-        self._grants.add(key)
+        amend(row, changed)
 
     def _new_grant(self, entry: Entry, grant_id: str, amount: int) -> GrantRow:
         """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
@@ -322,11 +337,11 @@ class _Step:
 
     def _reservation(self, entry: Entry, reservation_id: str) -> None:
         known, detail = self._known.reservations, entry.detail
-        before = known.get(reservation_id)
-        if before is None and entry.kind != "reserve" and not self._known.unread_seq:
+        row = known.get(reservation_id)
+        if row is None and entry.kind != "reserve" and not self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
-        if entry.kind == "reserve" or before is None:
-            before = unchecked(
+        if entry.kind == "reserve" or row is None:
+            row = known[reservation_id] = unchecked(
                 ReservationRow,
                 reservation_id=reservation_id,
                 user_id=entry.user_id,
@@ -343,10 +358,13 @@ class _Step:
                 answer=None,
                 last_seq=0,
             )
+        elif reservation_id not in self._reservations:
+            row = known[reservation_id] = copied(row)
+        self._reservations.add(reservation_id)
         changed: dict[str, object] = {"last_seq": entry.seq}
         if entry.kind in ("reserve", "extend"):
-            draws = before.draws if isinstance(before.draws, list) else []
-            changed["amount"] = before.amount + entry.amount
+            draws = row.draws if isinstance(row.draws, list) else []
+            changed["amount"] = row.amount + entry.amount
             changed["draws"] = [*draws, *([draw.grant_id, draw.amount] for draw in entry.draws)]
             changed["expires_at_ms"] = detail["expires_at"]
         else:
@@ -355,8 +373,7 @@ class _Step:
             changed["ended_at_ms"] = entry.created_at_ms
             changed["requested"] = entry.amount + int(str(detail.get("uncovered", 0)))
             changed["answer"] = answer_of(entry, self._known)
-        known[reservation_id] = replaced(before, changed)
-        self._reservations.add(reservation_id)
+        amend(row, changed)
 
     def _alarm(self, seq: int, user_id: str | None, message: str) -> None:
         self._events.append(

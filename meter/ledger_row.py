@@ -13,39 +13,39 @@ from meter.store.rows import IntentRow, Row, TransactionRow
 
 _R = TypeVar("_R", bound=Row)
 
-# Members of an entry's detail that have a column of their own.
-_COLUMNS = frozenset({"reservation_id", "refund_of", "description", "metadata"})
-
 
 def transaction_row(partition: int, entry: Entry) -> TransactionRow:
     """The ledger row of an entry."""
-    detail = entry.detail
-    return unchecked(
-        TransactionRow,
-        transaction_id=entry.transaction_id,
-        partition=partition,
-        epoch=entry.epoch,
-        seq=entry.seq,
-        kind=entry.kind,
-        user_id=entry.user_id,
-        amount=entry.amount,
-        available_after=entry.available,
-        reserved_after=entry.reserved,
-        debt_after=entry.debt,
-        created_at_ms=entry.created_at_ms,
-        operation_id=entry.operation_id or None,
-        reservation_id=text_of(detail.get("reservation_id")),
-        refund_of=text_of(detail.get("refund_of")),
-        draws=[[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
-        detail={name: value for name, value in detail.items() if name not in _COLUMNS},
-        description=text_of(detail.get("description")),
-        metadata=detail.get("metadata"),
-    )
+    rest = entry.detail.copy()
+    member = rest.pop
+    values: dict[str, object] = {
+        "transaction_id": entry.transaction_id,
+        "partition": partition,
+        "epoch": entry.epoch,
+        "seq": entry.seq,
+        "kind": entry.kind,
+        "user_id": entry.user_id,
+        "amount": entry.amount,
+        "available_after": entry.available,
+        "reserved_after": entry.reserved,
+        "debt_after": entry.debt,
+        "created_at_ms": entry.created_at_ms,
+        "operation_id": entry.operation_id or None,
+        "reservation_id": text_of(member("reservation_id", None)),
+        "refund_of": text_of(member("refund_of", None)),
+        "draws": [[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
+        "detail": rest,
+        "description": text_of(member("description", None)),
+        "metadata": member("metadata", None),
+    }
+    return _row(TransactionRow, values)
 
 
 def intents_of(entry: Entry) -> list[IntentRow]:
     """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
-    alerts = entry.detail.get("alerts", [])
+    alerts = entry.detail.get("alerts")
+    if alerts is None and entry.kind != "grant_expired":
+        return []
     told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
     found = [_intent(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
     if entry.kind == "grant_expired":
@@ -73,9 +73,14 @@ def unchecked(model: type[_R], **values: object) -> _R:
     return _row(model, {**_defaults(model), **values})
 
 
-def replaced(row: _R, changed: Mapping[str, object]) -> _R:
-    """A copy with some members changed, without validation."""
-    return _row(type(row), {**row.__dict__, **changed})
+def copied(row: _R) -> _R:
+    """A copy for `amend`."""
+    return _row(type(row), row.__dict__.copy())
+
+
+def amend(row: Row, changed: Mapping[str, object]) -> None:
+    """Changes a row in place, without validation: one that nobody else has seen yet."""
+    row.__dict__.update(changed)
 
 
 def _row(model: type[_R], values: dict[str, object]) -> _R:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -11,8 +11,7 @@ ENTRY_VERSION = 1
 CHARGES = frozenset({"deduct", "commit"})
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """What a transaction did to one grant: the amount, and what the grant then had left and reserved (units)."""
 
     grant_id: str
@@ -21,8 +20,7 @@ class Draw:
     reserved: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One transaction. Amounts are units; the three balances are those after it."""
 
     epoch: int
@@ -46,8 +44,8 @@ def parse_entry(text: bytes) -> Entry:
     fields = orjson.loads(text)
     if not isinstance(fields, list) or len(fields) != 15 or fields[0] != ENTRY_VERSION:
         raise ValueError(f"not an outbox entry of version {ENTRY_VERSION}: {text[:80]!r}")
-    fields[9] = tuple(Draw(*draw) for draw in fields[9])
-    return Entry(*fields[1:])
+    fields[9] = tuple([Draw(*draw) for draw in fields[9]])
+    return Entry._make(fields[1:])
 
 
 def seq_of(transaction_id: str) -> tuple[int, int] | None:

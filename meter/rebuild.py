@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import orjson
@@ -394,8 +394,8 @@ def _parsed(text: bytes) -> Entry | None:
 
 def entry_values(entry: Entry) -> list[object]:
     """An entry as `parse_entry` reads it."""
-    values: list[object] = [ENTRY_VERSION, *(getattr(entry, one.name) for one in fields(Entry))]
-    values[9] = [list(astuple(draw)) for draw in entry.draws]
+    values: list[object] = [ENTRY_VERSION, *entry]
+    values[9] = [list(draw) for draw in entry.draws]
     return values
 
 

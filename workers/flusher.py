@@ -2,32 +2,37 @@
 
 No consumer group: the store's watermark is the cursor, moved by compare-and-set in the transaction of the rows. Any
 number of flushers may run; all but one are fenced at each step. Trimming comes after the commit, with a retention.
+While the store writes a full step the next one is folded; it counts only if that write did.
 A chain that does not continue what the store has closes the partition.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from logging import getLogger
 
 from meter import operation
 from meter.config import Settings
 from meter.engine import Engine
 from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
-from meter.fold import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, fold, quarantine_prefix, touched
+from meter.fold import UNREAD_HEAD, ChainBroken, Fold, Known, Unbookable, Unread, quarantine_prefix, unknown
 from meter.keys import PartitionKeys
 from meter.ledger import LedgerFile
 from meter.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.redis import RedisGateway
-from meter.store.base import Flush, Store, StoreRefused
+from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import EventRow, WatermarkRow
 
 KNOWN_MAX = 200_000
 """Rows kept in memory between two steps, so that a busy account is not read again for each."""
+FOLDED_AT_ONCE = 25
+"""Entries between two turns for the store's answers: a millisecond of work at most."""
 NOTE_INTERVAL_SECONDS = 0.25
 TRIM_MAX = 100_000
 QUARANTINE_MAX = 1_000
@@ -35,6 +40,17 @@ REBUILD_PATIENCE_MS = 60_000
 """A rebuild that has given no sign for so long is dead."""
 
 _log = getLogger("meter.flusher")
+
+Read = tuple[Entry | Unread, bytes]
+"""An outbox entry with its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The step after the one that is being written."""
+
+    entries: Sequence[Read]
+    flush: Flush
 
 
 class Flusher:
@@ -57,6 +73,7 @@ class Flusher:
         self._ledger = ledger
         self._watermark: WatermarkRow | None = None
         self._known: Known | None = None
+        self._ahead: Ahead | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._noted_at = 0.0
         self._warned = 0
@@ -74,15 +91,19 @@ class Flusher:
         can be taken again.
         """
         known, self._known = self._known, None  # at hand again only after a step that went well
+        ahead, self._ahead = self._ahead, None
         if known is None:
             await self._take_up()
-            known = Known()
+            known, ahead = Known(), None
         first = self._watermark.seq + 1 if self._watermark else 1
         try:
-            entries = await self._read(first)
+            entries = ahead.entries if ahead else await self._read(first)
             if not entries or entries[0][0].seq != first:
                 await self._check_history(first, entries)
-            flushed = await self._apply(entries, known) if entries else known
+            if not entries:
+                self._known = known
+            elif not await self._apply(entries, known, ahead.flush if ahead else None):
+                return 0
         except ChainBroken as broken:
             if await self._close(broken.detail):
                 raise HistoryLost("partition", broken.detail) from None
@@ -90,10 +111,6 @@ class Flusher:
         except StoreUnavailable:
             await self._warn_of_backlog()
             raise
-        if flushed is None:
-            return 0
-        if len(flushed.accounts) + len(flushed.grants) + len(flushed.reservations) <= KNOWN_MAX:
-            self._known = flushed
         await self._note()
         return self._watermark.seq - first + 1 if self._watermark else 0
 
@@ -104,10 +121,10 @@ class Flusher:
         while self._marks and self._marks[-1][1] > seq:
             self._marks.pop()
 
-    async def _read(self, first: int) -> list[tuple[Entry | Unread, bytes]]:
+    async def _read(self, first: int) -> list[Read]:
         """Entries with their texts. Raises `NewerEntry` when the next one is of a version to come."""
         found = await self._redis.outbox_entries(self._keys.outbox, first, self._settings.flush_max)
-        entries: list[tuple[Entry | Unread, bytes]] = []
+        entries: list[Read] = []
         for seq, text in found:
             try:
                 entries.append((parse_entry(text), text))
@@ -119,41 +136,77 @@ class Flusher:
                 entries.append((Unread(seq, text, f"{type(error).__name__}: {error}"[:500]), text))
         return entries
 
-    async def _apply(self, entries: Sequence[tuple[Entry | Unread, bytes]], known: Known) -> Known | None:
-        """Commits the entries, or the first of them, and answers the rows as they are then; None when another flusher
-        moved the watermark first. An entry that cannot be booked is put into quarantine.
+    async def _apply(self, entries: Sequence[Read], known: Known, flush: Flush | None) -> bool:
+        """Commits the entries, or the first of them; `flush` is their fold, if it was made. Answers False when another
+        flusher moved the watermark first. An entry that cannot be booked is put into quarantine.
         """
         todo = list(entries)
         while True:
-            await self._learn(todo, known)
             try:
-                flush = fold(self._keys.number, self._watermark, [entry for entry, _ in todo], known, _now_ms())
-                flushed = await self._store.apply(flush)
+                if flush is None:
+                    flush = await self._fold(self._watermark, todo, known)
+                flushed = await self._write(flush, known, more=len(todo) == self._settings.flush_max)
             except Unbookable as poison:
                 todo[poison.index] = _put_aside(todo[poison.index], poison.reason)
             except ChainBroken:
                 unread_seq = 0 if known.unread_seq else await self._last_unread()
                 if not unread_seq:
                     raise
-                known = Known(unread_seq=unread_seq)
+                known, flush = Known(unread_seq=unread_seq), None
                 continue
             except StoreRefused as refused:
                 # The one that the store refuses is found by halves.
                 todo = todo[: len(todo) // 2] if len(todo) > 1 else [await self._refused(todo[0], refused)]
             else:
                 break
-            known = Known(unread_seq=known.unread_seq)
+            known, flush = Known(unread_seq=known.unread_seq), None
         if not flushed.done:
-            return None
+            self._known = self._ahead = None
+            return False
         self._watermark = flush.reached
         if self._ledger is not None:
             self._ledger.transactions(flush.transactions)
         self._tell(flush.events)
         if flushed.repeated_operations:
             await self._report_repeats(flush, flushed.repeated_operations)
-        return known
+        return True
 
-    async def _refused(self, read: tuple[Entry | Unread, bytes], refused: StoreRefused) -> tuple[Entry | Unread, bytes]:
+    async def _fold(self, expected: WatermarkRow | None, entries: Sequence[Read], known: Known) -> Flush:
+        await self._learn(entries, known)
+        fold = Fold(self._keys.number, expected, known, _now_ms())
+        for first in range(0, len(entries), FOLDED_AT_ONCE):
+            fold.take([entry for entry, _ in entries[first : first + FOLDED_AT_ONCE]])
+            await asyncio.sleep(0)
+        return fold.flush()
+
+    async def _write(self, flush: Flush, known: Known, *, more: bool) -> Flushed:
+        """Writes a flush, and folds what comes after it meanwhile."""
+        if not more:
+            flushed = await self._store.apply(flush)
+            self._known = _recent(known, flush)
+            return flushed
+        looking = asyncio.create_task(self._look_ahead(flush.reached, known))
+        try:
+            flushed = await self._store.apply(flush)
+            self._known, self._ahead = await looking
+        finally:
+            looking.cancel()
+            await asyncio.wait((looking,))
+        return flushed
+
+    async def _look_ahead(self, reached: WatermarkRow, known: Known) -> tuple[Known | None, Ahead | None]:
+        """The rows and the step that follow a flush that is being written. A fault is met again by the next step."""
+        first = reached.seq + 1
+        try:
+            entries = await self._read(first)
+            if not entries or entries[0][0].seq != first:
+                return known, None
+            flush = await self._fold(reached, entries, known)
+        except (MeterError, ChainBroken, Unbookable):
+            return None, None
+        return _recent(known, flush), Ahead(entries, flush)
+
+    async def _refused(self, read: Read, refused: StoreRefused) -> Read:
         """An entry that the store refuses, to be put into quarantine; not one that it has already."""
         entry, _ = read
         if isinstance(entry, Unread):
@@ -162,15 +215,16 @@ class Flusher:
             raise ChainBroken(f"partition {self._keys.number}: seq {entry.seq} is in the store already") from None
         return _put_aside(read, f"the store refuses it: {refused}")
 
-    async def _learn(self, entries: Sequence[tuple[Entry | Unread, bytes]], known: Known) -> None:
+    async def _learn(self, entries: Sequence[Read], known: Known) -> None:
         """Reads the rows that the entries touch and that are not at hand."""
-        users, grants, reservations = touched(entry for entry, _ in entries)
+        users, grants, reservations = unknown((entry for entry, _ in entries), known)
         store = self._store
-        known.accounts.update(await store.accounts([key for key in users if key not in known.accounts]))
-        known.grants.update(await store.grants([key for key in grants if key not in known.grants]))
-        known.reservations.update(
-            await store.reservations([key for key in reservations if key not in known.reservations])
-        )
+        if users:
+            known.accounts.update(await store.accounts(list(users)))
+        if grants:
+            known.grants.update(await store.grants(list(grants)))
+        if reservations:
+            known.reservations.update(await store.reservations(list(reservations)))
 
     async def _last_unread(self) -> int:
         """The last seq of the partition that is in quarantine, or 0."""
@@ -178,7 +232,7 @@ class Flusher:
         events = await self._store.events(kind="quarantine", limit=QUARANTINE_MAX)
         return max((int(e.event_id.removeprefix(prefix)) for e in events if e.event_id.startswith(prefix)), default=0)
 
-    async def _check_history(self, first: int, entries: Sequence[tuple[Entry | Unread, bytes]]) -> None:
+    async def _check_history(self, first: int, entries: Sequence[Read]) -> None:
         """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken, and
         HistoryLost for a partition that is closed already.
         """
@@ -292,7 +346,19 @@ class HistoryLost(PartitionRefused):
     """Redis' history is not the one that the store has; the partition was closed."""
 
 
-def _put_aside(read: tuple[Entry | Unread, bytes], reason: str) -> tuple[Entry | Unread, bytes]:
+def _recent(known: Known, flush: Flush) -> Known:
+    """The rows to keep after a flush was folded: all, or only its own when they are too many."""
+    if len(known.accounts) + len(known.grants) + len(known.reservations) <= KNOWN_MAX:
+        return known
+    return Known(
+        accounts={row.user_id: row for row in flush.accounts},
+        grants={(row.user_id, row.grant_id): row for row in flush.grants},
+        reservations={row.reservation_id: row for row in flush.reservations},
+        unread_seq=known.unread_seq,
+    )
+
+
+def _put_aside(read: Read, reason: str) -> Read:
     entry, text = read
     return Unread(entry.seq, text, reason[:500]), text
 

@@ -103,7 +103,7 @@ async def _measure(options: FlushBenchOptions, redis_url: str, url: str, out: Co
                 await _flush(flusher, result)
             if is_postgres(url):
                 with out.status("plain COPY"):
-                    result.plain_per_second = await plain_rate(url, settings.flush_max, options.users)
+                    result.plain_per_second = await plain_rate(url, settings.flush_max)
             if options.lag_seconds:
                 with out.status(f"lag at {options.lag_rate} deducts a second"):
                     await _lag(ground, flusher, options, result)

@@ -15,21 +15,20 @@ Encoder = Callable[[object], object]
 
 
 class Columns(Generic[R]):
-    """How one database takes the columns of one model: JSON by `json`, texts as they are or by `text`."""
+    """How one database takes the columns of one model: JSON by `json`, U+0000 in a text as it is, or marked."""
 
-    def __init__(self, model: type[R], *, json: Encoder, text: Callable[[str], str] | None = None) -> None:
+    def __init__(self, model: type[R], *, json: Encoder, nul: bool = True) -> None:
         fields = list(model.model_fields.items())
         self.names = tuple(name for name, _ in fields)
         self._get: Callable[[dict[str, object]], tuple[object, ...]] = itemgetter(*self.names)
         self._json = json
         self._json_at = [at for at, (_, field) in enumerate(fields) if is_json(field)]
-        self._text = text
-        self._text_at = [at for at, (_, field) in enumerate(fields) if plain_type(field)[0] is str]
+        self._without_nul_at = [at for at, (_, field) in enumerate(fields) if not nul and plain_type(field)[0] is str]
 
     def tuples(self, rows: Iterable[R]) -> list[tuple[object, ...]]:
         """The columns of each row, in the order of `names`."""
         plain = [self._get(row.__dict__) for row in rows]
-        if not self._json_at and self._text is None:
+        if not self._json_at and not self._without_nul_at:
             return plain
         return [self._encoded(values) for values in plain]
 
@@ -38,11 +37,10 @@ class Columns(Generic[R]):
         for at in self._json_at:
             if values[at] is not None:
                 values[at] = self._json(values[at])
-        if self._text is not None:
-            for at in self._text_at:
-                value = values[at]
-                if value is not None:
-                    values[at] = self._text(value)  # type: ignore[arg-type]
+        for at in self._without_nul_at:
+            text = values[at]
+            if text is not None and "\0" in text:  # type: ignore[operator]
+                values[at] = str(text).replace("\0", "\ufffd")
         return tuple(values)
 
 

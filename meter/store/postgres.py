@@ -47,7 +47,9 @@ class PostgresDialect(SqlDialect):
     def columns(self, model: type[R]) -> Columns[R]:
         found: Columns[R] | None = self._columns.get(model)
         if found is None:
-            found = self._columns[model] = Columns(model, json=to_json, text=_without_nul)
+            found = self._columns[model] = Columns(
+                model, json=to_json, nul=False
+            )  # a description that has one must not stop a flush
         return found
 
     def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
@@ -133,11 +135,6 @@ def _dsn(url: str) -> str:
     members = [("sslmode" if name == "ssl" else name, value) for name, value in parse_qsl(parts.query)]
     query = urlencode([(name, value) for name, value in members if name != "channel_binding"])
     return urlunsplit(parts._replace(scheme="postgresql", query=query))
-
-
-def _without_nul(text: str) -> str:
-    """PostgreSQL's texts cannot hold U+0000; a description that has one must not stop a flush."""
-    return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
 def _array(values: Sequence[Any]) -> ColumnElement[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from meter import operation
-from meter.fold import Known, answer_of, fold
+from meter.fold import Known, answer_of
 from meter.operation import Call
 from meter.outbox import Entry
 from meter.store.base import Flush
+from tests.flush.folding import fold
 from tests.flush.story import tell
 from tests.partition import HOUR, MINUTE, T0, Partition
 from tests.servers import Server

@@ -17,7 +17,7 @@ from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import EventRow
 from tests.flush.ground import Ground, open_at, same_on_both_sides
 from tests.flush.story import tell
-from tests.partition import DAY, T0
+from tests.partition import DAY, HOUR, T0
 from workers.flusher import Flusher, HistoryLost, NewerEntry
 
 
@@ -112,12 +112,16 @@ async def test_a_failed_apply_leaves_nothing_behind_and_the_next_step_repairs(gr
 
 @pytest.mark.parametrize("method", ["watermark", "accounts", "grants", "reservations"])
 async def test_a_failed_read_changes_nothing(ground: Ground, method: str) -> None:
-    tell(ground.partition, T0)
+    ground.run(operation.grant("u", "g", 100))
+    ground.run(operation.reserve("u", "hold", 30, HOUR, chosen=True))
+    await ground.drain()
+    before = await ground.transactions()
+    ground.run(operation.commit("hold", 10))
     store: Any = Failing(ground.store, method)
     flusher = ground.flusher(store)
     with pytest.raises(StoreUnavailable):
         await flusher.step()
-    assert await ground.transactions() == []
+    assert len(before) == 2 and await ground.transactions() == before
     await ground.drain(flusher)
     await ground.check()
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from meter import operation
-from meter.fold import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, fold, touched
+from meter.fold import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, unknown
 from meter.outbox import Draw, Entry
 from meter.store.base import Flush
 from tests import ledger
+from tests.flush.folding import fold
 from tests.flush.story import tell
 from tests.partition import DAY, T0, Partition
 
@@ -87,10 +87,16 @@ def test_configuration_is_kept(entries: list[Entry]) -> None:
 
 
 def test_what_a_fold_touches(entries: list[Entry]) -> None:
-    users, grants, reservations = touched([*entries, Unread(99, b"x", "y")])
+    users, grants, reservations = unknown([*entries, Unread(99, b"x", "y")], Known())
     assert users == {"u", "v", "w"}
-    assert {"hold", "ended", "over", "given"} < reservations
     assert ("v", "paid") in grants and ("u", "paid") not in grants
+    assert reservations == set()
+
+    at = next(at for at, entry in enumerate(entries) if entry.detail.get("reservation_id") == "hold")
+    assert "hold" in unknown(entries[at + 1 :], Known())[2]
+    known = Known()
+    fold(0, None, entries, known, T0)
+    assert unknown(entries, known) == (set(), set(), set())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_what_a_fold_touches(entries: list[Entry]) -> None:
 @pytest.mark.parametrize("apart", [False, True], ids=["in one step", "at the watermark"])
 def test_a_broken_link_stops_the_step(entries: list[Entry], changed: dict[str, object], why: str, apart: bool) -> None:
     assert entries[7].kind == "deduct"
-    wrong, known, reached = replace(entries[7], **changed), Known(), None  # type: ignore[arg-type]
+    wrong, known, reached = entries[7]._replace(**changed), Known(), None  # type: ignore[arg-type]
     if apart:
         reached = fold(0, None, entries[:7], known, T0).reached
     with pytest.raises(ChainBroken, match=why):
@@ -130,9 +136,9 @@ def test_the_end_of_a_hold_that_nobody_made_stops_the_step(entries: list[Entry])
 )
 def test_an_entry_that_says_nonsense_is_named(entries: list[Entry], changed: dict[str, object]) -> None:
     at = next(n for n, entry in enumerate(entries) if entry.kind == "extend")
-    wrong = replace(entries[at], **{"detail": entries[at].detail, **changed})  # type: ignore[arg-type]
+    wrong = entries[at]._replace(**{"detail": entries[at].detail, **changed})  # type: ignore[arg-type]
     if wrong.detail == {}:
-        wrong = replace(wrong, kind="grant")
+        wrong = wrong._replace(kind="grant")
     with pytest.raises(Unbookable) as caught:
         fold(0, None, [*entries[:at], wrong], Known(), T0)
     assert caught.value.index == at and caught.value.reason
@@ -168,7 +174,7 @@ def test_what_follows_a_poison_entry_is_taken_with_alarms(entries: list[Entry], 
 
 
 def test_a_mismatch_long_after_the_last_poison_entry_stops_the_step(entries: list[Entry]) -> None:
-    wrong = replace(entries[8], available=entries[8].available + 1)
+    wrong = entries[8]._replace(available=entries[8].available + 1)
     with pytest.raises(ChainBroken):
         fold(0, None, [*entries[:4], unread(entries[4]), *entries[5:8], wrong], Known(), T0)
 

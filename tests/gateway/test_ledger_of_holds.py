@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from meter.fold import Known, fold
+from meter.fold import Known
 from meter.operation import expire, grant, reserve
 from meter.restore import operation_again, restore_operation
+from tests.flush.folding import fold
 from tests.partition import MINUTE, T0, Partition
 
 
