@@ -8,10 +8,11 @@ is applied again on top, in order, and the partition opens.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import orjson
 from pydantic import JsonValue
@@ -35,7 +36,7 @@ from meter.restore import (
     restore_operation,
 )
 from meter.store.base import Store
-from meter.store.rows import EventRow, GrantRow, OperationRow, ReservationRow, WatermarkRow
+from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, WatermarkRow
 
 ACCOUNTS_PER_PAGE = 1_000
 ARGUMENTS_PER_CALL = 4_000
@@ -64,6 +65,14 @@ Progress = Callable[[int], None]
 
 class RebuildFailed(MeterError):
     """The rebuild was not completed; the partition stays closed and the rebuild can be started again."""
+
+
+class _Stored(NamedTuple):
+    """An account of the store with what belongs to it."""
+
+    account: AccountRow
+    grants: Sequence[GrantRow]
+    holds: Sequence[ReservationRow]
 
 
 @dataclass(slots=True)
@@ -228,26 +237,34 @@ class Rebuild:
         return _entries_of(found)
 
     async def _restore_accounts(self, number: int, report: RebuildReport, progress: Progress) -> None:
-        after = ""
-        while accounts := await self._store.scan_accounts(number, after, ACCOUNTS_PER_PAGE):
-            users = [account.user_id for account in accounts]
-            grants = _by_user(await self._store.live_grants(users))
-            holds = _by_user(await self._store.open_reservations(users))
-            many = [
-                restore_operation(account, grants.get(account.user_id, []), holds.get(account.user_id, []))
-                for account in accounts
-            ]
-            many += [recall_profile(account) for account in accounts if account.profile is not None]
-            for batch in _batches(many):
-                await self._run(number, report.epoch, batch)
-            for account in accounts:
-                report.available += account.available
-                report.reserved += account.reserved
-            report.accounts += len(accounts)
-            report.grants += sum(map(len, grants.values()))
-            report.reservations += sum(map(len, holds.values()))
-            progress(report.accounts)
-            after = users[-1]
+        reading = asyncio.create_task(self._read_page(number, ""))
+        try:
+            while page := await reading:
+                reading = asyncio.create_task(self._read_page(number, page[-1].account.user_id))
+                await self._restore_page(number, report, page)
+                progress(report.accounts)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_page(self, number: int, after: str) -> list[_Stored]:
+        accounts = await self._store.scan_accounts(number, after, ACCOUNTS_PER_PAGE)
+        users = [account.user_id for account in accounts]
+        grants = _by_user(await self._store.live_grants(users))
+        holds = _by_user(await self._store.open_reservations(users))
+        return [_Stored(one, grants.get(one.user_id, []), holds.get(one.user_id, [])) for one in accounts]
+
+    async def _restore_page(self, number: int, report: RebuildReport, page: Sequence[_Stored]) -> None:
+        many = [restore_operation(*stored) for stored in page]
+        many += [recall_profile(stored.account) for stored in page if stored.account.profile is not None]
+        for batch in _batches(many):
+            await self._run(number, report.epoch, batch)
+        for account, grants, holds in page:
+            report.available += account.available
+            report.reserved += account.reserved
+            report.grants += len(grants)
+            report.reservations += len(holds)
+        report.accounts += len(page)
 
     async def _recall_answers(self, number: int, epoch: int, now_ms: int) -> None:
         """Keys and finished reservations of the idempotency window answer again as before."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -54,7 +55,20 @@ def connect(url: str, *, timeout_seconds: float, connections_max: int) -> RedisG
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    pool.connection_class = _packing_in_c(pool.connection_class)
     return RedisGateway(Redis(connection_pool=pool))
+
+
+def _packing_in_c(connection: type[Any]) -> type[Any]:
+    """The kind of connection that packs commands by hiredis: redis-py does it argument by argument, which for a batch
+    of a hundred operations takes longer than all else that this process does for it.
+    """
+
+    class Packing(connection):  # type: ignore[misc]
+        def pack_command(self, *arguments: str | int | bytes) -> list[bytes]:
+            return [hiredis.pack_command(arguments)]  # type: ignore[arg-type]
+
+    return Packing
 
 
 @dataclass(frozen=True, slots=True)
