@@ -66,6 +66,9 @@ def _packing_in_c(connection: type[Any]) -> type[Any]:
 
     class Packing(connection):  # type: ignore[misc]
         def pack_command(self, *arguments: str | int | bytes) -> list[bytes]:
+            if " " in str(arguments[0]):  # "SCRIPT LOAD" are two words
+                found: list[bytes] = super().pack_command(*arguments)
+                return found
             return [hiredis.pack_command(arguments)]  # type: ignore[arg-type]
 
     return Packing
@@ -88,14 +91,15 @@ class RedisGateway:
 
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
+        self._idle: list[Any] = []
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
         try:
             try:
-                return _text(await self._client.execute_command("EVALSHA", program.sha, len(keys), *keys, *arguments))
+                return _text(await self._call("EVALSHA", program.sha, len(keys), *keys, *arguments))
             except exceptions.NoScriptError:
-                return _text(await self._client.execute_command("EVAL", program.source, len(keys), *keys, *arguments))
+                return _text(await self._call("EVAL", program.source, len(keys), *keys, *arguments))
         except exceptions.ResponseError as error:
             message = str(error)
             if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
@@ -171,7 +175,26 @@ class RedisGateway:
 
     async def close(self) -> None:
         """Closes every connection."""
+        while self._idle:
+            await self._idle.pop().disconnect()
         await self._client.aclose(close_connection_pool=True)
+
+    async def _call(self, *arguments: str | int) -> Any:
+        """A command on a connection outside the pool, which asks its socket before each command whether it is still
+        there: that costs as much as all else here, and a batch whose reply is lost is sent again anyway.
+        """
+        connection = self._idle.pop() if self._idle else self._client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command(*arguments)
+            return await connection.read_response()
+        except exceptions.ResponseError:
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._idle.append(connection)
 
     async def _command(self, *arguments: str | int | bytes) -> Any:
         try:
