@@ -61,6 +61,7 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
         settings.body_max_bytes,
     )
     gateway = GatewayHandlers(services)
+    gateway.tally.show(metrics.counted)
     logs_max = settings.gateway_logs_max_bytes
     logs = LogHandler(gateway.intake, logs_max)
     app = Starlette(

@@ -13,13 +13,22 @@ from meter.errors import Unavailable
 from meter.surface import BY_NAME
 
 TIMEOUT_SECONDS = 5.0
+CONNECTIONS_MAX = 256
+"""More calls at a time wait for a connection, within their timeout: one sidecar process decides no faster for more."""
+KEEP_ALIVE_SECONDS = 60.0
+"""Shorter than the sidecar keeps an idle connection (75 s), so that no call meets one that is just being closed."""
 
 
 class MeterClient(Credits):
-    """A sidecar at `url`, such as http://127.0.0.1:8000; `async with` opens and closes it."""
+    """A sidecar at `url`, such as http://127.0.0.1:8000; `async with` opens and closes it.
 
-    def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        self._carrier = _Http(url.rstrip("/"), timeout_seconds)
+    Calls share at most `connections_max` kept-alive connections.
+    """
+
+    def __init__(
+        self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
+        self._carrier = _Http(url.rstrip("/"), timeout_seconds, connections_max)
         super().__init__(self._carrier)
 
     async def __aenter__(self) -> MeterClient:
@@ -32,8 +41,9 @@ class MeterClient(Credits):
 class _Http:
     """Carries a call over a kept-alive connection. Nothing is repeated here: the caller's key decides that."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, connections_max: int) -> None:
         self._url = url
+        self._connections_max = connections_max
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
 
@@ -46,7 +56,8 @@ class _Http:
         if key is not None:
             headers["idempotency-key"] = key
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            connector = aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=KEEP_ALIVE_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         try:
             async with self._session.request(
                 row.method, URL(self._url + row.prefix + place, encoded=True), params=query, data=body, headers=headers

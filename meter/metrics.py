@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -34,10 +34,15 @@ class Metrics(Collector):
     def __init__(self, tallies: Sequence[Tally], waiting: Callable[[], int]) -> None:
         self.responses: dict[int, int] = defaultdict(int)
         self._tallies = tallies
+        self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
         self._waiting = waiting
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    def counted(self, name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> None:
+        """Shows a counter that somebody else keeps; by the values of its labels."""
+        self._counters.append((name, text, labels, counts))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its media type: Prometheus text, or OpenMetrics for one who accepts it."""
@@ -80,6 +85,8 @@ class Metrics(Collector):
             ("status",),
             (((str(status),), count) for status, count in self.responses.items()),
         )
+        for name, text, labels, counts in self._counters:
+            yield self._counter(name, text, labels, counts.items())
         yield InfoMetricFamily(
             "meter_build",
             "The version that runs.",

@@ -89,7 +89,9 @@ _CATALOGUE = (
     Problem("too-many-grants", 429, "Too many grants", "METER_GRANTS_MAX is the limit per account."),
     Problem("internal-error", 500, "Internal error", "The log of the sidecar has this id."),
     Problem("not-implemented", 501, "Not implemented", "A later version has it."),
+    Problem("upstream-unreachable", 502, "Upstream unreachable", "Try again; nothing was charged (meter proxy)."),
     Problem("metering-unavailable", 503, "Metering unavailable", "Try again; /readyz says what is wrong."),
+    Problem("upstream-timeout", 504, "Upstream timeout", "Try again; nothing was charged (meter proxy)."),
 )
 
 PROBLEMS = {problem.slug: problem for problem in _CATALOGUE}

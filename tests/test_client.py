@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from meter import MeterClient, model
@@ -113,3 +113,25 @@ async def test_a_sidecar_below_a_path_and_a_slash_at_the_end_are_found() -> None
 async def test_an_unused_client_closes() -> None:
     async with MeterClient("http://127.0.0.1:1") as client:
         assert client is not None
+
+
+async def test_calls_beyond_the_connections_wait_for_one() -> None:
+    open_, most = 0, 0
+
+    async def endpoint(_: Request) -> Response:
+        nonlocal open_, most
+        open_ += 1
+        most = max(most, open_)
+        await asyncio.sleep(0.01)
+        open_ -= 1
+        return JSONResponse({"user_id": "u", "credits": 1, "balance": 1, "reserved": 0, "available": 1, "debt": 0})
+
+    app = Starlette(routes=[Route("/{path:path}", endpoint)])
+    app.state.hot_lane = fake_app().state.hot_lane
+    app.state.hot_lane.find = lambda *_: None
+    with serving(app) as url:
+        async with MeterClient(url, connections_max=3) as client:
+            answers = await asyncio.gather(*(client.balance("u") for _ in range(12)))
+
+    assert all(answers)
+    assert most == 3

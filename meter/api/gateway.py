@@ -32,6 +32,7 @@ from meter.gateway.intake import Intake, TooLarge, entries_of, unpacked
 from meter.gateway.settler import Settler
 from meter.gateway.sources import SOURCES
 from meter.gateway.syslog import SyslogListener
+from meter.gateway.tally import GatewayTally
 from meter.gateway.usage import Settlement
 from meter.operation import Call
 from meter.wire import Rendered, problem, validation_problem
@@ -59,15 +60,17 @@ class GatewayHandlers:
         self._scale = services.scale
         self._render = services.renderer.render
         self._headers = GatewayHeaders(settings, services.scale)
-        self.settlement = Settlement(services.scale, settings.gateway_on_missing_usage)
+        self.tally = GatewayTally()
+        self.settlement = Settlement(services.scale, settings.gateway_on_missing_usage, self.tally)
         self._ttl_ms = settings.reservation_ttl_seconds * 1000
         self._at_end = "charge" if settings.gateway_on_missing_usage == "estimate" else "release"
         self._timeout_seconds = settings.gateway_timeout_ms / 1000
         self._plain = Options(settings.gateway_mode)
-        self.settler = Settler(services.engine)
+        self.settler = Settler(services.engine, self.tally)
         self.intake = Intake(
             services.engine,
             self.settlement,
+            self.tally,
             secret=settings.gateway_secret.encode(),
             batch_max=settings.batch_max,
         )
@@ -98,12 +101,13 @@ class GatewayHandlers:
         answer = _Answer(respond, self._timeout_seconds)
         try:
             reservation_id = self._headers.settled(request.headers)
-            one = self.settlement.operation(reservation_id, self._headers.exchange(request.headers))
+            one = self.settlement.operation(reservation_id, self._headers.exchange(request.headers), "commit")
         except Exception as error:
             answer.refuse(failure(error))
             return
 
         def heard(line: str | MeterError) -> None:
+            self.tally.settled("commit", one, line)
             if isinstance(line, MeterError):
                 answer.refuse(failure(line))
                 return
@@ -261,7 +265,9 @@ async def gateway_listeners(settings: Settings, handlers: GatewayHandlers) -> As
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(handlers.settler.close)
         if settings.syslog:
-            await stack.enter_async_context(SyslogListener(settings.syslog, handlers.intake, handlers.settler))
+            await stack.enter_async_context(
+                SyslogListener(settings.syslog, handlers.intake, handlers.settler, handlers.tally)
+            )
         if settings.ext_proc:
             processor = ExternalProcessor(
                 settings.ext_proc, awaitable(handlers.authorize), handlers.settlement, handlers.settler

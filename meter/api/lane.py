@@ -144,7 +144,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         cycle = HotCycle(
             found,
-            dict(self.headers) if found.reads_body else joined_headers(self.headers),
+            joined_headers(self.headers),
             head=method == b"HEAD",
             keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
             expects=self.expect_100_continue and found.reads_body,

@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from meter.api.example import Example
 from meter.api.examples import EXAMPLES
+from meter.api.openapi_gateway import TAG, TAG_TEXT, gateway_paths
 from meter.api.refusals import OF_A_BODY, OF_A_KEY, OF_EVERY_CALL, REFUSALS
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
 from meter.model import Pending, Refusal
@@ -36,6 +37,7 @@ _TAGS = {
     "accounts": "What an account may do.",
     "notifications": "Who is told of alerts, and what was sent.",
     "plans": "What one period grants, and who has it.",
+    TAG: TAG_TEXT,
     "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
     "operating": "For whoever runs the sidecar.",
 }
@@ -118,6 +120,7 @@ def document() -> JsonObject:
         body = references[row.body, "validation"] if row.body else None
         operation = _operation(row, references[row.answer, "serialization"], body)
         paths.setdefault(row.prefix + row.path, {})[row.method.lower()] = operation
+    paths |= gateway_paths(_problems)
     for path, name, summary, media_type, slugs in _OTHERS:
         paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
     about = metadata(PACKAGE)

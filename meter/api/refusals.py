@@ -30,10 +30,20 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
     "upgrade": ("plan-not-found", "plan-inactive", "subscription-not-found", "busy"),
     "unsubscribe": ("subscription-not-found", "busy"),
     "create_webhook": ("webhook-exists", "busy"),
+    "update_webhook": ("webhook-not-found", "busy"),
     "delete_webhook": ("webhook-not-found", "busy"),
     "rotate_webhook": ("webhook-not-found", "busy"),
     "test_webhook": ("webhook-not-found",),
     "retry_notification": ("notification-not-found", "busy"),
     "clock": ("not-found",),
     "set_clock": ("not-found", "clock-backwards"),
+}
+# The same for the calls of gateways.
+OF_GATEWAYS: Mapping[str, tuple[str, ...]] = {
+    "authorize": (
+        *("missing-identity", "invalid-id", "invalid-estimate", *_NO_CREDITS, "request-id-reused"),
+        *("too-many-reservations", "validation-error"),
+    ),
+    "gateway_commit": ("missing-identity", "invalid-id", "invalid-usage", *_FINISHED),
+    "logs": ("body-too-large", "unsupported-media-type", "validation-error"),
 }

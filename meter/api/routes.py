@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from meter.api.exchange import Coroutine, Refused, Request
+from meter.api.exchange import Coroutine, Refused, Request, joined_headers
 from meter.api.failure import failure
 from meter.surface import ROWS
 from meter.wire import Rendered, problem
@@ -37,7 +37,7 @@ class Endpoint:
                 Request(
                     scope["path_params"],
                     scope["query_string"].decode("latin-1"),
-                    dict(scope["headers"]),
+                    joined_headers(scope["headers"]),
                     await self._body(scope, receive),
                 )
             )

@@ -92,7 +92,8 @@ class ExternalProcessor:
                         yield _answer(number)
         finally:
             if metered is not None and metered.reservation_id:
-                self._settler.settle(self._settlement.operation(metered.reservation_id, metered.exchange()))
+                one = self._settlement.operation(metered.reservation_id, metered.exchange(), "ext_proc")
+                self._settler.settle(one, "ext_proc")
 
     def _reader(self, headers: Headers) -> Reader:
         content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")

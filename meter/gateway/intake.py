@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from meter.engine import Engine
+from meter.errors import MeterError
 from meter.gateway.ids import reservation_id_of
 from meter.gateway.sources import BadEntry, Source, read_entry
+from meter.gateway.tally import GatewayTally, Way
 from meter.gateway.usage import Settlement, Told
 from meter.operation import Operation
 
@@ -84,8 +86,11 @@ def entries_of(text: bytes) -> list[object]:
 class Intake:
     """Settles what entries tell of."""
 
-    def __init__(self, engine: Engine, settlement: Settlement, *, secret: bytes, batch_max: int) -> None:
+    def __init__(
+        self, engine: Engine, settlement: Settlement, tally: GatewayTally, *, secret: bytes, batch_max: int
+    ) -> None:
         self._engine = engine
+        self._tally = tally
         self._settlement = settlement
         self._secret = secret
         self._batch_max = batch_max
@@ -95,18 +100,25 @@ class Intake:
         outcome = Outcome()
         by_partition: dict[int | None, list[Operation]] = {}
         for entry in entries:
-            one = self.operation(entry, source, outcome)
+            one = self.operation(entry, source, outcome, "logs")
             if one is not None:
                 by_partition.setdefault(self._engine.partition_named_by(one[4]), []).append(one)
         runs = [self._run(partition, many) for partition, many in by_partition.items()]
-        for answered in await asyncio.gather(*runs, return_exceptions=True):
+        answers = await asyncio.gather(*runs, return_exceptions=True)
+        for many, answered in zip(by_partition.values(), answers, strict=True):
+            if isinstance(answered, MeterError):
+                for one in many:
+                    self._tally.settled("logs", one, answered)
+            elif not isinstance(answered, BaseException):
+                for one, line in zip(many, answered, strict=True):
+                    outcome.count(line)
+                    self._tally.settled("logs", one, line)
+        for answered in answers:
             if isinstance(answered, BaseException):
                 raise answered
-            for line in answered:
-                outcome.count(line)
         return outcome
 
-    def operation(self, entry: object, source: Source, outcome: Outcome) -> Operation | None:
+    def operation(self, entry: object, source: Source, outcome: Outcome, way: Way) -> Operation | None:
         """The settlement that an entry asks for; None, and counted, when it asks for none."""
         try:
             if isinstance(entry, BadEntry):
@@ -114,11 +126,14 @@ class Intake:
             told = read_entry(source, entry)
         except BadEntry:
             outcome.failed += 1
+            self._tally.entry(way, "malformed")
             return None
         if told is None:
             outcome.ignored += 1
+            self._tally.entry(way, "ignored")
             return None
-        return self._settlement.operation(self._reservation_id(told), told.exchange)
+        self._tally.entry(way, "read")
+        return self._settlement.operation(self._reservation_id(told), told.exchange, way)
 
     def _reservation_id(self, told: Told) -> str:
         if told.reservation_id:

@@ -9,6 +9,7 @@ from logging import getLogger
 from meter.engine import Engine
 from meter.errors import MeterError, Unavailable
 from meter.gateway.intake import Outcome
+from meter.gateway.tally import GatewayTally, Way
 from meter.operation import Operation
 
 WAITING_MAX = 10_000
@@ -22,18 +23,19 @@ _log = getLogger("meter.gateway")
 class Settler:
     """Runs commits and releases in the background. A repeated one is answered as before, so trying again is safe."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tally: GatewayTally) -> None:
         self._engine = engine
-        self._waiting: deque[Operation] = deque(maxlen=WAITING_MAX)
+        self._tally = tally
+        self._waiting: deque[tuple[Operation, Way]] = deque(maxlen=WAITING_MAX)
         self._timer: asyncio.TimerHandle | None = None
         self.outcome = Outcome()
 
-    def settle(self, one: Operation) -> None:
+    def settle(self, one: Operation, way: Way) -> None:
         """Ends the hold that the operation is about."""
         try:
-            self._engine.submit_for_reservation(one[4], one, lambda line: self._heard(one, line))
+            self._engine.submit_for_reservation(one[4], one, lambda line: self._heard(one, way, line))
         except Unavailable:
-            self._retry_later(one)
+            self._retry_later(one, way)
 
     def close(self) -> None:
         """Gives up what still waits."""
@@ -42,10 +44,12 @@ class Settler:
         if self._waiting:
             _log.error("%d reservations were not settled; their holds end by themselves", len(self._waiting))
 
-    def _heard(self, one: Operation, line: str | MeterError) -> None:
+    def _heard(self, one: Operation, way: Way, line: str | MeterError) -> None:
         if isinstance(line, Unavailable):
-            self._retry_later(one)
-        elif isinstance(line, MeterError):
+            self._retry_later(one, way)
+            return
+        self._tally.settled(way, one, line)
+        if isinstance(line, MeterError):
             self.outcome.failed += 1
             _log.error("reservation %s was not settled: %s", one[4], line)
         else:
@@ -54,10 +58,11 @@ class Settler:
             if self.outcome.failed > failed:
                 _log.warning("reservation %s was not settled: %s", one[4], line[2:])
 
-    def _retry_later(self, one: Operation) -> None:
+    def _retry_later(self, one: Operation, way: Way) -> None:
         if len(self._waiting) == WAITING_MAX:
             self.outcome.failed += 1
-        self._waiting.append(one)
+            self._tally.dropped["settlement",] += 1
+        self._waiting.append((one, way))
         self._arm()
 
     def _arm(self) -> None:
@@ -67,6 +72,6 @@ class Settler:
     def _retry(self) -> None:
         self._timer = None
         for _ in range(min(RETRIES_PER_TURN, len(self._waiting))):
-            self.settle(self._waiting.popleft())
+            self.settle(*self._waiting.popleft())
         if self._waiting:
             self._arm()

@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from pathlib import Path
 
 from meter.gateway.intake import Intake, entries_of
 from meter.gateway.settler import Settler
 from meter.gateway.sources import SOURCES
+from meter.gateway.tally import GatewayTally
+
+RECEIVE_BYTES = 4 * 2**20
+"""Room for datagrams that come while we are busy, as far as net.core.rmem_max lets us have it."""
+LOOK_SECONDS = 5.0
+"""Between two looks at how many datagrams the kernel had no room for."""
+_TABLES = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
 
 
 class SyslogListener(asyncio.DatagramProtocol):
     """`async with` it: listens on `127.0.0.1:9514` or `unix:/path`."""
 
-    def __init__(self, address: str, intake: Intake, settler: Settler) -> None:
+    def __init__(self, address: str, intake: Intake, settler: Settler, tally: GatewayTally) -> None:
         kind, _, path = address.partition(":")
         self._address = address
         self._path = Path(path) if kind == "unix" else None
         self._intake = intake
         self._settler = settler
+        self._tally = tally
         self._transport: asyncio.DatagramTransport | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> SyslogListener:
         loop = asyncio.get_running_loop()
@@ -40,9 +50,13 @@ class SyslogListener(asyncio.DatagramProtocol):
             address = (host.strip("[]"), int(port))
             # Several processes (`meter serve --workers`) share the port.
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=address, reuse_port=True)
+            self._look(self._transport.get_extra_info("socket").fileno())
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.close()
         if self._path is not None:
@@ -53,6 +67,24 @@ class SyslogListener(asyncio.DatagramProtocol):
         """One access log entry."""
         begin = data.find(b"{")
         entry = entries_of(data[begin:].rstrip(b"\0\r\n"))[0] if begin >= 0 else None
-        one = self._intake.operation(entry, SOURCES["meter"], self._settler.outcome)
+        one = self._intake.operation(entry, SOURCES["meter"], self._settler.outcome, "syslog")
         if one is not None:
-            self._settler.settle(one)
+            self._settler.settle(one, "syslog")
+
+    def _look(self, descriptor: int) -> None:
+        """A sender of UDP is not told what was dropped; the kernel counts it."""
+        dropped = dropped_by_kernel(os.fstat(descriptor).st_ino)
+        if dropped:
+            self._tally.dropped["datagram",] = dropped
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look, descriptor)
+
+
+def dropped_by_kernel(inode: int) -> int:
+    """How many datagrams a UDP socket has lost for want of room; 0 where the kernel does not say."""
+    for table in _TABLES:
+        with contextlib.suppress(OSError):
+            for line in table.read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[9] == str(inode):
+                    return int(columns[-1])
+    return 0

@@ -9,6 +9,7 @@ from meter.amount import AmountScale
 from meter.charging.amounts import plain, rounded_up
 from meter.charging.policy import ChargePolicy, Ending, Missing, Verdict, verdict_on
 from meter.errors import InvalidAmount
+from meter.gateway.tally import GatewayTally, Way
 from meter.operation import Operation
 from meter.usage.number import Number, read_number
 
@@ -28,16 +29,19 @@ class Exchange:
 class Settlement:
     """Turns what a gateway saw into the operation that ends the hold. The hold stands for the estimate."""
 
-    def __init__(self, scale: AmountScale, on_missing_usage: str) -> None:
+    def __init__(self, scale: AmountScale, on_missing_usage: str, tally: GatewayTally) -> None:
         self._scale = scale
+        self._tally = tally
         self._policy = ChargePolicy(
             on_missing_usage=Missing.RESERVED if on_missing_usage == "estimate" else Missing.RELEASE,
             on_disconnect=Missing.RESERVED,
         )
 
-    def operation(self, reservation_id: str, exchange: Exchange) -> Operation:
+    def operation(self, reservation_id: str, exchange: Exchange, way: Way) -> Operation:
         """A commit or a release. A usage that no amount can be is charged as all that is held."""
         verdict = self._verdict(exchange)
+        if exchange.usage is None and self._costs(exchange.status):
+            self._tally.without_usage(way, charged=verdict.charge)
         if not verdict.charge:
             return operation.release(reservation_id)
         return operation.commit(reservation_id, self._units(verdict.amount), self._policy.over)
@@ -47,6 +51,9 @@ class Settlement:
         if status == CLIENT_CLOSED_REQUEST:
             status, ending = None, Ending.GONE
         return verdict_on(self._policy, ending=ending, status=status, usage=exchange.usage, estimate=0)
+
+    def _costs(self, status: int | None) -> bool:
+        return status is None or status == CLIENT_CLOSED_REQUEST or status in self._policy.charge_statuses
 
     def _units(self, amount: Number | None) -> int | None:
         if amount is None:

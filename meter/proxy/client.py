@@ -26,6 +26,11 @@ class Client:
         self._stall_seconds = stall_seconds
         self._left: Callable[[], None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._patience: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[object] | None = None
+        self._sending_since = 0.0
+        self._stalled = False
 
     def watch(self, left: Callable[[], None]) -> None:
         """Calls `left` once when the client goes away, or stops taking what it is sent; until `unwatch`."""
@@ -34,8 +39,9 @@ class Client:
     def unwatch(self) -> None:
         """The exchange is over."""
         self._left = None
-        if self._watching is not None:
-            self._watching.cancel()
+        for waiting in (self._watching, self._patience):
+            if waiting is not None:
+                waiting.cancel()
 
     async def read(self) -> bytes:
         """The next piece of the request's body; the last one when `requested` is set. Raises `ClientGone`.
@@ -48,7 +54,7 @@ class Client:
             raise ClientGone
         if not message.get("more_body", False):
             self.requested = True
-            self._watching = asyncio.get_running_loop().create_task(self._await_leaving())
+            self._watching = self._loop.create_task(self._await_leaving())
         body: bytes = message.get("body", b"")
         return body
 
@@ -62,17 +68,33 @@ class Client:
         await self._deliver({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _deliver(self, message: Message) -> None:
+        """One timer looks after all that is sent: one for each event of a stream would cost more than the sending."""
         if self.gone:
             return
+        self._sending, self._sending_since = asyncio.current_task(), self._loop.time()
+        if self._patience is None:
+            self._patience = self._loop.call_later(self._stall_seconds, self._look)
         try:
-            async with asyncio.timeout(self._stall_seconds) as patience:
-                await self._send(message)
-        except TimeoutError:
-            if not patience.expired():
-                raise
+            await self._send(message)
+        except asyncio.CancelledError:
+            if not self._stalled or self._sending is None or self._sending.uncancel():
+                raise  # cancelled by somebody else, too
             self._leave()
         except OSError:  # servers may say so when the client left
             self._leave()
+        finally:
+            self._sending = None
+
+    def _look(self) -> None:
+        """Gives up on what has been sent for too long, else looks again when that can next be so."""
+        left = self._stall_seconds
+        if self._sending is not None:
+            left -= self._loop.time() - self._sending_since
+            if left <= 0:
+                self._stalled = True
+                self._sending.cancel()
+                return
+        self._patience = self._loop.call_later(left, self._look)
 
     async def _await_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -16,8 +16,9 @@ from meter.proxy.client import Client, ClientGone
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
 from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
 from meter.proxy.options import ProxyOptions
-from meter.proxy.problems import UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, answer, rendered
+from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
+from meter.wire import problem
 
 _log = getLogger("meter.proxy")
 
@@ -156,12 +157,11 @@ class Exchange:
     async def _fail(self, error: BaseException) -> None:
         if self._client.gone:
             return
-        kind = UPSTREAM_TIMEOUT if is_timeout(error) else UPSTREAM_UNREACHABLE
-        _log.warning("%s: %s: %s", kind.slug, type(error).__name__, error)
+        slug = "upstream-timeout" if is_timeout(error) else "upstream-unreachable"
+        _log.warning("%s: %s: %s", slug, type(error).__name__, error)
         headers = [] if self._client.requested else self._headers
-        await answer(
-            rendered(kind, f"The upstream did not answer: {type(error).__name__}."), headers, self._receive, self._send
-        )
+        detail = f"The upstream did not answer: {type(error).__name__}."
+        await answer(problem(slug, detail), headers, self._receive, self._send)
 
     def _client_left(self) -> None:
         """Gives the exchange the time that is left for it: none, unless the upstream works on a whole request."""

@@ -7,12 +7,8 @@ import asyncio
 from starlette.types import Receive, Send
 
 from meter.api.routes import header_list, send_rendered
-from meter.problem import CONTENT_TYPE, Problem
 from meter.proxy.headers import Header, content_length, value_of
 from meter.wire import Rendered
-
-UPSTREAM_UNREACHABLE = Problem("upstream-unreachable", 502, "Upstream unreachable", "Try again; nothing was charged.")
-UPSTREAM_TIMEOUT = Problem("upstream-timeout", 504, "Upstream timeout", "Try again; nothing was charged.")
 
 READ_OFF_BYTES_MAX = 64 * 1024
 """The server may read the rest of such a request and keep the connection."""
@@ -20,11 +16,6 @@ LINGER_BYTES_MAX = 1024 * 1024
 LINGER_SECONDS = 2.0
 """How much is read of a request that was refused, before its connection is closed: a client that is cut off while it
 sends does not read the answer."""
-
-
-def rendered(kind: Problem, detail: str) -> Rendered:
-    """The answer for a problem."""
-    return Rendered(kind.status, kind.body(detail), CONTENT_TYPE)
 
 
 async def answer(rendered: Rendered, headers: list[Header], receive: Receive, send: Send) -> None:

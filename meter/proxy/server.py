@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import uvicorn
 
 from meter.client import MeterClient
@@ -46,6 +49,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
     server = server_of(proxy_of(settings, options), options)
     settle_heap()
     server.run()

@@ -63,7 +63,7 @@ function field(call, parameter) {
   const label = make("label", { htmlFor: id }, `${parameter.name} `);
   if (!parameter.required) label.append(make("em", {}, "optional"));
   const box = make("div", { title: parameter.description ?? "" }, label);
-  if (parameter.in === "header") {
+  if (parameter.name === "Idempotency-Key") {
     const renew = make("button", { type: "button" }, "New");
     renew.addEventListener("click", () => { input.value = randomKey(); });
     box.append(make("div", { className: "with-button" }, input, renew));
@@ -105,7 +105,7 @@ async function send(asked, status, shown) {
     const answer = await fetch(asked.url, asked.options);
     const text = await answer.text();
     const took = Math.round(performance.now() - started);
-    const notes = ["idempotency-replayed", "retry-after", "allow"]
+    const notes = ["idempotency-replayed", "retry-after", "allow", "x-reservation-id", "x-credits-remaining"]
       .filter((name) => answer.headers.has(name))
       .map((name) => ` · ${name}: ${answer.headers.get(name)}`);
     const isJson = /json/.test(answer.headers.get("content-type") ?? "");

@@ -10,6 +10,23 @@ from tests.gateways.gateway import GATEWAYS, Gateway, Running, running_gateway
 from tests.gateways.sidecar import Sidecar, running_sidecar
 from tests.gateways.upstream import Upstream, running_upstream
 
+FIRST_EVENT_MS = pytest.StashKey[dict[str, float]]()
+
+
+@pytest.fixture(scope="session")
+def first_event_ms(request: pytest.FixtureRequest) -> dict[str, float]:
+    """How long the first event of a stream took through each gateway, told at the end; no test fails on it."""
+    return request.config.stash.setdefault(FIRST_EVENT_MS, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tells what was measured."""
+    found = config.stash.get(FIRST_EVENT_MS, {})
+    if found:
+        terminalreporter.section("first event of a stream through each gateway (should be below 100 ms)")
+        for name, milliseconds in found.items():
+            terminalreporter.line(f"{name:16} {milliseconds:6.1f} ms")
+
 
 @pytest.fixture(scope="session")
 def gateway_sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:

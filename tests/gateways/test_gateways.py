@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import time
 from typing import Any
 
 import httpx2
@@ -124,12 +125,14 @@ def test_usage_is_charged_where_the_gateway_sees_it(running: Running, path: str)
     assert running.sidecar.kinds(user_id)[-1] == ("commit" if expected(running, path) else "release")
 
 
-def test_event_streams_pass_unbuffered_and_are_charged(running: Running) -> None:
+def test_event_streams_pass_unbuffered_and_are_charged(running: Running, first_event_ms: dict[str, float]) -> None:
     user_id = running.sidecar.user()
+    began = time.perf_counter()
 
     with running.http.stream("GET", running.url + "/sse", headers={"x-user-id": user_id}) as response:
         chunks = response.iter_bytes()
         first = next(chunks)
+        first_event_ms[running.gateway.name] = (time.perf_counter() - began) * 1000
         # The upstream sends the rest only now: whoever buffers would not have come this far.
         assert b"hello" in first and not running.upstream.finish.is_set()
         assert running.sidecar.balance(user_id)[1] == HELD
