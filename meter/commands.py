@@ -86,30 +86,44 @@ def replay(
 
 @commands.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="Nothing for the requests, or flush for the store.")] = "requests",
+    what: Annotated[
+        str,
+        typer.Argument(help="Nothing for the requests, flush for the store, jobs for the worker, proxy for streams."),
+    ] = "requests",
     rounds: Annotated[int, typer.Option(help="How often each case runs, in turn with the others.")] = 5,
     seconds: Annotated[float, typer.Option(help="Of load per case and round.")] = 3.0,
     connections: Annotated[int, typer.Option(help="Of the load generator.")] = 64,
     cases: Annotated[str, typer.Option(help="Comma-separated; all when not given.")] = "",
     deep: Annotated[bool, typer.Option(help="Also with up to a million accounts, and memory.")] = False,
-    store: Annotated[str | None, typer.Option(help="flush: URL of an empty database; SQLite by default.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="flush, jobs: URL of an empty database, sqlite, or postgres for one of the wheel. [sqlite]"),
+    ] = None,
+    subscriptions: Annotated[int, typer.Option(help="jobs: How many are due at once.")] = 100_000,
+    grants: Annotated[int, typer.Option(help="jobs: How many end at once, and then as many holds.")] = 100_000,
     out: Annotated[Path, typer.Option(help="Folder for the JSON file and the picture.")] = Path("bench-results"),
 ) -> None:
-    """Measure this machine: requests beside a bare Starlette echo, or the flush to a store."""
-    from meter.bench import BenchOptions, FlushBenchOptions, OptionError, run_bench, run_flush_bench
+    """Measure this machine: requests beside a bare Starlette echo, the flush, the jobs, or what the proxy adds."""
+    from meter import bench as measure
 
     try:
         if what == "flush":
-            code = run_flush_bench(FlushBenchOptions(store=store, out=out))
+            code = measure.run_flush_bench(measure.FlushBenchOptions(store=store, out=out))
+        elif what == "jobs":
+            code = measure.run_jobs_bench(
+                measure.JobsBenchOptions(store=store, subscriptions=subscriptions, grants=grants, out=out)
+            )
+        elif what == "proxy":
+            code = measure.run_proxy_bench(measure.ProxyBenchOptions(rounds=rounds, seconds=seconds, out=out))
         elif what == "requests":
             chosen = tuple(name for name in cases.split(",") if name)
-            options = BenchOptions(
+            options = measure.BenchOptions(
                 rounds=rounds, seconds=seconds, connections=connections, cases=chosen, deep=deep, out=out
             )
-            code = run_bench(options)
+            code = measure.run_bench(options)
         else:
-            complain(ConfigError(f"bench: {what!r} is neither requests nor flush"), 2)
-    except (ConfigError, OptionError) as error:
+            complain(ConfigError(f"bench: {what!r} is none of requests, flush, jobs and proxy"), 2)
+    except (ConfigError, measure.OptionError) as error:
         complain(error, 2)
     except MeterError as error:
         complain(error, 3)

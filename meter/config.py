@@ -159,6 +159,10 @@ class Settings(BaseSettings):
     sweep_interval_seconds: Annotated[
         int, Field(ge=1, le=59, description="Pause between two sweeps of due holds and grants.")
     ] = 5
+    worker_nice: Annotated[
+        int,
+        Field(ge=0, le=19, description="How far the worker gives way to the other processes of its machine: `nice`."),
+    ] = 5
     expiring_days: Annotated[
         str,
         Field(

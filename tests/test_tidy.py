@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
             "periods",
             "surface",
         ),
-        *("usage", "tally", "child", "credits", "plan_calls"),
+        *("usage", "tally", "child", "credits", "plan_calls", "notification_calls"),
     },
     "outer world": {"config", "scripts", "redis", "store", "embedded"},
     "decisions": {"batcher", "engine", "wire", "fold", "ledger_row", "metrics", "ledger"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from logging import getLogger
 from typing import cast
@@ -24,6 +25,7 @@ _log = getLogger("meter.worker")
 def run_worker(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises `ConfigError` for settings that Redis contradicts."""
     settle_heap()
+    os.nice(settings.worker_nice)  # a job with much to do would otherwise take the cores from who answers requests
     asyncio.run(_run_until_stopped(settings))
 
 

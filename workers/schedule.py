@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC
+from functools import wraps
 from typing import TYPE_CHECKING, cast
 
 import orjson
@@ -79,8 +80,21 @@ def to_json(job: dict[str, object]) -> bytes:
 
 
 def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:
-    """arq types its context as a bare dict."""
-    return cast("WorkerCoroutine", function)
+    """The job, unless its last run still goes on in this process: two at once would do all the same work."""
+    running = False
+
+    @wraps(function)  # arq names a job by its function
+    async def alone(ctx: Context) -> int:
+        nonlocal running
+        if running:
+            return 0
+        running = True
+        try:
+            return await function(ctx)
+        finally:
+            running = False
+
+    return cast("WorkerCoroutine", alone)  # arq types its context as a bare dict
 
 
 def _every(interval_seconds: int) -> set[int]:

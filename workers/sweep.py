@@ -9,7 +9,8 @@ from __future__ import annotations
 from meter import operation
 from workers.context import Context
 
-USERS_PER_CALL = 100
+USERS_PER_CALL = 25
+"""Each takes Redis some 60 µs, during which nobody else is served."""
 CALLS_MAX = 10_000
 
 

@@ -6,9 +6,27 @@ one run compare with each other; numbers of two machines do not.
 
 from __future__ import annotations
 
-from meter.bench.options import CASE_NAMES, BenchOptions, FlushBenchOptions, OptionError
+from meter.bench.options import (
+    CASE_NAMES,
+    BenchOptions,
+    FlushBenchOptions,
+    JobsBenchOptions,
+    OptionError,
+    ProxyBenchOptions,
+)
 
-__all__ = ["CASE_NAMES", "BenchOptions", "FlushBenchOptions", "OptionError", "run_bench", "run_flush_bench"]
+__all__ = [
+    "CASE_NAMES",
+    "BenchOptions",
+    "FlushBenchOptions",
+    "JobsBenchOptions",
+    "OptionError",
+    "ProxyBenchOptions",
+    "run_bench",
+    "run_flush_bench",
+    "run_jobs_bench",
+    "run_proxy_bench",
+]
 
 
 def run_bench(options: BenchOptions) -> int:
@@ -27,5 +45,26 @@ def run_flush_bench(options: FlushBenchOptions) -> int:
     Raises `ConfigError` for a store URL that means nothing, `StoreUnavailable`, and what `run_bench` raises.
     """
     from meter.bench.flush import run  # noqa: PLC0415 - as above
+
+    return run(options)
+
+
+def run_proxy_bench(options: ProxyBenchOptions) -> int:
+    """Measures what `meter proxy` adds to a stream; prints a table and writes JSON. 0, or 1 when a stream broke off.
+
+    Raises what `run_bench` raises.
+    """
+    from meter.bench.proxy import run  # noqa: PLC0415 - as above
+
+    return run(options)
+
+
+def run_jobs_bench(options: JobsBenchOptions) -> int:
+    """Measures jobs over many at once, and the hot path meanwhile; prints a table and writes JSON. 0, or 1 when a
+    request failed or credits are missing.
+
+    Raises what `run_flush_bench` raises.
+    """
+    from meter.bench.jobs import run  # noqa: PLC0415 - as above
 
     return run(options)

@@ -34,6 +34,16 @@ def _batch() -> str:
     return '{"operations":[' + ",".join([one] * BATCH) + "]}"
 
 
+def _holds() -> str:
+    numbers = range(BATCH)
+    holds = [f'{{"op":"reserve","user_id":"%U","amount":5,"reservation_id":"%R-{number}"}}' for number in numbers]
+    return '{"operations":[' + ",".join(holds) + "]}"
+
+
+def _log() -> str:
+    return "\n".join(f'{{"reservation_id":"%R-{number}","status":"200","usage":"3"}}' for number in range(BATCH))
+
+
 CASES = (
     Case("echo", "bare Starlette JSON echo", "echo", (Template("POST", "/echo", _JSON_DEDUCT),)),
     Case("deduct", "POST /credits/deduct", "sidecar", (Template("POST", "/credits/deduct", _JSON_DEDUCT),)),
@@ -58,6 +68,13 @@ CASES = (
         "GET /gateway/authorize",
         "sidecar",
         (Template("GET", "/gateway/authorize?mode=deduct&amount=1", headers=(("X-User-Id", "%U"),)),),
+    ),
+    Case(
+        "logs",
+        f"{BATCH} holds, then POST /gateway/logs of {BATCH}",
+        "sidecar",
+        (Template("POST", "/credits/batch", _holds()), Template("POST", "/gateway/logs", _log())),
+        operations=BATCH,
     ),
     Case("explain", "GET /credits/explain", "sidecar", (Template("GET", "/credits/explain/%U?amount=5"),)),
     Case(

@@ -1,13 +1,15 @@
 """Our own load generator: keep-alive connections on raw sockets, one request at a time each.
 
-A process of its own (`python -m meter.bench.generator`): reads a load as JSON from standard input and writes a sample
-to standard output. With a rate, a request's latency counts from when it was due, not from when it could be sent.
+A process of its own (`python -m meter.bench.generator`): reads a load as a line of JSON from standard input and writes
+a sample to standard output; with `--until-closed` it also ends when standard input does. With a rate, a request's
+latency counts from when it was due, not from when it could be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -27,6 +29,8 @@ GRACE_SECONDS = 5.0
 PREPARED_MAX = 2000
 """Requests made before the clock starts, per template without an id; drawn from by lot afterwards."""
 
+UNTIL_CLOSED = "--until-closed"
+
 Requests = Iterator[bytes]
 
 
@@ -40,26 +44,63 @@ def run_generator(load: Load) -> Sample:
         timeout=load.seconds + 60,
         check=True,
     )
-    members = json.loads(done.stdout)
+    return _sample_of(done.stdout)
+
+
+class RunningGenerator:
+    """A load that is sent until `stop`, or for as long as it says."""
+
+    def __init__(self, load: Load) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "meter.bench.generator", UNTIL_CLOSED],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        self._process.stdin.write(load.to_json() + "\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> Sample:
+        """Ends the load after the answers that are on their way. Raises `subprocess.SubprocessError`."""
+        text, _ = self._process.communicate(timeout=GRACE_SECONDS * 4)
+        if self._process.returncode:
+            raise subprocess.CalledProcessError(self._process.returncode, self._process.args)
+        return _sample_of(text)
+
+    def kill(self) -> None:
+        """Ends it without an answer; nothing after `stop`."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _sample_of(text: str) -> Sample:
+    members = json.loads(text)
     return Sample(**{**members, "latency_ms": tuple(members["latency_ms"]), "faults": tuple(members["faults"])})
 
 
 class _Watch:
-    """What all connections saw."""
+    """What all connections saw, and when they end."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: float) -> None:
+        self.end = end
         self.latencies: list[float] = []
         self.faults: Counter[str] = Counter()
         self.answered = 0
+
+    def stop_when_closed(self) -> None:
+        """To be called when there is something to read from standard input, if only its end."""
+        if not os.read(sys.stdin.fileno(), 1):
+            self.end = time.perf_counter()
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
 
 class _Connection(asyncio.Protocol):
     """Sends a request, reads its answer, sends the next one."""
 
-    def __init__(self, requests: Requests, watch: _Watch, end: float, pace: float, first: float) -> None:
+    def __init__(self, requests: Requests, watch: _Watch, pace: float, first: float) -> None:
         self._requests = requests
         self._watch = watch
-        self._end = end
         self._pace = pace
         self._due = first
         self._text = b""
@@ -98,7 +139,7 @@ class _Connection(asyncio.Protocol):
         now = time.perf_counter()
         if self._pace:
             self._due += self._pace
-            if self._due < self._end and self._due > now:
+            if self._due < self._watch.end and self._due > now:
                 self._loop.call_later(self._due - now, self._send)
                 return
         else:
@@ -108,7 +149,7 @@ class _Connection(asyncio.Protocol):
     def _send(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        if max(self._due, time.perf_counter()) >= self._end:
+        if max(self._due, time.perf_counter()) >= self._watch.end:
             if not self.ended.done():
                 self.ended.set_result(None)
             self._transport.close()
@@ -149,17 +190,18 @@ def _text_of(template: Template, load: Load, chance: random.Random, name: str) -
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def generate(load: Load) -> Sample:
+async def generate(load: Load, *, until_closed: bool = False) -> Sample:
     """Sends the load and answers what was seen. Raises OSError when nobody listens."""
-    watch, loop = _Watch(), asyncio.get_running_loop()
     started = time.perf_counter()
-    end = started + load.seconds
+    watch, loop = _Watch(started + load.seconds), asyncio.get_running_loop()
+    if until_closed:
+        loop.add_reader(sys.stdin.fileno(), watch.stop_when_closed)
     pace = load.connections / load.rate if load.rate else 0.0
     connections = []
     for number in range(load.connections):
         first = started - pace + pace * number / load.connections
         _, connection = await loop.create_connection(
-            lambda n=number, f=first: _Connection(requests_of(load, n), watch, end, pace, f),  # type: ignore[misc]
+            lambda n=number, f=first: _Connection(requests_of(load, n), watch, pace, f),  # type: ignore[misc]
             "127.0.0.1",
             load.port,
         )
@@ -180,7 +222,8 @@ async def generate(load: Load) -> Sample:
 
 def main() -> None:
     """Load in, sample out."""
-    sample = uvloop.run(generate(Load.from_json(sys.stdin.read())))
+    load = Load.from_json(sys.stdin.readline())
+    sample = uvloop.run(generate(load, until_closed=UNTIL_CLOSED in sys.argv))
     sys.stdout.write(json.dumps(asdict(sample)))
 
 

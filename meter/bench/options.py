@@ -11,6 +11,7 @@ CASE_NAMES = (
     "pairs",
     "batch",
     "authorize",
+    "logs",
     "explain",
     "evalsha",
     "original",
@@ -85,3 +86,46 @@ class FlushBenchOptions:
         for name in ("lag_seconds", "rebuild_accounts"):
             if getattr(self, name) < 0:
                 raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)}: must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyBenchOptions:
+    """Options of `meter bench proxy`. Raises `OptionError`."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    """Of streams per kind, way and round."""
+    users: int = 1000
+    out: Path = Path("bench-results")
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "seconds", "users"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"--{name}={getattr(self, name)}: must be more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class JobsBenchOptions:
+    """Options of `meter bench jobs`. Raises `OptionError`."""
+
+    store: str | None = None
+    """URL of an empty database; None: SQLite in a temporary folder."""
+    subscriptions: int = 100_000
+    """0: the allocation is not measured."""
+    grants: int = 100_000
+    """Grants that end at once, and then as many holds. 0: the sweep is not measured."""
+    rate: int = 500
+    """Deducts a second over HTTP meanwhile."""
+    idle_seconds: float = 10.0
+    """How long the same deducts are measured while no job runs."""
+    users: int = 1000
+    """Whose credits are deducted."""
+    out: Path = Path("bench-results")
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "idle_seconds", "users"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)}: must be more than 0")
+        for name in ("subscriptions", "grants"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"--{name}={getattr(self, name)}: must not be negative")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +41,37 @@ def free_port() -> int:
 @contextmanager
 def sidecar(redis_url: str, folder: Path) -> Iterator[ServerProcess]:
     """`meter serve` with its hot lane and no store, which no request of ours needs. Raises `ServerFailed`."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("METER_")},
-        "METER_REDIS_URL": redis_url,
-        "METER_STORE_URL": "none",
-        "METER_OUTBOX_MAX": "0",
-        # What is measured is how fast; how soon to give up is another question, on a machine that is busy on purpose.
-        "METER_REDIS_TIMEOUT_MS": "5000",
-        "METER_GATEWAY_TIMEOUT_MS": "5000",
-    }
-    with _running(["-m", "meter", "serve"], environment, folder / "sidecar.log") as server:
+    with _running(["-m", "meter", "serve"], _environment(redis_url), folder / "sidecar.log") as server:
         yield server
+
+
+@contextmanager
+def stream_upstream(folder: Path) -> Iterator[ServerProcess]:
+    """`meter.bench.stream_upstream`. Raises `ServerFailed`."""
+    with _running(["-m", "meter.bench.stream_upstream"], dict(os.environ), folder / "upstream.log") as server:
+        yield server
+
+
+@contextmanager
+def stream_proxy(redis_url: str, upstream_port: int, folder: Path) -> Iterator[ServerProcess]:
+    """`meter proxy` in front of it, deciding in its own process. Raises `ServerFailed`."""
+    command = ["-m", "meter", "proxy", "--upstream", f"http://127.0.0.1:{upstream_port}"]
+    with _running(command, _environment(redis_url), folder / "proxy.log") as server:
+        yield server
+
+
+@contextmanager
+def worker(redis_url: str, store_url: str, folder: Path) -> Iterator[Callable[[], None]]:
+    """`meter worker` as in production. Answers a check that raises `ServerFailed` when it has ended."""
+    log_path = folder / "worker.log"
+    environment = {**_bare(), "METER_REDIS_URL": redis_url, "METER_STORE_URL": store_url}
+    with _child(["-m", "meter", "worker"], environment, log_path) as process:
+
+        def check() -> None:
+            if process.poll() is not None:
+                raise ServerFailed(log_path.read_text(encoding="utf-8", errors="replace")[-1000:] or "it has ended")
+
+        yield check
 
 
 @contextmanager
@@ -62,19 +82,45 @@ def peer(which: str, redis_url: str, users: int, folder: Path) -> Iterator[Serve
         yield server
 
 
+def _environment(redis_url: str) -> dict[str, str]:
+    """Of a server that decides on that Redis, whatever ours sets."""
+    return {
+        **_bare(),
+        "METER_REDIS_URL": redis_url,
+        "METER_STORE_URL": "none",
+        "METER_OUTBOX_MAX": "0",
+        # What is measured is how fast; how soon to give up is another question, on a machine that is busy on purpose.
+        "METER_REDIS_TIMEOUT_MS": "5000",
+        "METER_GATEWAY_TIMEOUT_MS": "5000",
+    }
+
+
+def _bare() -> dict[str, str]:
+    """Our environment without settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("METER_")}
+
+
 @contextmanager
 def _running(
     arguments: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
 ) -> Iterator[ServerProcess]:
     port = free_port()
-    command = [sys.executable, *arguments, "--port", str(port)]
+    with _child([*arguments, "--port", str(port)], environment, log_path, cwd) as process:
+        _wait_until_it_listens(process, port, log_path)
+        yield ServerProcess(port, process.pid)
+
+
+@contextmanager
+def _child(
+    arguments: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, *arguments]
     if can_end_with_parent():
         command = ending_with_parent(command)
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
     try:
-        _wait_until_it_listens(process, port, log_path)
-        yield ServerProcess(port, process.pid)
+        yield process
     finally:
         process.terminate()
         try:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from meter.errors import ConfigError
 
+SQLITE = "sqlite"
 EMBEDDED_POSTGRES = "postgres"
 
 
@@ -20,7 +21,7 @@ def store_url(asked: str | None, folder: Path, stack: ExitStack) -> str:
 
     Raises `ConfigError` when that wheel is not installed.
     """
-    if asked is None:
+    if asked is None or asked == SQLITE:
         return f"sqlite:///{folder / 'meter.db'}"
     return _embedded_postgres(stack) if asked == EMBEDDED_POSTGRES else asked
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ColumnElement, Update, bindparam, tuple_, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from meter.store.columns import Columns, R
-from meter.store.rows import GrantRow, ReservationRow, Row
+from meter.store.rows import GrantRow, ReservationRow, Row, VersionedRow
 from meter.store.tables import table_of
 
 Insert = mysql.Insert | sqlite.Insert
 
+V = TypeVar("V", bound=VersionedRow)
+
+_OLD = "was "  # no column has a blank
 _MADE_ONCE = frozenset({"created_at_ms", "description", "metadata", "operation_id", "fingerprint"})
 
 
@@ -25,10 +29,22 @@ def to_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
+def changed_columns(model: type[VersionedRow]) -> list[str]:
+    """The columns that a new version may change: SQLite writes each index anew whose columns are named."""
+    return [name for name in model.model_fields if name not in model.KEY]
+
+
 def replaced_columns(model: type[Row]) -> list[str]:
     """The columns that a newer snapshot changes, `last_seq` last: MySQL assigns from left to right."""
     kept = set(model.KEY) | (_MADE_ONCE if model in (GrantRow, ReservationRow) else set())
     return [name for name in model.model_fields if name not in kept and name != "last_seq"] + ["last_seq"]
+
+
+def _swap_of(model: type[VersionedRow]) -> Update:
+    """UPDATE of all columns but the key; its last parameter is the version before."""
+    table = table_of(model)
+    same = [table.c[name] == bindparam(_OLD + name) for name in (*model.KEY, "version")]
+    return update(table).where(*same).values({name: bindparam(name) for name in changed_columns(model)})
 
 
 class SqlDialect:
@@ -39,6 +55,7 @@ class SqlDialect:
     def __init__(self) -> None:
         self._columns: dict[type[Row], Any] = {}
         self._statements: dict[tuple[str, type[Row]], str] = {}
+        self._swaps: dict[type[Row], tuple[str, Callable[[tuple[object, ...]], tuple[object, ...]]]] = {}
 
     def reader(self, engine: AsyncEngine) -> AsyncEngine:
         """The engine of single reads."""
@@ -79,6 +96,23 @@ class SqlDialect:
         """Puts snapshots in the place of older ones, which keep what was said when they were made."""
         if rows:
             await self._execute_many(connection, model, rows, "replace")
+
+    async def swap(self, connection: AsyncConnection, model: type[V], rows: Sequence[V]) -> int:
+        """Replaces rows that have the version before; answers how many had it."""
+        columns = self.columns(model)
+        found = self._swaps.get(model)
+        if found is None:
+            compiled = _swap_of(model).compile(dialect=connection.dialect)
+            names = [name.removeprefix(_OLD) for name in (compiled.positiontup or ())]
+            found = self._swaps[model] = str(compiled), itemgetter(*(columns.names.index(name) for name in names[:-1]))
+        statement, chosen = found
+        # In the order of the keys, so that two processes with the same rows never wait for each other.
+        ordered = sorted(rows, key=attrgetter(*model.KEY))
+        values = [
+            (*chosen(plain), row.version - 1) for plain, row in zip(columns.tuples(ordered), ordered, strict=True)
+        ]
+        done = await connection.exec_driver_sql(statement, values)
+        return done.rowcount
 
     def insertion(self, model: type[Row]) -> Insert:
         """INSERT of all columns."""

@@ -11,14 +11,27 @@ from zlib import crc32
 
 import asyncpg
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, String, any_, column, func, literal, select, table, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    TableClause,
+    any_,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    tuple_,
+    update,
+)
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from meter.store.base import StoreRefused, StoreUnavailable
 from meter.store.columns import Columns, R
-from meter.store.dialect import SqlDialect, replaced_columns, to_json
+from meter.store.dialect import SqlDialect, V, changed_columns, replaced_columns, to_json
 from meter.store.sql import SqlStore
 from meter.store.tables import table_of
 
@@ -66,6 +79,30 @@ class PostgresDialect(SqlDialect):
     async def replace(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> None:
         if not rows:
             return
+        staging = await self._stage(connection, model, rows)
+        made = postgresql.insert(table_of(model)).from_select(self.columns(model).names, select(staging))
+        await connection.execute(
+            made.on_conflict_do_update(
+                index_elements=list(model.KEY),
+                set_={name: made.excluded[name] for name in replaced_columns(model)},
+                where=table_of(model).c.last_seq <= made.excluded.last_seq,
+            )
+        )
+
+    async def swap(self, connection: AsyncConnection, model: type[V], rows: Sequence[V]) -> int:
+        staging, stored = await self._stage(connection, model, rows), table_of(model)
+        same = [stored.c[name] == staging.c[name] for name in model.KEY]
+        same.append(stored.c["version"] == staging.c["version"] - 1)
+        # In the order of the keys, so that two processes with the same rows never wait for each other.
+        ordered = select(stored.c["version"]).where(*same).order_by(*(stored.c[name] for name in model.KEY))
+        locked = ordered.with_for_update(of=stored).subquery()
+        await connection.execute(select(func.count()).select_from(locked))
+        values = {name: staging.c[name] for name in changed_columns(model)}
+        done = await connection.execute(update(stored).where(*same).values(values))
+        return done.rowcount
+
+    async def _stage(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> TableClause:
+        """A temporary table with the rows."""
         names = self.columns(model).names
         staging = f"meter_{model.TABLE}_{crc32(','.join(names).encode()):08x}"
         driver = await self._driver(connection)
@@ -74,16 +111,7 @@ class PostgresDialect(SqlDialect):
                 f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (LIKE {model.TABLE}) ON COMMIT DELETE ROWS"
             )
         await self._copy(connection, driver, staging, model, rows)
-        made = postgresql.insert(table_of(model)).from_select(
-            names, select(table(staging, *(column(name) for name in names)))
-        )
-        await connection.execute(
-            made.on_conflict_do_update(
-                index_elements=list(model.KEY),
-                set_={name: made.excluded[name] for name in replaced_columns(model)},
-                where=table_of(model).c.last_seq <= made.excluded.last_seq,
-            )
-        )
+        return table(staging, *(column(name) for name in names))
 
     async def _driver(self, connection: AsyncConnection) -> Any:
         """asyncpg's own connection, in the transaction of `connection`, which begins with its first statement."""

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from meter.bench import CASE_NAMES, BenchOptions, FlushBenchOptions, OptionError
+from meter.bench import CASE_NAMES, BenchOptions, FlushBenchOptions, JobsBenchOptions, OptionError
 from meter.bench.cases import CASES
 from meter.bench.generator import requests_of
 from meter.bench.goals import goals_of
+from meter.bench.jobs import JobResult
 from meter.bench.machine import machine
 from meter.bench.picture import picture
 from meter.bench.probes import FlatCost, Weight
@@ -181,3 +182,19 @@ def test_an_option_that_means_nothing_is_refused(changes: dict[str, object]) -> 
 def test_an_option_of_the_flush_that_means_nothing_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="--"):
         FlushBenchOptions(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changes", [{"subscriptions": -1}, {"grants": -1}, {"rate": 0}, {"idle_seconds": 0}])
+def test_an_option_of_the_jobs_that_means_nothing_is_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match=f"--{next(iter(changes)).replace('_', '-')}="):
+        JobsBenchOptions(**changes)  # type: ignore[arg-type]
+
+
+def test_a_p99_is_told_in_terms_of_the_one_before() -> None:
+    def sample(p99: float) -> Sample:
+        return Sample(requests=1, errors=0, seconds=1.0, latency_ms=(1.0, 1.0, p99))
+
+    job = JobResult("allocation", 100, 4.0, 5.0, sample(2.0), sample(5.0), 60.0)
+
+    assert (job.p99_ratio, job.per_second) == (2.5, 25.0)
+    assert JobResult("allocation", 100, 4.0, 5.0, sample(0.0), sample(5.0), 60.0).p99_ratio == 0.0

@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 
-from meter.bench import BenchOptions, FlushBenchOptions, run_bench, run_flush_bench
+from meter.bench import (
+    BenchOptions,
+    FlushBenchOptions,
+    JobsBenchOptions,
+    ProxyBenchOptions,
+    run_bench,
+    run_flush_bench,
+    run_jobs_bench,
+    run_proxy_bench,
+)
 from meter.bench.cases import CASES, Case
 from meter.bench.traffic import Template
 
-CASES_HERE = ("echo", "deduct", "pairs", "batch", "authorize", "explain", "evalsha")
+CASES_HERE = ("echo", "deduct", "pairs", "batch", "authorize", "logs", "explain", "evalsha")
 QUICK: dict[str, object] = {"rounds": 1, "seconds": 0.3, "connections": 4, "users": 20, "generator": "own"}
 
 
@@ -66,3 +75,37 @@ def test_a_quick_flush_run_measures_every_part(tmp_path: Path) -> None:
     assert found["lag_p99_seconds"] > 0
     assert found["rebuilt_accounts"] == 70
     assert found["plain_per_second"] is None
+
+
+@pytest.mark.slow
+def test_a_quick_proxy_run_reads_every_stream_both_ways(tmp_path: Path) -> None:
+    code = run_proxy_bench(ProxyBenchOptions(rounds=1, seconds=0.4, users=20, out=tmp_path))
+
+    kinds = _written(tmp_path)["proxy"]
+    assert code == 0
+    assert [kind["connections"] for kind in kinds] == [1, 1, 16]
+    for kind in kinds:
+        for way in (kind["direct"], kind["proxy"]):
+            assert way["streams"] > 0
+            assert way["faults"] == []
+        assert kind["proxy"]["first_ms"]["p50"] > 0
+
+
+@pytest.mark.slow
+def test_a_quick_jobs_run_measures_every_job_and_misses_no_credit(tmp_path: Path) -> None:
+    options = JobsBenchOptions(subscriptions=60, grants=40, rate=50, idle_seconds=0.5, users=20, out=tmp_path)
+
+    code = run_jobs_bench(options)
+
+    found = _written(tmp_path)
+    assert code == 0
+    assert [(job["name"], job["count"], job["fault"]) for job in found["jobs"]] == [
+        ("allocation", 60, ""),
+        ("sweep of grants", 40, ""),
+        ("sweep of holds", 40, ""),
+    ]
+    for job in found["jobs"]:
+        assert job["stored_seconds"] >= job["seconds"] > 0
+        assert job["idle"]["requests"] > 0 < job["during"]["requests"]
+        assert job["idle"]["errors"] == job["during"]["errors"] == 0
+    assert len(found["goals"]) == 6

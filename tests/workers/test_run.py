@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,16 @@ def hold_briefly(partition: Partition, name: str) -> None:
 def is_swept(partition: Partition, name: str) -> bool:
     """Whether the ledger has the end of that reservation."""
     return any(e.detail.get("reservation_id") == name and e.kind == "reservation_expired" for e in partition.entries())
+
+
+def test_the_worker_gives_way_as_far_as_it_is_told(redis: EmbeddedServer, tmp_path: Path) -> None:
+    with Redis.from_url(redis.url) as client, worker(tmp_path, redis.url, worker_nice=7) as process:
+        partition = Partition(client)
+        assert partition.open() in ("opened", "present")
+        hold_briefly(partition, "first")
+        wait_for(lambda: is_swept(partition, "first"), "the sweep")
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 7
+        assert process.stop() == 0
 
 
 def test_the_worker_sweeps_before_and_after_a_restart_of_redis(redis: EmbeddedServer, tmp_path: Path) -> None:

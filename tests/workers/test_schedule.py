@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import runpy
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from fakeredis import FakeAsyncRedis
 
 from meter import operation
 from meter.config import Settings
+from meter.errors import PartitionRefused
 from meter.runtime import Runtime
 from tests.partition import SECOND, Partition
 from tests.servers import Server
 from workers import schedule
+from workers.context import Context
 
 
 async def nothing(*_: object) -> None:
@@ -79,6 +82,31 @@ async def test_two_workers_share_the_jobs_and_settle_once(settings_class: type, 
         assert worker.jobs_failed == 0
         await worker.close()
     assert partition.kinds().count("reservation_expired") == 120
+
+
+async def test_a_run_that_still_goes_on_is_not_joined_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    fails = [True, False]
+    ends = asyncio.Event()
+
+    async def long(_: Context) -> int:
+        runs.append(1)
+        await ends.wait()
+        if fails.pop(0):
+            raise PartitionRefused("partition", "closed")
+        return 7
+
+    monkeypatch.setattr(schedule, "sweep", long)
+    found: Any = schedule.worker_settings(Settings(store_url="none"))
+    job: Any = found.cron_jobs[0].coroutine
+    first = asyncio.create_task(job({}))
+    await asyncio.sleep(0)
+    assert await job({}) == 0
+    ends.set()
+    with pytest.raises(PartitionRefused):
+        await first
+    assert await job({}) == 7
+    assert len(runs) == 2
 
 
 async def test_only_json_is_in_the_queue(settings_class: Any, server: Server) -> None:
