@@ -67,7 +67,8 @@ local current_key, current_fingerprint, current_extra = '', '', '' -- of the ope
 -- What the first argument of an operation names; apply.lua reads these ahead for the whole batch.
 local subjects = {
   grant = 'user', deduct = 'user', reserve = 'user', refund = 'user', void = 'user', configure = 'user',
-  expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user', expiring = 'user',
+  lapse = 'user', expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user',
+  expiring = 'user',
   commit = 'reservation', release = 'reservation', extend = 'reservation', reservation = 'reservation',
 }
 

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeVar
 from meter import model
 from meter.errors import MeterError, Unavailable
 from meter.model import Refusal
+from meter.notification_calls import NotificationCalls
 from meter.plan_calls import PlanCalls
 
 CreditAmount = int | float | str | Decimal
@@ -82,7 +83,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls):
+class Credits(PlanCalls, NotificationCalls):
     """The calls of DESIGN section 5. Every method raises `Unavailable` when the call was not decided."""
 
     def __init__(self, carrier: Carrier) -> None:

@@ -84,6 +84,8 @@ _NET = {
     "grant_expired": -1,
 }
 
+_MAKES_A_GRANT = frozenset({"grant", "grant_rolled_over"})
+
 # The counter of the account that a kind adds its amount to.
 _COUNTER = {
     "grant": ("granted", 1),
@@ -291,7 +293,7 @@ class Fold:
         key = (entry.user_id, grant_id)
         known = self._known.grants
         row = known.get(key)
-        if entry.kind == "grant" or row is None:
+        if row is None or _makes(entry, grant_id):
             row = known[key] = self._new_grant(entry, grant_id, amount)
         elif key not in self._grants:
             row = known[key] = copied(row)
@@ -307,8 +309,8 @@ class Fold:
 
     def _new_grant(self, entry: Entry, grant_id: str, amount: int) -> GrantRow:
         """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
-        detail = entry.detail
-        if entry.kind not in ("grant", "refund"):
+        detail, is_made = entry.detail, _makes(entry, grant_id)
+        if not is_made and entry.kind != "refund":
             if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
             self._alarm(entry.seq, entry.user_id, f"the terms of grant {grant_id} are unknown")
@@ -317,15 +319,16 @@ class Fold:
             user_id=entry.user_id,
             grant_id=grant_id,
             partition=self._partition,
-            amount=entry.amount if entry.kind == "grant" else amount,
+            amount=entry.amount if is_made else amount,
             remaining=0,
             reserved=0,
             priority=detail.get("priority", 10),
             effective_at_ms=detail.get("effective_at", entry.created_at_ms),
-            expires_at_ms=detail.get("expires_at", NEVER_MS) if entry.kind == "grant" else NEVER_MS,
+            expires_at_ms=detail.get("expires_at", NEVER_MS) if is_made else NEVER_MS,
             created_at_ms=entry.created_at_ms,
             source=detail.get("source", "refund"),
             state="active",
+            at_end=text_of(detail.get("at_end")),
             pending=False,
             transaction_id=entry.transaction_id,
             operation_id=None,
@@ -448,6 +451,11 @@ def _member(entry: Entry, name: str) -> int:
     return int(str(entry.detail.get(name, 0)))
 
 
+def _makes(entry: Entry, grant_id: str) -> bool:
+    """Whether the entry is the one that made the grant."""
+    return entry.kind in _MAKES_A_GRANT and entry.detail["grant_id"] == grant_id
+
+
 def _is_scheduled(entry: Entry) -> bool:
     """Whether the entry is of a grant that begins later: it moves no balance yet."""
     return entry.kind == "grant" and int(str(entry.detail["effective_at"])) > entry.created_at_ms
@@ -458,7 +466,10 @@ def _grant_state(entry: Entry, before: GrantRow, remaining: int) -> str:
         return "voided"
     if entry.kind == "grant" and _is_scheduled(entry):
         return "scheduled"
-    if entry.kind == "grant_expired" and before.state != "voided":
+    is_ending = entry.kind == "grant_expired" or (
+        entry.kind == "grant_rolled_over" and not _makes(entry, before.grant_id)
+    )
+    if is_ending and before.state != "voided":
         return "expired"
     if before.state in ("voided", "expired") or (before.state == "scheduled" and entry.kind != "grant_started"):
         return before.state

@@ -19,7 +19,8 @@ from meter.operation import Call, Operation
 from meter.store.base import Store
 from meter.store.rows import EventRow, GrantRow
 
-GRANTS_PER_CALL = 200
+GRANTS_PER_CALL = 25
+"""Each takes Redis some 70 µs, during which nobody else is served."""
 
 _FORGOTTEN = "exists"
 _EXPIRES_AT = 9  # among the members of a grant operation
@@ -67,13 +68,13 @@ class Intake:
         """Adds grants whose ids say what they are for; one that is there already stays as it is. Answers how many Redis
         has now; what Redis could not be told stays pending and is swept up. Raises `StoreUnavailable`.
         """
-        await self._store.add_pending_grants(rows)
-        stored = await self._store.grants([(row.user_id, row.grant_id) for row in rows])
+        known = {(row.user_id, row.grant_id): row for row in await self._store.add_pending_grants(rows)}
         by_partition: dict[int, list[GrantRow]] = {}
-        for row in stored.values():
-            if row.pending:  # one that was applied may be forgotten in Redis, and would be applied again
-                by_partition.setdefault(row.partition, []).append(row)
-        applied = sum(not row.pending for row in stored.values())
+        for row in rows:
+            stored = known.get((row.user_id, row.grant_id), row)
+            if stored.pending:  # one that was applied may be forgotten in Redis, and would be applied again
+                by_partition.setdefault(stored.partition, []).append(stored)
+        applied = sum(not row.pending for row in known.values())
         for partition, share in by_partition.items():
             for first in range(0, len(share), GRANTS_PER_CALL):
                 many = [grant_operation(row, "") for row in share[first : first + GRANTS_PER_CALL]]
@@ -120,13 +121,14 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         effective_at_ms=row.effective_at_ms,
         expires_at_ms=row.expires_at_ms,
         source=row.source,
+        at_end=row.at_end or "",
         call=Call(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
     )
 
 
 def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -> GrantRow:
     """The pending row of a grant operation as `operation.grant` makes it. `key` is the caller's, or ""."""
-    user_id, grant_id, amount, priority, effective, expires, source = one[4:]
+    user_id, grant_id, amount, priority, effective, expires, source, at_end = one[4:]
     return GrantRow(
         user_id=user_id,
         grant_id=grant_id,
@@ -138,6 +140,7 @@ def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -
         expires_at_ms=int(expires),
         created_at_ms=created_at_ms,
         source=source,
+        at_end=at_end or None,
         pending=True,
         operation_id=key or None,
         fingerprint=one[2],

@@ -111,10 +111,13 @@ Kind = Literal[
     "refund",
     "void",
     "grant_expired",
+    "grant_rolled_over",
     "reservation_expired",
     "account",
 ]
-"""What a transaction is. `grant_started`: a scheduled grant began; `account`: its settings changed."""
+"""What a transaction is. `grant_started`: a scheduled grant began; `grant_rolled_over`: the rest of a grant that ended
+lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal.
+"""
 
 
 class Answer(BaseModel):
@@ -262,6 +265,13 @@ class User(Balances):
     metadata: Members | None = None
 
 
+class GrantRollover(BaseModel):
+    """What lives on when the grant expires: up to `max_amount` of what is left, until `expires_at`."""
+
+    max_amount: Credits
+    expires_at: datetime | None
+
+
 class Grant(BaseModel):
     """A grant. `remaining` is its free part, `reserved` the part in open reservations."""
 
@@ -275,6 +285,7 @@ class Grant(BaseModel):
     created_at: datetime
     source: str
     state: Literal["scheduled", "active", "exhausted", "expired", "voided"]
+    rollover: GrantRollover | None
 
 
 class GrantPage(Answer):

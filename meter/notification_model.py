@@ -29,6 +29,16 @@ class WebhookRequest(Request):
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
 
 
+class WebhookChangeRequest(Request):
+    """What an endpoint is to be from now on. `enabled` false: told of nothing until it is true again; true takes back
+    that it answered 410.
+    """
+
+    description: Description | None = None
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
+    enabled: bool = True
+
+
 class NotificationsQuery(Query):
     """Which deliveries to list."""
 
@@ -37,7 +47,7 @@ class NotificationsQuery(Query):
 
 
 class Webhook(Answer):
-    """An endpoint. `disabled`: it answered 410."""
+    """An endpoint. `disabled`: it answered 410, or was told to rest."""
 
     webhook_id: str
     url: str
@@ -79,7 +89,7 @@ class Delivery(Answer):
 
 
 class DeliveryPage(Answer):
-    """Deliveries, oldest first."""
+    """Deliveries, newest first."""
 
     items: list[Delivery]
     next_cursor: str | None

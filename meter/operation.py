@@ -36,10 +36,13 @@ def grant(
     effective_at_ms: int = 0,
     expires_at_ms: int = NEVER_MS,
     source: str = "api",
+    at_end: str = "",
     chosen: bool = True,
     call: Call = NO_CALL,
 ) -> Operation:
-    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id."""
+    """Credits in. `effective_at_ms` 0 means now; `at_end` comes from `at_end_of`; `chosen` says that the caller chose
+    the grant_id.
+    """
     own = (
         user_id,
         grant_id,
@@ -50,7 +53,17 @@ def grant(
         source,
     )
     asked = own if chosen else (user_id, *own[2:])
-    return ("grant", call.key, _fingerprint("grant", asked, call.extra) if call.key else "", call.extra, *own)
+    asked = (*asked, at_end) if at_end else asked  # what asks for nothing new is told apart as ever
+    return ("grant", call.key, _fingerprint("grant", asked, call.extra) if call.key else "", call.extra, *own, at_end)
+
+
+def at_end_of(plan_group: str, *, renews: bool, rollover: tuple[int, int] | None = None) -> str:
+    """What becomes of a plan's grant at its end, as lua/state/grant.lua reads it.
+
+    `renews`: the next period's grant follows. `rollover`: up to so many units of the rest live on for so many ms.
+    """
+    rolled = "" if rollover is None else f"{rollover[0]}+{rollover[1]}"
+    return f"{rolled}{'@' if renews else '!'}{plan_group}"
 
 
 def deduct(user_id: str, amount: int, shortfall: str = "reject", call: Call = NO_CALL) -> Operation:
@@ -139,6 +152,11 @@ def configure(
 def expire(user_id: str) -> Operation:
     """Settles what is due for an idle account."""
     return _plain("expire", user_id)
+
+
+def lapse(user_id: str, grant_id: str) -> Operation:
+    """The renewal that a grant announces will not come."""
+    return _plain("lapse", user_id, grant_id)
 
 
 def balance(user_id: str) -> Operation:

@@ -14,6 +14,8 @@ _A = TypeVar("_A", bound=model.Answer)
 
 CreditAmount = int | float | str | Decimal
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+Rollover = Mapping[str, object]
+"""`max_amount` or `percent`, and `valid_days`."""
 
 
 class PlanCalls:
@@ -29,6 +31,7 @@ class PlanCalls:
         plan_id: str | None = None,
         description: str | None = None,
         validity_days: int | None = None,
+        rollover: Rollover | None = None,
         priority: int = 10,
         plan_group: str = "default",
         active: bool = True,
@@ -36,7 +39,16 @@ class PlanCalls:
     ) -> plan_model.Plan | Refusal:
         """Creates a plan. A `plan_id` or `idempotency_key` makes the call safe to repeat."""
         body = _plan_body(
-            name, credit_limit, price, billing_period, description, validity_days, priority, plan_group, active=active
+            name,
+            credit_limit,
+            price,
+            billing_period,
+            description,
+            validity_days,
+            rollover,
+            priority,
+            plan_group,
+            active=active,
         )
         body["plan_id"] = plan_id
         return await self._asked("create_plan", plan_model.Plan, body=body, key=idempotency_key)
@@ -59,13 +71,23 @@ class PlanCalls:
         *,
         description: str | None = None,
         validity_days: int | None = None,
+        rollover: Rollover | None = None,
         priority: int = 10,
         plan_group: str = "default",
         active: bool = True,
     ) -> plan_model.Plan | Refusal:
         """Replaces what a plan says; for those who have it, from their next period on."""
         body = _plan_body(
-            name, credit_limit, price, billing_period, description, validity_days, priority, plan_group, active=active
+            name,
+            credit_limit,
+            price,
+            billing_period,
+            description,
+            validity_days,
+            rollover,
+            priority,
+            plan_group,
+            active=active,
         )
         return await self._asked("update_plan", plan_model.Plan, path={"plan_id": plan_id}, body=body)
 
@@ -141,6 +163,7 @@ def _plan_body(
     billing_period: BillingPeriod,
     description: str | None,
     validity_days: int | None,
+    rollover: Rollover | None,
     priority: int,
     plan_group: str,
     *,
@@ -153,6 +176,7 @@ def _plan_body(
         "price": price,
         "billing_period": billing_period,
         "validity_days": validity_days,
+        "rollover": rollover,
         "priority": priority,
         "plan_group": plan_group,
         "active": active,

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.amount import plain_decimal
@@ -52,6 +52,22 @@ PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 
 
+class RolloverRequest(Request):
+    """What is unspent when a period's credits expire lives on for `valid_days`, once: up to `max_amount`, or up to that
+    percent of what the period granted. The rest above that expires.
+    """
+
+    max_amount: PositiveAmount | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    valid_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)]
+
+    @model_validator(mode="after")
+    def _one_cap(self) -> RolloverRequest:
+        if (self.max_amount is None) == (self.percent is None):
+            raise PydanticCustomError("rollover", "must name either max_amount or percent")
+        return self
+
+
 class PlanRequest(Request):
     """A plan: what one period grants."""
 
@@ -61,6 +77,7 @@ class PlanRequest(Request):
     price: Price
     billing_period: BillingPeriod
     validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)] | None = None
+    rollover: RolloverRequest | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
     plan_group: PlanGroup = "default"
     active: bool = True
@@ -107,6 +124,14 @@ class UnsubscribeQuery(BaseModel):
     unspent: Literal["stay", "void"] = "stay"
 
 
+class Rollover(BaseModel):
+    """What lives on of a period's rest, and for how many days."""
+
+    max_amount: Credits | None
+    percent: int | None
+    valid_days: int
+
+
 class Plan(Answer):
     """A plan. `id` is the seed's word for `plan_id`."""
 
@@ -118,6 +143,7 @@ class Plan(Answer):
     price: Annotated[Decimal, WithJsonSchema({"type": "number", "description": "An exact decimal, as it was sent."})]
     billing_period: BillingPeriod
     validity_days: int | None
+    rollover: Rollover | None
     priority: int
     plan_group: str
     active: bool

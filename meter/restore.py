@@ -120,6 +120,7 @@ def _again(entry: Entry, now_ms: int, call: Call) -> Operation | None:
             effective_at_ms=int(str(detail["effective_at"])),
             expires_at_ms=int(str(detail["expires_at"])),
             source=str(detail["source"]),
+            at_end=str(detail.get("at_end", "")),
             call=call,
         )
     if entry.kind == "refund":
@@ -147,7 +148,8 @@ def _grant_text(grant: GrantRow) -> str:
     """The packed text of lua/state/grant.lua; when it was shelved and where it burns are the script's to find."""
     state = {"expired": "e", "voided": "v"}.get(grant.state, "-")
     class_ = "S" if grant.state == "scheduled" else "L"
+    at_end = f" {grant.at_end}" if grant.at_end else ""
     return (
         f"{grant.amount} {grant.remaining} {grant.reserved} {grant.priority} {grant.effective_at_ms} "
-        f"{grant.expires_at_ms} {grant.created_at_ms} 0 {class_} {state} {grant.source}"
+        f"{grant.expires_at_ms} {grant.created_at_ms} 0 {class_} {state} {grant.source}{at_end}"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from meter.errors import ScriptError
 
 # Each file may use what the files before it define.
-_STATE = ("grant", "account", "agenda", "order", "alert", "outbox", "hold", "settle", "write")
+_STATE = ("grant", "account", "agenda", "order", "alert", "outbox", "hold", "ending", "settle", "write")
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
 

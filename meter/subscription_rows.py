@@ -62,6 +62,12 @@ def grant_id(row: SubscriptionRow) -> str:
     return f"{row.subscription_id}.{row.period}"
 
 
+def grant_ids(row: SubscriptionRow) -> list[str]:
+    """The ids of all grants that the current period may have, and of what rolled over of them."""
+    names = [grant_id(row), *([f"{grant_id(row)}.{row.owed_version}"] if row.owed else [])]
+    return [*names, *(f"{name}.rollover" for name in names)]
+
+
 def period_grants(row: SubscriptionRow, plan: PlanRow, partitions: int, now_ms: int) -> list[GrantRow]:
     """The pending grants that a subscription's current period has: the plan's, and the part of a change in mid-period.
 
@@ -107,8 +113,21 @@ def _grant(row: SubscriptionRow, plan: PlanRow, name: str, amount: int, expires_
         priority=plan.priority,
         expires_at_ms=expires_ms,
         source=f"plan:{plan.plan_id}"[:32],
+        at_end=_at_end(row, plan, amount, expires_ms),
         call=Call("period"),
     )
+
+
+def _at_end(row: SubscriptionRow, plan: PlanRow, amount: int, expires_ms: int) -> str:
+    """What becomes of a grant at its end: a part of the limit, as of a changed plan, has that part of the cap."""
+    rollover = None
+    if plan.rollover_days is not None:
+        percent = plan.rollover_percent
+        most = plan.rollover_max or 0
+        cap = most * amount // plan.credit_limit if percent is None else amount * percent // 100
+        rollover = (cap, plan.rollover_days * DAY_MS)
+    renews = row.auto_renew and expires_ms == row.next_period_at_ms
+    return operation.at_end_of(row.plan_group, renews=renews, rollover=rollover)
 
 
 def _in_period_of(row: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:

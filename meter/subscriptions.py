@@ -14,9 +14,10 @@ from typing import Literal
 from meter import operation
 from meter.engine import Engine
 from meter.intake import Intake
+from meter.operation import Operation
 from meter.store.base import Store
 from meter.store.rows import PlanRow, SubscriptionRow
-from meter.subscription_rows import advanced, begun, changed, grant_id, intent, on_plan, period_grants
+from meter.subscription_rows import advanced, begun, changed, grant_ids, intent, on_plan, period_grants
 
 SWAPS_MAX = 5
 """How often a change is tried again when other processes change the same subscription."""
@@ -132,17 +133,16 @@ class Subscriptions:
                     return "busy"
             else:
                 row = present
+            await self._on_grants(row, operation.lapse)  # both: a first try may have died before this
             if row.state == "ended":
-                await self._finish(row)  # a first try may have died before this
+                await self._finish(row)
             return row
 
         return await _again_while_busy(once)
 
     async def due(self, now_ms: int, limit: int) -> list[SubscriptionRow]:
         """Active subscriptions whose period has ended, those due longest first."""
-        return await self._store.find(
-            SubscriptionRow, {"state": "active"}, order_by="next_period_at_ms", until=now_ms, limit=limit
-        )
+        return await self._store.due(SubscriptionRow, "active", "next_period_at_ms", now_ms, limit)
 
     async def advance(self, rows: Sequence[SubscriptionRow], now_ms: int) -> int:
         """Moves due subscriptions to the period that `now_ms` lies in, and grants it; answers how many moved."""
@@ -208,10 +208,14 @@ class Subscriptions:
         await self._store.insert(intent("subscription_ended", row, row.updated_at_ms))
 
     async def _void(self, row: SubscriptionRow) -> None:
-        """Voids what is left of the current period's grants; those that are gone or over stay as they are."""
-        names = [grant_id(row), *([f"{grant_id(row)}.{row.owed_version}"] if row.owed else [])]
-        for name in names:
-            await self._engine.run(row.user_id, operation.void(row.user_id, name))
+        """Voids what is left of the current period's grants, and what rolled over of them; those that are gone or over
+        stay as they are.
+        """
+        await self._on_grants(row, operation.void)
+
+    async def _on_grants(self, row: SubscriptionRow, make: Callable[[str, str], Operation]) -> None:
+        many = [make(row.user_id, name) for name in grant_ids(row)]
+        await self._engine.run_many(self._engine.partition_of(row.user_id), many)
 
     async def _plan(self, plan_id: str) -> PlanRow | None:
         plan = await self._store.get(PlanRow, plan_id)

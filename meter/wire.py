@@ -5,6 +5,7 @@ The tables below name, in order, what each operation answers (the "Answers" line
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +51,8 @@ _SHAPES: dict[str, tuple[str, ...]] = {
 }
 
 _CREATED = {"reserve": 201}
+
+_ROLLOVER = re.compile(r"([0-9]+)\+([0-9]+)")  # of at_end, in lua/state/grant.lua
 
 # refusal word -> (slug, what its own fields are)
 _REFUSALS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -157,7 +160,8 @@ class Renderer:
         class_ = {"scheduled": "S", "exhausted": "X"}.get(state, "L")
         ended = {"expired": "e", "voided": "v"}.get(state, "-")
         numbers = (row.amount, remaining, row.reserved, row.priority, row.effective_at_ms, row.expires_at_ms)
-        return self._grant([row.grant_id, *map(str, numbers), str(row.created_at_ms), "0", class_, ended, row.source])
+        words = [class_, ended, row.source, row.at_end or ""]
+        return self._grant([row.grant_id, *map(str, numbers), str(row.created_at_ms), "0", *words])
 
     def stored_reservation(self, row: ReservationRow) -> str:
         """A reservation as the store has it."""
@@ -236,13 +240,21 @@ class Renderer:
         return "[" + ("" if value == "-" else ",".join(self._amount(int(v)) for v in value.split(","))) + "]"
 
     def _grant(self, f: list[str]) -> str:
-        grant_id, amount, remaining, reserved, priority, effective, expires, created, _, class_, state, source = f
+        grant_id, amount, remaining, reserved, priority, effective, expires, created, _, class_, state, source = f[:12]
         return (
             f'{{"grant_id":"{grant_id}","amount":{self._amount(int(amount))},'
             f'"remaining":{self._amount(int(remaining))},"reserved":{self._amount(int(reserved))},'
             f'"priority":{priority},"effective_at":{time_text(int(effective))},"expires_at":{time_text(int(expires))},'
-            f'"created_at":{time_text(int(created))},"source":"{source}","state":"{_grant_state(class_, state)}"}}'
+            f'"created_at":{time_text(int(created))},"source":"{source}","state":"{_grant_state(class_, state)}",'
+            f'"rollover":{self._rollover(f[12:], int(expires))}}}'
         )
+
+    def _rollover(self, at_end: list[str], expires_ms: int) -> str:
+        found = _ROLLOVER.match(at_end[0]) if at_end else None
+        if found is None:
+            return "null"
+        until_ms = min(NEVER_MS, expires_ms + int(found[2]))
+        return f'{{"max_amount":{self._amount(int(found[1]))},"expires_at":{time_text(until_ms)}}}'
 
     def _reservation(self, user_id: str, fields: list[str]) -> str:
         reservation_id, amount, ends, created = fields

@@ -29,6 +29,9 @@ KEY_TYPES = {
     "outbox": "stream",
     "profiles": "hash",
 }
+_LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
+_WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
+_AT_END = r"(\d+\+\d+)?([@!][A-Za-z0-9_.-]+)?"
 _KEY = re.compile(r"([A-Za-z0-9_.-]+:\{p([0-9]+)\}):(.+)")
 
 
@@ -47,6 +50,7 @@ class Grant:
     expires: int
     created: int
     shelved: int
+    at_end: str = ""
 
     @property
     def burn_order(self) -> tuple[int, int, int, int, bytes]:
@@ -181,7 +185,7 @@ def _account(user: str, text: str) -> Account:
     *numbers, suspended, thresholds, front = text.split(" ", 14)
     values: list[Any] = [int(number) for number in numbers]
     account = Account(user, *values)
-    assert suspended in "-s" and re.fullmatch(r"-|x|\d+!?(,\d+!?)*(,x)?", thresholds), text
+    assert suspended in "-s" and re.fullmatch(rf"({_LEVELS})({_WAITS})?", thresholds), text
     if front:
         grant_id, packed = front.split(" ", 1)
         account.front = account.grants[grant_id] = _grant(grant_id, packed)
@@ -189,9 +193,9 @@ def _account(user: str, text: str) -> Account:
 
 
 def _grant(grant_id: str, text: str) -> Grant:
-    *numbers, cls, state, _ = text.split(" ")
-    values: list[Any] = [int(number) for number in numbers]
-    assert len(values) == 8, text
+    *numbers, cls, state, _, at_end = [*text.split(" "), ""][:12]
+    values: list[Any] = [*map(int, numbers), at_end]
+    assert len(values) == 9 and re.fullmatch(_AT_END, at_end), text
     return Grant(grant_id, cls, state, *values)
 
 

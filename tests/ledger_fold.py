@@ -148,6 +148,12 @@ class Fold:
         self.counters["expired"] += entry.amount
         self.free -= entry.amount
 
+    def _grant_rolled_over(self, entry: Entry) -> None:
+        (old, part, rest, _), (new, whole, remaining, reserved) = entry.draws
+        assert (part, whole, remaining, reserved, rest) == (entry.amount, entry.amount, entry.amount, 0, 0), entry
+        assert entry.detail["rolled_from"] == old and entry.detail["grant_id"] == new not in self.grants, entry
+        assert self.grants[old][0] >= entry.amount > 0, entry
+
     def _account(self, entry: Entry) -> None:
         self.limit = entry.detail["overdraft_limit"]
         assert (entry.amount, entry.draws) == (0, []), entry

@@ -38,6 +38,7 @@ _OK = {
     "void": "user grant transaction voided",
     "configure": "user overdraft_limit suspended thresholds",
     "expire": "user transactions",
+    "lapse": "user",
     "balance": "user overdraft_limit suspended thresholds granted scheduled spent expired voided holds",
     "reservation": "user reservation state amount charged ends_at",
     "grants": "user cursor",

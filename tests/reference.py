@@ -15,6 +15,8 @@ NEW_GRANT = "new"
 """The id of a grant made by a refund, until `rename` tells the one that it really got."""
 
 Draws = list[tuple[str, int]]
+Due = list[tuple[int, int, str]]
+"""(time, what comes first at one time, id)"""
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Grant:
     effective: int
     expires: int
     created: int
+    rollover: tuple[int, int] | None = None
     begun: bool = False
     remaining: int = 0
     reserved: int = 0
@@ -115,7 +118,16 @@ class Reference:
             self.recent[f"k {key}"] = (body, outcome)
         return outcome
 
-    def grant(self, user: str, grant_id: str, amount: int, priority: int, start: int, end: int) -> Outcome:
+    def grant(
+        self,
+        user: str,
+        grant_id: str,
+        amount: int,
+        priority: int,
+        start: int,
+        end: int,
+        rollover: tuple[int, int] | None = None,
+    ) -> Outcome:
         a, start = self._account(user), start or self.now
         if grant_id in a.grants:
             return self._refused("exists", a)
@@ -123,7 +135,7 @@ class Reference:
             return self._refused("ended", a)
         if len(a.grants) >= self.grants_max:
             return self._refused("too_many", a)
-        g = a.grants[grant_id] = Grant(grant_id, amount, priority, start, end, self.now)
+        g = a.grants[grant_id] = Grant(grant_id, amount, priority, start, end, self.now, rollover)
         if start <= self.now:
             g.begun = True
             self._arrive(a, g, amount)
@@ -307,11 +319,8 @@ class Reference:
     def _account(self, user: str) -> Account:
         """The account with everything due done, in the order in which it fell due."""
         a = self.accounts.setdefault(user, Account())
-        due: list[tuple[int, int, str]] = []
-        due += [(hold.ends, 0, hold.id) for hold in a.holds.values()]
-        due += [(g.effective, 1, g.id) for g in a.grants.values() if not g.begun and not g.over]
-        due += [(g.expires, 2, g.id) for g in a.grants.values() if not g.over]
-        for time, kind, name in sorted(item for item in due if item[0] <= self.now):
+        while (first := min(self._due(a), default=None)) and first[0] <= self.now:
+            time, kind, name = first
             if kind == 0 and a.holds[name].at_end == "charge":
                 self._charge_at_end(a, a.holds[name], time)
             elif kind == 0:
@@ -322,12 +331,29 @@ class Reference:
                 a.grants[name].begun = True
                 self._arrive(a, a.grants[name], a.grants[name].amount)
             else:
-                a.grants[name].over, a.grants[name].remaining = "e", 0
+                self._end_grant(a, a.grants[name], time)
         for g in list(a.grants.values()):
             if g.idle_since is not None and g.idle_since + self.window_ms <= self.now:
                 del a.grants[g.id]
         self._mark_idle(a)
         return a
+
+    def _due(self, a: Account) -> Due:
+        due: Due = []
+        due += [(hold.ends, 0, hold.id) for hold in a.holds.values()]
+        due += [(g.effective, 1, g.id) for g in a.grants.values() if not g.begun and not g.over]
+        return due + [(g.expires, 2, g.id) for g in a.grants.values() if not g.over]
+
+    def _end_grant(self, a: Account, g: Grant, time: int) -> None:
+        """What is free of it expires, but for what rolls over into a grant of its own."""
+        most, span = g.rollover or (0, 0)
+        rest, g.over, g.remaining = min(g.remaining, most), "e", 0
+        if rest:
+            name = g.id + ".rollover"
+            while name in a.grants:
+                name += ".rollover"
+            rolled = Grant(name, rest, g.priority, time, time + span, time, begun=True, remaining=rest)
+            a.grants[name] = rolled
 
     def _mark_idle(self, a: Account) -> None:
         for g in a.grants.values():

@@ -80,6 +80,7 @@ class Sender:
             priority=pick((0, 9, 10, 100)),
             effective_at_ms=start,
             expires_at_ms=end,
+            at_end=pick(("", "", "9+3600000", "7+1@a", "@a", "!b", f"{2**53 - 1}+99999999999999@b")),
             chosen=pick((True, False)),
             call=self._call(),
         )
@@ -126,6 +127,9 @@ class Sender:
             refunded=self._refunded[charge.transaction_id],
             draws=tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount),
         )
+
+    def _lapse(self) -> Operation:
+        return operation.lapse(self._user(), f"g{self._chance.randrange(12)}")
 
     def _void(self) -> Operation:
         return operation.void(self._user(), f"g{self._chance.randrange(12)}", self._call())

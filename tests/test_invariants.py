@@ -100,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.made = 0
         for user in USERS:
             self.configure(user, limit, None, True)
-            self.grant(user, 0, 50, 1, None, None, "", False)
+            self.grant(user, 0, 50, 1, None, None, None, "", False)
 
     @step(
         8,
@@ -110,6 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
         priority=(0, 1, 2),
         start=(None, None, -SECOND, 3 * SECOND, 30 * SECOND),
         life=(None, *SPANS),
+        rollover=(None, None, (4, SECOND), (20, 30 * SECOND), (99, 2 * SECOND)),
         key=KEYS,
         later=LATER,
     )
@@ -121,6 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
         priority: int,
         start: int | None,
         life: int | None,
+        rollover: tuple[int, int] | None,
         key: str,
         later: bool,
     ) -> None:
@@ -129,9 +131,16 @@ class LedgerMachine(RuleBasedStateMachine):
         begin = 0 if start is None else self.model.now + start
         end = NEVER if life is None else (begin or self.model.now) + life - (which % 7 == 0) * SECOND
         one = operation.grant(
-            user, grant_id, amount, priority=priority, effective_at_ms=begin, expires_at_ms=end, call=self._call(key)
+            user,
+            grant_id,
+            amount,
+            priority=priority,
+            effective_at_ms=begin,
+            expires_at_ms=end,
+            at_end="" if rollover is None else operation.at_end_of("g", renews=which % 2 == 0, rollover=rollover),
+            call=self._call(key),
         )
-        self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end), later)
+        self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover), later)
 
     @step(
         10, user=USERS, amount=AMOUNTS, shortfall=("reject", "partial", "overdraft", "overdraft"), key=KEYS, later=LATER

@@ -8,10 +8,9 @@ function operations.configure(i)
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   if limit ~= '' then a.overdraft_limit = limit + 0 end
   if suspended ~= '' then a.suspended = suspended == '1' and 's' or '-' end
-  if thresholds ~= '' then a.thresholds = marked_thresholds(thresholds, a.available, sub(a.thresholds, -1) == 'x') end
+  if thresholds ~= '' then set_thresholds(a, thresholds) end
   change_account(a)
-  local detail = format('"overdraft_limit":%.0f,"suspended":%s,"low_credit_thresholds":"%s"', a.overdraft_limit,
-    a.suspended == 's' and 'true' or 'false', bare_thresholds(a.thresholds))
+  local detail = settings_of(a)
   if metadata ~= '' then
     profile_writes[a.user] = metadata
     detail = detail .. ',"profile":' .. metadata

@@ -1,10 +1,12 @@
 -- Adds a grant of credits to an account; debt is paid first.
--- ARGV    user_id, grant_id, amount, priority, effective_at (ms, 0 = now), expires_at (ms, NEVER), source, replace key
+-- ARGV    user_id, grant_id, amount, priority, effective_at (ms, 0 = now), expires_at (ms, NEVER), source, at_end
+--         (state/grant.lua)
 -- Answers ok user grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
 -- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
 function operations.grant(i)
   local a, id, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1], ARGV[i + 2] + 0
-  local priority, effective, expires, source = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0, ARGV[i + 6]
+  local priority, effective, expires = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0
+  local source, at_end = ARGV[i + 6], ARGV[i + 7]
   if effective == 0 then effective = now end
   if grant_of(a, id) then return '0 exists' .. balances(a) end
   if expires <= now or expires <= effective then return '0 ended' .. balances(a) end
@@ -13,7 +15,7 @@ function operations.grant(i)
 
   local g = {
     id = id, amount = amount, remaining = amount, reserved = 0, priority = priority, effective = effective,
-    expires = expires, created = now, shelved = 0, class = 'N', state = '-', source = source,
+    expires = expires, created = now, shelved = 0, class = 'N', state = '-', source = source, at_end = at_end,
   }
   a.grants[id] = g
   a.grant_count = a.grant_count + 1
@@ -28,8 +30,10 @@ function operations.grant(i)
     paid = arrive(a, g, amount)
   end
   change_account(a)
-  local detail = format('"grant_id":"%s","priority":%.0f,"effective_at":%.0f,"expires_at":%.0f,"source":"%s"', id,
-    priority, effective, expires, source)
+  local detail = format('"grant_id":"%s",%s', id, format_terms(g))
+  if at_end ~= '' then detail = format('%s,"at_end":"%s"', detail, at_end) end
+  local _, _, mark, group = match(at_end, AT_END_PATTERN)
+  if mark ~= '' then renewed(a, group) end
   local transaction = record(a, 'grant', amount, { g, paid }, now, detail, current_key, current_extra)
   return format('ok %s %s %s %.0f', a.user, id, transaction, amount) .. balances(a)
 end

@@ -24,7 +24,7 @@ local function refund_to_new_grant(a, amount)
   local id = format('refund-%s-%.0f', partition, seq + 1)
   local g = {
     id = id, amount = amount, remaining = 0, reserved = 0, priority = 10, effective = now, expires = NEVER,
-    created = now, shelved = 0, class = 'N', state = '-', source = 'refund',
+    created = now, shelved = 0, class = 'N', state = '-', source = 'refund', at_end = '',
   }
   a.grants[id], a.grant_count = g, figures_of(a).grant_count + 1
   arrive(a, g, amount)

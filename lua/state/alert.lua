@@ -3,13 +3,18 @@
 -- The account's text of thresholds is "-", or units in descending order: "30!,10". "!" marks one that has fired; it is
 -- armed again when more than a tenth above it is available. A last "x" says that the end of all credits was told; it is
 -- armed again when credits come in, not when a hold gives some back.
+--
+-- When a plan's grant ends and a renewal follows, which may come a moment later, what is told is judged with the renewal
+-- and not before. Until then the time of that end stands behind, and the plan groups that are waited for: ";time@a@b@".
 
 local CREDITS_IN = { grant = true, grant_started = true, refund = true }
+local LEVELS_PATTERN = '^([^;]*);?(%d*)(%S*)$' -- levels, time, groups
+local RENEWAL_WAIT_MS = 604800000 -- nobody waits longer than a week for a renewal that does not come
 local CREDITS_OUT = { deduct = true, reserve = true, extend = true, commit = true, void = true, grant_expired = true }
 
 -- The thresholds without our marks.
 local function bare_thresholds(text)
-  text = gsub(gsub(text, '!', ''), ',?x$', '')
+  text = gsub(gsub(gsub(text, ';.*$', ''), '!', ''), ',?x$', '')
   return text == '' and '-' or text
 end
 
@@ -21,11 +26,46 @@ local function marked_thresholds(text, available, exhausted)
   return parts[1] and concat(parts, ',') or '-'
 end
 
+local function set_levels(a, levels, since, groups)
+  a.thresholds = #groups < 2 and levels or levels .. ';' .. since .. groups
+  change_account(a)
+end
+
+-- The thresholds are to be those, marked by what is available; what waits for a renewal goes on waiting.
+local function set_thresholds(a, thresholds)
+  local levels, since, groups = match(a.thresholds, LEVELS_PATTERN)
+  set_levels(a, marked_thresholds(thresholds, a.available, sub(levels, -1) == 'x'), since, groups)
+end
+
+-- A grant of a plan group ends, and its renewal is to come.
+local function await_renewal(a, group, time)
+  local levels, _, groups = match(a.thresholds, LEVELS_PATTERN)
+  if not string.find(groups, '@' .. group .. '@', 1, true) then
+    groups = (groups == '' and '@' or groups) .. group .. '@'
+  end
+  set_levels(a, levels, time, groups)
+end
+
+-- The renewal came, or will not come: what waited for it is judged by the next transaction.
+local function renewed(a, group)
+  local levels, since, groups = match(a.thresholds, LEVELS_PATTERN)
+  local at = string.find(groups, '@' .. group .. '@', 1, true)
+  if at then
+    groups = sub(groups, 1, at) .. sub(groups, at + #group + 2)
+    a.judged = groups == '@'
+    set_levels(a, levels, since, groups)
+  end
+end
+
 -- The alerts of a transaction that leaves the account as it is, as JSON members of its entry; "" for none.
 -- What a hold gives back to grants that have ended is about to be booked as expired, and does not count.
 local function alerts_of(a, kind, amount)
+  local levels, since = match(a.thresholds, LEVELS_PATTERN)
+  if since ~= '' and now - since <= RENEWAL_WAIT_MS then return '' end
+  local judged = a.judged or since ~= ''
+  a.judged = false
   local available, parts, told = a.available - (a.forfeiting or 0), {}, {}
-  for t, fired in gmatch(a.thresholds, '(%d+)(!?)') do
+  for t, fired in gmatch(levels, '(%d+)(!?)') do
     local threshold = t + 0
     if available <= threshold then
       if fired == '' then told[#told + 1] = format('["low_credits",%.0f]', threshold) end
@@ -35,14 +75,20 @@ local function alerts_of(a, kind, amount)
     end
     parts[#parts + 1] = t .. fired
   end
-  local exhausted = sub(a.thresholds, -1) == 'x'
+  local exhausted = sub(levels, -1) == 'x'
   if available > 0 and CREDITS_IN[kind] then
     exhausted = false
-  elseif available == 0 and amount > 0 and CREDITS_OUT[kind] and not exhausted then
+  elseif available == 0 and (judged or amount > 0 and CREDITS_OUT[kind]) and not exhausted then
     told[#told + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end
   a.thresholds = parts[1] and concat(parts, ',') or '-'
   change_account(a)
   return told[1] and '"alerts":[' .. concat(told, ',') .. ']' or ''
+end
+
+-- What the account may do, as JSON members of an entry.
+local function settings_of(a)
+  return format('"overdraft_limit":%.0f,"suspended":%s,"low_credit_thresholds":"%s"', figures_of(a).overdraft_limit,
+    a.suspended == 's' and 'true' or 'false', bare_thresholds(a.thresholds))
 end

@@ -3,19 +3,23 @@
 -- class  F the account's front grant, burnt first; it lives inside the account's own text
 --        L live and waiting behind the front   S scheduled, not begun   X nothing free (exhausted, expired or voided)
 -- state  - none   e expired   v voided
+-- at_end what becomes of it when it expires, the last word of its text, missing where that is nothing:
+--        "units+milliseconds" where up to so many units live on for so long, then of a plan's grant "@group" (a renewal
+--        in this plan group follows) or "!group" (none does)
 
 local GRANT_FORMAT = '%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %s'
-local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*)$'
+local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*) ?(%S*)$'
+local AT_END_PATTERN = '^(%d*)%+?(%d*)([@!]?)(%S*)$' -- units, milliseconds, mark, group
 
 local changed_grants = {}
 
 local function parse_grant(id, text)
-  local amount, remaining, reserved, priority, effective, expires, created, shelved, class, state, source =
+  local amount, remaining, reserved, priority, effective, expires, created, shelved, class, state, source, at_end =
     match(text, GRANT_PATTERN)
   return {
     id = id, amount = amount + 0, remaining = remaining + 0, reserved = reserved + 0, priority = priority + 0,
     effective = effective + 0, expires = expires + 0, created = created + 0, shelved = shelved + 0,
-    class = class, state = state, source = source,
+    class = class, state = state, source = source, at_end = at_end,
   }
 end
 
@@ -32,17 +36,19 @@ end
 -- The grant, with its terms. To be called before anything but id, remaining and reserved of a front grant is used.
 local function terms_of(g)
   if g.terms then
-    local priority, effective, expires, created, shelved, source = match(g.terms, '^(%d+) (%d+) (%d+) (%d+) (%d+) F %- (%S*)$')
+    local priority, effective, expires, created, shelved, source, at_end =
+      match(g.terms, '^(%d+) (%d+) (%d+) (%d+) (%d+) F %- (%S*) ?(%S*)$')
     g.amount, g.priority, g.effective, g.expires = g.amount_text + 0, priority + 0, effective + 0, expires + 0
-    g.created, g.shelved, g.source, g.terms = created + 0, shelved + 0, source, nil
+    g.created, g.shelved, g.source, g.at_end, g.terms = created + 0, shelved + 0, source, at_end, nil
   end
   return g
 end
 
 local function pack_grant(g)
   if g.terms then return format('%s %.0f %.0f %s', g.amount_text, g.remaining, g.reserved, g.terms) end
+  local at_end = g.at_end ~= '' and ' ' .. g.at_end or ''
   return format(GRANT_FORMAT, g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires, g.created,
-    g.shelved, g.class, g.state, g.source)
+    g.shelved, g.class, g.state, g.source) .. at_end
 end
 
 -- Burn order: priority, then earlier end (never is last), earlier start, created, id.

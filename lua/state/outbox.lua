@@ -19,6 +19,12 @@ local function format_draws(draws)
   return concat(parts, ',')
 end
 
+-- The terms of a grant, as members of the entry that makes it.
+local function format_terms(g)
+  return format('"priority":%.0f,"effective_at":%.0f,"expires_at":%.0f,"source":"%s"', g.priority, g.effective, g.expires,
+    g.source)
+end
+
 local function join(some, more)
   return some == '' and more or more == '' and some or some .. ',' .. more
 end

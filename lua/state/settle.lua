@@ -35,14 +35,20 @@ function settlers.s(a, id, time)
   record(a, 'grant_started', g.amount, { g, paid }, time, format('"grant_id":"%s"', id))
 end
 
+-- What open reservations hold of a grant that ends is no part of its rest: it stays theirs and does not roll over. What
+-- they give back later is forfeited, as without a rollover.
 function settlers.x(a, id, time)
   local g = grant_of(a, id)
   if not g then return end
-  local lost = terms_of(g).remaining
+  local rest = terms_of(g).remaining
+  local most, span = match(g.at_end, AT_END_PATTERN)
+  local rolled = most == '' and 0 or math.min(rest, most + 0)
+  local lost = rest - rolled
   figures_of(a)
   g.state, g.remaining = 'e', 0
-  a.available, a.expired = a.available - lost, a.expired + lost
   place(a, g)
+  if rolled > 0 then roll_over(a, g, rolled, time, span + 0) end
+  a.available, a.expired = a.available - lost, a.expired + lost
   change_account(a)
   if lost > 0 then record(a, 'grant_expired', lost, { g, lost }, time, format('"grant_id":"%s"', id)) end
 end
@@ -59,6 +65,20 @@ function settlers.y(a, id)
   change_account(a)
 end
 
+local function settle_member(a, member)
+  local time, kind, id = match(member, '^%S+ (%d+) (%a) (%S+)$')
+  settlers[kind](a, id, time + 0)
+end
+
+-- Settles rolled over rests whose own end has come, those before `member` (nil: all), each in its turn.
+local function settle_rolled(a, member)
+  local due = take_rolled(member)
+  while due do
+    settle_member(a, due)
+    due = take_rolled(member)
+  end
+end
+
 local function settle(a)
   local later = format('%s %013.0f', a.user, now + 1)
   local from, due = '[' .. a.user .. ' ', nil
@@ -67,13 +87,17 @@ local function settle(a)
   change_account(a)
   repeat
     due = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. later, 'LIMIT', '0', format('%d', SETTLE_PAGE))
-    for _, member in ipairs(due) do
-      local time, kind, id = match(member, '^%S+ (%d+) (%a) (%S+)$')
+    for n, member in ipairs(due) do
+      settle_rolled(a, member)
+      local moment = match(member, '^%S+ (%d+) x ')
+      if moment and moment ~= a.moment then await_renewals(a, due, n, moment) end
+      a.moment = moment
       agenda_writes[member] = false
-      settlers[kind](a, id, time + 0)
+      settle_member(a, member)
     end
     from = '(' .. (due[#due] or '')
   until #due < SETTLE_PAGE
+  settle_rolled(a)
 end
 
 -- The account of that user, settled; a new one, not stored before it changes, where there is none.

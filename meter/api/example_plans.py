@@ -15,10 +15,12 @@ _PLAN_BODY_WITHOUT_ID: JsonObject = {
     "price": 9.99,
     "billing_period": "monthly",
     "validity_days": 60,
+    "rollover": {"percent": 20, "valid_days": 30},
 }
 _PLAN_BODY: JsonObject = {**_PLAN_BODY_WITHOUT_ID, **_PRO}
 _PLAN: JsonObject = {
     **_PLAN_BODY,
+    "rollover": {"max_amount": None, "percent": 20, "valid_days": 30},
     "id": "pro",
     "priority": 10,
     "plan_group": "default",
@@ -85,6 +87,7 @@ PLAN_EXAMPLES: Mapping[str, Example] = {
 NOTIFICATION_EXAMPLES: Mapping[str, Example] = {
     "create_webhook": Example({**_WEBHOOK, "secret": _SECRET}, {"url": _WEBHOOK["url"], "kinds": _WEBHOOK["kinds"]}),
     "webhooks": Example({"items": [_WEBHOOK], "next_cursor": None}),
+    "update_webhook": Example(_WEBHOOK, {"kinds": _WEBHOOK["kinds"]}, path=_WEBHOOK_ID),
     "rotate_webhook": Example({**_WEBHOOK, "secret": _SECRET}, path=_WEBHOOK_ID),
     "test_webhook": Example(_DELIVERY, path=_WEBHOOK_ID),
     "notifications": Example({"items": [_DELIVERY], "next_cursor": None}, query={"state": "due"}),

@@ -38,6 +38,7 @@ _GRANT: JsonObject = {
     "created_at": NOW,
     "source": "api",
     "state": "active",
+    "rollover": None,
 }
 
 EXAMPLES: Mapping[str, Example] = {

@@ -55,6 +55,7 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
         "allocate": plans.allocate,
         "webhooks": notifications.webhooks,
         "create_webhook": notifications.create,
+        "update_webhook": notifications.update,
         "delete_webhook": notifications.delete,
         "rotate_webhook": notifications.rotate,
         "test_webhook": notifications.test,

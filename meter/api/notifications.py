@@ -11,7 +11,7 @@ from meter.api.exchange import Refused, Request, read_body, read_query
 from meter.api.hot import Services
 from meter.errors import StoreUnavailable
 from meter.keys import OBJECT_ID
-from meter.notification_model import NotificationsQuery, WebhookRequest
+from meter.notification_model import NotificationsQuery, WebhookChangeRequest, WebhookRequest
 from meter.notify.dispatcher import delivery_of
 from meter.notify.notification import body_of
 from meter.notify.signing import new_secret
@@ -69,6 +69,18 @@ class NotificationHandlers:
         row = row.model_copy(update={"version": 1 if present is None else present.version + 1})
         return Rendered(201, _webhook(row, secret=True).encode()) if await self._catalog().swap(row) else _BUSY
 
+    async def update(self, request: Request) -> Rendered:
+        """`PUT /credits/webhooks/{webhook_id}`"""
+        body, present = read_body(WebhookChangeRequest, request, self._scale), await self._endpoint(request)
+        row = _changed(
+            present,
+            await self._engine.now_ms(),
+            description=body.description,
+            kinds=None if body.kinds is None else list(body.kinds),
+            state="enabled" if body.enabled else "disabled",
+        )
+        return Rendered(200, _webhook(row).encode()) if await self._catalog().swap(row) else _BUSY
+
     async def delete(self, request: Request) -> Rendered:
         """`DELETE /credits/webhooks/{webhook_id}`"""
         present = await self._endpoint(request)
@@ -104,7 +116,12 @@ class NotificationHandlers:
         query = read_query(NotificationsQuery, request, self._scale)
         equal = {name: value for name in ("user_id", "state") if (value := getattr(query, name)) is not None}
         rows = await self._catalog().find(
-            DeliveryRow, equal, order_by="created_at_ms", after=_after(query.cursor), limit=query.limit
+            DeliveryRow,
+            equal,
+            order_by="created_at_ms",
+            after=_after(query.cursor),
+            descending=True,
+            limit=query.limit,
         )
         cursor = f"{rows[-1].created_at_ms}~{rows[-1].delivery_id}" if len(rows) == query.limit else None
         return page([self._delivery(row) for row in rows], cursor)

@@ -179,18 +179,28 @@ class PlanHandlers:
             f'{{"id":{plan_id},"plan_id":{plan_id},"name":{orjson.dumps(row.name).decode()},'
             f'"description":{orjson.dumps(row.description).decode()},"credit_limit":{self._amount(row.credit_limit)},'
             f'"price":{row.price},"billing_period":"{row.billing_period}",'
-            f'"validity_days":{orjson.dumps(row.validity_days).decode()},"priority":{row.priority},'
+            f'"validity_days":{orjson.dumps(row.validity_days).decode()},"rollover":{self._rollover(row)},'
+            f'"priority":{row.priority},'
             f'"plan_group":"{row.plan_group}","active":{orjson.dumps(row.active).decode()},'
             f'"created_at":{time_text(row.created_at_ms)},"updated_at":{time_text(row.updated_at_ms)}}}'
         )
 
+    def _rollover(self, row: PlanRow) -> str:
+        if row.rollover_days is None:
+            return "null"
+        most = "null" if row.rollover_max is None else self._amount(row.rollover_max)
+        percent = orjson.dumps(row.rollover_percent).decode()
+        return f'{{"max_amount":{most},"percent":{percent},"valid_days":{row.rollover_days}}}'
+
 
 def _fingerprint(body: CreatePlanRequest) -> str:
-    """What tells two bodies apart."""
-    return blake2b(body.model_dump_json().encode(), digest_size=16).hexdigest()
+    """What tells two bodies apart. A body of before there was a rollover is the same body now."""
+    left_out = {"rollover"} if body.rollover is None else None
+    return blake2b(body.model_dump_json(exclude=left_out).encode(), digest_size=16).hexdigest()
 
 
 def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, version: int) -> PlanRow:
+    rollover = body.rollover
     return PlanRow(
         plan_id=plan_id,
         name=body.name,
@@ -199,6 +209,9 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
         price=body.price,
         billing_period=body.billing_period,
         validity_days=body.validity_days,
+        rollover_max=None if rollover is None else rollover.max_amount,
+        rollover_percent=None if rollover is None else rollover.percent,
+        rollover_days=None if rollover is None else rollover.valid_days,
         priority=body.priority,
         plan_group=body.plan_group,
         active=body.active,

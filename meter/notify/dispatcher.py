@@ -40,9 +40,7 @@ class Dispatcher:
 
     async def pass_on(self, now_ms: int) -> int:
         """Makes the deliveries of alerts that are due, up to a page; answers how many alerts that were."""
-        intents = await self._store.find(
-            IntentRow, {"state": "due"}, order_by="next_attempt_at_ms", until=now_ms, limit=PAGE
-        )
+        intents = await self._store.due(IntentRow, "due", "next_attempt_at_ms", now_ms, PAGE)
         if not intents:
             return 0
         webhooks = await self._store.find(WebhookRow, {"state": "enabled"}, order_by="webhook_id", limit=WEBHOOKS_MAX)
@@ -54,9 +52,7 @@ class Dispatcher:
 
     async def deliver(self, now_ms: int) -> int:
         """Attempts deliveries that are due, up to a page; answers how many were attempted here."""
-        rows = await self._store.find(
-            DeliveryRow, {"state": "due"}, order_by="next_attempt_at_ms", until=now_ms, limit=PAGE
-        )
+        rows = await self._store.due(DeliveryRow, "due", "next_attempt_at_ms", now_ms, PAGE)
         slots = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
 
         async def in_turn(row: DeliveryRow) -> bool:

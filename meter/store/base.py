@@ -109,8 +109,8 @@ class Store(Catalog, Protocol):
         """Inserts a pending grant. Answers the grant that already has that id (or operation_id) instead, if any."""
         ...
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
-        """Inserts pending grants; one whose (user_id, grant_id) is there already stays as it is."""
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
+        """Inserts pending grants. Answers those whose (user_id, grant_id) was there already, which stay as they are."""
         ...
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:

@@ -32,6 +32,12 @@ class Catalog(Protocol):
         """Replaces the row that has the version before `row.version`; False when another process was first."""
         ...
 
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        """Rows in that state whose `time` (a column) is at most `until`, the longest due first; those of one time in
+        any order, so that a page costs what is in it, however many are due at once.
+        """
+        ...
+
     async def insert_many(self, rows: Sequence[Row]) -> None:
         """Adds rows of one model whose keys are not there yet; the others stay as they are."""
         ...
@@ -48,9 +54,10 @@ class Catalog(Protocol):
         order_by: str,
         until: int | None = None,
         after: Sequence[Plain] | None = None,
+        descending: bool = False,
         limit: int,
     ) -> list[R]:
-        """Rows whose columns equal those values, by (`order_by`, key); `order_by` at most `until`; after that
-        (`order_by`, key…) tuple.
+        """Rows whose columns equal those values, by (`order_by`, key), or `descending`; `order_by` at most `until`;
+        after that (`order_by`, key…) tuple in the order that is asked for.
         """
         ...

@@ -133,9 +133,12 @@ class MemoryStore(MemoryCatalog):
         grants[key] = grant
         return None
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
+        stored = self._tables.grants
+        known = [stored[row.user_id, row.grant_id] for row in grants if (row.user_id, row.grant_id) in stored]
         for grant in grants:
-            self._tables.grants.setdefault((grant.user_id, grant.grant_id), grant)
+            stored.setdefault((grant.user_id, grant.grant_id), grant)
+        return known
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         found = self._tables.grants.get((user_id, grant_id))

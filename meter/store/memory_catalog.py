@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import gt, lt
 from typing import TypeVar
 
 from meter.store.catalog import Plain
@@ -37,6 +38,9 @@ class MemoryCatalog:
         rows[key] = row
         return True
 
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        return await self.find(model, {"state": state}, order_by=time, until=until, limit=limit)
+
     async def insert_many(self, rows: Sequence[Row]) -> None:
         for row in rows:
             await self.insert(row)
@@ -52,18 +56,20 @@ class MemoryCatalog:
         order_by: str,
         until: int | None = None,
         after: Sequence[Plain] | None = None,
+        descending: bool = False,
         limit: int,
     ) -> list[R]:
         order = tuple(dict.fromkeys((order_by, *model.KEY)))
+        beyond = lt if descending else gt
         found = [
             row
             for row in self._rows.get(model, {}).values()
             if isinstance(row, model)
             and all(getattr(row, name) == value for name, value in equal.items())
             and (until is None or getattr(row, order_by) <= until)
-            and (after is None or _values(row, order) > tuple(after))
+            and (after is None or beyond(_values(row, order), tuple(after)))
         ]
-        return sorted(found, key=lambda row: _values(row, order))[:limit]
+        return sorted(found, key=lambda row: _values(row, order), reverse=descending)[:limit]
 
 
 def _values(row: Row, names: Sequence[str]) -> tuple[object, ...]:

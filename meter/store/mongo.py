@@ -131,8 +131,9 @@ class MongoStore(MongoCatalog):
                 return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
-        await self.insert_many(grants)
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
+        known = await self._add(grants)
+        return list((await self.grants([(row.user_id, row.grant_id) for row in known])).values()) if known else []
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         mine = {"_id": id_of(user_id, grant_id), "pending": True}

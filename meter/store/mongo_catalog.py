@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from pymongo import ReplaceOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -35,8 +36,11 @@ class MongoCatalog:
         return await self._run(self._insert_one(row))
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
-        if rows:
-            await self._run(self._insert_new(rows))
+        await self._add(rows)
+
+    async def _add(self, rows: Sequence[R]) -> list[R]:
+        """Adds the rows whose keys are not there yet, and answers the others."""
+        return await self._run(self._insert_new(rows)) if rows else []
 
     async def swap(self, row: VersionedRow) -> bool:
         document = documents_of([row])[0]
@@ -45,7 +49,18 @@ class MongoCatalog:
         return done.modified_count == 1
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
-        return sum([await self.swap(row) for row in rows])
+        if not rows:
+            return 0
+        changes: list[ReplaceOne[Document]] = [
+            ReplaceOne({"_id": document["_id"], "version": row.version - 1}, document)
+            for row, document in zip(rows, documents_of(rows), strict=True)
+        ]
+        done = await self._run(self._collection(type(rows[0])).bulk_write(changes, ordered=False))
+        return done.modified_count
+
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)
+        return rows_from(model, await self._run(found.to_list()))
 
     async def find(
         self,
@@ -55,18 +70,20 @@ class MongoCatalog:
         order_by: str,
         until: int | None = None,
         after: Sequence[Plain] | None = None,
+        descending: bool = False,
         limit: int,
     ) -> list[R]:
         order = list(dict.fromkeys((order_by, *model.KEY)))
+        beyond, direction = ("$lt", -1) if descending else ("$gt", 1)
         wanted: list[Document] = [dict(equal)]
         if until is not None:
             wanted.append({order_by: {"$lte": until}})
         if after is not None:
-            beyond = [
-                {**{order[n]: after[n] for n in range(at)}, order[at]: {"$gt": after[at]}} for at in range(len(order))
+            following = [
+                {**{order[n]: after[n] for n in range(at)}, order[at]: {beyond: after[at]}} for at in range(len(order))
             ]
-            wanted.append({"$or": beyond})
-        found = self._collection(model).find({"$and": wanted}, limit=limit).sort([(name, 1) for name in order])
+            wanted.append({"$or": following})
+        found = self._collection(model).find({"$and": wanted}, limit=limit).sort([(name, direction) for name in order])
         return rows_from(model, await self._run(found.to_list()))
 
     async def _insert_one(self, row: Row) -> bool:
@@ -76,10 +93,12 @@ class MongoCatalog:
             return False
         return True
 
-    async def _insert_new(self, rows: Sequence[Row]) -> None:
+    async def _insert_new(self, rows: Sequence[R]) -> list[R]:
         try:
             await self._collection(type(rows[0])).insert_many(documents_of(rows), ordered=False)
         except BulkWriteError as error:
-            faults: Iterable[Document] = error.details.get("writeErrors", ())
+            faults: list[Document] = list(error.details.get("writeErrors", ()))
             if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
                 raise
+            return [rows[fault["index"]] for fault in faults]
+        return []

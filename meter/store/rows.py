@@ -109,6 +109,8 @@ class GrantRow(Row):
     source: Word = "api"
     state: Word = "active"
     """scheduled, active, exhausted, expired or voided."""
+    at_end: Annotated[str, Field(max_length=80)] | None = None
+    """What becomes of it when it expires, as lua/state/grant.lua has it; null: nothing."""
     pending: bool = False
     transaction_id: TransactionId | None = None
     operation_id: Annotated[str, Field(max_length=400)] | None = None
@@ -227,7 +229,7 @@ class WebhookRow(VersionedRow):
     """The secret before the last rotation: signs as well until `old_secret_until_ms`."""
     old_secret_until_ms: Milliseconds = 0
     state: Word = "enabled"
-    """enabled, disabled (it answered 410) or deleted."""
+    """enabled, disabled (it answered 410, or somebody asked for it) or deleted."""
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
 
@@ -272,6 +274,11 @@ class PlanRow(VersionedRow):
     """The exact decimal, as sent."""
     billing_period: Word
     validity_days: int | None = None
+    rollover_max: Units | None = None
+    """How much of a period's rest lives on; or `rollover_percent`, of what the period granted."""
+    rollover_percent: int | None = None
+    rollover_days: int | None = None
+    """How long it lives on; null: nothing does."""
     priority: int = 10
     plan_group: Word = "default"
     active: bool = True

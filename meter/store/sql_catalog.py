@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
@@ -54,30 +54,32 @@ class SqlCatalog:
         return bool(done.rowcount == 1)
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
+        await self._add(rows)
+
+    async def _add(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """Adds the rows whose keys are not there yet, and answers the keys of the others."""
         if not rows:
-            return
-        for attempt in range(1, RACES_MAX + 1):
+            return []
+        attempt = 1
+        while True:
             try:
-                await self._write(lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows))
+                return await self._write(
+                    lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows)
+                )
             except StoreRefused:  # another process may have added one of them in between
                 if attempt == RACES_MAX:
                     raise
-            else:
-                return
+                attempt += 1
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:
             return 0
-        table = table_of(type(rows[0]))
-        same = [table.c[name] == bindparam(f"key_{name}") for name in rows[0].KEY]
-        changed = update(table).where(*same, table.c.version == bindparam("key_version"))
-        changed = changed.values({name: bindparam(name) for name in type(rows[0]).model_fields})
-        values = [
-            {**row.__dict__, "key_version": row.version - 1, **{f"key_{name}": getattr(row, name) for name in row.KEY}}
-            for row in rows
-        ]
-        done = await self._write(lambda connection: connection.execute(changed, values))
-        return done.rowcount if done.rowcount >= 0 else len(rows)
+        return await self._write(lambda connection: self._dialect.swap(connection, type(rows[0]), rows))
+
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        table = table_of(model)
+        wanted = (table.c["state"] == state, table.c[time] <= until)
+        return await self._all(model, select(table).where(*wanted).order_by(table.c[time]).limit(limit))
 
     async def find(
         self,
@@ -87,6 +89,7 @@ class SqlCatalog:
         order_by: str,
         until: int | None = None,
         after: Sequence[Plain] | None = None,
+        descending: bool = False,
         limit: int,
     ) -> list[R]:
         columns = table_of(model).c
@@ -98,10 +101,14 @@ class SqlCatalog:
             wanted.append(
                 or_(
                     *(
-                        and_(*(order[n] == after[n] for n in range(at)), order[at] > after[at])
+                        and_(
+                            *(order[n] == after[n] for n in range(at)),
+                            order[at] < after[at] if descending else order[at] > after[at],
+                        )
                         for at in range(len(order))
                     )
                 )
             )
-        statement = select(table_of(model)).where(*wanted).order_by(*order).limit(limit)
+        ordered = [column.desc() for column in order] if descending else order
+        statement = select(table_of(model)).where(*wanted).order_by(*ordered).limit(limit)
         return await self._all(model, statement)

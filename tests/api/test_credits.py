@@ -133,6 +133,7 @@ def test_grants_are_listed_in_burn_order_with_every_member(api: Api) -> None:
         "created_at": T0,
         "source": "api",
         "state": "active",
+        "rollover": None,
     }
     assert [item["state"] for item in page["items"]] == ["active", "active", "active", "scheduled"]
     assert (page["items"][0]["expires_at"], page["items"][3]["effective_at"]) == (None, HOUR_LATER)

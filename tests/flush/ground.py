@@ -148,7 +148,7 @@ async def same_on_both_sides(client: Any, store: Store, *, poison: int = 0) -> N
             stored = grants[grant_id]
             assert (stored.amount, stored.remaining, stored.reserved) == (g.amount, g.remaining, g.reserved), grant_id
             assert (stored.priority, stored.effective_at_ms) == (g.priority, g.effective), grant_id
-            assert stored.expires_at_ms == g.expires, grant_id
+            assert (stored.expires_at_ms, stored.at_end or "") == (g.expires, g.at_end), grant_id
             assert (stored.state == "scheduled") == (g.cls == "S"), grant_id
         holds = {hold.reservation_id: hold for hold in await store.open_reservations([user])}
         assert set(holds) == set(account.holds), user

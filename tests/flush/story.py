@@ -41,6 +41,8 @@ def tell(partition: Partition, now_ms: int) -> list[Told]:
     call(operation.deduct("u", 1_000, "partial", key()))
     call(operation.grant("u", "more", 500, call=key()))
     call(operation.grant("u", "brief", 11, priority=60, expires_at_ms=now_ms + 2 * DAY, call=key()))
+    rollover = operation.at_end_of("default", renews=True, rollover=(4, 9 * DAY))
+    call(operation.grant("u", "rolling", 6, priority=98, expires_at_ms=now_ms + 2 * DAY, at_end=rollover, call=key()))
     call(operation.reserve("u", "hold", 35, HOUR, chosen=True, call=key()))
     call(operation.extend("hold", 2 * HOUR, 5, key()))
     call(operation.reserve("u", "ended", 20, HOUR, chosen=True))

@@ -37,7 +37,7 @@ def in_steps(entries: list[Entry], size: int) -> tuple[list[Flush], Known]:
 
 def test_the_story_has_every_kind(entries: list[Entry]) -> None:
     kinds = "grant grant_started grant_expired deduct reserve commit release extend refund void account"
-    assert {entry.kind for entry in entries} == {*kinds.split(), "reservation_expired"}
+    assert {entry.kind for entry in entries} == {*kinds.split(), "reservation_expired", "grant_rolled_over"}
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1_000])
@@ -62,6 +62,7 @@ def test_each_grant_has_the_state_that_it_came_to(entries: list[Entry]) -> None:
     assert states.pop("brief") == "expired" and states.pop("void") == states.pop("never") == "voided"
     assert states.pop("first") == "active"  # exhausted, and then refunded to
     assert states.pop("later") == "active"  # begun by now
+    assert (states.pop("rolling"), states.pop("rolling.rollover")) == ("expired", "active")
     assert states == {"more": "active", "paid": "exhausted", "ending": "exhausted"}
     early = {row.grant_id: row.state for row in fold(0, None, entries[:10], Known(), T0).grants}
     assert (early["later"], early["never"], early["first"]) == ("scheduled", "voided", "exhausted")

@@ -70,12 +70,7 @@ class Traffic:
         hold = lot.choice(self._holds) if self._holds else "none"
         match kind:
             case "grant":
-                at = self._now()
-                starts = lot.choice([0, 0, 0, at + lot.randrange(1, 5 * MINUTE)])
-                ends = lot.choice([operation.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
-                one = operation.grant(
-                    user, f"g{n}", lot.randrange(1, 200), effective_at_ms=starts, expires_at_ms=ends, call=call
-                )
+                one = self._grant(user, f"g{n}", call)
             case "deduct":
                 one = operation.deduct(user, lot.randrange(90), lot.choice(["reject", "partial", "overdraft"]), call)
             case "reserve":
@@ -118,6 +113,22 @@ class Traffic:
         if self._keyed and lot.random() < 0.1:
             one, first = lot.choice(self._keyed)
             assert self._ground.partition.run(one).line == "1" + first.line[1:]
+
+    def _grant(self, user: str, name: str, call: Call) -> Operation:
+        at, lot = self._now(), self._lot
+        starts = lot.choice([0, 0, 0, at + lot.randrange(1, 5 * MINUTE)])
+        ends = lot.choice([operation.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
+        rollover = (lot.randrange(60), lot.randrange(1, 4 * MINUTE))
+        at_end = operation.at_end_of("g", renews=lot.random() < 0.5, rollover=rollover)
+        return operation.grant(
+            user,
+            name,
+            lot.randrange(1, 200),
+            effective_at_ms=starts,
+            expires_at_ms=ends,
+            at_end=lot.choice(["", at_end]),
+            call=call,
+        )
 
     def hear(self, answer: Answer) -> None:
         if answer.status == "ok" and not answer.replayed and answer.fields.get("transaction", "-") != "-":

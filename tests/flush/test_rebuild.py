@@ -100,10 +100,13 @@ async def test_what_falls_due_after_a_rebuild_does(live: Ground) -> None:
     live.run(operation.balance("u"))
     assert sorted(live.partition.kinds()[kinds_before:]) == [
         "grant_expired",
+        "grant_expired",
+        "grant_rolled_over",
         "grant_started",
         "reservation_expired",
         "reservation_expired",
     ]
+    assert live.partition.remaining("u")["rolling.rollover"] == 4
     await live.drain()
     await live.check()
 

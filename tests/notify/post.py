@@ -77,11 +77,13 @@ class Post:
 
 
 @asynccontextmanager
-async def post(now: datetime) -> AsyncIterator[Post]:
-    """A post whose clock stands at `now`; its webhooks may be private."""
-    async with town(now) as found:
+async def post(now: datetime, *, http: bool = False) -> AsyncIterator[Post]:
+    """A post whose clock stands at `now`; its webhooks may be private. `http`: its town is called over HTTP."""
+    async with town(now, http=http, webhook_allow_private=True) as found:
         settings = fake_settings(webhook_allow_private=True)
         sender = WebhookSender(allow_private=True)
-        with TestClient(create_app(settings, fake_redis(found.server), found.store)) as http:
-            yield Post(found, http, sender, now=now)
-        await sender.close()
+        try:
+            with TestClient(create_app(settings, fake_redis(found.server), found.store)) as client:
+                yield Post(found, client, sender, now=now)
+        finally:
+            await sender.close()

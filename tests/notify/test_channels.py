@@ -14,6 +14,7 @@ from meter.errors import ConfigError
 from meter.notify.channels import channels_of
 from meter.notify.notification import NotDelivered, Notification
 from meter.testing import fake_redis
+from tests.notify.receiver import Receiver
 
 NOTE = Notification("msg_1", "low_credits", "u", b'{"type":"low_credits"}')
 
@@ -61,6 +62,19 @@ async def test_apprise_sends_and_says_when_it_cannot(monkeypatch: pytest.MonkeyP
         await channels[name].enqueue(NOTE)
     with pytest.raises(ConfigError):
         channels_of("apprise:nonsense", fake_redis())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what Apprise's plugins import warns of old modules
+async def test_apprise_itself_sends_to_a_local_target(hook: Receiver) -> None:
+    pytest.importorskip("apprise")
+    hook.answers = [(200, {}), (500, {})]
+    target = hook.url.replace("http://", "json://")
+    channels = channels_of(f"log apprise:{target}", fake_redis())
+    await channels["apprise-1"].enqueue(NOTE)
+    assert hook.received[0].body["title"] == "Low credits: u"
+    assert hook.received[0].body["message"] == NOTE.body.decode()
+    with pytest.raises(NotDelivered):
+        await channels["apprise-1"].enqueue(NOTE)
 
 
 async def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,15 +68,19 @@ class Interruptible(MemoryStore):
         order_by: str,
         until: int | None = None,
         after: Sequence[Plain] | None = None,
+        descending: bool = False,
         limit: int,
     ) -> list[R]:
         await pause()
-        return await super().find(model, equal, order_by=order_by, until=until, after=after, limit=limit)
+        return await super().find(
+            model, equal, order_by=order_by, until=until, after=after, descending=descending, limit=limit
+        )
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> None:
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
         await pause()
-        await super().add_pending_grants(grants)
+        known = await super().add_pending_grants(grants)
         await pause()
+        return known
 
 
 class Killed(Exception):

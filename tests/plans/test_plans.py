@@ -51,7 +51,7 @@ async def test_wrong_members_are_pointed_at(here: Town) -> None:
         "validity_days": 0,
         "priority": -1,
         "plan_group": "a b",
-        "rollover": {"days": 3},
+        "expires": {"days": 3},
         "plan_id": "a/b",
     }
     found = pointers(await here.meter._call("create_plan", plan_model.Plan, body=body))
@@ -59,6 +59,45 @@ async def test_wrong_members_are_pointed_at(here: Town) -> None:
     assert done(await here.meter.plans()).items == []
     assert pointers(await here.meter.create_plan("P", 10**30, 1, "daily")) == {"/credit_limit"}
     assert pointers(await here.meter.subscribe("u", "p", time_zone="Mars/Base")) == {"/time_zone"}
+
+
+@pytest.mark.parametrize(
+    ("rollover", "expected"),
+    [
+        ({"max_amount": 50}, {"/valid_days"}),
+        ({"valid_days": 30}, {""}),
+        ({"max_amount": 50, "percent": 50, "valid_days": 30}, {""}),
+        ({"max_amount": 0, "valid_days": 30}, {"/max_amount"}),
+        ({"max_amount": "0.0000001", "valid_days": 30}, {"/max_amount"}),
+        ({"percent": 101, "valid_days": 30}, {"/percent"}),
+        ({"percent": -1, "valid_days": 30}, {"/percent"}),
+        ({"percent": "50%", "valid_days": 30}, {"/percent"}),
+        ({"percent": 50, "valid_days": 0}, {"/valid_days"}),
+        ({"percent": 50, "valid_days": 36_526}, {"/valid_days"}),
+        ({"percent": 50, "valid_days": 3, "days": 3}, {"/days"}),
+        ("all", {""}),
+    ],
+)
+async def test_a_rollover_that_is_none_is_a_field_error(
+    here: Town, rollover: dict[str, object], expected: set[str]
+) -> None:
+    found = await here.meter.create_plan("P", 100, 1, "daily", rollover=rollover)
+    assert pointers(found) == {f"/rollover{pointer}" for pointer in expected}
+
+
+async def test_a_rollover_is_read_back_and_can_be_taken_away(both: Town) -> None:
+    rollover = {"max_amount": "12.5", "valid_days": 30}
+    plan = done(await both.meter.create_plan("P", 100, 1, "daily", plan_id="p", rollover=rollover))
+    assert plan.rollover == plan_model.Rollover(max_amount=Decimal("12.5"), percent=None, valid_days=30)
+    assert done(await both.meter.plan("p")) == plan
+    again = await both.meter.create_plan("P", 100, 1, "daily", plan_id="p", rollover=rollover)
+    assert done(again).model_dump() == plan.model_dump()
+    other = await both.meter.create_plan("P", 100, 1, "daily", plan_id="p", rollover={**rollover, "valid_days": 31})
+    assert refusal(other).code == "PLAN_EXISTS"
+    percent = {"percent": 50, "valid_days": 1}
+    updated = done(await both.meter.update_plan("p", "P", 100, 1, "daily", rollover=percent))
+    assert updated.rollover == plan_model.Rollover(max_amount=None, percent=50, valid_days=1)
+    assert done(await both.meter.update_plan("p", "P", 100, 1, "daily")).rollover is None
 
 
 async def test_a_key_or_a_plan_id_makes_creation_repeatable(both: Town) -> None:

@@ -98,18 +98,20 @@ class Town:
 
 
 @asynccontextmanager
-async def town(now: datetime, *, http: bool = False, store: Store | None = None) -> AsyncIterator[Town]:
+async def town(
+    now: datetime, *, http: bool = False, store: Store | None = None, **settings: object
+) -> AsyncIterator[Town]:
     """A town whose clock stands at `now`."""
     server, url = FakeServer(), f"memory://{uuid.uuid4()}"
     chosen = store or open_memory(url, timeout_seconds=1)
     async with (
         Runtime(fake_settings(), fake_redis(server), chosen) as runtime,
-        Meter(fake_settings(store_url=url), fake_redis(server), chosen) as meter,
+        Meter(fake_settings(store_url=url, **settings), fake_redis(server), chosen) as meter,
     ):
         found = Town(meter, runtime, chosen, server)
         await found.set_time(now)
         if http:
-            with serving(fake_app(server, store_url=url)) as base:
+            with serving(fake_app(server, store_url=url, **settings)) as base:
                 async with MeterClient(base) as client:
                     found.meter = client
                     yield found
