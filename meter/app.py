@@ -39,7 +39,7 @@ def services_of(runtime: Runtime) -> Services:
 
 def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
     """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner."""
-    runtime = Runtime(settings, redis, store)
+    runtime = Runtime(settings, redis, store, logs_refusals=True)
     services = services_of(runtime)
     hot = HotHandlers(services)
     coroutines = coroutines_of(services, hot)
@@ -62,6 +62,9 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
     )
     gateway = GatewayHandlers(services)
     gateway.tally.show(metrics.counted)
+    if runtime.refusals is not None:
+        text = "Lines of refusals that the ledger log had to drop."
+        metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
     logs_max = settings.gateway_logs_max_bytes
     logs = LogHandler(gateway.intake, logs_max)
     app = Starlette(

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from meter.ledger_row import amend, copied, intents_of, text_of, transaction_row, unchecked
+from pydantic import JsonValue
+
+from meter.ledger_row import amend, copied, error_intent, intents_of, text_of, transaction_row, unchecked
 from meter.operation import NEVER_MS
 from meter.outbox import Entry
 from meter.store.base import Flush
@@ -142,6 +144,7 @@ class Fold:
         self._transactions: list[TransactionRow] = []
         self._operations: list[OperationRow] = []
         self._events: list[EventRow] = []
+        self._events_before = 0
         self._intents: list[IntentRow] = []
         self._quarantine: list[QuarantineRow] = []
         self._users: set[str] = set()
@@ -161,6 +164,7 @@ class Fold:
         if entry.seq != self._seq + 1:
             raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {self._seq}")
         self._seq = entry.seq
+        self._events_before = len(self._events)
         if isinstance(entry, Unread):
             self._put_aside(entry)
             return
@@ -209,7 +213,7 @@ class Fold:
             )
         )
         message = f"outbox entry {entry.seq} of partition {self._partition} is in quarantine"
-        self._alarm(entry.seq, None, message)
+        self._alarm(entry, message)
         self._events.append(
             EventRow(
                 event_id=f"{quarantine_prefix(self._partition)}{entry.seq}",
@@ -287,7 +291,7 @@ class Fold:
         )
         if before.last_seq >= self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: {text}")
-        self._alarm(entry.seq, entry.user_id, text)
+        self._alarm(entry, text)
 
     def _grant(self, entry: Entry, grant_id: str, amount: int, remaining: int, reserved: int) -> None:
         key = (entry.user_id, grant_id)
@@ -313,7 +317,7 @@ class Fold:
         if not is_made and entry.kind != "refund":
             if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
-            self._alarm(entry.seq, entry.user_id, f"the terms of grant {grant_id} are unknown")
+            self._alarm(entry, f"the terms of grant {grant_id} are unknown")
         return unchecked(
             GrantRow,
             user_id=entry.user_id,
@@ -378,16 +382,19 @@ class Fold:
             changed["answer"] = answer_of(entry, self._known)
         amend(row, changed)
 
-    def _alarm(self, seq: int, user_id: str | None, message: str) -> None:
-        self._events.append(
-            EventRow(
-                event_id=f"flush-{self._partition}-{seq}-{len(self._events)}",
-                kind="error",
-                user_id=user_id,
-                message=message[:500],
-                created_at_ms=self._now_ms,
-            )
+    def _alarm(self, entry: Entry | Unread, message: str) -> None:
+        """An error, and its alert where its user is known. Its id counts within its entry: the same in any batch."""
+        event = EventRow(
+            event_id=f"flush-{self._partition}-{entry.seq}-{len(self._events) - self._events_before}",
+            kind="error",
+            user_id=None if isinstance(entry, Unread) else entry.user_id,
+            message=message[:500],
+            created_at_ms=self._now_ms,
         )
+        self._events.append(event)
+        if not isinstance(entry, Unread):
+            about: dict[str, JsonValue] = {"transaction_id": entry.transaction_id, "seq": entry.seq}
+            self._intents.append(error_intent(event, entry.user_id, entry.created_at_ms, about))
 
 
 def answer_of(entry: Entry, known: Known) -> str | None:

@@ -15,6 +15,8 @@ from meter import operation
 from meter.engine import Engine
 from meter.errors import Unavailable
 from meter.keys import partition_of
+from meter.ledger import LedgerFile
+from meter.ledger_row import error_intent
 from meter.operation import Call, Operation
 from meter.store.base import Store
 from meter.store.rows import EventRow, GrantRow
@@ -30,11 +32,12 @@ _log = getLogger("meter")
 
 
 class Intake:
-    """Takes grants in."""
+    """Takes grants in. `ledger` is told of what is refused for good."""
 
-    def __init__(self, engine: Engine, store: Store) -> None:
+    def __init__(self, engine: Engine, store: Store, ledger: LedgerFile | None = None) -> None:
         self._engine = engine
         self._store = store
+        self._ledger = ledger
 
     async def add(self, row: GrantRow, extra: str) -> str:
         """Adds a grant and answers the script's line. `extra` are its JSON members for the ledger.
@@ -101,7 +104,11 @@ class Intake:
             created_at_ms=time.time_ns() // 1_000_000,
         )
         _log.error("%s: %s", row.user_id, event.message)
+        at_ms = await self._engine.now_ms(row.partition)
+        is_new = await self._store.insert(error_intent(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])
+        if is_new and self._ledger is not None:
+            self._ledger.events([event])
         return False
 
     async def _answer_again(self, row: GrantRow) -> str:

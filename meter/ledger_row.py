@@ -1,4 +1,7 @@
-"""From an outbox entry to the rows that it alone decides: its transaction, and the alerts that it raised."""
+"""From an outbox entry to the rows that it alone decides: its transaction, and the alerts that it raised.
+
+And from an error about a user to its alert, whoever found the error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from meter.outbox import Entry
-from meter.store.rows import IntentRow, Row, TransactionRow
+from meter.store.rows import EventRow, IntentRow, Row, TransactionRow
 
 _R = TypeVar("_R", bound=Row)
 
@@ -52,6 +55,17 @@ def intents_of(entry: Entry) -> list[IntentRow]:
         members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
         found.append(_intent(entry, "credits_expired", "credits_expired", members))
     return found
+
+
+def error_intent(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, JsonValue]) -> IntentRow:
+    """The alert of an error about a user. Its id names the event, so that the error is told as often as it is kept."""
+    return IntentRow(
+        intent_id=f"transaction_error.{event.event_id}",
+        kind="transaction_error",
+        user_id=user_id,
+        payload={"event_id": event.event_id, "message": event.message, **about},
+        created_at_ms=at_ms,
+    )
 
 
 def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> IntentRow:

@@ -18,6 +18,7 @@ Kind = Literal[
     "expiring_credits",
     "subscription_renewed",
     "subscription_ended",
+    "transaction_error",
 ]
 
 

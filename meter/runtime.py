@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from logging import getLogger
+from pathlib import Path
 from typing import Self
 
+from meter.amount import AmountScale
 from meter.config import Settings
 from meter.engine import NO_WATERMARK, Engine, Watermark
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
+from meter.ledger import LedgerFile
 from meter.redis import RedisGateway, connect
 from meter.store.base import Store, StoreMismatch
 
@@ -22,13 +25,24 @@ _log = getLogger("meter")
 
 
 class Runtime:
-    """The parts of one process. Parts that are given (tests) are closed by their owner."""
+    """The parts of one process. Parts that are given (tests) are closed by their owner. `logs_refusals`: what is
+    refused here goes to the ledger log, where there is one.
+    """
 
-    def __init__(self, settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis: RedisGateway | None = None,
+        store: Store | None = None,
+        *,
+        logs_refusals: bool = False,
+    ) -> None:
         self.settings = settings
         self.redis = redis or _gateway(settings)
         self.store = store if store is not None else _store(settings)
         self.engine = Engine(self.redis, settings, None if self.store is None else self._watermark)
+        self.refusals = _ledger(settings) if logs_refusals else None
+        self._is_logging = False
         self._owns_redis = redis is None
         self._owns_store = store is None
         self._store_open = False
@@ -58,6 +72,9 @@ class Runtime:
         if self._opening is not None:
             self._opening.cancel()
         await self.engine.close()
+        if self.refusals is not None and self._is_logging:
+            self._is_logging = False
+            await asyncio.to_thread(self.refusals.close)
         if self._owns_redis:
             await self.redis.close()
         if self.store is not None and self._owns_store and self._store_open:
@@ -72,12 +89,26 @@ class Runtime:
             _log.warning("not ready yet: %s", error)
 
     async def _start(self) -> None:
+        self._log_refusals()
         try:
             await self._open_store()
         except StoreUnavailable as error:
             _log.warning("the store is away, adding credits waits for it: %s", error)
             self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
         await self.engine.start()
+
+    def _log_refusals(self) -> None:
+        """Without the file, everything else is served all the same."""
+        if self.refusals is None:
+            return
+        try:
+            self.refusals.start()
+        except OSError as error:
+            _log.error("refusals are not logged, the ledger log cannot be opened: %s", error)
+            return
+        self._is_logging = True
+        for tally in self.engine.tallies:
+            tally.on_refusals = self.refusals.refusals
 
     async def _open_store(self) -> None:
         if self.store is None or self._store_open:
@@ -116,6 +147,12 @@ def _gateway(settings: Settings) -> RedisGateway:
         timeout_seconds=settings.redis_timeout_ms / 2000,
         connections_max=settings.partitions * settings.lanes + 8,
     )
+
+
+def _ledger(settings: Settings) -> LedgerFile | None:
+    if not settings.ledger_file:
+        return None
+    return LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
 
 
 def _store(settings: Settings) -> Store | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from meter.operation import Operation
 
@@ -15,6 +15,10 @@ BATCH_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 
 _DONE = "0 ok "
+_NOT_REFUSED = frozenset({"replayed", "undone"})
+
+Refused = tuple[Operation, str]
+"""An operation, and the line that refused it."""
 
 
 class Distribution:
@@ -36,7 +40,7 @@ class Distribution:
 class Tally:
     """What one batcher counted. Written and read on the batcher's event loop."""
 
-    __slots__ = ("_done", "_other", "batch_operations", "batches", "redis_seconds")
+    __slots__ = ("_done", "_other", "batch_operations", "batches", "on_refusals", "redis_seconds")
 
     def __init__(self) -> None:
         self._done: dict[str, int] = defaultdict(int)
@@ -44,10 +48,13 @@ class Tally:
         self.batches: dict[str, int] = defaultdict(int)
         self.batch_operations = Distribution(BATCH_BOUNDS)
         self.redis_seconds = Distribution(SECONDS_BOUNDS)
+        self.on_refusals: Callable[[Sequence[Refused]], None] | None = None
+        """Is told what a batch refused, once per batch; must neither wait nor raise."""
 
     def answered(self, head: str, groups: Iterable[Sequence[Operation]], lines: Sequence[str]) -> None:
         """Counts a batch that Redis answered: `head` says what became of it, then one line per operation."""
         done, at = self._done, 0
+        refused: list[Refused] = []
         quick = "\n" if head == "undone" else _DONE  # no line begins with "\n": all go the long way
         for operations in groups:
             for operation in operations:
@@ -56,7 +63,12 @@ class Tally:
                 if line.startswith(quick):
                     done[operation[0]] += 1
                 else:
-                    self._other[operation[0], _outcome(line)] += 1
+                    outcome = _outcome(line)
+                    self._other[operation[0], outcome] += 1
+                    if outcome not in _NOT_REFUSED:
+                        refused.append((operation, line))
+        if refused and self.on_refusals is not None:
+            self.on_refusals(refused)
         self.batches[head] += 1
         self.batch_operations.add(len(lines))
 

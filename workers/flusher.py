@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
 
+from pydantic import JsonValue
+
 from meter import operation
 from meter.config import Settings
 from meter.engine import Engine
@@ -24,6 +26,7 @@ from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUn
 from meter.fold import UNREAD_HEAD, ChainBroken, Fold, Known, Unbookable, Unread, quarantine_prefix, unknown
 from meter.keys import PartitionKeys
 from meter.ledger import LedgerFile
+from meter.ledger_row import error_intent
 from meter.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.redis import RedisGateway
 from meter.store.base import Flush, Flushed, Store, StoreRefused
@@ -292,16 +295,28 @@ class Flusher:
 
     async def _report_repeats(self, flush: Flush, operation_ids: Sequence[str]) -> None:
         """Keys used again after Redis had forgotten them: applied twice, which a person must know."""
-        events = [
-            EventRow(
+        by_id = {row.transaction_id: row for row in flush.transactions}
+        last = {one.operation_id: by_id[one.transaction_id] for one in flush.operations}
+        owners = {row.operation_id: row.user_id for row in flush.grants}
+        events, intents = [], []
+        for n, operation_id in enumerate(operation_ids):
+            row = last.get(operation_id)
+            event = EventRow(
                 event_id=f"repeat-{flush.partition}-{flush.reached.seq}-{n}",
                 kind="error",
+                user_id=row.user_id if row else owners.get(operation_id),
                 message=f"operation {operation_id} was applied again after the idempotency window"[:500],
                 created_at_ms=_now_ms(),
             )
-            for n, operation_id in enumerate(operation_ids)
-        ]
+            events.append(event)
+            if event.user_id is not None:
+                about: dict[str, JsonValue] = {"operation_id": operation_id}
+                if row:
+                    about |= {"transaction_id": row.transaction_id, "seq": row.seq}
+                at_ms = row.created_at_ms if row else event.created_at_ms
+                intents.append(error_intent(event, event.user_id, at_ms, about))
         self._tell(events)
+        await self._store.insert_many(intents)
         await self._store.put_events(events)
 
     async def _note(self) -> None:

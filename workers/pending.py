@@ -19,7 +19,7 @@ async def apply_pending(ctx: Context) -> int:
     runtime = ctx["runtime"]
     if runtime.store is None:
         return 0
-    intake, applied = Intake(runtime.engine, runtime.store), 0
+    intake, applied = Intake(runtime.engine, runtime.store, ctx.get("ledger")), 0
     before_ms = time.time_ns() // 1_000_000 - AGE_MS
     for _ in range(CALLS_MAX):
         rows = await runtime.store.pending_grants(before_ms, GRANTS_PER_CALL)

@@ -19,6 +19,7 @@ KINDS = (
     "expiring_credits",
     "subscription_renewed",
     "subscription_ended",
+    "transaction_error",
 )
 """What is told; and `test`."""
 

@@ -44,7 +44,8 @@ def _after(first: Column[Any], second: Column[Any], pair: tuple[int, str] | None
 def _is_live() -> ColumnElement[bool]:
     """An ended grant is live as long as open reservations hold some of it."""
     left = or_(_grants.remaining > 0, _grants.reserved > 0, _grants.state == "scheduled")
-    return and_(_grants.pending.is_(False), left)
+    # SQLite would find the grants of some users among all that are not pending, by the index of that column.
+    return and_(func.coalesce(_grants.pending, False).is_(False), left)
 
 
 def pending_grants(created_before_ms: int, limit: int) -> Statement:

@@ -14,7 +14,7 @@ from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger import LedgerFile
 from meter.operation import Call
 from meter.store.base import Flush, Flushed, Store, StoreRefused
-from meter.store.rows import EventRow
+from meter.store.rows import EventRow, IntentRow
 from tests.flush.ground import Ground, open_at, same_on_both_sides
 from tests.flush.story import tell
 from tests.partition import DAY, HOUR, T0
@@ -70,6 +70,10 @@ def poison(ground: Ground, seq: int, text: bytes | None = None, **changed: Any) 
 
 async def alarms(store: Store, kind: str = "error") -> list[EventRow]:
     return await store.events(kind=kind, limit=100)
+
+
+async def intents(store: Store) -> list[IntentRow]:
+    return await store.find(IntentRow, {}, order_by="intent_id", limit=100)
 
 
 @pytest.mark.parametrize("flush_max", [1, 3, 1_000])
@@ -311,8 +315,45 @@ async def test_a_key_that_comes_again_after_its_window_is_an_alarm(
     with caplog.at_level(logging.ERROR):
         await ground.drain()
     assert "operation key was applied again" in caplog.text
-    assert ["operation key was applied again" in event.message for event in await alarms(ground.store)] == [True]
+    (event,) = await alarms(ground.store)
+    assert "operation key was applied again" in event.message and event.user_id == "u"
+    (told,) = [row for row in await intents(ground.store) if row.kind == "transaction_error"]
+    last = (await ground.transactions())[-1]
+    assert (told.intent_id, told.user_id) == (f"transaction_error.{event.event_id}", "u")
+    assert told.payload == {
+        "event_id": event.event_id,
+        "message": event.message,
+        "operation_id": "key",
+        "transaction_id": last.transaction_id,
+        "seq": last.seq,
+    }
     assert len([row for row in await ground.transactions() if row.operation_id == "key"]) == 2
+
+
+@pytest.mark.parametrize("flush_max", [1, 1_000])
+async def test_an_error_of_a_user_is_told_once_however_it_is_flushed(
+    ground: Ground, unchecked: None, flush_max: int
+) -> None:
+    """With the flush that keeps it, and by an id that a replay in other batches makes again."""
+    ground.run(operation.grant("u", "g", 9))
+    for _ in range(3):
+        ground.run(operation.deduct("u", 1))
+    poison(ground, 1, b"poison")
+    store: Any = Failing(ground.store, "apply")
+    flusher = ground.flusher(store, flush_max=flush_max)
+    with pytest.raises(StoreUnavailable):
+        await flusher.step()
+    assert await intents(ground.store) == []
+    await ground.drain(flusher)
+    errors = [event for event in await alarms(ground.store) if event.user_id == "u"]
+    assert sorted(event.event_id for event in errors) == ["flush-0-2-0", "flush-0-2-1"]
+    told = {row.intent_id: row for row in await intents(ground.store)}
+    assert set(told) == {f"transaction_error.{event.event_id}" for event in errors}
+    second = next(row for row in await ground.transactions() if row.seq == 2)
+    for event in errors:
+        payload = told[f"transaction_error.{event.event_id}"].payload
+        about = {"transaction_id": second.transaction_id, "seq": 2}
+        assert payload == {"event_id": event.event_id, "message": event.message, **about}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from meter.errors import StoreUnavailable, Unavailable
 from meter.intake import Intake, grant_operation, pending_row
 from meter.operation import Call
 from meter.store.base import Store
-from meter.store.rows import GrantRow
+from meter.store.rows import GrantRow, IntentRow
 from tests.flush.ground import Ground
 from tests.flush.test_flusher import Failing, alarms
 from tests.partition import DAY, MINUTE, T0
@@ -163,6 +163,14 @@ async def test_a_pending_one_that_is_refused_later_is_an_alarm(ground: Ground) -
         assert await sweep(ground) == 1
     (event,) = await alarms(ground.store)
     assert event.user_id == "u" and "is durable, but refused: ended" in event.message
+    (told,) = await ground.store.find(IntentRow, {}, order_by="intent_id", limit=9)
+    assert (told.intent_id, told.kind, told.user_id) == (
+        f"transaction_error.{event.event_id}",
+        "transaction_error",
+        "u",
+    )
+    assert told.payload == {"event_id": event.event_id, "message": event.message, "grant_id": "g"}
+    assert told.created_at_ms == T0 + 2 * MINUTE
     assert available(ground) == 7
 
 

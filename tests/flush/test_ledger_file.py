@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from meter import ledger
+from meter import ledger, operation
 from meter.amount import AmountScale
 from meter.ledger import FILES_KEPT, LedgerFile
 from meter.store.rows import EventRow, TransactionRow
@@ -130,3 +131,69 @@ def test_a_disk_that_fails_is_counted_and_told(
         log.close()
     assert log.dropped == 3
     assert "cannot be written" in caplog.text
+
+
+def test_refusals_of_changes_are_errors(tmp_path: Path) -> None:
+    log = opened(tmp_path / "l")
+    call = operation.Call("key")
+    log.refusals(
+        [
+            (operation.deduct("u", 1_500_000, call=call), "0 insufficient u 1500000 1000000 0 0"),
+            (operation.reserve("v", "r", 2, 1000, chosen=True), "0 suspended 0 0 0"),
+            (operation.commit("r", 7), "0 finished released w 0"),
+            (operation.release("r"), "0 not_found"),
+            (operation.grant("u", "g", 5, call=operation.Call("grant u g")), "0 exists 0 0 0"),
+            (operation.reservation("r"), "0 not_found"),
+        ]
+    )
+    log.refusals([(operation.reservation("r"), "0 not_found")])
+    log.close()
+    found = lines(tmp_path / "l")
+    assert {line["kind"] for line in found} == {"error"}
+    assert [(line["user_id"], line["message"]) for line in found] == [
+        ("u", "deduct refused: insufficient"),
+        ("v", "reserve refused: suspended"),
+        ("w", "commit refused: finished"),
+        (None, "release refused: not_found"),
+        ("u", "grant refused: exists"),
+    ]
+    assert found[0]["detail"] == {
+        "operation": "deduct",
+        "refusal": "insufficient",
+        "operation_id": "key",
+        "reservation_id": None,
+        "amount": "1.5",
+    }
+    assert [line["detail"]["reservation_id"] for line in found] == [None, "r", "r", "r", None]
+    assert found[4]["detail"]["operation_id"] is None
+
+
+def test_a_flood_of_refusals_costs_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "REFUSALS_MAX", 10)
+    log = LedgerFile(tmp_path / "l", AmountScale(6))
+    refused = [(operation.deduct("u", 1), "0 insufficient u 1 0 0 0")] * 4
+    for _ in range(3):
+        log.refusals(refused)
+    log.start()
+    log.close()
+    assert (len(lines(tmp_path / "l")), log.dropped) == (8, 4)
+
+
+def _write_much(path: Path) -> None:
+    log = opened(path, file_max_bytes=4_000)
+    for _ in range(60):
+        log.events([EVENT])
+    log.close()
+    assert log.dropped == 0
+
+
+def test_processes_share_a_file(tmp_path: Path) -> None:
+    """Each line is whole and none is lost, whoever rotates."""
+    start = multiprocessing.get_context("spawn")
+    writers = [start.Process(target=_write_much, args=(tmp_path / "l",)) for _ in range(2)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+    assert [one.exitcode for one in writers] == [0, 0]
+    assert sum(len(lines(path)) for path in tmp_path.iterdir()) == 120

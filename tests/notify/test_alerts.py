@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from meter import operation
+from meter.intake import pending_row
 from meter.notify.notification import InMemoryNotificationQueue
 from tests.notify.conftest import START
 from tests.notify.post import Post
+from tests.notify.receiver import Receiver
 from tests.plans.town import days, done
+from workers.pending import apply_pending
 
 
 async def told(office: Post) -> list[tuple[str, object]]:
@@ -81,6 +85,25 @@ async def test_subscriptions_tell_of_renewal_and_end(office: Post) -> None:
         "subscription_ended",
         "subscription_renewed",
     ]
+
+
+async def test_an_error_of_a_user_reaches_webhooks_and_channels_once(office: Post, hook: Receiver) -> None:
+    queue = InMemoryNotificationQueue()
+    office.channels["queue"] = queue
+    secret = office.add_webhook(hook.url, kinds=["transaction_error"])["secret"]
+    ended_ms = int(START.timestamp() * 1000) - 1
+    one = operation.grant("u", "late", 5, expires_at_ms=ended_ms)
+    await office.town.store.add_pending_grant(pending_row(one, 1, "", 0))
+    for _ in range(2):
+        assert await apply_pending(office.town.context) == 0
+        await office.deliver()
+    (event,) = await office.town.store.events(kind="error", limit=9)
+    (told,) = hook.received
+    assert told.signed_by(secret) and told.body["type"] == "transaction_error"
+    assert told.body["timestamp"] == "2030-01-31T12:00:00.000Z"
+    about = {"user_id": "u", "event_id": event.event_id, "message": event.message, "grant_id": "late"}
+    assert told.body["data"] == about
+    assert [(one.kind, one.user_id) for one in queue.notifications] == [("transaction_error", "u")]
 
 
 async def test_the_ids_of_alerts_come_from_their_transaction(office: Post) -> None:
