@@ -34,7 +34,10 @@ app = typer.Typer(
     help="Prepaid credits, holds and plans for paid APIs, decided atomically in Redis.",
 )
 
+jobs = typer.Typer(no_args_is_help=True, help="Do by hand, until nothing is due, what the worker does by itself.")
+
 app.add_typer(commands)
+app.add_typer(jobs, name="jobs")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
@@ -146,6 +149,24 @@ def reconcile(as_json: Json = False) -> None:
 
     _log_to_stderr()
     _run(operator_commands.reconcile(_settings(), as_json=as_json))
+
+
+@jobs.command()
+def allocate(as_json: Json = False) -> None:
+    """Grant every period of a subscription that has begun. Safe beside the worker: each period is granted once."""
+    from meter import operator_commands
+
+    _log_to_stderr()
+    _run(operator_commands.allocate(_settings(), as_json=as_json))
+
+
+@jobs.command()
+def expire(as_json: Json = False) -> None:
+    """End credits and holds that are due. No balance waits for it: whoever touches an account does it first."""
+    from meter import operator_commands
+
+    _log_to_stderr()
+    _run(operator_commands.expire(_settings(), as_json=as_json))
 
 
 @app.command()

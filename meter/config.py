@@ -151,7 +151,7 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=60000, description="Pause of the flusher when there is nothing to flush.")
     ] = 50
     ledger_file: Annotated[
-        str, Field(description="Where the worker writes the ledger as JSON lines; nowhere when empty.")
+        str, Field(description="Where worker and sidecar write the ledger as JSON lines; nowhere when empty.")
     ] = ""
     auto_repair: Annotated[
         bool, Field(description="Let the worker rebuild a partition whose history Redis has lost.")

@@ -1,9 +1,11 @@
-"""What an operator runs by hand: rebuild and reconcile, with a progress bar, a table or JSON, and an exit code."""
+"""What an operator runs by hand: rebuild, reconcile and jobs: a progress bar, a table or JSON, and an exit code."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from logging import getLogger
+from typing import TypeVar
 
 import orjson
 from rich.console import Console
@@ -12,14 +14,18 @@ from rich.table import Table
 
 from meter.amount import AmountScale
 from meter.config import Settings
-from meter.errors import ConfigError, Unavailable
+from meter.errors import ConfigError, MeterError, Unavailable
 from meter.keys import partition_of
+from meter.local import Meter
+from meter.model import Answer, Refusal
 from meter.rebuild import Rebuild, RebuildReport
 from meter.reconcile import Reconcile, ReconcileReport
 from meter.runtime import Runtime
 from meter.store.base import Store
 
 SHOWN_MAX = 50
+
+_A = TypeVar("_A", bound=Answer)
 
 _log = getLogger("meter")
 
@@ -55,6 +61,48 @@ async def reconcile(settings: Settings, *, as_json: bool) -> int:
         reports = [await command.partition(number) for number in range(settings.partitions)]
     _print_reconcile(reports, AmountScale(settings.decimal_places), as_json=as_json)
     return 1 if any(report.drifts for report in reports) else 0
+
+
+async def allocate(settings: Settings, *, as_json: bool) -> int:
+    """Grants every period that has begun, as the worker does; 0 when nothing is due any more."""
+
+    async def page(meter: Meter) -> tuple[int, bool]:
+        done = _ok(await meter.allocate())
+        return done.allocated, done.more
+
+    return await _until_done(settings, page, "allocated", as_json=as_json)
+
+
+async def expire(settings: Settings, *, as_json: bool) -> int:
+    """Ends credits and holds that are due, as the worker does; 0 when nothing is due any more."""
+
+    async def page(meter: Meter) -> tuple[int, bool]:
+        done = _ok(await meter.expire())
+        return done.transactions, done.more
+
+    return await _until_done(settings, page, "transactions", as_json=as_json)
+
+
+async def _until_done(
+    settings: Settings, page: Callable[[Meter], Awaitable[tuple[int, bool]]], what: str, *, as_json: bool
+) -> int:
+    """Calls for a page after the other, and prints how many that were."""
+    total, more = 0, True
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        async with Meter(settings) as meter:
+            while more:
+                done, more = await page(meter)
+                total += done
+                progress.update(task, completed=total)
+    print(orjson.dumps({what: total}).decode() if as_json else f"{total} {what}")  # noqa: T201
+    return 0
+
+
+def _ok(answer: _A | Refusal) -> _A:
+    if isinstance(answer, Refusal):
+        raise MeterError(answer.detail)
+    return answer
 
 
 class _Open:

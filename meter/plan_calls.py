@@ -143,6 +143,12 @@ class PlanCalls:
         """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""
         return await self._asked("allocate", plan_model.Allocated, body={})
 
+    async def expire(self) -> plan_model.Expired | Refusal:
+        """Ends credits and holds that are due, as the worker does every few seconds; again while the answer says
+        `more`. No balance waits for it.
+        """
+        return await self._asked("expire", plan_model.Expired, body={})
+
     async def _asked(
         self,
         name: str,

@@ -189,3 +189,10 @@ class Allocated(Answer):
 
     allocated: int
     more: bool
+
+
+class Expired(Answer):
+    """How many transactions that made: credits that ended or began, holds that ended; `more`: call again."""
+
+    transactions: int
+    more: bool

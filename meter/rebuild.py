@@ -23,6 +23,7 @@ from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.fold import Known, answer_of, is_chosen
 from meter.intake import grant_operation
 from meter.keys import PartitionKeys
+from meter.ledger import LedgerFile
 from meter.operation import Operation
 from meter.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.redis import PartitionState, RedisGateway
@@ -99,7 +100,10 @@ class RebuildReport:
 class Rebuild:
     """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window."""
 
-    def __init__(self, engine: Engine, redis: RedisGateway, store: Store, window_ms: int) -> None:
+    def __init__(
+        self, engine: Engine, redis: RedisGateway, store: Store, window_ms: int, ledger: LedgerFile | None = None
+    ) -> None:
+        self._ledger = ledger
         self._engine = engine
         self._redis = redis
         self._store = store
@@ -142,7 +146,10 @@ class Rebuild:
         await self._apply_pending(number, report)
         await self._run(number, reached.epoch, [operation.state("open", reached.epoch)])
         report.seconds = time.monotonic() - started
-        await self._store.put_events([_done(report), _event(report)])
+        event = _event(report)
+        await self._store.put_events([_done(report), event])
+        if self._ledger is not None:
+            self._ledger.events([event])
         return report
 
     async def _refuse_to_forget(

@@ -231,6 +231,7 @@ ROWS = (
         query=plan_model.UnsubscribeQuery,
     ),
     Row("allocate", "POST", CREDITS, "/jobs/allocate", "Grant what is due", plan_model.Allocated),
+    Row("expire", "POST", CREDITS, "/jobs/expire", "End credits and holds that are due", plan_model.Expired),
     Row(
         "webhooks",
         "GET",

@@ -41,6 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "work": {
         "history",
         "intake",
+        "expiration",
         "restore",
         "rebuild",
         "reconcile",

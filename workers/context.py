@@ -44,7 +44,7 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
         Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
         for keys in runtime.engine.partitions
     ]
-    rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000)
+    rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000, ctx["ledger"])
 
     async def repair(partition: int) -> None:
         await rebuild.partition_at(partition, flushers[partition].watermark)  # not what another worker has mended

@@ -80,6 +80,7 @@ PLAN_EXAMPLES: Mapping[str, Example] = {
     "subscriptions": Example({"items": [_SUBSCRIPTION], "next_cursor": None}, path=_USER_2),
     "upgrade": Example(_SUBSCRIPTION, {**_PRO, "when": "period_end"}, path=_USER_2),
     "allocate": Example({"allocated": 0, "more": False}),
+    "expire": Example({"transactions": 0, "more": False}),
     "unsubscribe": Example({**_SUBSCRIPTION, "state": "ended"}, path=_USER_2, query={"unspent": "void"}),
     "delete_plan": Example({**_PLAN, "price": 12}, path=_PRO),
 }

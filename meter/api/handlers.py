@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from meter.api.exchange import Coroutine, Request, awaitable
 from meter.api.hot import HotHandlers, Services
+from meter.api.jobs import JobHandlers
 from meter.api.ledger import LedgerHandlers
 from meter.api.management import ManagementHandlers
 from meter.api.notifications import NotificationHandlers
@@ -53,6 +54,7 @@ def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutin
         "upgrade": plans.upgrade,
         "unsubscribe": plans.unsubscribe,
         "allocate": plans.allocate,
+        "expire": JobHandlers(services).expire,
         "webhooks": notifications.webhooks,
         "create_webhook": notifications.create,
         "update_webhook": notifications.update,

@@ -1,8 +1,9 @@
-"""`meter rebuild` and `meter reconcile`: what they print, and their exit codes."""
+"""`meter rebuild`, `meter reconcile` and `meter jobs`: what they print, and their exit codes."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,24 @@ def test_a_redis_that_is_away_is_told(deployment: Partition, monkeypatch: pytest
     monkeypatch.setenv("METER_REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.setenv("METER_REDIS_TIMEOUT_MS", "50")
     assert ran("reconcile", code=3) == ""
+
+
+def test_what_is_due_ends_by_hand(deployment: Partition) -> None:
+    assert ran("jobs", "expire") == "0 transactions\n"
+    deployment.run(operation.reserve("u", "short", 100, 1, chosen=True))
+    time.sleep(0.005)
+    assert orjson.loads(ran("jobs", "expire", "--json")) == {"transactions": 1}
+    assert ran("jobs", "expire") == "0 transactions\n"
+
+
+def test_periods_are_granted_by_hand(deployment: Partition) -> None:
+    assert orjson.loads(ran("jobs", "allocate", "--json")) == {"allocated": 0}
+
+
+def test_a_job_without_a_store_says_so(deployment: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METER_STORE_URL", "none")
+    assert ran("jobs", "allocate", code=3) == ""
+
+
+def test_jobs_are_listed() -> None:
+    assert {"allocate", "expire"} <= set(ran("jobs", "--help").split())

@@ -14,7 +14,9 @@ import pytest
 from meter import ledger, operation
 from meter.amount import AmountScale
 from meter.ledger import FILES_KEPT, LedgerFile
+from meter.rebuild import Rebuild
 from meter.store.rows import EventRow, TransactionRow
+from tests.flush.ground import Ground
 
 ROW = TransactionRow(
     transaction_id="0-1-x-1",
@@ -197,3 +199,15 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
         one.join()
     assert [one.exitcode for one in writers] == [0, 0]
     assert sum(len(lines(path)) for path in tmp_path.iterdir()) == 120
+
+
+async def test_a_rebuild_by_the_worker_is_in_the_ledger_log(live: Ground, tmp_path: Path) -> None:
+    log = LedgerFile(tmp_path / "l", AmountScale(6))
+    log.start()
+    live.run(operation.grant("u", "g", 100))
+    await live.drain()
+    live.lose_everything()
+    await Rebuild(live.engine, live.gateway, live.store, 86_400_000, log).partition(0)
+    log.close()
+    (line,) = map(orjson.loads, (tmp_path / "l").read_bytes().splitlines())
+    assert line["kind"] == "system" and "was rebuilt to epoch 2" in line["message"]

@@ -56,6 +56,16 @@ async def test_plan_credits_are_spent_first_and_only_their_rest_expires(both: To
     assert (await both.kinds())[-1] == ("grant_expired", 20)
 
 
+async def test_what_is_due_can_be_ended_by_hand(both: Town) -> None:
+    for n in range(220):
+        done(await both.meter.add(f"u{n}", 5, expires_at=START + days(1)))
+    assert done(await both.meter.expire()).transactions == 0
+    await both.set_time(START + days(1))
+    first, second, third = [done(await both.meter.expire()) for _ in range(3)]
+    assert [(one.transactions, one.more) for one in (first, second, third)] == [(200, True), (20, False), (0, False)]
+    assert await both.kinds("u7") == [("grant", 5), ("grant_expired", 5)]
+
+
 async def test_credits_expire_after_the_validity_days(both: Town) -> None:
     done(await both.meter.create_plan("P", 100, 1, "monthly", plan_id="p", validity_days=7))
     done(await both.meter.subscribe("u", "p"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter import operation
+from meter import expiration, operation
 from meter.errors import PartitionRefused
 from meter.keys import partition_of
 from tests.partition import HOUR, SECOND, T0, Partition
@@ -79,7 +79,7 @@ async def test_a_run_that_was_cut_off_is_caught_up_by_the_next(
     for partition in partitions:
         partition.advance(SECOND)
     monkeypatch.setattr(module, "CALLS_MAX", 1)
-    monkeypatch.setattr(module, "USERS_PER_CALL", 10)
+    monkeypatch.setattr(expiration, "USERS_PER_CALL", 10)
     assert await sweep(ctx) == 30
     monkeypatch.undo()
     assert await sweep(ctx) == len(USERS) - 30
