@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from string import Formatter
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "billing_period": st.sampled_from(["daily", "monthly", "yearly", "weekly"]),
     "validity_days": st.integers(-1, 400),
     "plan_id": st.sampled_from(["p", "q"]),
+    "webhook_id": st.sampled_from(["w", "x"]),
     "active": st.booleans(),
     "auto_renew": st.booleans(),
     "time_zone": st.sampled_from(["UTC", "Europe/Berlin", "Mars/Olympus"]),
@@ -107,7 +109,7 @@ def calls(draw: st.DrawFn) -> tuple[str, str, bytes, str | None]:
     if draw(st.integers(0, 19)) == 0:
         cut = draw(st.integers(0, len(content)))
         content = content[:cut] + draw(st.binary(max_size=3)) + content[cut:]
-    ids = {name: draw(MEMBERS[name]) for name in ("user_id", "reservation_id", "grant_id", "plan_id")}
+    ids = {name: draw(MEMBERS[name]) for _, name, _, _ in Formatter().parse(row.path) if name is not None}
     key = draw(st.none() | st.sampled_from(["k1", "k2", "k 3"]))
     return row.method, CREDITS + row.path.format_map(ids), content, key
 
