@@ -56,7 +56,7 @@ end
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
 local OPERATIONS_FROM = 11
 
--- The names of this batch's operations: what no batch asks for is not even made (meter/scripts.py wraps each file).
+-- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py wraps each file).
 local wanted, name_at = {}, OPERATIONS_FROM
 for _ = 1, ARGV[10] + 0 do
   wanted[ARGV[name_at]] = true

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from meter.client import MeterClient
-from meter.credits import Credits, Hold, Refused
-from meter.local import Meter
-from meter.model import Refusal
+from meter.client.credits import Credits, Hold, Refused
+from meter.client.over_http import MeterClient
+from meter.contract.answers import Refusal
+from meter.in_process import Meter
 
 __all__ = ["Credits", "Hold", "Meter", "MeterClient", "Refusal", "Refused"]

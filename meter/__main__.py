@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from meter.cli import app
+from meter.cli.serve import app
 
 app()

@@ -13,21 +13,21 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from meter.amount import AmountScale
-from meter.api.docs import docs_routes
-from meter.api.exchange import Coroutine, awaitable
-from meter.api.gateway import AnyMethod, GatewayHandlers, LogHandler, gateway_listeners
+from meter.api.credits import HotHandlers, Services
 from meter.api.handlers import coroutines_of
-from meter.api.hot import HotHandlers, Services
-from meter.api.lane import HotLane
+from meter.api.lane.protocol import HotLane
+from meter.api.metrics import Metrics
 from meter.api.probes import CountedResponses, Probes
+from meter.api.rendering import Renderer, problem
 from meter.api.routes import header_list, routes, surface_routes
 from meter.config import Settings
-from meter.metrics import Metrics
-from meter.redis import RedisGateway
+from meter.contract.calls import CREDITS
+from meter.engine.redis import RedisGateway
+from meter.gateway.authorize import AnyMethod, GatewayHandlers, LogHandler, gateway_listeners
+from meter.http.exchange import Coroutine, awaitable
+from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
 from meter.store.base import Store
-from meter.surface import CREDITS
-from meter.wire import Renderer, problem
 
 
 def services_of(runtime: Runtime) -> Services:

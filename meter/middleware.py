@@ -15,16 +15,16 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meter.api.rendering import Rendered
 from meter.api.routes import send_rendered
 from meter.charging import Admission, Charge, ChargePolicy, Charger, Ending, MeteredPaths, Missing
 from meter.charging.amounts import header_value
 from meter.charging.policy import SUCCESS
 from meter.charging.problems import refused, unavailable
-from meter.credits import Credits
+from meter.client.credits import Credits
+from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
-from meter.model import Committed, Refusal
 from meter.usage import Format, Number, Shape, shape_of
-from meter.wire import Rendered
 
 HELD_BYTES_MAX = 64 * 1024
 """A JSON response up to this size waits for its commit, so that its header can tell what was deducted."""

@@ -13,10 +13,10 @@ from typing import Self
 
 from meter.amount import AmountScale
 from meter.config import Settings
-from meter.engine import NO_WATERMARK, Engine, Watermark
+from meter.engine.engine import NO_WATERMARK, Engine, Watermark
+from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
-from meter.ledger import LedgerFile
-from meter.redis import RedisGateway, connect
+from meter.ledger.log_file import LedgerFile
 from meter.store.base import Store, StoreMismatch
 
 STORE_OPEN_PAUSE_SECONDS = 0.5

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from meter.config import Settings
-    from meter.local import Meter
-    from meter.redis import RedisGateway
+    from meter.engine.redis import RedisGateway
+    from meter.in_process import Meter
 
 
 def fake_redis(server: FakeServer | None = None) -> RedisGateway:
     """A gateway to a fakeredis server; a new one when none is given. Needs the `testing` extra."""
     from fakeredis import FakeAsyncRedis, FakeServer
 
-    from meter.redis import RedisGateway
+    from meter.engine.redis import RedisGateway
 
     return RedisGateway(FakeAsyncRedis(server=server or FakeServer()))
 
@@ -37,7 +37,7 @@ def fake_settings(**overrides: object) -> Settings:
 
 def fake_meter(server: FakeServer | None = None, **overrides: object) -> Meter:
     """A meter on fakeredis; its first call starts it, in the event loop that runs then."""
-    from meter.local import Meter
+    from meter.in_process import Meter
 
     return Meter(fake_settings(**overrides), fake_redis(server))
 

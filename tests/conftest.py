@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from meter.config import Settings
-from meter.engine import Engine
-from meter.redis import RedisGateway
-from tests import ledger
+from meter.engine.engine import Engine
+from meter.engine.redis import RedisGateway
+from tests import invariants
 from tests.partition import T0, WINDOW, Partition
 from tests.servers import Server, embedded_server, fake_server, real_server
 
@@ -50,7 +50,7 @@ def _ledger_holds(request: pytest.FixtureRequest) -> Iterator[None]:
     server: object = request.getfixturevalue("server")
     yield
     if isinstance(server, Server) and "unchecked" not in request.fixturenames:
-        ledger.check(server.client, window_ms=WINDOW)
+        invariants.check(server.client, window_ms=WINDOW)
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from meter import operation
-from meter.batcher import Mode
-from meter.engine import NO_WATERMARK
+from meter.engine import operations
+from meter.engine.batcher import Mode
+from meter.engine.engine import NO_WATERMARK
+from meter.engine.operations import Operation
+from meter.engine.outbox import Entry, parse_entry
+from meter.engine.programs import Program, apply_program, open_program
 from meter.keys import SCHEMA, PartitionKeys
-from meter.operation import Operation
-from meter.outbox import Entry, parse_entry
-from meter.scripts import Program, apply_program, open_program
 
 T0 = 1_700_000_000_000
 SECOND = 1_000
@@ -164,7 +164,7 @@ class Partition:
 
     def advance(self, milliseconds: int) -> int:
         """Moves the frozen clock, answers the new time."""
-        answer = self.run(operation.clock("advance", milliseconds))
+        answer = self.run(operations.clock("advance", milliseconds))
         assert answer.status == "ok"
         now: int = answer["now"]
         return now
@@ -185,12 +185,12 @@ class Partition:
         """Refunds a charge as it is in the outbox."""
         charge = self.entry_of(transaction_id)
         draws = tuple((draw.grant_id, draw.amount) for draw in charge.draws if draw.amount > 0)
-        one = operation.refund(user_id, transaction_id, amount, charged=charge.amount, refunded=refunded, draws=draws)
+        one = operations.refund(user_id, transaction_id, amount, charged=charge.amount, refunded=refunded, draws=draws)
         return self.run(one)
 
     def remaining(self, user_id: str) -> dict[str, int]:
         """What each known grant of a user has left, in burn order."""
-        return {item[0]: int(item[2]) for item in self.run(operation.grants(user_id, "all", "", 1000)).items}
+        return {item[0]: int(item[2]) for item in self.run(operations.grants(user_id, "all", "", 1000)).items}
 
 
 def dump(client: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import fakeredis
 from redis import Redis
 
-from meter.embedded import EmbeddedServer
-from meter.redis import RedisGateway, connect
+from meter.dev.redis_server import EmbeddedServer
+from meter.engine.redis import RedisGateway, connect
 
 BINARY_VARIABLE = "METER_TEST_REDIS_BINARY"
 

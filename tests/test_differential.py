@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
-from meter import operation
-from meter.batcher import Mode
-from meter.operation import NEVER_MS, Call, Operation
-from meter.outbox import Entry
-from tests import ledger
+from meter.engine import operations
+from meter.engine.batcher import Mode
+from meter.engine.operations import NEVER_MS, Call, Operation
+from meter.engine.outbox import Entry
+from tests import invariants
 from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump
 from tests.servers import fake_server, real_server
 
@@ -54,7 +54,7 @@ class Sender:
         pick = self._chance.choice
         name = pick(sorted(operation_names() - {"restore", "recall", "state"}))
         make = getattr(self, f"_{name}", None)
-        one: Operation = make() if make else getattr(operation, name)(self._user())
+        one: Operation = make() if make else getattr(operations, name)(self._user())
         return one
 
     def _user(self) -> str:
@@ -73,7 +73,7 @@ class Sender:
         pick = self._chance.choice
         start = pick((0, 0, T0, T0 + HOUR, T0 + 5 * HOUR))
         end = pick((NEVER_MS, NEVER_MS, T0 + 2 * HOUR, T0 + 9 * HOUR))
-        return operation.grant(
+        return operations.grant(
             self._user(),
             f"g{self._chance.randrange(12)}",
             self._amount() or 1,
@@ -86,14 +86,14 @@ class Sender:
         )
 
     def _deduct(self) -> Operation:
-        return operation.deduct(
+        return operations.deduct(
             self._user(), self._amount(), self._chance.choice(("reject", "partial", "overdraft")), self._call()
         )
 
     def _reserve(self) -> Operation:
         span, chosen = self._chance.choice(SPANS), self._chance.choice((True, False))
         hold = self._hold() if chosen else f"m{self._chance.getrandbits(60)}"
-        return operation.reserve(
+        return operations.reserve(
             self._user(),
             hold,
             self._amount() % 100,
@@ -105,21 +105,23 @@ class Sender:
 
     def _commit(self) -> Operation:
         amount = self._chance.choice((None, *AMOUNTS))
-        return operation.commit(self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._call())
+        return operations.commit(
+            self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._call()
+        )
 
     def _release(self) -> Operation:
-        return operation.release(self._hold(), self._call())
+        return operations.release(self._hold(), self._call())
 
     def _extend(self) -> Operation:
-        return operation.extend(
+        return operations.extend(
             self._hold(), self._chance.choice((None, *SPANS)), self._chance.choice((0, 5)), self._call()
         )
 
     def _refund(self) -> Operation:
         if not self._charges:
-            return operation.balance("u")
+            return operations.balance("u")
         charge = self._chance.choice(self._charges)
-        return operation.refund(
+        return operations.refund(
             charge.user_id,
             charge.transaction_id,
             self._chance.choice((None, 1, 7)),
@@ -129,14 +131,14 @@ class Sender:
         )
 
     def _lapse(self) -> Operation:
-        return operation.lapse(self._user(), f"g{self._chance.randrange(12)}")
+        return operations.lapse(self._user(), f"g{self._chance.randrange(12)}")
 
     def _void(self) -> Operation:
-        return operation.void(self._user(), f"g{self._chance.randrange(12)}", self._call())
+        return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._call())
 
     def _configure(self) -> Operation:
         pick = self._chance.choice
-        return operation.configure(
+        return operations.configure(
             self._user(),
             overdraft_limit=pick((None, 0, 50, 2**53 - 1)),
             suspended=pick((None, False, False, True)),
@@ -147,30 +149,30 @@ class Sender:
 
     def _grants(self) -> Operation:
         cursor = self._chance.choice(("", ".", "L ", "X "))
-        return operation.grants(
+        return operations.grants(
             self._user(), self._chance.choice(("live", "all")), cursor, self._chance.choice((1, 3, 50))
         )
 
     def _reservations(self) -> Operation:
-        return operation.reservations(self._user(), "", self._chance.choice((1, 3, 50)))
+        return operations.reservations(self._user(), "", self._chance.choice((1, 3, 50)))
 
     def _reservation(self) -> Operation:
-        return operation.reservation(self._hold())
+        return operations.reservation(self._hold())
 
     def _explain(self) -> Operation:
-        return operation.explain(self._user(), self._amount())
+        return operations.explain(self._user(), self._amount())
 
     def _expiring(self) -> Operation:
-        return operation.expiring(self._user(), T0 + 5 * HOUR, "", self._chance.choice((1, 3, 50)))
+        return operations.expiring(self._user(), T0 + 5 * HOUR, "", self._chance.choice((1, 3, 50)))
 
     def _clock(self) -> Operation:
-        return operation.clock("advance", self._chance.choice((0, *SPANS)))
+        return operations.clock("advance", self._chance.choice((0, *SPANS)))
 
     def _rotate(self) -> Operation:
-        return operation.rotate()
+        return operations.rotate()
 
     def _flushed(self) -> Operation:
-        return operation.flushed(self._chance.randrange(20), 0, 100)
+        return operations.flushed(self._chance.randrange(20), 0, 100)
 
 
 def operation_names() -> set[str]:
@@ -196,6 +198,6 @@ def test_both_servers_do_the_same(redis_url: str, seed: int) -> None:
         sender.hear(both[0], fake, many)
 
     for partition in both:
-        ledger.check(partition.client, window_ms=WINDOW)
+        invariants.check(partition.client, window_ms=WINDOW)
     assert dump(both[0].client) == dump(both[1].client)
     both[1].client.close()

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from meter import operation
-from meter.operation import Call, Operation
-from tests import ledger
+from meter.engine import operations
+from meter.engine.operations import Call, Operation
+from tests import invariants
 from tests.partition import SECOND, T0, Answer, Partition
 from tests.reference import NEVER, NEW_GRANT, Draws, Outcome, Reference
 from tests.servers import Server, fake_server
@@ -130,14 +130,14 @@ class LedgerMachine(RuleBasedStateMachine):
         grant_id = _one_of([*[name for name in GRANT_IDS if name not in known] * 3, *known[:2]], which)
         begin = 0 if start is None else self.model.now + start
         end = NEVER if life is None else (begin or self.model.now) + life - (which % 7 == 0) * SECOND
-        one = operation.grant(
+        one = operations.grant(
             user,
             grant_id,
             amount,
             priority=priority,
             effective_at_ms=begin,
             expires_at_ms=end,
-            at_end="" if rollover is None else operation.at_end_of("g", renews=which % 2 == 0, rollover=rollover),
+            at_end="" if rollover is None else operations.at_end_of("g", renews=which % 2 == 0, rollover=rollover),
             call=self._call(key),
         )
         self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover), later)
@@ -146,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
         10, user=USERS, amount=AMOUNTS, shortfall=("reject", "partial", "overdraft", "overdraft"), key=KEYS, later=LATER
     )
     def deduct(self, user: str, amount: int, shortfall: str, key: str, later: bool) -> None:
-        one = operation.deduct(user, amount, shortfall, self._call(key))
+        one = operations.deduct(user, amount, shortfall, self._call(key))
         self._do(one, lambda: self.model.deduct(user, amount, shortfall), later)
 
     @step(
@@ -165,7 +165,7 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> None:
         self.made += 1
         hold_id = f"r{which}" if chosen else f"m{self.made}"
-        one = operation.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, call=self._call(key))
+        one = operations.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, call=self._call(key))
         body = (user, hold_id, amount, ttl, at_end)
         self._do(one, lambda: self.model.reserve(user, hold_id, amount, ttl, at_end, body=body, chosen=chosen), later)
 
@@ -179,18 +179,18 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def commit(self, which: int, amount: int | None, over: str, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        one = operation.commit(hold_id, amount, over, self._call(key))
+        one = operations.commit(hold_id, amount, over, self._call(key))
         self._do(one, lambda: self.model.commit(hold_id, amount, over), later)
 
     @step(4, which=WHICH, key=KEYS, later=LATER)
     def release(self, which: int, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        self._do(operation.release(hold_id, self._call(key)), lambda: self.model.release(hold_id), later)
+        self._do(operations.release(hold_id, self._call(key)), lambda: self.model.release(hold_id), later)
 
     @step(5, which=WHICH, ttl=(None, *SPANS), add=(0, 1, 7), key=KEYS, later=LATER)
     def extend(self, which: int, ttl: int | None, add: int, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        one = operation.extend(hold_id, ttl, add, self._call(key))
+        one = operations.extend(hold_id, ttl, add, self._call(key))
         self._do(one, lambda: self.model.extend(hold_id, ttl, add), later)
 
     @step(8, which=WHICH, amount=(None, 1, 2, 4), lagging=(False, True), key=KEYS)
@@ -203,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
         in_redis = self.model.recent.get(f"f {charge.transaction}", self.model.older.get(f"f {charge.transaction}", 0))
         before = 0 if lagging and charge.refunded == in_redis else charge.refunded
         draws = tuple(charge.draws)
-        one = operation.refund(
+        one = operations.refund(
             charge.user,
             charge.transaction,
             amount,
@@ -225,11 +225,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @step(3, user=USERS, which=WHICH, key=KEYS, later=LATER)
     def void(self, user: str, which: int, key: str, later: bool) -> None:
         grant_id = _one_of([*self._grants(user), "nothing"], which)
-        self._do(operation.void(user, grant_id, self._call(key)), lambda: self.model.void(user, grant_id), later)
+        self._do(operations.void(user, grant_id, self._call(key)), lambda: self.model.void(user, grant_id), later)
 
     @step(3, user=USERS, limit=(None, 9, 9, 25, 0), suspended=(False, False, False, True), later=LATER)
     def configure(self, user: str, limit: int | None, suspended: bool | None, later: bool) -> None:
-        one = operation.configure(user, overdraft_limit=limit, suspended=suspended)
+        one = operations.configure(user, overdraft_limit=limit, suspended=suspended)
         self._do(one, lambda: self.model.configure(user, limit, suspended), later)
 
     @step(4, which=WHICH, later=LATER)
@@ -243,32 +243,32 @@ class LedgerMachine(RuleBasedStateMachine):
     def time_passes(self, span: int, later: bool) -> None:
         self.model.now += span
         now = self.model.now
-        self._do(operation.clock("advance", span), lambda: Outcome("ok", {"now": now}, None), later)
+        self._do(operations.clock("advance", span), lambda: Outcome("ok", {"now": now}, None), later)
 
     @step(2)
     def rotate(self) -> None:
-        self._do(operation.rotate(), self.model.rotate, later=False)
+        self._do(operations.rotate(), self.model.rotate, later=False)
 
     @step(3, user=USERS, later=LATER)
     def look(self, user: str, later: bool) -> None:
-        self._do(operation.balance(user), lambda: self.model.balance(user), later=True)
-        self._do(operation.explain(user, 1), lambda: self._peek(user), later)
+        self._do(operations.balance(user), lambda: self.model.balance(user), later=True)
+        self._do(operations.explain(user, 1), lambda: self._peek(user), later)
 
     @step(3, user=USERS)
     def list_grants(self, user: str) -> None:
         self._flush()
-        items = self.lua.run(operation.grants(user, "live", "", 100)).items
+        items = self.lua.run(operations.grants(user, "live", "", 100)).items
         assert [(i[0], int(i[2]), int(i[3])) for i in items if i[9] in "FL"] == self.model.listed(user)
 
     @step(1)
     def check_everything(self) -> None:
         self._flush()
-        ledger.check(self.server.client, window_ms=WINDOW)
+        invariants.check(self.server.client, window_ms=WINDOW)
 
     def teardown(self) -> None:
         if hasattr(self, "lua"):
             self._flush()
-            ledger.check(self.server.client, window_ms=WINDOW)
+            invariants.check(self.server.client, window_ms=WINDOW)
 
     def _peek(self, user: str) -> Outcome:
         return Outcome("ok", {"user": user}, self.model.balance(user).balances)
@@ -334,7 +334,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The draws of a transaction as the outbox has them."""
         seq = transaction.split("-")[1]
         [(_, members)] = self.server.client.xrange(self.lua.keys.outbox, f"{seq}-0", f"{seq}-0")
-        entry = ledger._entry(f"{seq}-0", members)
+        entry = invariants._entry(f"{seq}-0", members)
         return [(grant_id, part) for grant_id, part, _, _ in entry.draws if part]
 
 

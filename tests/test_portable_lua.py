@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.scripts import Program, apply_program, lua_folder, open_program
+from meter.engine.programs import Program, apply_program, lua_folder, open_program
 from tests.lua_bytecode import Function, compiled
 
 GLOBALS = {

@@ -1,1 +1,1 @@
-"""The arq worker process: cron jobs that catch up, are idempotent and bounded."""
+"""arq's door in a checkout; nothing of it is installed, so that it never hides a folder of this name elsewhere."""

@@ -1,13 +1,10 @@
-"""arq's entry point: `arq workers.settings.WorkerSettings`. `meter worker` runs the same jobs under supervision.
+"""arq's entry point in a checkout: `arq workers.settings.WorkerSettings`. What it runs is in `meter/worker/`.
 
-Settings are read when arq imports this module; that is the only way arq knows.
+Of a wheel it is `arq meter.worker.settings.WorkerSettings`; `meter worker` runs the same jobs under supervision.
 """
 
 from __future__ import annotations
 
-from meter.config import load_settings
-from meter.heap import settle_heap
-from workers.schedule import worker_settings
+from meter.worker.settings import WorkerSettings
 
-WorkerSettings = worker_settings(load_settings())
-settle_heap()
+__all__ = ["WorkerSettings"]

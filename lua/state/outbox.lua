@@ -1,6 +1,6 @@
 -- The outbox: one entry for every change, in order, each naming the one before it.
 --
--- An entry is one JSON array, in this order (meter/outbox.py reads it):
+-- An entry is one JSON array, in this order (meter/engine/outbox.py reads it):
 --   1 version  2 epoch  3 seq  4 prev (transaction_id of seq - 1)  5 transaction_id  6 operation_id (the caller's key, or "")
 --   7 kind  8 user_id  9 amount  10 draws [[grant_id, amount, remaining after, reserved after], ...]
 --   11 available  12 reserved  13 debt, all three after  14 created_at_ms  15 detail {members by kind, then the caller's}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from logging import getLogger
 
-from meter.api.exchange import Refused
+from meter.api.rendering import Rendered, problem
 from meter.errors import Unavailable
-from meter.wire import Rendered, problem
+from meter.http.exchange import Refused
 
 _log = getLogger("meter.api")
 

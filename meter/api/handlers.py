@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meter.api.exchange import Coroutine, Request, awaitable
-from meter.api.hot import HotHandlers, Services
+from meter.api.accounts import ManagementHandlers
+from meter.api.credits import HotHandlers, Services
+from meter.api.grants import LedgerHandlers
 from meter.api.jobs import JobHandlers
-from meter.api.ledger import LedgerHandlers
-from meter.api.management import ManagementHandlers
-from meter.api.notifications import NotificationHandlers
 from meter.api.plans import PlanHandlers
-from meter.wire import Rendered
+from meter.api.rendering import Rendered
+from meter.api.webhooks import NotificationHandlers
+from meter.http.exchange import Coroutine, Request, awaitable
 
 
 def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutine]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meter.api.exchange import Request
-from meter.api.hot import Services
-from meter.expiration import expire_due
-from meter.wire import Rendered
+from meter.api.credits import Services
+from meter.api.rendering import Rendered
+from meter.http.exchange import Request
+from meter.ledger.sweep import expire_due
 
 CALLS_PER_PAGE = 8
 

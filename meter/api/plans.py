@@ -7,11 +7,9 @@ from hashlib import blake2b
 
 import orjson
 
-from meter.api.exchange import Refused, Request, milliseconds, read_body, read_key, read_query
-from meter.api.hot import Services, path_user
-from meter.errors import StoreUnavailable
-from meter.keys import OBJECT_ID
-from meter.plan_model import (
+from meter.api.credits import Services, path_user
+from meter.api.rendering import Rendered, page, problem, time_text, validation_problem
+from meter.contract.plans import (
     CreatePlanRequest,
     PlanRequest,
     PlansQuery,
@@ -19,11 +17,14 @@ from meter.plan_model import (
     UnsubscribeQuery,
     UpgradeRequest,
 )
-from meter.request_model import Query
+from meter.contract.requests import Query
+from meter.errors import StoreUnavailable
+from meter.http.exchange import Refused, Request, milliseconds, read_body, read_key, read_query
+from meter.keys import OBJECT_ID
+from meter.plans.allocation import allocate_page
+from meter.plans.subscriptions import Proration, Subscriptions
 from meter.store.base import Store
 from meter.store.rows import OperationRow, PlanRow, SubscriptionRow
-from meter.subscriptions import Proration, Subscriptions
-from meter.wire import Rendered, page, problem, time_text, validation_problem
 
 JOB_PAGE = 500
 
@@ -133,10 +134,8 @@ class PlanHandlers:
 
     async def allocate(self, _: Request) -> Rendered:
         """`POST /credits/jobs/allocate`: grants what is due now, up to a page; 0 left says that all is done."""
-        service, now_ms = self._service(), await self._engine.now_ms()
-        rows = await service.due(now_ms, JOB_PAGE)
-        moved = await service.advance(rows, now_ms) if rows else 0
-        return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if len(rows) == JOB_PAGE else b"false"))
+        moved, more = await allocate_page(self._engine, self._service(), JOB_PAGE)
+        return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if more else b"false"))
 
     async def _refuse_another(self, plan_id: str, made_of: str) -> PlanRow | None:
         """The plan of that id, if any. Raises `Refused` when it was made of another body."""

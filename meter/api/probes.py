@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from meter.api.exchange import Refused, Request
-from meter.engine import Engine
-from meter.metrics import Metrics
-from meter.problem import PROBLEMS
-from meter.wire import Rendered, problem
+from meter.api.metrics import Metrics
+from meter.api.rendering import Rendered, problem
+from meter.contract.problems import PROBLEMS
+from meter.engine.engine import Engine
+from meter.http.exchange import Refused, Request
 
 
 class Probes:

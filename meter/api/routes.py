@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from meter.api.exchange import Coroutine, Refused, Request, joined_headers
 from meter.api.failure import failure
-from meter.surface import ROWS
-from meter.wire import Rendered, problem
+from meter.api.rendering import Rendered, problem
+from meter.contract.calls import ROWS
+from meter.http.exchange import Coroutine, Refused, Request, joined_headers
 
 RETRY_AFTER_SECONDS = b"1"
 

@@ -100,6 +100,6 @@ def why_not(case: Case) -> str | None:
         return "pip install credit-management==0.4.0 fastapi"
     if case.name == "redis" and shutil.which("redis-benchmark") is None:
         return "redis-benchmark is not on PATH"
-    if case.name == "authorize" and find_spec("meter.api.gateway") is None:
+    if case.name == "authorize" and find_spec("meter.gateway.authorize") is None:
         return "this version has no gateway endpoints"
     return None

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from meter import operation
 from meter.bench.ground import Ground
 from meter.bench.machine import machine
 from meter.bench.options import FlushBenchOptions
@@ -31,20 +30,21 @@ from meter.bench.report import print_machine
 from meter.bench.samples import percentile
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import user_name
-from meter.embedded import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer
+from meter.engine import operations
+from meter.engine.operations import Call, Operation
 from meter.heap import settle_heap
-from meter.operation import Call, Operation
-from meter.rebuild import Rebuild
+from meter.ledger.rebuild import Rebuild
 from meter.store.base import Store
 from meter.store.connect import open_store
 
 if TYPE_CHECKING:
-    from workers.flusher import Flusher
+    from meter.ledger.flusher import Flusher
 
 
 TICK_SECONDS = 0.01
 LAG_GOAL_SECONDS = 2.0
-_CALL = Call("", operation.members("POST /v1/chat/completions", {"model": "small", "tokens": 812}))
+_CALL = Call("", operations.members("POST /v1/chat/completions", {"model": "small", "tokens": 812}))
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ async def _measure(options: FlushBenchOptions, redis_url: str, url: str, out: Co
         settings = ground.settings
         await store.open({"decimal_places": str(settings.decimal_places), "partitions": str(settings.partitions)})
         try:
-            from workers.flusher import Flusher  # noqa: PLC0415 - nothing in `meter` but commands knows the workers
+            from meter.ledger.flusher import Flusher  # noqa: PLC0415 - nothing in `meter` but commands knows the workers
 
             flusher = Flusher(ground.gateway, ground.engine, store, ground.keys, settings)
             with out.status("filling the outbox"):
@@ -122,14 +122,14 @@ def traffic(ground: Ground, count: int, users: int) -> Iterator[Operation]:
     for _ in range(count):
         user, lot = user_name(chance.randrange(users)), chance.random()
         if lot < 0.5:
-            yield operation.deduct(user, chance.randint(1, 5000), call=_CALL)
+            yield operations.deduct(user, chance.randint(1, 5000), call=_CALL)
         elif lot < 0.75 or not held:
             held.append(ground.engine.new_reservation_id(user))
-            yield operation.reserve(user, held[-1], 5000, 300_000, chosen=False, call=_CALL)
+            yield operations.reserve(user, held[-1], 5000, 300_000, chosen=False, call=_CALL)
         elif lot < 0.97:
-            yield operation.commit(held.popleft(), chance.randint(0, 6000), call=_CALL)
+            yield operations.commit(held.popleft(), chance.randint(0, 6000), call=_CALL)
         else:
-            yield operation.release(held.popleft())
+            yield operations.release(held.popleft())
 
 
 async def _drain(flusher: Flusher) -> int:
@@ -174,7 +174,7 @@ async def _lag(ground: Ground, flusher: Flusher, options: FlushBenchOptions, res
         due = int(spent * options.lag_rate) - sent
         if due > 0:
             chunk = min(due, ground.settings.batch_max)
-            await ground.run(operation.deduct(user_name((sent + n) % options.users), 1) for n in range(chunk))
+            await ground.run(operations.deduct(user_name((sent + n) % options.users), 1) for n in range(chunk))
             sent += chunk
             acknowledged.append((time.perf_counter(), sent))
         else:

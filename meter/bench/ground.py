@@ -8,11 +8,11 @@ from typing import Self, cast
 
 from redis import Redis
 
-from meter import operation
 from meter.config import Settings, load_settings
-from meter.engine import Engine
-from meter.operation import Operation
-from meter.redis import connect
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.operations import Operation
+from meter.engine.redis import connect
 
 CHUNK = 500
 PLENTY = 10**12
@@ -55,7 +55,7 @@ class Ground:
 
     async def give(self, users: Iterable[str]) -> None:
         """One grant of plenty to each user."""
-        await self.run(operation.grant(user, "bench", PLENTY, chosen=False) for user in users)
+        await self.run(operations.grant(user, "bench", PLENTY, chosen=False) for user in users)
 
     def forget_outbox(self) -> None:
         """What a worker would have flushed and trimmed meanwhile."""

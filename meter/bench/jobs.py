@@ -20,7 +20,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from meter import operation
 from meter.bench.generator import RunningGenerator, run_generator
 from meter.bench.goals import Goal
 from meter.bench.ground import Ground
@@ -31,9 +30,10 @@ from meter.bench.report import goal_members, print_goals, print_machine, sample_
 from meter.bench.samples import Sample
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import Load, Template, user_name
-from meter.embedded import EmbeddedServer
-from meter.operation import Operation
-from meter.periods import period_start_ms, time_zone
+from meter.clock import period_start_ms, time_zone
+from meter.dev.redis_server import EmbeddedServer
+from meter.engine import operations
+from meter.engine.operations import Operation
 from meter.store.base import Store
 from meter.store.connect import open_store
 from meter.store.rows import PlanRow, SubscriptionRow
@@ -213,13 +213,13 @@ class _Run:
 
     def _grants(self, count: int, due_ms: int) -> Iterator[Operation]:
         for number in range(count):
-            yield operation.grant(_subscriber(number), "ends", CREDIT, expires_at_ms=due_ms, chosen=False)
+            yield operations.grant(_subscriber(number), "ends", CREDIT, expires_at_ms=due_ms, chosen=False)
 
     def _holds(self, count: int, due_ms: int) -> Iterator[Operation]:
         for number in range(count):
             user = _subscriber(number)
             left_ms = max(1, due_ms - _now_ms())
-            yield operation.reserve(user, self._ground.engine.new_reservation_id(user), CREDIT, left_ms, chosen=False)
+            yield operations.reserve(user, self._ground.engine.new_reservation_id(user), CREDIT, left_ms, chosen=False)
 
     async def _job(
         self, name: str, count: int, due_ms: int, any_due: Callable[[], Awaitable[bool]], seconds_max: float

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter import operation
 from meter.bench.ground import CHUNK, PLENTY, Ground
 from meter.bench.traffic import user_name
-from meter.embedded import EmbeddedServer
-from meter.operation import Operation
+from meter.dev.redis_server import EmbeddedServer
+from meter.engine import operations
+from meter.engine.operations import Operation
 
 MEASURED = 20_000
 """Operations per measurement."""
@@ -66,7 +66,7 @@ async def weights(folder: Path) -> list[Weight]:
             ground.forget_outbox()
             accounts = ground.used_bytes()
             await ground.run(
-                operation.reserve(name, ground.engine.new_reservation_id(name), 5, 3_600_000, chosen=False)
+                operations.reserve(name, ground.engine.new_reservation_id(name), 5, 3_600_000, chosen=False)
                 for name in names
             )
             ground.forget_outbox()
@@ -85,7 +85,7 @@ async def _accounts(folder: Path, large: int) -> FlatCost:
                 await ground.give(user_name(number) for number in range(at, count))
                 chance = random.Random(1)
                 measured.append(
-                    await _cost(ground, lambda c=chance, n=count: operation.deduct(user_name(c.randrange(n)), 1))  # type: ignore[misc]
+                    await _cost(ground, lambda c=chance, n=count: operations.deduct(user_name(c.randrange(n)), 1))  # type: ignore[misc]
                 )
     return FlatCost("accounts", ACCOUNTS_SMALL, large, *measured)
 
@@ -97,19 +97,19 @@ async def _pair(folder: Path, what: str, fill: Callable[[Ground, int], Iterable[
         with EmbeddedServer(data_dir=folder / f"{what.split(' ', maxsplit=1)[0]}-{count}", persist=False) as server:
             async with Ground(server.url) as ground:
                 await ground.run(fill(ground, count))
-                measured.append(await _cost(ground, lambda: operation.deduct("one", 1)))
+                measured.append(await _cost(ground, lambda: operations.deduct("one", 1)))
     return FlatCost(what, 1, MANY, *measured)
 
 
 def _with_grants(_: Ground, count: int) -> Iterable[Operation]:
     for number in range(count):
-        yield operation.grant("one", f"g{number}", PLENTY, expires_at_ms=4_000_000_000_000 + number)
+        yield operations.grant("one", f"g{number}", PLENTY, expires_at_ms=4_000_000_000_000 + number)
 
 
 def _with_holds(ground: Ground, count: int) -> Iterable[Operation]:
-    yield operation.grant("one", "g", PLENTY)
+    yield operations.grant("one", "g", PLENTY)
     for _ in range(count):
-        yield operation.reserve("one", ground.engine.new_reservation_id("one"), 5, 3_600_000, chosen=False)
+        yield operations.reserve("one", ground.engine.new_reservation_id("one"), 5, 3_600_000, chosen=False)
 
 
 async def _cost(ground: Ground, make: Callable[[], Operation]) -> float:

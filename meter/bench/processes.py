@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter.child import can_end_with_parent, ending_with_parent
+from meter.dev.child import can_end_with_parent, ending_with_parent
 
 START_DEADLINE_SECONDS = 60.0
 STOP_DEADLINE_SECONDS = 15.0

@@ -27,7 +27,7 @@ from meter.bench.report import goal_members, print_goals, print_machine
 from meter.bench.samples import percentile
 from meter.bench.stream_client import StreamLoad, Streams, run_streams
 from meter.bench.traffic import user_name
-from meter.embedded import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer
 
 ADDED_MS_MAX = 1.0
 WARM_UP_SECONDS = 1.0

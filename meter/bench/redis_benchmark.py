@@ -11,8 +11,8 @@ from meter.bench.cases import BATCH
 from meter.bench.ground import Ground
 from meter.bench.samples import Sample
 from meter.bench.traffic import user_name
-from meter.operation import deduct
-from meter.scripts import apply_program
+from meter.engine.operations import deduct
+from meter.engine.programs import apply_program
 
 CLIENTS = 2
 """As many as a sidecar has script calls in flight."""

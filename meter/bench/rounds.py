@@ -35,7 +35,7 @@ from meter.bench.report import (
 from meter.bench.samples import CaseResult, Sample
 from meter.bench.traffic import Load, user_name
 from meter.bench.wrk import WrkFailed, run_wrk, wrk_path
-from meter.embedded import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer
 
 WARM_UP_SECONDS = 0.5
 HALF_RATE_SECONDS_MIN = 2.0

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from meter.api.rendering import Rendered, problem
 from meter.keys import USER_ID
 from meter.usage import Number
 from meter.usage.number import read_number
-from meter.wire import Rendered, problem
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Names in lower case, as ASGI has them."""

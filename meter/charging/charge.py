@@ -10,9 +10,9 @@ from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
 from meter.charging.policy import ChargePolicy, Ending, Verdict, verdict_on
 from meter.charging.settlements import Settled, Settlements
-from meter.credits import Credits
+from meter.client.credits import Credits
+from meter.contract.answers import Refusal, Reserved
 from meter.errors import Unavailable
-from meter.model import Refusal, Reserved
 from meter.usage import Number, Reader, open_reader
 from meter.usage.number import read_number
 

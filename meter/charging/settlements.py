@@ -12,9 +12,9 @@ from typing import Literal, TypeVar
 
 from meter.charging.amounts import is_whole, plain, rounded_up
 from meter.charging.policy import Verdict
-from meter.credits import Credits
+from meter.client.credits import Credits
+from meter.contract.answers import Committed, Refusal, Released
 from meter.errors import Unavailable
-from meter.model import Committed, Refusal, Released
 from meter.usage import Number
 
 RETRY_SECONDS_MAX = 60.0

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from meter.amount import AmountScale
-from meter.api.exchange import Refused
+from meter.api.rendering import problem
 from meter.config import Settings
 from meter.errors import ConfigError, InvalidAmount
 from meter.gateway.ids import REQUEST_ID, reservation_id_of
-from meter.gateway.usage import Exchange, read_status, read_usage
+from meter.gateway.settlement import Exchange, read_status, read_usage
+from meter.http.exchange import Refused
 from meter.keys import OBJECT_ID, USER_ID, partition_of
-from meter.wire import problem
 
 RESERVATION = b"x-reservation-id"
 ACTUAL = b"x-credits-actual"

@@ -15,6 +15,6 @@ REQUEST_ID = re.compile(r"[!#-\[\]-~]{1,128}")
 
 
 def reservation_id_of(user_id: str, request_id: str, *, partition: int, secret: bytes) -> str:
-    """128 bits over user and request; `q` and the partition in front (meter/engine.py reads them)."""
+    """128 bits over user and request; `q` and the partition in front (meter/engine/engine.py reads them)."""
     digest = blake2b(f"{user_id}\x1f{request_id}".encode(), digest_size=16, key=secret).digest()
     return f"q{partition}_{urlsafe_b64encode(digest)[:22].decode()}"

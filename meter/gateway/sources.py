@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from meter.charging.policy import Ending
 from meter.gateway.ids import REQUEST_ID
-from meter.gateway.usage import Exchange, Told, read_status, read_usage
+from meter.gateway.settlement import Exchange, Told, read_status, read_usage
 from meter.keys import OBJECT_ID, USER_ID
 from meter.usage import Number
 

@@ -12,10 +12,10 @@ import os
 import socket
 from pathlib import Path
 
-from meter.gateway.intake import Intake, entries_of
-from meter.gateway.settler import Settler
+from meter.gateway.background import Settler
+from meter.gateway.counts import GatewayTally
+from meter.gateway.logs import Intake, entries_of
 from meter.gateway.sources import SOURCES
-from meter.gateway.tally import GatewayTally
 
 RECEIVE_BYTES = 4 * 2**20
 """Room for datagrams that come while we are busy, as far as net.core.rmem_max lets us have it."""

@@ -8,17 +8,17 @@ from logging import getLogger
 
 from starlette.types import Receive, Scope, Send
 
+from meter.api.rendering import Rendered, problem
 from meter.charging import Charge, Charger
 from meter.charging.problems import refused, unavailable
-from meter.credits import Credits
+from meter.client.credits import Credits
+from meter.contract.answers import Refusal
 from meter.errors import Unavailable
-from meter.model import Refusal
 from meter.proxy.exchange import Exchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream
-from meter.wire import Rendered, problem
 
 FREE_METHOD = "OPTIONS"
 UNMETERED: Header = (b"x-credits-metered", b"0")

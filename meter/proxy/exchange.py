@@ -9,6 +9,7 @@ from logging import getLogger
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
+from meter.api.rendering import problem
 from meter.charging import Charge, Ending
 from meter.charging.amounts import header_value
 from meter.proxy.body import RequestBody, read_up_to
@@ -18,7 +19,6 @@ from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_injec
 from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
-from meter.wire import problem
 
 _log = getLogger("meter.proxy")
 

@@ -6,9 +6,9 @@ import asyncio
 
 from starlette.types import Receive, Send
 
+from meter.api.rendering import Rendered
 from meter.api.routes import header_list, send_rendered
 from meter.proxy.headers import Header, content_length, value_of
-from meter.wire import Rendered
 
 READ_OFF_BYTES_MAX = 64 * 1024
 """The server may read the rest of such a request and keep the connection."""

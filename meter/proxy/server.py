@@ -7,10 +7,10 @@ import sys
 
 import uvicorn
 
-from meter.client import MeterClient
+from meter.client.over_http import MeterClient
 from meter.config import Settings
 from meter.heap import settle_heap
-from meter.local import Meter
+from meter.in_process import Meter
 from meter.proxy.app import Proxy
 from meter.proxy.options import ProxyOptions
 

@@ -15,11 +15,11 @@ from meter.store.base import Store
 CALL_TIMEOUT_SECONDS = 30.0
 
 # scheme: module, function, driver, extra of this package that brings it
-_SQLITE = ("meter.store.sqlite", "open_sqlite", "aiosqlite", "")
-_POSTGRES = ("meter.store.postgres", "open_postgres", "asyncpg", "postgres")
-_MYSQL = ("meter.store.mysql", "open_mysql", "asyncmy", "mysql")
-_MONGO = ("meter.store.mongo", "open_mongo", "pymongo", "mongo")
-_MEMORY = ("meter.store.memory", "open_memory", "", "")
+_SQLITE = ("meter.store.sql.sqlite", "open_sqlite", "aiosqlite", "")
+_POSTGRES = ("meter.store.sql.postgres", "open_postgres", "asyncpg", "postgres")
+_MYSQL = ("meter.store.sql.mysql", "open_mysql", "asyncmy", "mysql")
+_MONGO = ("meter.store.mongo.store", "open_mongo", "pymongo", "mongo")
+_MEMORY = ("meter.store.memory.store", "open_memory", "", "")
 _SCHEMES = {
     "sqlite": _SQLITE,
     "sqlite+aiosqlite": _SQLITE,

@@ -15,9 +15,9 @@ import httpx2
 import uvicorn
 from starlette.applications import Starlette
 
-from meter.api.lane import HotProtocol
+from meter.api.lane.protocol import HotProtocol
+from meter.engine.outbox import Entry, parse_entry
 from meter.keys import PartitionKeys
-from meter.outbox import Entry, parse_entry
 
 DEADLINE_SECONDS = 20.0
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from meter.testing import fake_app
-from tests import ledger
+from tests import invariants
 from tests.api.sidecar import Api, balances
 from tests.partition import WINDOW
 from tests.servers import fake_server
@@ -163,4 +163,4 @@ def test_users_of_several_partitions_are_served_and_an_atomic_batch_stays_in_one
         assert results(api.post("/batch", team)) == [200] * 12
         assert http.get("/readyz").status_code == 200
     assert len({key.decode().split(":")[1] for key in server.client.keys("*")}) == 4
-    ledger.check(server.client, window_ms=WINDOW)
+    invariants.check(server.client, window_ms=WINDOW)

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from meter.outbox import parse_entry
+from meter.engine.outbox import parse_entry
 from tests.api.sidecar import Api, balances
 
 # One text per thing that goes wrong between JSON, Python, RESP, Lua and JSON again.

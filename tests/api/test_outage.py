@@ -16,7 +16,7 @@ from redis import Redis
 
 from meter.app import create_app
 from meter.config import load_settings
-from meter.embedded import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer
 from tests.api.sidecar import Api, problem_members, serving, wait_for
 from tests.servers import embedded_server
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from meter.surface import CREDITS, ROWS
+from meter.contract.calls import CREDITS, ROWS
 from meter.testing import fake_app
-from tests import ledger
+from tests import invariants
 from tests.api.sidecar import Api
 from tests.partition import T0, WINDOW, Partition, dump
 from tests.servers import fake_server
@@ -129,7 +129,7 @@ def sidecar() -> Iterator[Api]:
         for n in range(20):
             api.post("/reservations", {"user_id": "u", "amount": 5, "reservation_id": f"r{n}"}, status=201)
         yield api
-    ledger.check(server.client, window_ms=WINDOW)
+    invariants.check(server.client, window_ms=WINDOW)
 
 
 @settings(

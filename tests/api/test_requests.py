@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from meter.problem import PROBLEMS
+from meter.contract.problems import PROBLEMS
 from tests.api.sidecar import Api, problem_members
 
 POST_ROUTES = (

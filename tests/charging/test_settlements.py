@@ -13,11 +13,11 @@ from meter import Credits, Meter, Refusal
 from meter.charging import Charge, ChargePolicy, Charger, Ending, settlements
 from meter.charging.admission import Admitted
 from meter.charging.policy import Verdict
-from meter.credits import Carrier
+from meter.client.credits import Carrier
+from meter.contract.answers import Committed
+from meter.engine.outbox import parse_entry
 from meter.errors import Unavailable
 from meter.keys import PartitionKeys
-from meter.model import Committed
-from meter.outbox import parse_entry
 from meter.testing import fake_meter
 from meter.usage import Number
 from tests.proxy.proxied import balance

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from meter.embedded import _start_time
+from meter.dev.redis_server import _start_time
 from tests.api.sidecar import DEADLINE_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

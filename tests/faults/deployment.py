@@ -23,13 +23,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
 
-from meter.embedded import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer
 from meter.replay import ReplayOptions
 from meter.replay.driver import replay
 from meter.replay.report import ReplayReport
 from meter.store.base import Store
 from tests.e2e.processes import ROOT, MeterProcess, environment, free_port
-from tests.flush.ground import all_transactions, open_at, same_on_both_sides
+from tests.ledger.ground import all_transactions, open_at, same_on_both_sides
 from tests.servers import embedded_server
 
 DEADLINE_SECONDS = 60.0

@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 
-from meter.cli import _log_to_stderr
+from meter.cli.serve import _log_to_stderr
 from meter.config import load_settings
-from workers.run import run_worker
+from meter.worker.run import run_worker
 
 PR_SET_PDEATHSIG = 1
 

@@ -12,8 +12,8 @@ from fakeredis import FakeRedis, FakeServer
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from meter.engine.outbox import Entry, parse_entry
 from meter.keys import PartitionKeys
-from meter.outbox import Entry, parse_entry
 from meter.testing import fake_app
 
 PATIENT_MS = 10_000

@@ -1,4 +1,4 @@
-"""`ANY /gateway/authorize[/{rest}]`: meter/api/gateway.py."""
+"""`ANY /gateway/authorize[/{rest}]`: meter/gateway/authorize.py."""
 
 from __future__ import annotations
 

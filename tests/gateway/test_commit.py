@@ -1,4 +1,4 @@
-"""`ANY /gateway/commit`: meter/api/gateway.py."""
+"""`ANY /gateway/commit`: meter/gateway/authorize.py."""
 
 from __future__ import annotations
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import pytest
 from fakeredis import FakeAsyncRedis
 
-from meter import operation
-from meter.api.exchange import Coroutine, Request, awaitable
-from meter.api.gateway import GatewayHandlers
+from meter.api.rendering import Rendered
 from meter.app import services_of
 from meter.config import Settings
-from meter.engine import Engine
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.programs import Program
+from meter.engine.redis import RedisGateway
 from meter.errors import Overloaded, RedisUnavailable
-from meter.redis import RedisGateway
+from meter.gateway.authorize import GatewayHandlers
+from meter.http.exchange import Coroutine, Request, awaitable
 from meter.runtime import Runtime
-from meter.scripts import Program
 from meter.testing import fake_settings
-from meter.wire import Rendered
 
 DEADLINE_MS = 20
 
@@ -53,7 +53,7 @@ class Scene:
     commit: Coroutine
 
     async def balances(self) -> list[str]:
-        line = await self.engine.run("u", operation.balance("u"))
+        line = await self.engine.run("u", operations.balance("u"))
         return line.split(" ")[-3:-1]
 
     async def until_balances(self, *expected: str) -> None:
@@ -73,7 +73,7 @@ async def scene() -> AsyncIterator[Scene]:
     redis = HangingRedis()
     async with Runtime(settings(), redis) as runtime:
         handlers = GatewayHandlers(services_of(runtime))
-        await runtime.engine.run("u", operation.grant("u", "g", 1000))
+        await runtime.engine.run("u", operations.grant("u", "g", 1000))
         yield Scene(redis, runtime.engine, awaitable(handlers.authorize), awaitable(handlers.commit))
         redis.free.set()
     await redis.close()

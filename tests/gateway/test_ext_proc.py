@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from meter import operation
-from meter.api.exchange import awaitable
-from meter.api.gateway import GatewayHandlers, gateway_listeners
 from meter.app import services_of
-from meter.engine import Engine
+from meter.engine import operations
+from meter.engine.engine import Engine
 from meter.errors import ConfigError
+from meter.gateway.authorize import GatewayHandlers, gateway_listeners
 from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
+from meter.http.exchange import awaitable
 from meter.runtime import Runtime
 from meter.testing import fake_redis, fake_settings
 
@@ -61,7 +61,7 @@ class Scene:
         return [answer async for answer in self.processor.process(sent(), None)]
 
     async def balances(self) -> list[str]:
-        return (await self.engine.run("u", operation.balance("u"))).split(" ")[-3:-1]
+        return (await self.engine.run("u", operations.balance("u"))).split(" ")[-3:-1]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def scene() -> AsyncIterator[Scene]:
     redis = fake_redis()
     async with Runtime(fake_settings(gateway_timeout_ms=10_000, decimal_places=0), redis) as runtime:
         handlers = GatewayHandlers(services_of(runtime))
-        await runtime.engine.run("u", operation.grant("u", "g", 1000))
+        await runtime.engine.run("u", operations.grant("u", "g", 1000))
         yield Scene(
             runtime.engine,
             ExternalProcessor("", awaitable(handlers.authorize), handlers.settlement, handlers.settler),

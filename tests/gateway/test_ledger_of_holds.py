@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meter.fold import Known
-from meter.operation import expire, grant, reserve
-from meter.restore import operation_again, restore_operation
-from tests.flush.folding import fold
+from meter.engine.operations import expire, grant, reserve
+from meter.ledger.fold import Known
+from meter.ledger.operations_again import operation_again, restore_operation
+from tests.ledger.folding import fold
 from tests.partition import MINUTE, T0, Partition
 
 

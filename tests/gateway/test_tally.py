@@ -1,4 +1,4 @@
-"""What `/metrics` says of gateways: meter/gateway/tally.py."""
+"""What `/metrics` says of gateways: meter/gateway/counts.py."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from meter import operation
+from meter.engine import operations
 from meter.errors import Unavailable
 from meter.gateway import syslog
-from meter.gateway.settler import Settler
+from meter.gateway.background import Settler
+from meter.gateway.counts import GatewayTally
 from meter.gateway.syslog import dropped_by_kernel
-from meter.gateway.tally import GatewayTally
 from tests.api.sidecar import wait_for
+from tests.api.test_metrics import samples
 from tests.gateway.caller import Caller, calling
 from tests.gateways.process import free_port
-from tests.test_metrics import samples
 
 
 def counted(caller: Caller, name: str) -> dict[str, float]:
@@ -106,11 +106,11 @@ async def test_a_settlement_too_many_is_counted(monkeypatch: pytest.MonkeyPatch)
         def submit_for_reservation(self, *_: object) -> None:
             raise Unavailable("redis", "away")
 
-    monkeypatch.setattr("meter.gateway.settler.WAITING_MAX", 2)
+    monkeypatch.setattr("meter.gateway.background.WAITING_MAX", 2)
     tally = GatewayTally()
     settler = Settler(Away(), tally)  # type: ignore[arg-type]
     for number in range(3):
-        settler.settle(operation.release(f"r0_{number}"), "syslog")
+        settler.settle(operations.release(f"r0_{number}"), "syslog")
     settler.close()
 
     assert dict(tally.dropped) == {("settlement",): 1}

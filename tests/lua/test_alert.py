@@ -6,7 +6,18 @@ from itertools import pairwise
 
 import pytest
 
-from meter.operation import balance, commit, configure, deduct, expire, extend, grant, release, reserve, void
+from meter.engine.operations import (
+    balance,
+    commit,
+    configure,
+    deduct,
+    expire,
+    extend,
+    grant,
+    release,
+    reserve,
+    void,
+)
 from tests.partition import DAY, HOUR, T0, Partition
 
 

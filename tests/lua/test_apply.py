@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import (
+from meter.engine.operations import (
     Call,
     Operation,
     balance,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.operation import balance, configure, deduct, grant, reserve, void
+from meter.engine.operations import balance, configure, deduct, grant, reserve, void
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from meter.operation import balance, clock, deduct, grant, reserve
+from meter.engine.operations import balance, clock, deduct, grant, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, commit, configure, deduct, grant, release, reserve, void
-from tests.ledger import AMOUNT_MAX
+from meter.engine.operations import balance, commit, configure, deduct, grant, release, reserve, void
+from tests.invariants import AMOUNT_MAX
 from tests.partition import DAY, HOUR, MINUTE, T0, Answer, Partition, dump
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, configure, deduct, grant
+from meter.engine.operations import balance, configure, deduct, grant
 from tests.partition import Partition
 
 

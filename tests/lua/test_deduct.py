@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from meter.operation import balance, configure, deduct, grant, reserve
-from tests.ledger import AMOUNT_MAX
+from meter.engine.operations import balance, configure, deduct, grant, reserve
+from tests.invariants import AMOUNT_MAX
 from tests.partition import DAY, HOUR, T0, Partition, dump
 
 

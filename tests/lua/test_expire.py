@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.operation import balance, commit, deduct, expire, extend, grant, release, reserve
+from meter.engine.operations import balance, commit, deduct, expire, extend, grant, release, reserve
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
 

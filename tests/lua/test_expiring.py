@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import deduct, expiring, grant, reserve, void
+from meter.engine.operations import deduct, expiring, grant, reserve, void
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 

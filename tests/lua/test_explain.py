@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import configure, deduct, explain, grant, reserve
+from meter.engine.operations import configure, deduct, explain, grant, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, commit, configure, deduct, extend, grant, release, reservation, reserve
+from meter.engine.operations import (
+    balance,
+    commit,
+    configure,
+    deduct,
+    extend,
+    grant,
+    release,
+    reservation,
+    reserve,
+)
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 

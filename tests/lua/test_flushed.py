@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.operation import deduct, flushed, grant
+from meter.engine.operations import deduct, flushed, grant
 from tests.partition import Partition
 
 

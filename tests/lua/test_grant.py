@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, configure, deduct, grant, void
-from tests.ledger import AMOUNT_MAX
+from meter.engine.operations import balance, configure, deduct, grant, void
+from tests.invariants import AMOUNT_MAX
 from tests.partition import HOUR, T0, Partition, dump
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import deduct, grant, grants, reserve, void
+from meter.engine.operations import deduct, grant, grants, reserve, void
 from tests.partition import DAY, HOUR, MINUTE, T0, Answer, Partition
 
 

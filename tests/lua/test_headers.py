@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.scripts import lua_folder
+from meter.engine.programs import lua_folder
 
 FILES = sorted((lua_folder() / "operations").glob("*.lua"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.operation import balance, commit, deduct, expire, extend, grant, release, reservation, reserve
+from meter.engine.operations import balance, commit, deduct, expire, extend, grant, release, reservation, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 

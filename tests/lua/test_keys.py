@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from meter import operation
-from meter.operation import Call, Operation, deduct, grant, reserve
+from meter.engine import operations
+from meter.engine.operations import Call, Operation, deduct, grant, reserve
 from tests.partition import DAY, HOUR, T0, Partition
 
 OPERATIONS: dict[str, Callable[[Call, int], Operation]] = {
@@ -15,12 +15,12 @@ OPERATIONS: dict[str, Callable[[Call, int], Operation]] = {
     "deduct": lambda call, n: deduct("u", 5 + n, call=call),
     "deduct partial": lambda call, n: deduct("u", 5 + n, "partial", call),
     "reserve": lambda call, n: reserve("u", f"s{n}", 5, HOUR, chosen=True, call=call),
-    "commit": lambda call, n: operation.commit("r", 5 + n, call=call),
-    "release": lambda call, n: operation.release("r" if n == 0 else "q", call),
-    "extend": lambda call, n: operation.extend("r", HOUR, n, call),
-    "refund": lambda call, n: operation.refund("u", "x", 5 + n, charged=30, refunded=0, draws=(("g", 30),), call=call),
-    "void": lambda call, n: operation.void("u", "g" if n == 0 else "h", call),
-    "configure": lambda call, n: operation.configure("u", overdraft_limit=n, call=call),
+    "commit": lambda call, n: operations.commit("r", 5 + n, call=call),
+    "release": lambda call, n: operations.release("r" if n == 0 else "q", call),
+    "extend": lambda call, n: operations.extend("r", HOUR, n, call),
+    "refund": lambda call, n: operations.refund("u", "x", 5 + n, charged=30, refunded=0, draws=(("g", 30),), call=call),
+    "void": lambda call, n: operations.void("u", "g" if n == 0 else "h", call),
+    "configure": lambda call, n: operations.configure("u", overdraft_limit=n, call=call),
 }
 
 
@@ -85,7 +85,7 @@ def test_the_same_key_with_another_body_is_refused(stocked: Partition, make: Cal
 def test_one_key_for_two_kinds_of_operation_is_refused(stocked: Partition) -> None:
     stocked.run(deduct("u", 5, call=Call("key")))
 
-    assert stocked.run(operation.release("r", Call("key"))).status == "key_reused"
+    assert stocked.run(operations.release("r", Call("key"))).status == "key_reused"
 
 
 def test_a_refusal_never_uses_a_key_up(partition: Partition) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import Operation, at_end_of, configure, deduct, expire, grant, grants, lapse, reserve
+from meter.engine.operations import Operation, at_end_of, configure, deduct, expire, grant, grants, lapse, reserve
 from tests.lua.test_alert import alerts
 from tests.partition import DAY, HOUR, T0, Partition
 

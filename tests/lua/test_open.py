@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from meter.operation import balance, deduct, grant
+from meter.engine.operations import balance, deduct, grant
 from tests.partition import Partition, dump
 from tests.servers import Server
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.operation import Call, balance, commit, deduct, grant, recall, reserve
+from meter.engine.operations import Call, balance, commit, deduct, grant, recall, reserve
 from tests.partition import HOUR, Partition
 
 

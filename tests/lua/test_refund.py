@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, commit, configure, deduct, grant, refund, reserve, rotate, void
+from meter.engine.operations import balance, commit, configure, deduct, grant, refund, reserve, rotate, void
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import balance, commit, configure, deduct, extend, grant, release, reserve, void
+from meter.engine.operations import balance, commit, configure, deduct, extend, grant, release, reserve, void
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import commit, grant, release, reservation, reserve, rotate
+from meter.engine.operations import commit, grant, release, reservation, reserve, rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 

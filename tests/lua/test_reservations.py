@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import commit, extend, grant, reservations, reserve
+from meter.engine.operations import commit, extend, grant, reservations, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 

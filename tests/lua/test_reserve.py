@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import Call, balance, commit, configure, deduct, grant, release, reserve
+from meter.engine.operations import Call, balance, commit, configure, deduct, grant, release, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import Operation, balance, configure, deduct, grant, release, reserve, restore, state, void
+from meter.engine.operations import (
+    Operation,
+    balance,
+    configure,
+    deduct,
+    grant,
+    release,
+    reserve,
+    restore,
+    state,
+    void,
+)
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
 REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")

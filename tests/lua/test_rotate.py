@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.operation import Call, commit, deduct, grant, reserve, rotate
+from meter.engine.operations import Call, commit, deduct, grant, reserve, rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 

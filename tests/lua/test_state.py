@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from meter.operation import balance, clock, deduct, grant, state
+from meter.engine.operations import balance, clock, deduct, grant, state
 from tests.partition import Partition, dump
 
 

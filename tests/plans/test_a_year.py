@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.notify.post import Post, post
-from tests.notify.receiver import Receiver, receiver
+from tests.alerts.post import Post, post
+from tests.alerts.receiver import Receiver, receiver
 
 START = datetime(2030, 1, 31, 12, tzinfo=UTC)
 ENDS = [

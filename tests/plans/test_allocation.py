@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from meter.plans import allocation as job
+from meter.plans.subscriptions import Subscriptions
 from meter.store.base import Store
 from meter.store.catalog import Plain
-from meter.store.memory import MemoryStore, _Tables
+from meter.store.memory.store import MemoryStore, _Tables
 from meter.store.rows import GrantRow, IntentRow, Row, VersionedRow
-from meter.subscriptions import Subscriptions
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, town
-from workers import allocate as job
 
 END = START.replace(month=2, day=28)
 R = TypeVar("R", bound=Row)

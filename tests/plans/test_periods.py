@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meter.periods import BILLING_PERIODS, UnknownTimeZone, period_start_ms, time_zone
+from meter.clock import BILLING_PERIODS, UnknownTimeZone, period_start_ms, time_zone
 
 
 def starts(anchor: str, period: str, count: int, zone: str = "UTC") -> list[str]:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from meter import plan_model
+from meter.contract import plans
 from tests.plans.conftest import START
 from tests.plans.town import Town, done, pointers, refusal
 
@@ -39,7 +39,7 @@ async def test_a_price_stays_exactly_as_it_was_sent(here: Town, sent: float | st
 @pytest.mark.parametrize("price", [-1, "-0.01", "1e3", "1,5", "007", "1.", "", True, None, "9" * 41, 10**12, "NaN"])
 async def test_a_price_that_is_none_is_a_field_error(here: Town, price: object) -> None:
     body = {"name": "P", "credit_limit": 1, "price": price, "billing_period": "daily"}
-    assert pointers(await here.meter._call("create_plan", plan_model.Plan, body=body)) == {"/price"}
+    assert pointers(await here.meter._call("create_plan", plans.Plan, body=body)) == {"/price"}
 
 
 async def test_wrong_members_are_pointed_at(here: Town) -> None:
@@ -54,7 +54,7 @@ async def test_wrong_members_are_pointed_at(here: Town) -> None:
         "expires": {"days": 3},
         "plan_id": "a/b",
     }
-    found = pointers(await here.meter._call("create_plan", plan_model.Plan, body=body))
+    found = pointers(await here.meter._call("create_plan", plans.Plan, body=body))
     assert found == {f"/{name}" for name in body if name != "price"}
     assert done(await here.meter.plans()).items == []
     assert pointers(await here.meter.create_plan("P", 10**30, 1, "daily")) == {"/credit_limit"}
@@ -88,7 +88,7 @@ async def test_a_rollover_that_is_none_is_a_field_error(
 async def test_a_rollover_is_read_back_and_can_be_taken_away(both: Town) -> None:
     rollover = {"max_amount": "12.5", "valid_days": 30}
     plan = done(await both.meter.create_plan("P", 100, 1, "daily", plan_id="p", rollover=rollover))
-    assert plan.rollover == plan_model.Rollover(max_amount=Decimal("12.5"), percent=None, valid_days=30)
+    assert plan.rollover == plans.Rollover(max_amount=Decimal("12.5"), percent=None, valid_days=30)
     assert done(await both.meter.plan("p")) == plan
     again = await both.meter.create_plan("P", 100, 1, "daily", plan_id="p", rollover=rollover)
     assert done(again).model_dump() == plan.model_dump()
@@ -96,7 +96,7 @@ async def test_a_rollover_is_read_back_and_can_be_taken_away(both: Town) -> None
     assert refusal(other).code == "PLAN_EXISTS"
     percent = {"percent": 50, "valid_days": 1}
     updated = done(await both.meter.update_plan("p", "P", 100, 1, "daily", rollover=percent))
-    assert updated.rollover == plan_model.Rollover(max_amount=None, percent=50, valid_days=1)
+    assert updated.rollover == plans.Rollover(max_amount=None, percent=50, valid_days=1)
     assert done(await both.meter.update_plan("p", "P", 100, 1, "daily")).rollover is None
 
 

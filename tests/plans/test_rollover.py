@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meter import model
+from meter.contract import answers
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done
 
@@ -71,7 +71,7 @@ async def test_the_grants_tell_what_will_live_on_and_what_did(both: Town) -> Non
     await rolling_plan(both, {"percent": 12, "valid_days": 10})
     done(await both.meter.subscribe("u", "pro"))
     (grant,) = done(await both.meter.grants("u")).items
-    terms = model.GrantRollover(max_amount=Decimal(12), expires_at=END + days(10))
+    terms = answers.GrantRollover(max_amount=Decimal(12), expires_at=END + days(10))
     assert grant.rollover == terms
     await both.flush()
     assert done(await both.meter.grants("u", state="all")).items[0].rollover == terms

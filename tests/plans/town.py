@@ -12,17 +12,17 @@ from typing import TypeVar
 
 from fakeredis import FakeServer
 
-from meter import Credits, Meter, MeterClient, Refusal, model, plan_model
-from meter.engine import Engine
+from meter import Credits, Meter, MeterClient, Refusal
+from meter.contract import answers, plans
+from meter.engine.engine import Engine
+from meter.ledger.flusher import Flusher
 from meter.runtime import Runtime
 from meter.store.base import Store
-from meter.store.memory import open_memory
+from meter.store.memory.store import open_memory
 from meter.testing import fake_app, fake_redis, fake_settings
+from meter.worker.context import Context
+from meter.worker.jobs import allocate, sweep
 from tests.api.sidecar import serving
-from workers.allocate import allocate
-from workers.context import Context
-from workers.flusher import Flusher
-from workers.sweep import sweep
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Town:
 
     async def set_time(self, now: datetime) -> None:
         """Moves the test clock forward to that time."""
-        done(await self.meter._call("set_clock", model.Clock, body={"now": now}))
+        done(await self.meter._call("set_clock", answers.Clock, body={"now": now}))
 
     async def allocate(self) -> int:
         """The allocation, as the worker runs it."""
@@ -87,7 +87,7 @@ class Town:
     async def available(self, user_id: str = "u") -> Decimal:
         return done(await self.meter.balance(user_id)).available
 
-    async def plan(self, plan_id: str, limit: int = 100, period: plan_model.BillingPeriod = "monthly") -> None:
+    async def plan(self, plan_id: str, limit: int = 100, period: plans.BillingPeriod = "monthly") -> None:
         """A plan with that limit."""
         done(await self.meter.create_plan(plan_id.title(), limit, 10, period, plan_id=plan_id))
 

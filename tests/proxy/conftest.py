@@ -9,7 +9,7 @@ from fakeredis import FakeRedis, FakeServer
 
 from meter import Meter
 from meter.testing import fake_meter
-from tests import ledger
+from tests import invariants
 from tests.partition import WINDOW
 
 
@@ -20,4 +20,4 @@ async def bank(meter_server: FakeServer) -> AsyncIterator[Meter]:
         assert await meter.add("user-1", 1000)
         yield meter
     with FakeRedis(server=meter_server) as client:
-        ledger.check(client, window_ms=WINDOW)
+        invariants.check(client, window_ms=WINDOW)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from meter.redis import RedisGateway
+from meter.engine.redis import RedisGateway
 from tests.replay.sidecar import Sidecar
 
 ROWS = 60

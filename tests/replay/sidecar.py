@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.app import create_app
 from meter.config import Settings
-from meter.redis import RedisGateway
+from meter.engine.redis import RedisGateway
 
 Hook = Callable[[str, str], Awaitable[int | None]]
 """Called with method and path before a request; a status is answered instead, None lets the request through."""

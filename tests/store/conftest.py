@@ -11,10 +11,10 @@ import pytest
 
 from meter.store.base import Store
 from meter.store.connect import open_store
-from meter.store.mongo import MongoStore
+from meter.store.mongo.store import MongoStore
 from meter.store.rows import ROWS
-from meter.store.sql import SqlStore
-from meter.store.tables import METADATA
+from meter.store.sql.store import SqlStore
+from meter.store.sql.tables import METADATA
 from tests.store.servers import Missing, Server, database_name, running
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)

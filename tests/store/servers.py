@@ -27,7 +27,7 @@ import asyncmy
 import asyncpg
 from pymongo import AsyncMongoClient
 
-from meter.child import ending_with_parent
+from meter.dev.child import ending_with_parent
 
 START_SECONDS = 60.0
 

@@ -12,12 +12,12 @@ from meter.errors import ConfigError
 from meter.store import connect
 from meter.store.base import StoreMismatch, StoreUnavailable
 from meter.store.connect import open_store
-from meter.store.memory import MemoryStore
-from meter.store.mongo import MongoStore
-from meter.store.mysql import MysqlDialect
-from meter.store.postgres import PostgresDialect, _dsn
-from meter.store.sql import SqlStore
-from meter.store.sqlite import SqliteDialect
+from meter.store.memory.store import MemoryStore
+from meter.store.mongo.store import MongoStore
+from meter.store.sql.mysql import MysqlDialect
+from meter.store.sql.postgres import PostgresDialect, _dsn
+from meter.store.sql.sqlite import SqliteDialect
+from meter.store.sql.store import SqlStore
 from tests.store import samples
 
 

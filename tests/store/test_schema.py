@@ -14,13 +14,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from meter.schema_generator import sql_schema
 from meter.store import connect
 from meter.store.base import Store, StoreMismatch
-from meter.store.mongo import MongoStore
-from meter.store.schema import VERSION_TABLE
-from meter.store.sql import SqlStore
-from meter.store.tables import METADATA
+from meter.store.generated_schema import sql_schema
+from meter.store.mongo.store import MongoStore
+from meter.store.sql.schema import VERSION_TABLE
+from meter.store.sql.store import SqlStore
+from meter.store.sql.tables import METADATA
 from tests.store import samples
 from tests.store.conftest import SQL_KINDS
 

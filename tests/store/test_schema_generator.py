@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from meter import schema_generator
-from meter.schema_generator import nosql_schema, sql_schema
+from meter.store import generated_schema
 from meter.store.connect import open_store
-from meter.store.documents import documents_of
-from meter.store.mongo import MongoStore
+from meter.store.generated_schema import nosql_schema, sql_schema
+from meter.store.mongo.documents import documents_of
+from meter.store.mongo.store import MongoStore
 from meter.store.rows import ROWS, AccountRow
 from tests.store import samples
 
@@ -53,10 +53,10 @@ def test_it_needs_no_driver(arguments: list[str]) -> None:
 
 
 def test_the_program_prints_what_the_functions_return(capsys: pytest.CaptureFixture[str]) -> None:
-    schema_generator.main(["--backend", "sql", "--dialect", "mysql"])
+    generated_schema.main(["--backend", "sql", "--dialect", "mysql"])
     assert capsys.readouterr().out == sql_schema("mysql")
 
-    schema_generator.main(["--backend", "nosql"])
+    generated_schema.main(["--backend", "nosql"])
     assert capsys.readouterr().out == nosql_schema()
 
 

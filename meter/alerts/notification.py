@@ -1,0 +1,83 @@
+"""One alert as a receiver sees it, and the queue that a channel is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import orjson
+from pydantic import JsonValue
+
+from meter.amount import AmountScale
+from meter.api.rendering import time_text
+from meter.errors import MeterError
+
+KINDS = (
+    "low_credits",
+    "credits_exhausted",
+    "credits_expired",
+    "expiring_credits",
+    "subscription_renewed",
+    "subscription_ended",
+    "transaction_error",
+)
+"""What is told; and `test`."""
+
+_UNITS = frozenset({"threshold", "amount", "available", "remaining"})
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An alert for one target. `notification_id` is the same for every attempt; `body` is the JSON that is sent."""
+
+    notification_id: str
+    kind: str
+    user_id: str
+    body: bytes
+
+
+class NotDelivered(MeterError):
+    """A target did not take a notification; it is tried again.
+
+    `status` is the HTTP status, if it came to one; `retry_after_seconds` what the target asked for; `gone`: the target
+    wants no more, ever.
+    """
+
+    def __init__(
+        self, reason: str, *, status: int | None = None, retry_after_seconds: float | None = None, gone: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        self.gone = gone
+
+
+class AsyncNotificationQueue(Protocol):
+    """Where notifications go: the seed's extension point. The worker calls it, never a request."""
+
+    async def enqueue(self, notification: Notification) -> None:
+        """Takes a notification for good. Raises `NotDelivered`."""
+        ...
+
+
+@dataclass(slots=True)
+class InMemoryNotificationQueue:
+    """Keeps everything, for tests."""
+
+    notifications: list[Notification] = field(default_factory=list)
+
+    async def enqueue(self, notification: Notification) -> None:
+        self.notifications.append(notification)
+
+
+def body_of(kind: str, user_id: str, payload: JsonValue, created_at_ms: int, scale: AmountScale) -> bytes:
+    """`{type, timestamp, data}` of Standard Webhooks; amounts are exact decimals and times RFC 3339, as on the API."""
+    data: dict[str, object] = {"user_id": user_id} if user_id else {}
+    for name, value in (payload if isinstance(payload, dict) else {}).items():
+        if name in _UNITS and isinstance(value, int):
+            data[name] = orjson.Fragment(scale.text(value))
+        elif name.endswith("_at_ms") and isinstance(value, int):
+            data[name.removesuffix("_ms")] = orjson.Fragment(time_text(value))
+        else:
+            data[name] = value
+    return orjson.dumps({"type": kind, "timestamp": orjson.Fragment(time_text(created_at_ms)), "data": data})

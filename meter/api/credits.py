@@ -1,0 +1,167 @@
+"""The handlers that a gateway calls per request: no coroutine, one submit, one answer, and no rule about credits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meter.amount import AmountScale
+from meter.api.failure import failure
+from meter.api.rendering import Rendered, Renderer, problem, validation_problem
+from meter.config import Settings
+from meter.contract.requests import (
+    CommitRequest,
+    DeductRequest,
+    Described,
+    ExplainQuery,
+    ExtendRequest,
+    ReleaseRequest,
+    ReserveRequest,
+)
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.operations import Call, Operation
+from meter.engine.redis import RedisGateway
+from meter.errors import MeterError
+from meter.http.exchange import Refused, Request, Respond, read_body, read_key, read_query
+from meter.keys import OBJECT_ID, USER_ID
+from meter.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with."""
+
+    engine: Engine
+    redis: RedisGateway
+    store: Store | None
+    settings: Settings
+    scale: AmountScale
+    renderer: Renderer
+
+
+class HotHandlers:
+    """The handlers that a gateway calls per request: no coroutine, one submit, one answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._engine = services.engine
+        self._scale = services.scale
+        self._render = services.renderer.render
+
+    def deduct(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/deduct`"""
+        body = read_body(DeductRequest, request, self._scale)
+        self._on_user(body.user_id, deduct_operation(body, read_key(request)), respond)
+
+    def reserve(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations`"""
+        body = read_body(ReserveRequest, request, self._scale)
+        self._on_user(body.user_id, self.reserve_operation(body, read_key(request)), respond)
+
+    def commit(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/commit`"""
+        body = read_body(CommitRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        self._on_reservation(reservation_id, commit_operation(reservation_id, body, read_key(request)), respond)
+
+    def release(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/release`"""
+        body = read_body(ReleaseRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        self._on_reservation(
+            reservation_id, operations.release(reservation_id, call_of(body, read_key(request))), respond
+        )
+
+    def extend(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/extend`"""
+        body = read_body(ExtendRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        ttl_ms = None if body.ttl_seconds is None else self.ttl_ms(body.ttl_seconds)
+        one = operations.extend(reservation_id, ttl_ms, body.add_amount, call_of(body, read_key(request)))
+        self._on_reservation(reservation_id, one, respond)
+
+    def reservation(self, request: Request, respond: Respond) -> None:
+        """`GET /credits/reservations/{reservation_id}`"""
+        reservation_id = path_id(request, "reservation_id")
+        self._on_reservation(reservation_id, operations.reservation(reservation_id), respond)
+
+    def balance(self, request: Request, respond: Respond) -> None:
+        """`GET /credits/balance/{user_id}`"""
+        user_id = path_user(request)
+        self._on_user(user_id, operations.balance(user_id), respond)
+
+    def explain(self, request: Request, respond: Respond) -> None:
+        """`GET /credits/explain/{user_id}`"""
+        user_id, amount = path_user(request), read_query(ExplainQuery, request, self._scale).amount
+        renderer = self._services.renderer
+        self._engine.submit(
+            user_id,
+            operations.explain(user_id, amount),
+            lambda line: respond(_checked(line) or renderer.explanation(str(line), amount)),
+        )
+
+    def reserve_operation(self, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
+        """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
+        ttl_seconds = body.ttl_seconds or self._services.settings.reservation_ttl_seconds
+        reservation_id = body.reservation_id or self._engine.new_reservation_id(body.user_id)
+        return operations.reserve(
+            body.user_id,
+            reservation_id,
+            body.amount,
+            self.ttl_ms(ttl_seconds, pointer),
+            chosen=body.reservation_id is not None,
+            call=call_of(body, key),
+        )
+
+    def ttl_ms(self, ttl_seconds: float, pointer: str = "") -> int:
+        """Milliseconds of a time to live. Raises `Refused` above the longest one allowed."""
+        longest = self._services.settings.reservation_ttl_max_seconds
+        if ttl_seconds > longest:
+            raise Refused(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
+        return max(1, round(ttl_seconds * 1000))
+
+    def _on_user(self, user_id: str, one: Operation, respond: Respond) -> None:
+        self._engine.submit(user_id, one, lambda line: respond(_checked(line) or self._render(one[0], str(line))))
+
+    def _on_reservation(self, reservation_id: str, one: Operation, respond: Respond) -> None:
+        self._engine.submit_for_reservation(
+            reservation_id, one, lambda line: respond(_checked(line) or self._render(one[0], str(line)))
+        )
+
+
+def deduct_operation(body: DeductRequest, key: str) -> Operation:
+    """The operation of a deduct."""
+    return operations.deduct(body.user_id, body.amount, body.shortfall, call_of(body, key))
+
+
+def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
+    """The operation of a commit."""
+    return operations.commit(reservation_id, body.amount, body.over, call_of(body, key))
+
+
+def call_of(body: Described, key: str) -> Call:
+    """The key and the ledger members of a request."""
+    if not key and body.description is None and body.metadata is None:
+        return operations.NO_CALL
+    return Call(key, operations.members(body.description, body.metadata))
+
+
+def path_user(request: Request) -> str:
+    """The user_id of the path. Raises `Refused`."""
+    user_id = request.path["user_id"]
+    if not USER_ID.fullmatch(user_id):
+        raise Refused(validation_problem([("/user_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : @ / -")]))
+    return user_id
+
+
+def path_id(request: Request, name: str) -> str:
+    """An id of the path; one that cannot exist is not found. Raises `Refused`."""
+    value = request.path[name]
+    if not OBJECT_ID.fullmatch(value):
+        slug = "grant-not-found" if name == "grant_id" else "reservation-not-found"
+        raise Refused(problem(slug, "No such id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -"))
+    return value
+
+
+def _checked(line: str | MeterError) -> Rendered | None:
+    return failure(line) if isinstance(line, MeterError) else None

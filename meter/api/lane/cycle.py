@@ -1,0 +1,87 @@
+"""What the hot lane puts in the place of uvicorn's own parts: the exchange, and the flow control of its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sized
+from typing import Final, NamedTuple
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from meter.http.exchange import Handler
+
+
+class Found(NamedTuple):
+    """What serves a hot request. One that does not read the body is answered by the headers, without waiting for it."""
+
+    handler: Handler
+    path: Mapping[str, str]
+    query: str = ""
+    reads_body: bool = True
+
+
+class _Silent:
+    """Stands where uvicorn wakes an ASGI task: a hot exchange has none."""
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+_SILENT: Final = _Silent()
+
+
+class HotCycle:
+    """One hot exchange, in the place of uvicorn's RequestResponseCycle, whose members the protocol expects.
+
+    It waits until the answers before it are out, is `started`, then `answered` (written, or the client was gone), and
+    complete once the client has taken enough of its answers to be given another one. `headers` are those before the
+    body: what a chunked body brings after it is no part of the request.
+    """
+
+    __slots__ = (
+        "answered",
+        "body",
+        "disconnected",
+        "found",
+        "head",
+        "headers",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "response_complete",
+        "started",
+        "waiting_for_100_continue",
+    )
+
+    def __init__(
+        self, found: Found, headers: Mapping[bytes, bytes], *, head: bool, keep_alive: bool, expects: bool
+    ) -> None:
+        self.found = found
+        self.headers = headers
+        self.head = head
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expects
+        self.body = bytearray()
+        self.more_body = True
+        self.started = False
+        self.answered = False
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _SILENT
+
+
+class HotFlow(FlowControl):
+    """uvicorn's flow control, except that nothing is read while pipelined requests wait.
+
+    The exchange in progress is whole then, so nobody needs more; and a client that sends without end is held by TCP
+    instead of by our memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Reads on, unless requests wait."""
+        if not self._waiting:
+            super().resume_reading()

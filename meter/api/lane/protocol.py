@@ -1,0 +1,281 @@
+"""The hot lane: hot requests go from the HTTP parser's callbacks into the batcher and out (DESIGN 4.11).
+
+A protocol class for uvicorn. A hot request costs no task, no ASGI scope and no router; every other request is handed
+to uvicorn's own implementation unchanged. The same handlers are plain routes too, so nothing here decides anything:
+`METER_HOT_LANE=0`, or any other ASGI server, gives the same answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from meter.api.credits import HotHandlers
+from meter.api.failure import failure
+from meter.api.lane.cycle import Found, HotCycle, HotFlow
+from meter.api.rendering import JSON_TYPE, Rendered, problem
+from meter.api.routes import header_list
+from meter.http.exchange import Handler, Request, joined_headers
+from meter.keys import OBJECT_ID, USER_ID
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JSON_HEAD: Final = b"content-type: " + JSON_TYPE + b"\r\ncontent-length: %d\r\n"
+_NO_PATH: Final[Mapping[str, str]] = {}
+_AUTHORIZE: Final = "/gateway/authorize"
+_PLAIN_TARGET: Final = re.compile(rb"[A-Za-z0-9._~:@/!$&'()*+,;=-]+(\?[A-Za-z0-9._~:@/?!$&'()*+,;=%-]*)?")
+"""What is read the same with and without a parser of URLs: no escapes in the path, no fragment."""
+
+
+class HotLane:
+    """Which requests are hot, by method and exact target; no query, no escapes, nothing that needs a router."""
+
+    def __init__(
+        self,
+        handlers: HotHandlers,
+        body_max_bytes: int,
+        responses: dict[int, int],
+        gateway: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """`responses` counts answers by status; `gateway` has `authorize` and `commit` where gateways are served."""
+        self.body_max_bytes = body_max_bytes
+        self.responses = responses
+        self._whole: dict[tuple[bytes, bytes], Found] = {
+            (b"POST", b"/credits/deduct"): Found(handlers.deduct, _NO_PATH),
+            (b"POST", b"/credits/reservations"): Found(handlers.reserve, _NO_PATH),
+        }
+        self._verbs: dict[bytes, Handler] = {
+            b"commit": handlers.commit,
+            b"release": handlers.release,
+            b"extend": handlers.extend,
+        }
+        self._balance = handlers.balance
+        self._gateway = gateway or {}
+        self._default_list: list[tuple[bytes, bytes]] | None = None
+        self._default_bytes = b""
+
+    def find(self, method: bytes, target: bytes) -> Found | None:
+        """What serves a hot request; None for every other one."""
+        found = self._whole.get((method, target))
+        if found is not None:
+            return found
+        if target.startswith(b"/gateway/"):
+            return self._find_gateway(target)
+        parts = target.split(b"/")
+        if method == b"POST" and len(parts) == 5 and target.startswith(b"/credits/reservations/"):
+            handler, name = self._verbs.get(parts[4]), parts[3].decode("latin-1")
+            if handler is not None and OBJECT_ID.fullmatch(name):
+                return Found(handler, {"reservation_id": name})
+        elif method == b"GET" and len(parts) == 4 and target.startswith(b"/credits/balance/"):
+            name = parts[3].decode("latin-1")
+            if USER_ID.fullmatch(name):
+                return Found(self._balance, {"user_id": name})
+        return None
+
+    def _find_gateway(self, target: bytes) -> Found | None:
+        """Any method, with a query; what the client asked for may follow the authorizer's path."""
+        if not self._gateway or not _PLAIN_TARGET.fullmatch(target):
+            return None
+        path, _, query = target.decode("ascii").partition("?")
+        if path == "/gateway/commit":
+            return Found(self._gateway["commit"], _NO_PATH, query, reads_body=False)
+        if path == _AUTHORIZE:
+            return Found(self._gateway["authorize"], _NO_PATH, query, reads_body=False)
+        if path.startswith(_AUTHORIZE + "/"):
+            rest = path[len(_AUTHORIZE) + 1 :]
+            return Found(self._gateway["authorize"], {"rest": rest}, query, reads_body=False)
+        return None
+
+    def default_headers(self, state: ServerState) -> bytes:
+        """The server's own headers, as bytes; uvicorn makes a new list of them each second."""
+        if state.default_headers is not self._default_list:
+            self._default_list = state.default_headers
+            self._default_bytes = b"".join([b"%b: %b\r\n" % header for header in self._default_list])
+        return self._default_bytes
+
+
+class HotProtocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol with a hot lane, which the application carries as `app.state.hot_lane`.
+
+    Nothing is hot under a root path, a concurrency limit or an access log, which only uvicorn's own way serves.
+    """
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._lane: HotLane = config.loaded_app.state.hot_lane
+        self._usable = not config.root_path and config.limit_concurrency is None and not config.access_log
+        self._parsing: HotCycle | None = None  # the request that the parser is in, when it is a hot one
+        self._unread: HotCycle | None = None  # written to a client that does not read
+        self._advancing = self._again = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        self.flow = HotFlow(transport, self.pipeline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone. A request that never became whole is counted as the ordinary route would answer it."""
+        super().connection_lost(exc)
+        cycle = self._parsing
+        if cycle is not None and cycle.started and cycle.more_body and cycle.found.reads_body:
+            self._respond(cycle, problem("malformed-json", "The client went away."))
+
+    def on_message_begin(self) -> None:
+        """A request begins; the ASGI scope is made when it turns out not to be hot."""
+        self._unset_keepalive_if_required()  # armed by an answer given while the same data was parsed
+        self._parsing = None
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """The target is known: hot, or uvicorn's."""
+        if self.transport.is_closing():  # it follows one that closed the connection, so it is not run
+            return
+        method = self.parser.get_method()
+        found = self._lane.find(method, self.url) if self._usable else None
+        if found is None or self.parser.should_upgrade():
+            self._hand_over()
+            return
+        cycle = HotCycle(
+            found,
+            joined_headers(self.headers),
+            head=method == b"HEAD",
+            keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+            expects=self.expect_100_continue and found.reads_body,
+        )
+        self._parsing = cycle
+        current, self.cycle = self.cycle, cycle  # type: ignore[assignment]
+        if current is None or current.response_complete:
+            self._start_hot(cycle)
+        else:  # pipelined: answered in order, so it waits for the one before it
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body; one that is too long is answered at once and the rest is skipped."""
+        cycle = self._parsing
+        if cycle is None:
+            super().on_body(body)
+        elif cycle.found.reads_body and not cycle.answered:
+            cycle.body += body
+            if cycle.started and len(cycle.body) > self._lane.body_max_bytes:
+                self._refuse_body(cycle)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        cycle = self._parsing
+        if cycle is None:
+            super().on_message_complete()
+            return
+        cycle.more_body = False
+        if cycle.started and cycle.found.reads_body and not cycle.answered:
+            self._handle(cycle)
+
+    def on_response_complete(self) -> None:
+        """Starts the next pipelined request. A loop: thousands that are answered at once must not nest."""
+        if not self.pipeline:
+            super().on_response_complete()
+            return
+        self._again = True
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._again:
+                self._again = False
+                super().on_response_complete()
+        finally:
+            self._advancing = False
+
+    def resume_writing(self) -> None:
+        """The client reads again: the next request may be answered."""
+        super().resume_writing()
+        cycle, self._unread = self._unread, None
+        if cycle is not None:
+            self._complete(cycle)
+
+    def send_400_response(self, msg: str) -> None:
+        """Nothing follows an answer that closed the connection, not even this."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def handle_websocket_upgrade(self) -> None:
+        """The same."""
+        if not self.transport.is_closing():
+            super().handle_websocket_upgrade()
+
+    def _hand_over(self) -> None:
+        """Gives uvicorn what its own on_message_begin would have made of the request so far."""
+        headers, url, expects = self.headers, self.url, self.expect_100_continue
+        super().on_message_begin()
+        self.headers.extend(headers)  # the scope holds this very list
+        self.url, self.expect_100_continue = url, expects
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Called for the next pipelined request too, which may be a hot one."""
+        if isinstance(cycle, HotCycle):
+            self._start_hot(cycle)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_hot(self, cycle: HotCycle) -> None:
+        cycle.started = True
+        if cycle.waiting_for_100_continue:
+            self.transport.write(_CONTINUE)
+        if len(cycle.body) > self._lane.body_max_bytes:
+            self._refuse_body(cycle)
+        elif not (cycle.more_body and cycle.found.reads_body):
+            self._handle(cycle)
+        else:
+            self.flow.resume_reading()
+
+    def _handle(self, cycle: HotCycle) -> None:
+        try:
+            handler, path, query, _ = cycle.found
+            handler(Request(path, query, cycle.headers, bytes(cycle.body)), self._responder(cycle))
+        except Exception as error:  # every way out of a handler is an answer
+            self._respond(cycle, failure(error))
+
+    def _responder(self, cycle: HotCycle) -> Callable[[Rendered], None]:
+        return lambda rendered: self._respond(cycle, rendered)
+
+    def _refuse_body(self, cycle: HotCycle) -> None:
+        self._respond(cycle, problem("body-too-large", f"The limit is {self._lane.body_max_bytes} bytes."))
+
+    def _respond(self, cycle: HotCycle, rendered: Rendered) -> None:
+        """Writes an answer in one piece and lets the next request come."""
+        if cycle.answered:
+            return
+        cycle.answered = True
+        self._lane.responses[rendered.status] += 1
+        if self.transport.is_closing():
+            return
+        parts = [STATUS_LINE[rendered.status], self._lane.default_headers(self.server_state), _head(rendered)]
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", b"" if cycle.head else rendered.body)
+        self.transport.write(b"".join(parts))
+        if self.flow.write_paused and cycle.keep_alive:
+            self._unread = cycle  # a client that does not read gets no further answers meanwhile
+        else:
+            self._complete(cycle)
+
+    def _complete(self, cycle: HotCycle) -> None:
+        cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+
+def _head(rendered: Rendered) -> bytes:
+    """The headers of an answer that are its own."""
+    if rendered.status == 200 and rendered.content_type == JSON_TYPE and not (rendered.replayed or rendered.headers):
+        return _JSON_HEAD % len(rendered.body)
+    return b"".join([b"%b: %b\r\n" % header for header in header_list(rendered)])

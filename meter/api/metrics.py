@@ -1,0 +1,116 @@
+"""What `GET /metrics` tells: the counts of `meter.tally`, put into Prometheus' words when scraped.
+
+Knows no engine, no HTTP and no user: a label never names one. Everything is of this process, so with several
+processes on one port (`meter serve --workers N`) a scrape would reach one of them at random and rates would be wrong:
+scrape deployments that run one process per address.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from meter.engine.counts import BATCH_BOUNDS, SECONDS_BOUNDS, Distribution, Tally
+
+PACKAGE = "meter-sidecar"
+
+
+class Metrics(Collector):
+    """The metrics of one process, in a registry of their own. `responses` is written by whatever answers HTTP."""
+
+    def __init__(self, tallies: Sequence[Tally], waiting: Callable[[], int]) -> None:
+        self.responses: dict[int, int] = defaultdict(int)
+        self._tallies = tallies
+        self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
+        self._waiting = waiting
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def counted(self, name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> None:
+        """Shows a counter that somebody else keeps; by the values of its labels."""
+        self._counters.append((name, text, labels, counts))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its media type: Prometheus text, or OpenMetrics for one who accepts it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at each scrape."""
+        yield self._counter(
+            "meter_operations",
+            "Operations by outcome: ok, replayed, undone (atomic batch), a refusal, "
+            "unavailable (Redis), overloaded (queue), error.",
+            ("op", "outcome"),
+            (entry for tally in self._tallies for entry in tally.outcomes()),
+        )
+        yield self._counter(
+            "meter_batches",
+            "Script calls by outcome: done, stored (the reply of an earlier try was lost), undone, failed.",
+            ("outcome",),
+            (((head,), count) for tally in self._tallies for head, count in tally.batches.items()),
+        )
+        yield self._histogram(
+            "meter_batch_operations",
+            "Operations per answered script call.",
+            BATCH_BOUNDS,
+            [tally.batch_operations for tally in self._tallies],
+        )
+        yield self._histogram(
+            "meter_redis_seconds",
+            "Time of a script call that Redis answered.",
+            SECONDS_BOUNDS,
+            [tally.redis_seconds for tally in self._tallies],
+        )
+        yield GaugeMetricFamily(
+            "meter_queue_operations", "Operations that no script call has taken yet.", self._waiting()
+        )
+        yield self._counter(
+            "meter_http_responses",
+            "HTTP answers by status.",
+            ("status",),
+            (((str(status),), count) for status, count in self.responses.items()),
+        )
+        for name, text, labels, counts in self._counters:
+            yield self._counter(name, text, labels, counts.items())
+        yield InfoMetricFamily(
+            "meter_build",
+            "The version that runs.",
+            {"version": version(PACKAGE), "python": platform.python_version()},
+        )
+
+    @staticmethod
+    def _counter(
+        name: str, text: str, labels: tuple[str, ...], counts: Iterable[tuple[tuple[str, ...], int]]
+    ) -> CounterMetricFamily:
+        sums: dict[tuple[str, ...], int] = defaultdict(int)
+        for values, count in counts:
+            sums[values] += count
+        family = CounterMetricFamily(name, text, labels=labels)
+        for values, count in sorted(sums.items()):
+            family.add_metric(values, count)
+        return family
+
+    @staticmethod
+    def _histogram(
+        name: str, text: str, bounds: Sequence[float], parts: Sequence[Distribution]
+    ) -> HistogramMetricFamily:
+        running, buckets = 0, []
+        for at, bound in enumerate((*map(str, bounds), "+Inf")):
+            running += sum(part.counts[at] for part in parts)
+            buckets.append((bound, float(running)))
+        return HistogramMetricFamily(name, text, buckets, sum(part.total for part in parts))

@@ -1,0 +1,7 @@
+"""The `meter` command."""
+
+from __future__ import annotations
+
+from meter.cli.serve import app
+
+__all__ = ["app"]

@@ -1,0 +1,187 @@
+"""What an operator runs by hand: rebuild, reconcile and jobs: a progress bar, a table or JSON, and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from logging import getLogger
+from typing import TypeVar
+
+import orjson
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from meter.amount import AmountScale
+from meter.config import Settings
+from meter.contract.answers import Answer, Refusal
+from meter.errors import ConfigError, MeterError, Unavailable
+from meter.in_process import Meter
+from meter.keys import partition_of
+from meter.ledger.rebuild import Rebuild, RebuildReport
+from meter.ledger.reconcile import Reconcile, ReconcileReport
+from meter.runtime import Runtime
+from meter.store.base import Store
+
+SHOWN_MAX = 50
+
+_A = TypeVar("_A", bound=Answer)
+
+_log = getLogger("meter")
+
+
+async def rebuild(settings: Settings, partition: int | None, user: str | None, *, as_json: bool) -> int:
+    """Rebuilds partitions and reports; 0 when nothing was lost, else 1."""
+    if user is not None:
+        partition = partition_of(user, settings.partitions)
+    if partition is not None and not 0 <= partition < settings.partitions:
+        raise ConfigError(f"--partition={partition}: there are {settings.partitions}, counted from 0")
+    numbers = range(settings.partitions) if partition is None else [partition]
+    runtime = Runtime(settings)
+    async with _Open(runtime) as store:
+        window_ms = settings.idempotency_window_seconds * 1000
+        command = Rebuild(runtime.engine, runtime.redis, store, window_ms)
+        reports: list[RebuildReport] = []
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            for number in numbers:
+                task = progress.add_task(f"partition {number}", total=None)
+                reports.append(
+                    await command.partition(number, lambda done, t=task: progress.update(t, completed=done))  # type: ignore[misc]
+                )
+                progress.update(task, total=1, completed=1)
+    _print_rebuild(reports, AmountScale(settings.decimal_places), as_json=as_json)
+    return 1 if any(report.lost for report in reports) else 0
+
+
+async def reconcile(settings: Settings, *, as_json: bool) -> int:
+    """Compares every partition and reports; 0 without drift, else 1."""
+    runtime = Runtime(settings)
+    async with _Open(runtime) as store:
+        command = Reconcile(runtime.engine, runtime.redis, store)
+        reports = [await command.partition(number) for number in range(settings.partitions)]
+    _print_reconcile(reports, AmountScale(settings.decimal_places), as_json=as_json)
+    return 1 if any(report.drifts for report in reports) else 0
+
+
+async def allocate(settings: Settings, *, as_json: bool) -> int:
+    """Grants every period that has begun, as the worker does; 0 when nothing is due any more."""
+
+    async def page(meter: Meter) -> tuple[int, bool]:
+        done = _ok(await meter.allocate())
+        return done.allocated, done.more
+
+    return await _until_done(settings, page, "allocated", as_json=as_json)
+
+
+async def expire(settings: Settings, *, as_json: bool) -> int:
+    """Ends credits and holds that are due, as the worker does; 0 when nothing is due any more."""
+
+    async def page(meter: Meter) -> tuple[int, bool]:
+        done = _ok(await meter.expire())
+        return done.transactions, done.more
+
+    return await _until_done(settings, page, "transactions", as_json=as_json)
+
+
+async def _until_done(
+    settings: Settings, page: Callable[[Meter], Awaitable[tuple[int, bool]]], what: str, *, as_json: bool
+) -> int:
+    """Calls for a page after the other, and prints how many that were."""
+    total, more = 0, True
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        async with Meter(settings) as meter:
+            while more:
+                done, more = await page(meter)
+                total += done
+                progress.update(task, completed=total)
+    print(orjson.dumps({what: total}).decode() if as_json else f"{total} {what}")  # noqa: T201
+    return 0
+
+
+def _ok(answer: _A | Refusal) -> _A:
+    if isinstance(answer, Refusal):
+        raise MeterError(answer.detail)
+    return answer
+
+
+class _Open:
+    """A runtime whose store must be there, and whose partitions may be closed."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def __aenter__(self) -> Store:
+        if self._runtime.store is None:
+            raise ConfigError("METER_STORE_URL=none: there is no store to compare with or to rebuild from")
+        try:
+            try:
+                await self._runtime.start()
+            except Unavailable as error:
+                _log.warning("%s", error)
+            await self._runtime.store.ping()
+        except BaseException:
+            await self._runtime.close()
+            raise
+        return self._runtime.store
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runtime.close()
+
+
+def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps([asdict(report) for report in reports]).decode())  # noqa: T201
+        return
+    table = Table(title="rebuild")
+    for name in (
+        "partition",
+        "epoch",
+        "seq",
+        "accounts",
+        "grants",
+        "holds",
+        "available",
+        "reserved",
+        "seconds",
+        "applied again",
+        "lost",
+    ):
+        table.add_column(name, justify="right")
+    for report in reports:
+        table.add_row(
+            *map(
+                str, (report.partition, report.epoch, report.seq, report.accounts, report.grants, report.reservations)
+            ),
+            scale.text(report.available),
+            scale.text(report.reserved),
+            f"{report.seconds:.2f}",
+            str(report.reapplied),
+            str(len(report.lost)),
+        )
+    console = Console()
+    console.print(table)
+    for report in reports:
+        for line in report.lost[:SHOWN_MAX]:
+            console.print(f"lost: {line}")
+        if report.unknown:
+            console.print(f"unknown: {report.unknown}")
+
+
+def _print_reconcile(reports: list[ReconcileReport], scale: AmountScale, *, as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps([asdict(report) for report in reports]).decode())  # noqa: T201
+        return
+    console = Console()
+    accounts = sum(report.accounts for report in reports)
+    drifts = [drift for report in reports for drift in report.drifts]
+    unsettled = sum(len(report.unsettled) for report in reports)
+    console.print(f"{accounts} accounts, {len(drifts)} drifts, {unsettled} changing too fast to compare")
+    if not drifts:
+        return
+    table = Table("user", "figure", "Redis", "store", title="drift")
+    for drift in drifts[:SHOWN_MAX]:
+        ours, theirs = asdict(drift.redis), asdict(drift.store)
+        for name in drift.members:
+            table.add_row(drift.user_id, name, scale.text(ours[name]), scale.text(theirs[name]))
+    console.print(table)

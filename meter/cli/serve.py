@@ -1,0 +1,263 @@
+"""The `meter` command. Thin: reads options, composes parts, turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 the check that was asked for failed, 2 wrong usage or settings, 3 a server could not be reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+import uvicorn
+
+from meter.cli.measure import Json, commands, complain
+from meter.errors import ConfigError, MeterError, Unavailable
+from meter.heap import settle_heap
+
+if TYPE_CHECKING:
+    from meter.config import Settings
+
+app = typer.Typer(
+    name="meter",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prepaid credits, holds and plans for paid APIs, decided atomically in Redis.",
+)
+
+jobs = typer.Typer(no_args_is_help=True, help="Do by hand, until nothing is due, what the worker does by itself.")
+
+app.add_typer(commands)
+app.add_typer(jobs, name="jobs")
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
+Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
+
+GRACE_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75
+"""Longer than a gateway's pool keeps an idle connection (nginx: 60 s), so that the gateway closes first."""
+
+
+@app.callback(invoke_without_command=True)
+def main(show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Prepaid credits, holds and plans for paid APIs, decided atomically in Redis."""
+    if show_version:
+        typer.echo(version("meter-sidecar"))
+        raise typer.Exit
+
+
+@app.command()
+def dev(
+    host: Host = None,
+    port: Port = None,
+    data_dir: Annotated[Path, typer.Option(help="Where state lives; it survives restarts.")] = Path(".meter"),
+) -> None:
+    """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
+    from meter.config import load_settings
+    from meter.dev.processes import embedded_server, ledger_file_of, store_url_of, worker_process
+
+    _log_to_stderr()
+    # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _check_address(load_settings(host=host, port=port))  # a bad setting is told before anything starts
+        with embedded_server(data_dir) as server:
+            settings = load_settings(
+                host=host,
+                port=port,
+                redis_url=server.url,
+                store_url=store_url_of(data_dir),
+                ledger_file=ledger_file_of(data_dir),
+            )
+            asyncio.run(_check(settings))
+            worker = worker_process(settings, data_dir)
+            worker.start()
+            typer.echo(f"meter: http://{settings.host}:{settings.port}  redis {server.url}  data {data_dir}/", err=True)
+            try:
+                _serve(settings)
+            finally:
+                worker.stop()
+    except ConfigError as error:
+        complain(error, 2)
+    except MeterError as error:
+        complain(error, 3)
+
+
+@app.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    uds: Annotated[Path | None, typer.Option(help="Listen on a unix socket instead.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+) -> None:
+    """Serve the API on the Redis of METER_REDIS_URL."""
+    from meter.config import load_settings
+
+    _log_to_stderr()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
+    try:
+        settings = load_settings(host=host, port=port)
+        if uds is None:
+            _check_address(settings)
+        asyncio.run(_check(settings))
+        _serve(settings, uds, workers)
+    except ConfigError as error:
+        complain(error, 2)
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker: the sweep of due holds and grants, and the other background jobs."""
+    from meter.config import load_settings
+    from meter.worker.run import run_worker
+
+    _log_to_stderr()
+    try:
+        settings = load_settings()
+        asyncio.run(_check(settings))
+        run_worker(settings)
+    except ConfigError as error:
+        complain(error, 2)
+
+
+@app.command()
+def rebuild(
+    partition: Annotated[int | None, typer.Option(help="One partition only; all when not given.")] = None,
+    user: Annotated[str | None, typer.Option(help="One user's partition only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make Redis again from the store, open holds included, and report what could not be."""
+    from meter.cli import operate
+
+    _log_to_stderr()
+    _run(operate.rebuild(_settings(), partition, user, as_json=as_json))
+
+
+@app.command()
+def reconcile(as_json: Json = False) -> None:
+    """Compare Redis with the store, account by account; exit code 1 on any drift."""
+    from meter.cli import operate
+
+    _log_to_stderr()
+    _run(operate.reconcile(_settings(), as_json=as_json))
+
+
+@jobs.command()
+def allocate(as_json: Json = False) -> None:
+    """Grant every period of a subscription that has begun. Safe beside the worker: each period is granted once."""
+    from meter.cli import operate
+
+    _log_to_stderr()
+    _run(operate.allocate(_settings(), as_json=as_json))
+
+
+@jobs.command()
+def expire(as_json: Json = False) -> None:
+    """End credits and holds that are due. No balance waits for it: whoever touches an account does it first."""
+    from meter.cli import operate
+
+    _log_to_stderr()
+    _run(operate.expire(_settings(), as_json=as_json))
+
+
+@app.command()
+def schema(
+    backend: Annotated[Literal["sql", "nosql"], typer.Option(help="SQL tables, or MongoDB validators.")] = "sql",
+    dialect: Annotated[Literal["postgres", "mysql", "sqlite"], typer.Option(help="Of the SQL.")] = "postgres",
+) -> None:
+    """Print the schema of the durable ledger, made from the models."""
+    from meter.store.generated_schema import nosql_schema, sql_schema
+
+    typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
+
+
+def _settings() -> Settings:
+    from meter.config import load_settings
+
+    try:
+        return load_settings()
+    except ConfigError as error:
+        complain(error, 2)
+
+
+def _run(command: Coroutine[None, None, int]) -> None:
+    """Runs a command to its exit code."""
+    try:
+        code = asyncio.run(command)
+    except ConfigError as error:
+        complain(error, 2)
+    except Unavailable as error:
+        complain(error, 3)
+    except MeterError as error:
+        complain(error, 1)
+    if code:
+        raise typer.Exit(code)
+
+
+async def _check(settings: Settings) -> None:
+    """Refuses to start on a Redis or a store made with other settings; one that is away is waited for while serving."""
+    from meter.runtime import Runtime
+
+    runtime = Runtime(settings)
+    try:
+        await runtime.check()
+    finally:
+        await runtime.close()
+
+
+def _check_address(settings: Settings) -> None:
+    """Raises `ConfigError` when nothing can listen there. A host may have an address of a family that is off here."""
+    faults: list[OSError] = []
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        for family, _, _, _, address in found:
+            try:
+                socket.create_server((str(address[0]), settings.port), family=family).close()
+            except OSError as error:
+                faults.append(error)
+        if len(faults) < len(found):
+            faults = [fault for fault in faults if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    except OSError as error:
+        faults.append(error)
+    if faults:
+        place = f"METER_HOST={settings.host} METER_PORT={settings.port}"
+        raise ConfigError(f"{place}: cannot listen there: {faults[0].strerror}")
+
+
+def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:
+    """Runs uvicorn until it is told to stop."""
+    from meter.api.lane.protocol import HotProtocol
+    from meter.app import create_app
+
+    # Several processes compose their own, from the environment.
+    app = create_app(settings) if workers == 1 else "meter.asgi:app"
+    settle_heap()
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        uds=None if uds is None else str(uds),
+        http=HotProtocol if settings.hot_lane else "httptools",
+        proxy_headers=False,  # nothing here depends on the client's address, and the lane finds the application itself
+        workers=workers,
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        lifespan="on",
+    )
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("arq", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""The calls as Python methods."""

@@ -1,0 +1,376 @@
+"""The Python API: one class of calls, whatever carries them (in process: `meter.local`, over HTTP: `meter.client`).
+
+Amounts are credits: `int`, `Decimal`, a plain decimal string, or a `float` that means its shortest decimal. A refusal
+is a value, a `Refusal`, which is false; `reserve` alone raises `Refused`, because its block must not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol, TypeVar
+
+from meter.client.plans import PlanCalls
+from meter.client.webhooks import NotificationCalls
+from meter.contract import answers
+from meter.contract.answers import Refusal
+from meter.errors import MeterError, Unavailable
+
+CreditAmount = int | float | str | Decimal
+Metadata = Mapping[str, object]
+
+_A = TypeVar("_A", bound=answers.Answer)
+_B = TypeVar("_B", bound=answers.Answer)
+
+_EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
+
+
+class Refused(MeterError):
+    """A hold was refused; `refusal` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class Carrier(Protocol):
+    """Carries one call of `meter.surface` and answers (status, body, replayed). Raises `Unavailable`."""
+
+    async def __call__(
+        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+    ) -> tuple[int, bytes, bool]:
+        """`path` and `query` are members by name; `key` is the idempotency key."""
+        ...
+
+
+class Hold:
+    """An open reservation inside a `reserve` block."""
+
+    def __init__(self, credits_: Credits, reserved: answers.Reserved) -> None:
+        self._credits = credits_
+        self.reserved = reserved
+        self.outcome: answers.Committed | answers.Released | Refusal | None = None
+        """How the hold ended; None while it is open."""
+
+    @property
+    def reservation_id(self) -> str:
+        """The id of the reservation."""
+        return self.reserved.reservation_id
+
+    async def commit(
+        self, amount: CreditAmount | None = None, *, over: Literal["cap", "reject", "overdraft"] = "cap"
+    ) -> answers.Committed | Refusal:
+        """Charges what was used; all that is held when no amount is given. A refusal leaves the hold open."""
+        answer = await self._credits.commit(self.reservation_id, amount, over=over)
+        if answer:
+            self.outcome = answer
+        return answer
+
+    async def release(self) -> answers.Released | Refusal:
+        """Gives everything back."""
+        answer = await self._credits.release(self.reservation_id)
+        self.outcome = answer
+        return answer
+
+    async def _give_back(self) -> None:
+        """Releases what is still open; what cannot be released now ends by itself."""
+        if self.outcome is None:
+            with suppress(Unavailable):
+                await self.release()
+
+
+class Credits(PlanCalls, NotificationCalls):
+    """The calls of DESIGN section 5. Every method raises `Unavailable` when the call was not decided."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carry = carrier
+
+    async def add(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        description: str | None = None,
+        grant_id: str | None = None,
+        priority: int = 10,
+        effective_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Added | answers.Pending | Refusal:
+        """Adds a grant of credits. `Pending`: it is durable, but Redis went away before it had it."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "description": description,
+            "grant_id": grant_id,
+            "priority": priority,
+            "effective_at": effective_at,
+            "expires_at": expires_at,
+            "metadata": metadata,
+        }
+        return await self._call("add", answers.Added, later=answers.Pending, body=body, key=idempotency_key)
+
+    async def deduct(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        description: str | None = None,
+        shortfall: Literal["reject", "partial", "overdraft"] = "reject",
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Deducted | Refusal:
+        """Spends credits in one step."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "description": description,
+            "shortfall": shortfall,
+            "metadata": metadata,
+        }
+        return await self._call("deduct", answers.Deducted, body=body, key=idempotency_key)
+
+    async def hold(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        ttl_seconds: float | None = None,
+        reservation_id: str | None = None,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Reserved | Refusal:
+        """Holds an amount until commit, release or its end. `reserve` is the block that ends it for you."""
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "ttl_seconds": ttl_seconds,
+            "reservation_id": reservation_id,
+            "description": description,
+            "metadata": metadata,
+        }
+        return await self._call("reserve", answers.Reserved, body=body, key=idempotency_key)
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        *,
+        ttl_seconds: float | None = None,
+        reservation_id: str | None = None,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> AsyncIterator[Hold]:
+        """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it (the
+        answer is the hold's `outcome`), an exception releases it. Raises `Refused` when the hold is refused.
+        """
+        reserved = await self.hold(
+            user_id,
+            amount,
+            ttl_seconds=ttl_seconds,
+            reservation_id=reservation_id,
+            description=description,
+            metadata=metadata,
+        )
+        if isinstance(reserved, Refusal):
+            raise Refused(reserved)
+        hold = Hold(self, reserved)
+        try:
+            yield hold
+        except BaseException:
+            await asyncio.shield(asyncio.create_task(hold._give_back()))  # a second cancellation does not stop it
+            raise
+        if hold.outcome is None:
+            hold.outcome = await hold.commit()
+
+    async def commit(
+        self,
+        reservation_id: str,
+        amount: CreditAmount | None = None,
+        *,
+        over: Literal["cap", "reject", "overdraft"] = "cap",
+        description: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> answers.Committed | Refusal:
+        """Settles a reservation; the same call again gets the same answer."""
+        body = {"amount": amount, "over": over, "description": description, "metadata": metadata}
+        return await self._call("commit", answers.Committed, path={"reservation_id": reservation_id}, body=body)
+
+    async def release(self, reservation_id: str) -> answers.Released | Refusal:
+        """Gives a reservation back."""
+        return await self._call("release", answers.Released, path={"reservation_id": reservation_id}, body={})
+
+    async def extend(
+        self,
+        reservation_id: str,
+        *,
+        ttl_seconds: float | None = None,
+        add_amount: CreditAmount = 0,
+        idempotency_key: str | None = None,
+    ) -> answers.Extended | Refusal:
+        """Gives a reservation more time, counted from now, or more credits."""
+        body = {"ttl_seconds": ttl_seconds, "add_amount": add_amount}
+        path = {"reservation_id": reservation_id}
+        return await self._call("extend", answers.Extended, path=path, body=body, key=idempotency_key)
+
+    async def refund(
+        self,
+        user_id: str,
+        transaction_id: str,
+        amount: CreditAmount | None = None,
+        *,
+        description: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Refunded | Refusal:
+        """Gives back part of a charge; all that is left of it when no amount is given."""
+        body = {
+            "user_id": user_id,
+            "transaction_id": transaction_id,
+            "amount": amount,
+            "description": description,
+        }
+        return await self._call("refund", answers.Refunded, body=body, key=idempotency_key)
+
+    async def batch(
+        self, operations: Sequence[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> answers.BatchAnswer | Refusal:
+        """Runs deduct, reserve, commit and release operations, each with its `op`."""
+        body = {"operations": list(operations), "atomic": atomic}
+        return await self._call("batch", answers.BatchAnswer, body=body, key=idempotency_key)
+
+    async def balance(self, user_id: str, *, at: datetime | None = None) -> answers.Balance | Refusal:
+        """Reads a balance, now or at a past time; zeros for a user who was never heard of."""
+        query = {} if at is None else {"at": at.isoformat()}
+        return await self._call("balance", answers.Balance, path={"user_id": user_id}, query=query)
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kind: answers.Kind | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> answers.TransactionPage | Refusal:
+        """A page of transactions, newest first; `from_` inclusive, `to` exclusive."""
+        query = {"limit": str(limit), "cursor": cursor}
+        if kind is not None:
+            query["kind"] = kind
+        if from_ is not None:
+            query["from"] = from_.isoformat()
+        if to is not None:
+            query["to"] = to.isoformat()
+        return await self._call("history", answers.TransactionPage, path={"user_id": user_id}, query=query)
+
+    async def expiring(
+        self, user_id: str, *, days: float = 7, limit: int = 50, cursor: str = ""
+    ) -> answers.GrantPage | Refusal:
+        """A page of live grants that end within that many days, by their end."""
+        query = {"days": str(days), "limit": str(limit), "cursor": cursor}
+        return await self._call("expiring", answers.GrantPage, path={"user_id": user_id}, query=query)
+
+    async def grants(
+        self, user_id: str, *, state: Literal["live", "all"] = "live", limit: int = 50, cursor: str = ""
+    ) -> answers.GrantPage | Refusal:
+        """A page of grants, in burn order."""
+        query = {"state": state, "limit": str(limit), "cursor": cursor}
+        return await self._call("grants", answers.GrantPage, path={"user_id": user_id}, query=query)
+
+    async def void(self, user_id: str, grant_id: str) -> answers.Voided | Refusal:
+        """Ends a grant early."""
+        return await self._call("void", answers.Voided, path={"user_id": user_id, "grant_id": grant_id}, body={})
+
+    async def reservation(self, reservation_id: str) -> answers.Reservation | Refusal:
+        """Reads a reservation, open or lately finished."""
+        return await self._call("reservation", answers.Reservation, path={"reservation_id": reservation_id})
+
+    async def reservations(
+        self, user_id: str, *, limit: int = 50, cursor: str = ""
+    ) -> answers.ReservationPage | Refusal:
+        """A page of open reservations."""
+        query = {"user_id": user_id, "limit": str(limit), "cursor": cursor}
+        return await self._call("reservations", answers.ReservationPage, query=query)
+
+    async def explain(self, user_id: str, amount: CreditAmount) -> answers.Explanation | Refusal:
+        """What a deduct of an amount would do now."""
+        query = {"amount": _text(amount)}
+        return await self._call("explain", answers.Explanation, path={"user_id": user_id}, query=query)
+
+    async def user(self, user_id: str) -> answers.User | Refusal:
+        """What an account may do."""
+        return await self._call("user", answers.User, path={"user_id": user_id})
+
+    async def configure(
+        self,
+        user_id: str,
+        *,
+        overdraft_limit: CreditAmount | None = None,
+        low_credit_thresholds: Sequence[CreditAmount] | None = None,
+        suspended: bool | None = None,
+        metadata: Metadata | None = None,
+    ) -> answers.User | Refusal:
+        """Changes what an account may do; what is None stays as it is."""
+        body = {
+            "overdraft_limit": overdraft_limit,
+            "low_credit_thresholds": None if low_credit_thresholds is None else list(low_credit_thresholds),
+            "suspended": suspended,
+            "metadata": metadata,
+        }
+        return await self._call("configure", answers.User, path={"user_id": user_id}, body=body)
+
+    async def _asked(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | Refusal:
+        return await self._call(name, answer, path=path, query=query, body=body, key=key)
+
+    async def _call(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        later: type[_B] | None = None,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | _B | Refusal:
+        """`later` is the answer to a call that is accepted but not done (202)."""
+        payload = None if body is None else _dump(body)
+        status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
+        kind = Refusal if status >= 400 else later if status == 202 and later else answer
+        try:
+            found = kind.model_validate(_EXACT_JSON.decode(text.decode()))
+        except ValueError as error:
+            raise Unavailable("answer", f"{status}, but no answer of a sidecar: {text[:200]!r}") from error
+        if isinstance(found, Refusal):
+            if status >= 500:
+                raise Unavailable(found.code, found.detail)
+            return found
+        return found.model_copy(update={"replayed": True}) if replayed else found
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
+    return json.dumps({name: value for name, value in body.items() if value is not None}, default=_text).encode()
+
+
+def _text(value: object) -> str:
+    """A time as RFC 3339; a number without an exponent, which no amount may have in a string."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else str(value)

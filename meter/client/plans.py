@@ -1,0 +1,188 @@
+"""The Python API of plans and subscriptions, a part of `meter.credits.Credits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, TypeVar
+
+from meter.contract import answers
+from meter.contract.answers import Refusal
+from meter.contract.plans import Allocated, Expired, Plan, PlanPage, Subscription, SubscriptionPage
+
+_A = TypeVar("_A", bound=answers.Answer)
+
+CreditAmount = int | float | str | Decimal
+BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+Rollover = Mapping[str, object]
+"""`max_amount` or `percent`, and `valid_days`."""
+
+
+class PlanCalls:
+    """Plans, who has them, and the allocation. Every method raises `Unavailable` when the call was not decided."""
+
+    async def create_plan(
+        self,
+        name: str,
+        credit_limit: CreditAmount,
+        price: CreditAmount,
+        billing_period: BillingPeriod,
+        *,
+        plan_id: str | None = None,
+        description: str | None = None,
+        validity_days: int | None = None,
+        rollover: Rollover | None = None,
+        priority: int = 10,
+        plan_group: str = "default",
+        active: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Plan | Refusal:
+        """Creates a plan. A `plan_id` or `idempotency_key` makes the call safe to repeat."""
+        body = _plan_body(
+            name,
+            credit_limit,
+            price,
+            billing_period,
+            description,
+            validity_days,
+            rollover,
+            priority,
+            plan_group,
+            active=active,
+        )
+        body["plan_id"] = plan_id
+        return await self._asked("create_plan", Plan, body=body, key=idempotency_key)
+
+    async def plans(self, *, limit: int = 50, cursor: str = "") -> PlanPage | Refusal:
+        """A page of plans."""
+        return await self._asked("plans", PlanPage, query={"limit": str(limit), "cursor": cursor})
+
+    async def plan(self, plan_id: str) -> Plan | Refusal:
+        """Reads a plan."""
+        return await self._asked("plan", Plan, path={"plan_id": plan_id})
+
+    async def update_plan(
+        self,
+        plan_id: str,
+        name: str,
+        credit_limit: CreditAmount,
+        price: CreditAmount,
+        billing_period: BillingPeriod,
+        *,
+        description: str | None = None,
+        validity_days: int | None = None,
+        rollover: Rollover | None = None,
+        priority: int = 10,
+        plan_group: str = "default",
+        active: bool = True,
+    ) -> Plan | Refusal:
+        """Replaces what a plan says; for those who have it, from their next period on."""
+        body = _plan_body(
+            name,
+            credit_limit,
+            price,
+            billing_period,
+            description,
+            validity_days,
+            rollover,
+            priority,
+            plan_group,
+            active=active,
+        )
+        return await self._asked("update_plan", Plan, path={"plan_id": plan_id}, body=body)
+
+    async def delete_plan(self, plan_id: str) -> Plan | Refusal:
+        """Withdraws a plan; those who have it go on."""
+        return await self._asked("delete_plan", Plan, path={"plan_id": plan_id})
+
+    async def subscribe(
+        self,
+        user_id: str,
+        plan_id: str,
+        *,
+        auto_renew: bool = True,
+        time_zone: str = "UTC",
+        anchor_at: datetime | None = None,
+    ) -> Subscription | Refusal:
+        """Gives a user a plan, and the credits of the first period."""
+        body = {"plan_id": plan_id, "auto_renew": auto_renew, "time_zone": time_zone, "anchor_at": anchor_at}
+        return await self._asked("subscribe", Subscription, path={"user_id": user_id}, body=body)
+
+    async def subscriptions(self, user_id: str, *, limit: int = 50, cursor: str = "") -> SubscriptionPage | Refusal:
+        """A page of a user's subscriptions, one per plan group."""
+        query = {"limit": str(limit), "cursor": cursor}
+        return await self._asked("subscriptions", SubscriptionPage, path={"user_id": user_id}, query=query)
+
+    async def upgrade(
+        self,
+        user_id: str,
+        plan_id: str,
+        *,
+        when: Literal["now", "period_end"] = "now",
+        proration: Literal["none", "difference"] = "none",
+    ) -> Subscription | Refusal:
+        """Changes to another plan of the same group, up or down; `UpgradeRequest` says what becomes of the credits."""
+        body = {"plan_id": plan_id, "when": when, "proration": proration}
+        return await self._asked("upgrade", Subscription, path={"user_id": user_id}, body=body)
+
+    async def unsubscribe(
+        self,
+        user_id: str,
+        *,
+        plan_group: str = "default",
+        when: Literal["now", "period_end"] = "now",
+        unspent: Literal["stay", "void"] = "stay",
+    ) -> Subscription | Refusal:
+        """Ends a subscription. What is unspent of its period stays until it expires, or is void at the end."""
+        query = {"plan_group": plan_group, "when": when, "unspent": unspent}
+        return await self._asked("unsubscribe", Subscription, path={"user_id": user_id}, query=query)
+
+    async def allocate(self) -> Allocated | Refusal:
+        """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""
+        return await self._asked("allocate", Allocated, body={})
+
+    async def expire(self) -> Expired | Refusal:
+        """Ends credits and holds that are due, as the worker does every few seconds; again while the answer says
+        `more`. No balance waits for it.
+        """
+        return await self._asked("expire", Expired, body={})
+
+    async def _asked(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | Refusal:
+        raise NotImplementedError
+
+
+def _plan_body(
+    name: str,
+    credit_limit: CreditAmount,
+    price: CreditAmount,
+    billing_period: BillingPeriod,
+    description: str | None,
+    validity_days: int | None,
+    rollover: Rollover | None,
+    priority: int,
+    plan_group: str,
+    *,
+    active: bool,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "description": description,
+        "credit_limit": credit_limit,
+        "price": price,
+        "billing_period": billing_period,
+        "validity_days": validity_days,
+        "rollover": rollover,
+        "priority": priority,
+        "plan_group": plan_group,
+        "active": active,
+    }

@@ -1,0 +1,198 @@
+"""What goes over the wire about plans and subscriptions."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from meter.amount import plain_decimal
+from meter.clock import UnknownTimeZone, time_zone
+from meter.contract.answers import PRIORITY_MAX, Answer, Credits, Description, ObjectId, PositiveAmount
+from meter.contract.requests import Query, Request
+from meter.errors import InvalidAmount
+
+PRICE_MAX = Decimal(10) ** 12
+VALIDITY_DAYS_MAX = 36_525
+_PRICE = re.compile(r"(?=.{1,40}$)(0|[1-9][0-9]*)(\.[0-9]+)?")  # what is a JSON number as it stands
+
+
+def _price(value: object) -> str:
+    """The decimal as it was sent: a price is kept and returned, never calculated with."""
+    try:
+        price = Decimal(value) if type(value) is int else plain_decimal(value)
+    except InvalidAmount as error:
+        raise PydanticCustomError("price", "{reason}", {"reason": str(error)}) from None
+    if not (price.is_finite() and 0 <= price < PRICE_MAX):
+        raise PydanticCustomError("price", "must be a decimal from 0 to below 1000000000000")
+    text = value if isinstance(value, str) else f"{price:f}"
+    if not _PRICE.fullmatch(text):
+        raise PydanticCustomError("price", "must have no needless zeros in front and at most 40 characters")
+    return text
+
+
+def _zone(value: object) -> str:
+    try:
+        return time_zone(str(value)).key
+    except UnknownTimeZone as error:
+        raise PydanticCustomError("time_zone", "{reason}", {"reason": str(error)}) from None
+
+
+Price = Annotated[
+    str,
+    BeforeValidator(_price),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "description": "An exact decimal."}),
+]
+TimeZone = Annotated[str, BeforeValidator(_zone)]
+PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+
+
+class RolloverRequest(Request):
+    """What is unspent when a period's credits expire lives on for `valid_days`, once: up to `max_amount`, or up to that
+    percent of what the period granted. The rest above that expires.
+    """
+
+    max_amount: PositiveAmount | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    valid_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)]
+
+    @model_validator(mode="after")
+    def _one_cap(self) -> RolloverRequest:
+        if (self.max_amount is None) == (self.percent is None):
+            raise PydanticCustomError("rollover", "must name either max_amount or percent")
+        return self
+
+
+class PlanRequest(Request):
+    """A plan: what one period grants."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: Description | None = None
+    credit_limit: PositiveAmount
+    price: Price
+    billing_period: BillingPeriod
+    validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)] | None = None
+    rollover: RolloverRequest | None = None
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
+    plan_group: PlanGroup = "default"
+    active: bool = True
+
+
+class CreatePlanRequest(PlanRequest):
+    """A new plan. A plan_id of the caller's own makes the call repeatable, as an Idempotency-Key does."""
+
+    plan_id: Annotated[ObjectId, Field(max_length=64)] | None = None
+
+
+class PlansQuery(Query):
+    """Which plans to list."""
+
+
+class SubscribeRequest(Request):
+    """Assign a plan."""
+
+    plan_id: ObjectId
+    auto_renew: bool = True
+    time_zone: TimeZone = "UTC"
+    anchor_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+class UpgradeRequest(Request):
+    """Change to another plan of the same group, up or down.
+
+    `now` with proration `none` begins a period, and the rest of the old credits is void; with `difference` the period
+    goes on and a larger limit is granted for its rest. To the plan that the user has: takes a coming change back.
+    """
+
+    plan_id: ObjectId
+    when: Literal["now", "period_end"] = "now"
+    proration: Literal["none", "difference"] = "none"
+
+
+class UnsubscribeQuery(BaseModel):
+    """How to end a subscription; unspent credits of its current period stay, or are void when it ends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan_group: PlanGroup = "default"
+    when: Literal["now", "period_end"] = "now"
+    unspent: Literal["stay", "void"] = "stay"
+
+
+class Rollover(BaseModel):
+    """What lives on of a period's rest, and for how many days."""
+
+    max_amount: Credits | None
+    percent: int | None
+    valid_days: int
+
+
+class Plan(Answer):
+    """A plan. `id` is the seed's word for `plan_id`."""
+
+    id: str
+    plan_id: str
+    name: str
+    description: str | None
+    credit_limit: Credits
+    price: Annotated[Decimal, WithJsonSchema({"type": "number", "description": "An exact decimal, as it was sent."})]
+    billing_period: BillingPeriod
+    validity_days: int | None
+    rollover: Rollover | None
+    priority: int
+    plan_group: str
+    active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class PlanPage(Answer):
+    """Plans, by id."""
+
+    items: list[Plan]
+    next_cursor: str | None
+
+
+class Subscription(Answer):
+    """A user's subscription. `period` counts from 0; `next_period_at` is when the current one ends."""
+
+    subscription_id: str
+    user_id: str
+    plan_id: str
+    plan_group: str
+    state: Literal["active", "ended"]
+    auto_renew: bool
+    anchor_at: datetime
+    time_zone: str
+    period: int
+    period_started_at: datetime
+    next_period_at: datetime
+    next_plan_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SubscriptionPage(Answer):
+    """A user's subscriptions, one per plan group."""
+
+    items: list[Subscription]
+    next_cursor: str | None
+
+
+class Allocated(Answer):
+    """How many subscriptions moved to their next period; `more`: call again."""
+
+    allocated: int
+    more: bool
+
+
+class Expired(Answer):
+    """How many transactions that made: credits that ended or began, holds that ended; `more`: call again."""
+
+    transactions: int
+    more: bool

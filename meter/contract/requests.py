@@ -1,0 +1,203 @@
+"""What comes in over the wire: request bodies and queries, one class each; the words they share are in `model`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meter.contract.answers import (
+    BATCH_MAX,
+    LIST_LIMIT_MAX,
+    PRIORITY_MAX,
+    THRESHOLDS_MAX,
+    Amount,
+    Description,
+    Kind,
+    Metadata,
+    ObjectId,
+    PositiveAmount,
+    Time,
+    TtlSeconds,
+    UserId,
+)
+
+_FIRST_START = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
+_LAST_START = datetime(2286, 11, 20, 17, 46, 39, 998000, tzinfo=UTC)
+"""A millisecond before NEVER_MS."""
+
+
+class Request(BaseModel):
+    """A request body: strict types, unknown members refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Described(Request):
+    """A body whose operation can carry a text and members of the caller's own into the ledger."""
+
+    description: Description | None = None
+    metadata: Metadata | None = None
+
+
+class AddRequest(Described):
+    """Credits in."""
+
+    user_id: UserId
+    amount: PositiveAmount
+    grant_id: ObjectId | None = None
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
+    effective_at: Annotated[Time, Field(ge=_FIRST_START, le=_LAST_START)] | None = None
+    expires_at: Time | None = None
+
+
+class DeductRequest(Described):
+    """Spend in one step."""
+
+    user_id: UserId
+    amount: Amount
+    shortfall: Literal["reject", "partial", "overdraft"] = "reject"
+
+
+class ReserveRequest(Described):
+    """Hold an amount."""
+
+    user_id: UserId
+    amount: Amount
+    ttl_seconds: TtlSeconds | None = None
+    reservation_id: ObjectId | None = None
+
+
+class CommitRequest(Described):
+    """Settle a reservation."""
+
+    amount: Amount | None = None
+    over: Literal["cap", "reject", "overdraft"] = "cap"
+
+
+class ReleaseRequest(Described):
+    """Give a reservation back."""
+
+
+class ExtendRequest(Described):
+    """Give a reservation more time or more credits."""
+
+    ttl_seconds: TtlSeconds | None = None
+    add_amount: Amount = 0
+
+
+class RefundRequest(Described):
+    """Give back part of a charge."""
+
+    user_id: UserId
+    transaction_id: ObjectId
+    amount: PositiveAmount | None = None
+
+
+class VoidRequest(Described):
+    """End a grant early."""
+
+
+class UserRequest(Request):
+    """What an account may do; a member that is left out stays as it is."""
+
+    overdraft_limit: Amount | None = None
+    low_credit_thresholds: Annotated[list[Amount], Field(max_length=THRESHOLDS_MAX)] | None = None
+    suspended: bool | None = None
+    metadata: Metadata | None = None
+
+
+class BatchDeduct(DeductRequest):
+    """A deduct in a batch."""
+
+    op: Literal["deduct"]
+
+
+class BatchReserve(ReserveRequest):
+    """A reserve in a batch."""
+
+    op: Literal["reserve"]
+
+
+class BatchCommit(CommitRequest):
+    """A commit in a batch."""
+
+    op: Literal["commit"]
+    reservation_id: ObjectId
+
+
+class BatchRelease(ReleaseRequest):
+    """A release in a batch."""
+
+    op: Literal["release"]
+    reservation_id: ObjectId
+
+
+BatchOperation = Annotated[BatchDeduct | BatchReserve | BatchCommit | BatchRelease, Field(discriminator="op")]
+
+
+class BatchRequest(Request):
+    """Several operations, answered one by one; `atomic`: all or nothing, within one partition."""
+
+    operations: Annotated[list[BatchOperation], Field(min_length=1, max_length=BATCH_MAX)]
+    atomic: bool = False
+
+
+class ClockRequest(Request):
+    """Freeze the test clock at a time, or move it forward."""
+
+    now: Time | None = None
+    advance_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Query(BaseModel):
+    """The query of a list; unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT_MAX)] = 50
+    cursor: str = ""
+
+
+class GrantsQuery(Query):
+    """Which grants to list."""
+
+    state: Literal["live", "all"] = "live"
+
+
+class ReservationsQuery(Query):
+    """Which reservations to list."""
+
+    user_id: UserId
+    state: Literal["open", "committed", "released", "expired", "all"] = "open"
+
+
+class BalanceQuery(BaseModel):
+    """When: now, or a time in the past."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: Time | None = None
+
+
+class HistoryQuery(Query):
+    """Which transactions: `from` inclusive, `to` exclusive."""
+
+    kind: Kind | None = None
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+
+
+class ExpiringQuery(Query):
+    """Within how many days."""
+
+    days: Annotated[float, Field(gt=0, le=36525)] = 7
+
+
+class ExplainQuery(BaseModel):
+    """What to explain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    amount: Amount = 0

@@ -1,0 +1,96 @@
+"""What goes over the wire about alerts: endpoints, and the log of deliveries."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from meter.contract.answers import Answer, Description
+from meter.contract.requests import Query, Request
+from meter.keys import USER_ID
+
+Kind = Literal[
+    "low_credits",
+    "credits_exhausted",
+    "credits_expired",
+    "expiring_credits",
+    "subscription_renewed",
+    "subscription_ended",
+    "transaction_error",
+]
+
+
+class WebhookRequest(Request):
+    """An endpoint that is to be told of alerts; of all kinds when it names none."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    description: Description | None = None
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
+
+
+class WebhookChangeRequest(Request):
+    """What an endpoint is to be from now on. `enabled` false: told of nothing until it is true again; true takes back
+    that it answered 410.
+    """
+
+    description: Description | None = None
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
+    enabled: bool = True
+
+
+class NotificationsQuery(Query):
+    """Which deliveries to list."""
+
+    user_id: Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")] | None = None
+    state: Literal["due", "delivered", "failed"] | None = None
+
+
+class Webhook(Answer):
+    """An endpoint. `disabled`: it answered 410, or was told to rest."""
+
+    webhook_id: str
+    url: str
+    description: str | None
+    kinds: list[Kind] | None
+    state: Literal["enabled", "disabled", "deleted"]
+    created_at: datetime
+    updated_at: datetime
+
+
+class WebhookWithSecret(Webhook):
+    """An endpoint with its secret, which no other answer shows."""
+
+    secret: str
+
+
+class WebhookPage(Answer):
+    """Endpoints, by id."""
+
+    items: list[Webhook]
+    next_cursor: str | None
+
+
+class Delivery(Answer):
+    """An alert on its way to one target: a webhook_id, or a channel of `METER_NOTIFY`."""
+
+    notification_id: str
+    kind: str
+    user_id: str
+    target: str
+    state: Literal["due", "delivered", "failed"]
+    attempts: int
+    status: int | None
+    error: str | None
+    data: JsonValue
+    created_at: datetime
+    attempted_at: datetime | None
+    next_attempt_at: datetime | None
+
+
+class DeliveryPage(Answer):
+    """Deliveries, newest first."""
+
+    items: list[Delivery]
+    next_cursor: str | None

@@ -1,0 +1,106 @@
+"""`meter dev`: the whole sidecar from nothing. A Redis-compatible server, the worker in a child process, the API here.
+
+State lives below one folder and survives a restart and a kill. No process outlives this one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from logging import getLogger
+from pathlib import Path
+
+from meter.config import Settings
+from meter.dev.child import can_end_with_parent, ending_with_parent
+from meter.dev.redis_server import EmbeddedServer
+from meter.errors import ConfigError
+
+WORKER_RESTART_PAUSE_SECONDS = 1.0
+WORKER_STOP_SECONDS = 10.0
+
+_log = getLogger("meter.dev.processes")
+
+
+class WorkerProcess:
+    """A `meter worker` in a child process, started again when it dies. Start it from the main thread."""
+
+    def __init__(self, environment: dict[str, str], log_path: Path) -> None:
+        self._environment = environment
+        self._log_path = log_path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        # The kernel ties a child's end to the thread that started it, so the watching thread lives as long as we do.
+        self._ends_with_parent = can_end_with_parent()
+        self._parent = os.getpid()
+        self._watcher = threading.Thread(target=self._watch, name="meter-worker-watch", daemon=True)
+
+    def start(self) -> None:
+        """Starts the worker and watches over it."""
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Stops the worker: gently first."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        self._watcher.join(WORKER_STOP_SECONDS)
+        if process is not None and process.poll() is None:
+            process.kill()
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            self._process = self._spawn()
+            if self._stopping.is_set():  # stop() may have looked for a process too early to see this one
+                self._process.terminate()
+            code = self._process.wait()
+            if not self._stopping.wait(WORKER_RESTART_PAUSE_SECONDS):
+                _log.warning("the worker ended with code %s and is started again; see %s", code, self._log_path)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "meter", "worker"]
+        if self._ends_with_parent:
+            command = ending_with_parent(command, self._parent)
+        with self._log_path.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal is ours to pass on.
+            return subprocess.Popen(  # noqa: S603
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+def embedded_server(data_dir: Path) -> EmbeddedServer:
+    """The server of a data folder, with its append-only file."""
+    folder = data_dir / "redis"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--data-dir {data_dir}: {error.strerror}: {error.filename}") from error
+    return EmbeddedServer(data_dir=folder)
+
+
+def store_url_of(data_dir: Path) -> str | None:
+    """SQLite in the data folder; None (leave it to the settings) when another store was asked for."""
+    return None if "METER_STORE_URL" in os.environ else f"sqlite:///{data_dir / 'meter.db'}"
+
+
+def ledger_file_of(data_dir: Path) -> str | None:
+    """The seed's credit_ledger.jsonl in the data folder, unless a file was asked for."""
+    return None if "METER_LEDGER_FILE" in os.environ else str(data_dir / "credit_ledger.jsonl")
+
+
+def worker_process(settings: Settings, data_dir: Path) -> WorkerProcess:
+    """The worker that belongs to these settings."""
+    environment = {
+        **os.environ,
+        "METER_REDIS_URL": settings.redis_url,
+        "METER_STORE_URL": settings.store_url,
+        "METER_LEDGER_FILE": settings.ledger_file,
+    }
+    return WorkerProcess(environment, data_dir / "worker.log")

@@ -1,0 +1,1 @@
+"""Decides: operations go to Redis in batches, and their answers come back. Knows no HTTP and no store."""

@@ -1,0 +1,245 @@
+"""Grouped commit: the operations of one event-loop turn travel as one script call (DESIGN 4.10).
+
+A lane is one sender with at most one batch in flight. It numbers its batches, and the script keeps the lane's last
+answers, so a batch whose reply was lost is sent again under the same number and never applied twice (DESIGN 4.7 b).
+The Redis call belongs to the lane's own task: a cancelled request never cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Literal
+
+from meter.engine.counts import Tally
+from meter.engine.operations import Operation
+from meter.engine.programs import Program
+from meter.engine.redis import RedisGateway
+from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError, Unavailable
+from meter.keys import PartitionKeys
+
+Mode = Literal["each", "atomic", "repair"]
+
+RETRY_PAUSE_SECONDS = 0.02
+CLOSE_PAUSE_SECONDS = 0.005
+
+_log = getLogger("meter.engine.batcher")
+
+Lines = list[str]
+Done = Callable[["Lines | MeterError"], None]
+"""Called once, from the event loop, with one line per operation or with why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the program is told with each call, and how a batcher bounds itself."""
+
+    batch_max: int
+    queue_max: int
+    lanes: int
+    timeout_seconds: float
+    late_commit_grace_ms: int
+    reservations_max: int
+    grants_max: int
+    recent_window_ms: int
+    outbox_max: int
+
+
+@dataclass(slots=True)
+class _Call:
+    operations: Sequence[Operation]
+    mode: Mode
+    done: Done
+    deadline: float
+    """When the caller is to know, on the event loop's clock."""
+
+
+class Batcher:
+    """Sends operations of one partition in batches. Start it inside a running event loop; close it at the end."""
+
+    def __init__(self, redis: RedisGateway, program: Program, keys: PartitionKeys, limits: Limits) -> None:
+        self._redis = redis
+        self._program = program
+        self._keys = keys
+        self._limits = limits
+        self._queue: deque[_Call] = deque()
+        self._waiting = 0
+        self._idle: deque[_Lane] = deque()
+        self._lanes: list[_Lane] = []
+        self._wake_scheduled = False
+        self._closed = False
+        self.tally = Tally()
+        self.refused: str | None = None
+        """Why the partition was refused by the last batch; None when it was served."""
+        self.barred: Unavailable | None = RedisUnavailable("redis", "the partition has not been opened yet")
+        """Why no batch may be sent; None once the partition was found to be made with this process's settings."""
+
+    def start(self) -> None:
+        """Starts the lanes."""
+        self._loop = asyncio.get_running_loop()
+        self._lanes = [_Lane(self) for _ in range(self._limits.lanes)]
+        self._idle.extend(self._lanes)
+
+    @property
+    def waiting(self) -> int:
+        """Operations that no batch has taken yet."""
+        return self._waiting
+
+    def submit(self, operations: Sequence[Operation], done: Done, mode: Mode = "each") -> None:
+        """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full.
+
+        `atomic`: all or nothing. `repair`: for a closed partition too. Both travel alone.
+        """
+        if self._waiting + len(operations) > self._limits.queue_max:
+            self.tally.refused("overloaded", operations)
+            raise Overloaded("queue", f"{self._waiting} operations are waiting; try again")
+        if self._closed:
+            self.tally.refused("overloaded", operations)
+            raise Overloaded("draining", "the sidecar is shutting down")
+        self._waiting += len(operations)
+        self._queue.append(_Call(operations, mode, done, self._loop.time() + self._limits.timeout_seconds))
+        if self._idle and not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._loop.call_soon(self._wake)
+
+    async def close(self) -> None:
+        """Lets what was accepted finish, then stops."""
+        self._closed = True
+        while self._queue or len(self._idle) < len(self._lanes):
+            await asyncio.sleep(CLOSE_PAUSE_SECONDS)
+        for lane in self._lanes:
+            lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in self._lanes), return_exceptions=True)
+
+    def _wake(self) -> None:
+        self._wake_scheduled = False
+        while self._queue and self._idle:
+            lane = self._idle.popleft()
+            lane.give(self._take())
+
+    def _take(self) -> list[_Call]:
+        """The next batch: calls in order up to the limit; one that is not of mode each travels alone."""
+        first = self._queue.popleft()
+        calls, size = [first], len(first.operations)
+        if first.mode == "each":
+            while self._queue and self._queue[0].mode == "each":
+                size += len(self._queue[0].operations)
+                if size > self._limits.batch_max:
+                    break
+                calls.append(self._queue.popleft())
+        self._waiting -= sum(len(call.operations) for call in calls)
+        return calls
+
+    def _next(self, lane: _Lane) -> list[_Call] | None:
+        if self._queue:
+            return self._take()
+        self._idle.append(lane)
+        return None
+
+    async def _send(self, lane: _Lane, calls: list[_Call]) -> Lines:
+        """Runs one batch within the budget, again under the same number when its reply is lost."""
+        if self.barred is not None:
+            raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
+        limits = self._limits
+        count = sum(len(call.operations) for call in calls)
+        arguments: list[str | int] = [
+            lane.name,
+            lane.number,
+            calls[0].mode,
+            self._keys.number,
+            limits.late_commit_grace_ms,
+            limits.reservations_max,
+            limits.grants_max,
+            limits.recent_window_ms,
+            limits.outbox_max,
+            count,
+        ]
+        for call in calls:
+            for operation in call.operations:
+                arguments.append(operation[0])
+                arguments.append(len(operation) - 1)
+                arguments.extend(operation[1:])
+        reply = await self._deliver(arguments, calls[0].deadline)
+        lines = reply.split("\n")
+        head = lines.pop(0)
+        if head not in ("done", "stored", "undone"):
+            self.refused = head
+            raise PartitionRefused("partition", f"partition {self._keys.number} is not served: {head}")
+        self.refused = None
+        if len(lines) != count:
+            raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
+        self.tally.answered(head, [call.operations for call in calls], lines)
+        return lines
+
+    async def _deliver(self, arguments: list[str | int], deadline: float) -> str:
+        """The reply, by the deadline of the call that waited longest: what waits behind a hung batch is told too."""
+        if self._loop.time() >= deadline:
+            raise RedisUnavailable("redis", "Redis did not answer in time")
+        while True:
+            started = self._loop.time()
+            try:
+                async with asyncio.timeout(max(deadline - started, 0.001)):
+                    reply = await self._redis.run(self._program, self._keys.all, arguments)
+                self.tally.redis_seconds.add(self._loop.time() - started)
+                return reply
+            except TimeoutError:
+                raise RedisUnavailable("redis", "Redis did not answer in time") from None
+            except RedisUnavailable:
+                if self._loop.time() + RETRY_PAUSE_SECONDS >= deadline:
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+
+
+class _Lane:
+    """One sender: a name that no other sender has, a running number, and a task that owns its Redis calls."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.name = secrets.token_hex(5)
+        self.number = 0
+        self._batcher = batcher
+        self._given: asyncio.Future[list[_Call]] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(self._run(), name=f"meter-lane-{self.name}")
+
+    def give(self, calls: list[_Call]) -> None:
+        self._given.set_result(calls)
+
+    async def _run(self) -> None:
+        while True:
+            calls: list[_Call] | None = await self._given
+            self._given = asyncio.get_running_loop().create_future()
+            while calls is not None:
+                await self._settle(calls)
+                calls = self._batcher._next(self)
+
+    async def _settle(self, calls: list[_Call]) -> None:
+        self.number += 1
+        try:
+            lines = await self._batcher._send(self, calls)
+        except MeterError as error:
+            outcome = "unavailable" if isinstance(error, Unavailable) else "error"
+            self._batcher.tally.failed(outcome, [call.operations for call in calls])
+            for call in calls:
+                _tell(call, error)
+            return
+        except Exception as error:  # a lane that dies would hang every later caller
+            self._batcher.tally.failed("error", [call.operations for call in calls])
+            for call in calls:
+                _tell(call, ScriptError(f"apply: {type(error).__name__}: {error}"))
+            return
+        at = 0
+        for call in calls:
+            size = len(call.operations)
+            _tell(call, lines[at : at + size])
+            at += size
+
+
+def _tell(call: _Call, outcome: Lines | MeterError) -> None:
+    """Hands a call its outcome; a fault of the caller's must neither end the lane nor keep others from theirs."""
+    try:
+        call.done(outcome)
+    except Exception:
+        _log.exception("a caller failed on its answer")

@@ -1,0 +1,293 @@
+"""The engine: operations in, lines of answer out, each to and from the partition it belongs to.
+
+Knows partitions, batchers and operations; knows nothing of HTTP, decimals or the durable store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from meter.config import Settings
+from meter.engine import operations
+from meter.engine.batcher import Batcher, Limits, Lines, Mode
+from meter.engine.counts import Tally
+from meter.engine.operations import Operation
+from meter.engine.programs import apply_program, open_program
+from meter.engine.redis import RedisGateway
+from meter.errors import ConfigError, MeterError, PartitionRefused, StoreUnavailable, Unavailable
+from meter.keys import SCHEMA, PartitionKeys, partition_of
+
+OPEN_PAUSE_SECONDS = 0.25
+
+_OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
+
+_T = TypeVar("_T", str, Lines)
+
+LineDone = Callable[["str | MeterError"], None]
+"""Called once with the line of one operation, or with why there is none."""
+
+Watermark = tuple[int, int, str]
+"""Epoch, seq and head transaction_id up to which the store has a partition."""
+
+NO_WATERMARK: Watermark = (0, 0, "-")
+
+WatermarkOf = Callable[[int], Awaitable[Watermark]]
+
+
+class Engine:
+    """Runs operations. `start` and `close` belong to the event loop that uses it; `async with` does both."""
+
+    def __init__(self, redis: RedisGateway, settings: Settings, watermark_of: WatermarkOf | None = None) -> None:
+        """`watermark_of` asks the store how far it has a partition; without a store each one starts from nothing."""
+        self._redis = redis
+        self._watermark_of = watermark_of or _no_watermark
+        self._settings = settings
+        self._open_program = open_program()
+        self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
+        program, limits = apply_program(), limits_of(settings)
+        self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
+        self._unopened = set(range(settings.partitions))
+        self._started: asyncio.Future[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Starts the lanes and opens the partitions; while Redis is away, goes on trying in the background.
+
+        Once: a second call waits for the first. Raises `ConfigError` when Redis holds partitions made with other
+        settings.
+        """
+        if self._started is None:
+            for batcher in self._batchers:
+                batcher.start()
+            self._started = asyncio.ensure_future(self._open_or_retry())
+        if not self._started.done():
+            await asyncio.shield(self._started)
+        self._started.result()
+
+    async def close(self) -> None:
+        """Lets accepted operations finish, then stops. The Redis gateway stays open: it is the owner's."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for batcher in self._batchers:
+            await batcher.close()
+
+    async def open_partitions(self) -> None:
+        """Makes each partition that neither Redis nor the store knows, once per process; one that vanishes later is
+        lost, not new. One whose history is not the store's is closed.
+
+        Raises `ConfigError` for other settings, and an `Unavailable` for what has to be tried again.
+        """
+        failed: Unavailable | None = None
+        for number in sorted(self._unopened):
+            try:
+                await self._open(number)
+            except Unavailable as error:
+                failed = failed or error
+            else:
+                self._unopened.discard(number)
+        if failed is not None:
+            raise failed
+
+    async def _open(self, number: int) -> None:
+        try:
+            watermark, how = await self._watermark_of(number), "create"
+        except Unavailable:
+            watermark, how = NO_WATERMARK, "check"  # spending does not wait for the store; starting afresh does
+        word, _, rest = (await self.open_partition(number, how, watermark)).partition(" ")
+        if word == "mismatch":
+            name, _, value = rest.partition(" ")
+            fault = (
+                f"Redis holds partition {number} made with {name}={value}; this process has "
+                f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
+            )
+            self._batchers[number].barred = PartitionRefused("settings", fault)
+            raise ConfigError(fault)
+        self._batchers[number].barred = None
+        if word == "lost":
+            raise PartitionRefused("partition", f"partition {number} is not what the store knows: meter rebuild")
+        if how == "check":
+            raise StoreUnavailable(f"partition {number} was not compared with the store")
+
+    async def open_partition(self, number: int, how: str, watermark: Watermark) -> str:
+        """Runs lua/open.lua, which documents the answer; `how` is create or rebuild."""
+        keys, settings = self.partitions[number], self._settings
+        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark)
+        return await self._redis.run(self._open_program, (keys.meta, keys.accounts, keys.outbox), arguments)
+
+    def submit(self, user_id: str, one: Operation, done: LineDone) -> None:
+        """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
+        number = partition_of(user_id, len(self._batchers))
+        self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+
+    def partition_named_by(self, reservation_id: str) -> int | None:
+        """The partition that a reservation_id tells; None where its caller chose it and any partition may have it."""
+        if len(self._batchers) == 1:
+            return 0
+        ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
+        return int(ours.group(1)) if ours and int(ours.group(1)) < len(self._batchers) else None
+
+    def submit_for_reservation(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+        """Runs an operation on a reservation, whose id may or may not tell its partition."""
+        number = self.partition_named_by(reservation_id)
+        if number is None:
+            self._search(reservation_id, one, done)
+        else:
+            self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+
+    async def run(self, user_id: str, one: Operation) -> str:
+        """`submit` for coroutines. Cancelling the caller does not cancel the operation."""
+        answer = _LineFuture()
+        self.submit(user_id, one, answer.done)
+        return await answer.future
+
+    async def run_for_reservation(self, reservation_id: str, one: Operation) -> str:
+        """`submit_for_reservation` for coroutines."""
+        answer = _LineFuture()
+        self.submit_for_reservation(reservation_id, one, answer.done)
+        return await answer.future
+
+    async def run_many(self, partition: int, many: Sequence[Operation], mode: Mode = "each") -> Lines:
+        """Runs operations of one partition in order, in one batch, and answers their lines; see `Batcher.submit`."""
+        future: asyncio.Future[Lines] = asyncio.get_running_loop().create_future()
+        self._batchers[partition].submit(many, lambda lines: _resolve(future, lines), mode)
+        return await future
+
+    def partition_of(self, user_id: str) -> int:
+        """The number of a user's partition."""
+        return partition_of(user_id, len(self._batchers))
+
+    async def partition_of_reservation(self, reservation_id: str) -> int | None:
+        """The number of the partition that knows a reservation; None when none does."""
+        if len(self._batchers) == 1:
+            return 0
+        line = await self.run_for_reservation(reservation_id, operations.reservation(reservation_id))
+        fields = line.split(" ")
+        return self.partition_of(fields[2]) if fields[1] == "ok" else None
+
+    def new_reservation_id(self, user_id: str) -> str:
+        """An id that nobody can guess and that names its partition."""
+        return f"r{partition_of(user_id, len(self._batchers))}_{secrets.token_urlsafe(16)}"
+
+    async def faults(self) -> list[str]:
+        """Why the engine cannot serve, one line per partition; empty when all is well. Asks every partition."""
+        faults = []
+        for number in range(len(self._batchers)):
+            try:
+                await self.run_many(number, (operations.clock(),))
+            except MeterError as error:
+                faults.append(str(error))
+        return faults
+
+    async def now_ms(self, partition: int = 0) -> int:
+        """The time that the scripts of a partition see."""
+        line = (await self.run_many(partition, (operations.clock(),)))[0]
+        return int(line.split(" ")[2])
+
+    @property
+    def waiting(self) -> int:
+        """Operations that no batch has taken yet, over all partitions."""
+        return sum(batcher.waiting for batcher in self._batchers)
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What was counted, per partition."""
+        return tuple(batcher.tally for batcher in self._batchers)
+
+    async def _open_or_retry(self) -> None:
+        try:
+            await self.open_partitions()
+        except Unavailable:
+            self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+        except ConfigError:
+            await self.close()
+            raise
+
+    async def _open_when_possible(self) -> None:
+        while self._unopened:
+            await asyncio.sleep(OPEN_PAUSE_SECONDS)
+            try:
+                await self.open_partitions()
+            except MeterError:
+                continue  # readyz says why; a batch is refused meanwhile
+
+    def _search(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+        """Asks every partition for a reservation whose id was chosen by the caller, then runs the operation there."""
+        answers: list[str | MeterError] = []
+
+        def heard(lines: Lines | MeterError) -> None:
+            answers.append(_single(lines))
+            if len(answers) < len(self._batchers):
+                return
+            found = next((a for a in answers if isinstance(a, str) and a.split(" ")[1] == "ok"), None)
+            failed = next((a for a in answers if isinstance(a, MeterError)), None)
+            if found is None and failed is not None:
+                done(failed)
+                return
+            number = 0 if found is None else self.partition_of(found.split(" ")[2])
+            try:
+                self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+            except MeterError as error:
+                done(error)
+
+        for batcher in self._batchers:
+            batcher.submit((operations.reservation(reservation_id),), heard)
+
+
+async def _no_watermark(_: int) -> Watermark:
+    return NO_WATERMARK
+
+
+class _LineFuture:
+    """One awaited line; a waiter that went away is no concern of the batch."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def done(self, line: str | MeterError) -> None:
+        _resolve(self.future, line)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The settings that a batcher and the program need."""
+    return Limits(
+        batch_max=settings.batch_max,
+        queue_max=settings.queue_max,
+        lanes=settings.lanes,
+        timeout_seconds=settings.redis_timeout_ms / 1000,
+        late_commit_grace_ms=settings.late_commit_grace_seconds * 1000,
+        reservations_max=settings.reservations_max,
+        grants_max=settings.grants_max,
+        recent_window_ms=settings.idempotency_window_seconds * 1000,
+        outbox_max=settings.outbox_max,
+    )
+
+
+def _resolve(future: asyncio.Future[_T], value: _T | MeterError) -> None:
+    if future.done():
+        return
+    if isinstance(value, MeterError):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+
+
+def _single(lines: Lines | MeterError) -> str | MeterError:
+    return lines if isinstance(lines, MeterError) else lines[0]
+
+
+def _own_value(name: str, settings: Settings) -> str:
+    own = {"schema": SCHEMA, "decimal_places": settings.decimal_places, "partitions": settings.partitions}
+    return str(own[name])

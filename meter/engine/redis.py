@@ -1,0 +1,207 @@
+"""The one gateway in front of redis-py: typed, with our own time limits, and no retry that we did not ask for.
+
+redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing outside this module sees that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from meter.engine.programs import Program
+from meter.errors import RedisUnavailable
+
+CONNECT_TIMEOUT_SECONDS = 0.3
+POOL_WAIT_SECONDS = 0.05
+SCAN_PAGE = 1000
+
+# A server that refuses before the first write. redis-py cuts the first word off where it has a class for the error.
+_NOT_APPLIED_ERRORS = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
+_NOT_APPLIED = (
+    "BUSY",
+    "LOADING",
+    "READONLY",
+    "MISCONF",
+    "OOM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+)
+
+
+def connect(url: str, *, timeout_seconds: float, connections_max: int) -> RedisGateway:
+    """A gateway to the Redis at `url`. Connects on first use; each command has `timeout_seconds`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections_max,
+        timeout=POOL_WAIT_SECONDS,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    pool.connection_class = _packing_in_c(pool.connection_class)
+    return RedisGateway(Redis(connection_pool=pool))
+
+
+def _packing_in_c(connection: type[Any]) -> type[Any]:
+    """The kind of connection that packs commands by hiredis: redis-py does it argument by argument, which for a batch
+    of a hundred operations takes longer than all else that this process does for it.
+    """
+
+    class Packing(connection):  # type: ignore[misc]
+        def pack_command(self, *arguments: str | int | bytes) -> list[bytes]:
+            if " " in str(arguments[0]):  # "SCRIPT LOAD" are two words
+                found: list[bytes] = super().pack_command(*arguments)
+                return found
+            return [hiredis.pack_command(arguments)]  # type: ignore[arg-type]
+
+    return Packing
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """A partition's meta key: seq and head of its last transaction, and how far the store has them."""
+
+    state: str
+    epoch: int
+    seq: int
+    head: str
+    flushed: int
+    clock_ms: int | None
+
+
+class RedisGateway:
+    """Commands on one Redis. Every failure to decide is `RedisUnavailable`; a script's own fault is `ScriptError`."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client
+        self._idle: list[Any] = []
+
+    async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
+        """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
+        try:
+            try:
+                return _text(await self._call("EVALSHA", program.sha, len(keys), *keys, *arguments))
+            except exceptions.NoScriptError:
+                return _text(await self._call("EVAL", program.source, len(keys), *keys, *arguments))
+        except exceptions.ResponseError as error:
+            message = str(error)
+            if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
+                raise RedisUnavailable("redis", message) from error
+            raise program.error(message) from error
+        except (exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+
+    async def ping(self) -> None:
+        """Returns when Redis answers."""
+        await self._command("PING")
+
+    async def due_users(self, due_key: str, until_ms: int, limit: int) -> list[str]:
+        """user_ids with something due at `until_ms`, the longest due first."""
+        found = await self._command("ZRANGEBYSCORE", due_key, "-inf", until_ms, "LIMIT", 0, limit)
+        return [_text(user) for user in found]
+
+    async def outbox_entries(self, outbox_key: str, from_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """Outbox entries with seq >= `from_seq`, in order, as (seq, JSON text)."""
+        found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
+        return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
+
+    async def partition_state(self, meta_key: str) -> PartitionState | None:
+        """What the partition says of itself; None when Redis has none."""
+        found = await self._command("HMGET", meta_key, "state", "epoch", "seq", "head", "flushed", "clock_ms")
+        if found[2] is None:
+            return None
+        state, epoch, seq, head, flushed, clock = (None if value is None else _text(value) for value in found)
+        return PartitionState(
+            state or "closed",
+            int(epoch or 0),
+            int(seq or 0),
+            head or "-",
+            int(flushed or 0),
+            None if clock is None else int(clock),
+        )
+
+    async def account_sums(self, accounts_key: str) -> tuple[int, int, int]:
+        """(accounts, sum of available, sum of reserved) over a partition, read in pages."""
+        count = available = reserved = 0
+        cursor = 0
+        while True:
+            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+            for text in page.values():
+                free, held, _ = text.split(b" ", 2)
+                count, available, reserved = count + 1, available + int(free), reserved + int(held)
+            if cursor == 0:
+                return count, available, reserved
+
+    async def account_users(self, accounts_key: str) -> list[str]:
+        """user_ids of every account of a partition, read in pages; one that changes meanwhile may come twice."""
+        users: list[str] = []
+        cursor = 0
+        while True:
+            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+            users += [_text(user) for user in page]
+            if cursor == 0:
+                return users
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Removes keys, in the background where the server can."""
+        await self._command("UNLINK", *keys)
+
+    async def profile(self, profiles_key: str, user_id: str) -> bytes | None:
+        """The metadata of a user as JSON text, or None."""
+        found = await self._command("HGET", profiles_key, user_id)
+        return None if found is None else bytes(found)
+
+    async def add_to_stream(self, key: str, members: Mapping[str, str | bytes], length_max: int) -> None:
+        """Adds an entry to a stream that keeps about so many."""
+        pairs = [part for pair in members.items() for part in pair]
+        await self._command("XADD", key, "MAXLEN", "~", length_max, "*", *pairs)
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        while self._idle:
+            await self._idle.pop().disconnect()
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _call(self, *arguments: str | int) -> Any:
+        """A command on a connection outside the pool, which asks its socket before each command whether it is still
+        there: that costs as much as all else here, and a batch whose reply is lost is sent again anyway.
+        """
+        connection = self._idle.pop() if self._idle else self._client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command(*arguments)
+            return await connection.read_response()
+        except exceptions.ResponseError:
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._idle.append(connection)
+
+    async def _command(self, *arguments: str | int | bytes) -> Any:
+        try:
+            return await self._client.execute_command(*arguments)
+        except (exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,91 @@
+"""What became of requests at the gateway endpoints, counted for `/metrics`.
+
+By the way in which a gateway told of it (`commit`, `logs`, `syslog`, `ext_proc`) and by a few words; no label names a
+user, a request or a gateway.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
+
+from meter.engine.operations import Operation
+from meter.errors import MeterError, Unavailable
+
+Way = Literal["commit", "logs", "syslog", "ext_proc"]
+Counts = Iterable[tuple[tuple[str, ...], int]]
+
+LATE = 9
+"""Where the line of a commit says whether it came after the end of the hold."""
+_ENDED = {"finished": "ended", "not_found": "unknown"}
+
+
+class CountedBy(Protocol):
+    """Takes a counter: its name, what it says, its labels, and what reads its counts."""
+
+    def __call__(self, name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> None:
+        """Shows the counts from now on."""
+
+
+class GatewayTally:
+    """Plain integers, written on the event loop."""
+
+    def __init__(self) -> None:
+        self.settlements: dict[tuple[str, ...], int] = defaultdict(int)
+        self.missing: dict[tuple[str, ...], int] = defaultdict(int)
+        self.entries: dict[tuple[str, ...], int] = defaultdict(int)
+        self.dropped: dict[tuple[str, ...], int] = defaultdict(int)
+
+    def settled(self, way: Way, one: Operation, line: str | MeterError) -> None:
+        """Counts what the engine made of a settlement."""
+        self.settlements[way, _outcome(one, line)] += 1
+
+    def without_usage(self, way: Way, *, charged: bool) -> None:
+        """Counts what the policy made of a request that told no usage."""
+        self.missing[way, "charged" if charged else "released"] += 1
+
+    def entry(self, way: Way, outcome: Literal["read", "ignored", "malformed"]) -> None:
+        """Counts an entry of an access log."""
+        self.entries[way, outcome] += 1
+
+    def show(self, counted_by: CountedBy) -> None:
+        """Hands the counters to whoever shows them."""
+        counted_by(
+            "meter_gateway_settlements",
+            "Ends of holds that gateways told of, by outcome: charged, late (charged after the hold's end), released, "
+            "repeated (told before), ended (otherwise before), unknown (no such hold), unavailable (Redis), error.",
+            ("way", "outcome"),
+            self.settlements,
+        )
+        counted_by(
+            "meter_gateway_missing_usage",
+            "Successful or abandoned requests that told no usage, by what the policy made of them.",
+            ("way", "outcome"),
+            self.missing,
+        )
+        counted_by(
+            "meter_gateway_log_entries",
+            "Entries of access logs: read, ignored (about no metered request), malformed.",
+            ("way", "outcome"),
+            self.entries,
+        )
+        counted_by(
+            "meter_gateway_dropped",
+            "Lost: settlement (too many waited for Redis; their holds end by themselves), datagram (by the kernel).",
+            ("what",),
+            self.dropped,
+        )
+
+
+def _outcome(one: Operation, line: str | MeterError) -> str:
+    if isinstance(line, MeterError):
+        return "unavailable" if isinstance(line, Unavailable) else "error"
+    fields = line.split(" ")
+    if fields[0] == "1":
+        return "repeated"
+    if fields[1] != "ok":
+        return _ENDED.get(fields[1], "error")
+    if one[0] == "release":
+        return "released"
+    return "late" if fields[LATE] == "1" else "charged"

@@ -1,0 +1,1 @@
+"""Carries a request and its answer; knows no credit."""

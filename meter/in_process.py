@@ -1,0 +1,92 @@
+"""`Meter`: the whole sidecar in process, for an application that wants no second server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+
+from meter.api.credits import HotHandlers
+from meter.api.failure import failure
+from meter.api.handlers import coroutines_of
+from meter.api.rendering import Rendered
+from meter.app import credits_app, services_of
+from meter.client.credits import Credits
+from meter.config import Settings, load_settings
+from meter.contract import answers
+from meter.engine.redis import RedisGateway
+from meter.errors import ConfigError
+from meter.http.exchange import Coroutine, Request
+from meter.runtime import Runtime
+from meter.store.base import Store
+
+
+class Meter(Credits):
+    """Credits decided in this process. `async with Meter.connect(url) as meter:` opens and closes it; without the block
+    the first call opens it. It belongs to one event loop.
+    """
+
+    def __init__(self, settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> None:
+        """`redis` and `store` that are given are closed by their owner."""
+        self._settings = settings
+        self._runtime = Runtime(settings, redis, store, logs_refusals=True)
+        services = services_of(self._runtime)
+        coroutines = coroutines_of(services, HotHandlers(services))
+        self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
+        super().__init__(_InProcess(self._coroutines))
+
+    @classmethod
+    def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
+        """A meter on the Redis at `redis_url` (default: `METER_REDIS_URL`). Other settings by field name."""
+        return cls(load_settings(redis_url=redis_url, **settings))
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._runtime.start()
+        except BaseException:
+            await self._runtime.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runtime.close()
+
+    async def advance(self, seconds: float) -> None:
+        """Moves the test clock forward and freezes it. Raises `ConfigError` unless `METER_TEST_CLOCK` is set."""
+        if not self._settings.test_clock:
+            raise ConfigError("METER_TEST_CLOCK=0: the test clock is off")
+        await self._call("set_clock", answers.Clock, body={"advance_seconds": seconds})
+
+    @property
+    def api(self) -> Starlette:
+        """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances."""
+        return credits_app(self._coroutines, self._settings.body_max_bytes)
+
+    def _opening(self, run: Coroutine) -> Coroutine:
+        """A handler that first opens what nobody has opened yet."""
+
+        async def opened(request: Request) -> Rendered:
+            await self._runtime.start()
+            return await run(request)
+
+        return opened
+
+
+class _InProcess:
+    """Carries a call to its handler."""
+
+    def __init__(self, coroutines: Mapping[str, Coroutine]) -> None:
+        self._coroutines = coroutines
+
+    async def __call__(
+        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+    ) -> tuple[int, bytes, bool]:
+        headers = {} if key is None else {b"idempotency-key": key.encode()}
+        request = Request(path, urlencode(query), headers, body or b"")
+        try:
+            rendered = await self._coroutines[name](request)
+        except Exception as error:  # the same answers as over HTTP
+            rendered = failure(error)
+        return rendered.status, rendered.body, rendered.replayed

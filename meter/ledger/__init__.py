@@ -1,0 +1,1 @@
+"""From Redis into the store, exactly once, and back."""

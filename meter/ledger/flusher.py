@@ -1,0 +1,400 @@
+"""The flusher: moves each partition's outbox into the store, exactly once (RELIABILITY.md section 7.2).
+
+No consumer group: the store's watermark is the cursor, moved by compare-and-set in the transaction of the rows. Any
+number of flushers may run; all but one are fenced at each step. Trimming comes after the commit, with a retention.
+While the store writes a full step the next one is folded; it counts only if that write did.
+A chain that does not continue what the store has closes the partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import getLogger
+
+from pydantic import JsonValue
+
+from meter.config import Settings
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
+from meter.engine.redis import RedisGateway
+from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
+from meter.keys import PartitionKeys
+from meter.ledger.entry_rows import error_intent
+from meter.ledger.fold import (
+    UNREAD_HEAD,
+    ChainBroken,
+    Fold,
+    Known,
+    Unbookable,
+    Unread,
+    quarantine_prefix,
+    unknown,
+)
+from meter.ledger.log_file import LedgerFile
+from meter.store.base import Flush, Flushed, Store, StoreRefused
+from meter.store.rows import EventRow, WatermarkRow
+
+KNOWN_MAX = 200_000
+"""Rows kept in memory between two steps, so that a busy account is not read again for each."""
+FOLDED_AT_ONCE = 25
+"""Entries between two turns for the store's answers: a millisecond of work at most."""
+NOTE_INTERVAL_SECONDS = 0.25
+TRIM_MAX = 100_000
+QUARANTINE_MAX = 1_000
+REBUILD_PATIENCE_MS = 60_000
+"""A rebuild that has given no sign for so long is dead."""
+
+_log = getLogger("meter.flusher")
+
+Read = tuple[Entry | Unread, bytes]
+"""An outbox entry with its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The step after the one that is being written."""
+
+    entries: Sequence[Read]
+    flush: Flush
+
+
+class Flusher:
+    """Flushes one partition, a step at a time."""
+
+    def __init__(
+        self,
+        redis: RedisGateway,
+        engine: Engine,
+        store: Store,
+        keys: PartitionKeys,
+        settings: Settings,
+        ledger: LedgerFile | None = None,
+    ) -> None:
+        self._redis = redis
+        self._engine = engine
+        self._store = store
+        self._keys = keys
+        self._settings = settings
+        self._ledger = ledger
+        self._watermark: WatermarkRow | None = None
+        self._known: Known | None = None
+        self._ahead: Ahead | None = None
+        self._marks: deque[tuple[float, int]] = deque()
+        self._noted_at = 0.0
+        self._warned = 0
+        self._told = ""
+
+    @property
+    def watermark(self) -> WatermarkRow | None:
+        """How far this flusher has seen the store: when it finds a loss, where that was found."""
+        return self._watermark
+
+    async def step(self) -> int:
+        """Flushes what is there, up to the batch limit; answers how many transactions that were.
+
+        Raises `HistoryLost` after closing the partition, `StoreUnavailable` and `RedisUnavailable`; a step that failed
+        can be taken again.
+        """
+        known, self._known = self._known, None  # at hand again only after a step that went well
+        ahead, self._ahead = self._ahead, None
+        if known is None:
+            await self._take_up()
+            known, ahead = Known(), None
+        first = self._watermark.seq + 1 if self._watermark else 1
+        try:
+            entries = ahead.entries if ahead else await self._read(first)
+            if not entries or entries[0][0].seq != first:
+                await self._check_history(first, entries)
+            if not entries:
+                self._known = known
+            elif not await self._apply(entries, known, ahead.flush if ahead else None):
+                return 0
+        except ChainBroken as broken:
+            if await self._close(broken.detail):
+                raise HistoryLost("partition", broken.detail) from None
+            return 0  # the store went on meanwhile: it was this flusher that was behind
+        except StoreUnavailable:
+            await self._warn_of_backlog()
+            raise
+        await self._note()
+        return self._watermark.seq - first + 1 if self._watermark else 0
+
+    async def _take_up(self) -> None:
+        """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last."""
+        self._watermark = await self._store.watermark(self._keys.number)
+        seq = self._watermark.seq if self._watermark else 0
+        while self._marks and self._marks[-1][1] > seq:
+            self._marks.pop()
+
+    async def _read(self, first: int) -> list[Read]:
+        """Entries with their texts. Raises `NewerEntry` when the next one is of a version to come."""
+        found = await self._redis.outbox_entries(self._keys.outbox, first, self._settings.flush_max)
+        entries: list[Read] = []
+        for seq, text in found:
+            try:
+                entries.append((parse_entry(text), text))
+            except (ValueError, TypeError) as error:
+                if _is_newer(text):
+                    if not entries:
+                        raise NewerEntry(f"outbox entry {seq} is of a newer version: upgrade this worker") from None
+                    break
+                entries.append((Unread(seq, text, f"{type(error).__name__}: {error}"[:500]), text))
+        return entries
+
+    async def _apply(self, entries: Sequence[Read], known: Known, flush: Flush | None) -> bool:
+        """Commits the entries, or the first of them; `flush` is their fold, if it was made. Answers False when another
+        flusher moved the watermark first. An entry that cannot be booked is put into quarantine.
+        """
+        todo = list(entries)
+        while True:
+            try:
+                if flush is None:
+                    flush = await self._fold(self._watermark, todo, known)
+                flushed = await self._write(flush, known, more=len(todo) == self._settings.flush_max)
+            except Unbookable as poison:
+                todo[poison.index] = _put_aside(todo[poison.index], poison.reason)
+            except ChainBroken:
+                unread_seq = 0 if known.unread_seq else await self._last_unread()
+                if not unread_seq:
+                    raise
+                known, flush = Known(unread_seq=unread_seq), None
+                continue
+            except StoreRefused as refused:
+                # The one that the store refuses is found by halves.
+                todo = todo[: len(todo) // 2] if len(todo) > 1 else [await self._refused(todo[0], refused)]
+            else:
+                break
+            known, flush = Known(unread_seq=known.unread_seq), None
+        if not flushed.done:
+            self._known = self._ahead = None
+            return False
+        self._watermark = flush.reached
+        if self._ledger is not None:
+            self._ledger.transactions(flush.transactions)
+        self._tell(flush.events)
+        if flushed.repeated_operations:
+            await self._report_repeats(flush, flushed.repeated_operations)
+        return True
+
+    async def _fold(self, expected: WatermarkRow | None, entries: Sequence[Read], known: Known) -> Flush:
+        await self._learn(entries, known)
+        fold = Fold(self._keys.number, expected, known, _now_ms())
+        for first in range(0, len(entries), FOLDED_AT_ONCE):
+            fold.take([entry for entry, _ in entries[first : first + FOLDED_AT_ONCE]])
+            await asyncio.sleep(0)
+        return fold.flush()
+
+    async def _write(self, flush: Flush, known: Known, *, more: bool) -> Flushed:
+        """Writes a flush, and folds what comes after it meanwhile."""
+        if not more:
+            flushed = await self._store.apply(flush)
+            self._known = _recent(known, flush)
+            return flushed
+        looking = asyncio.create_task(self._look_ahead(flush.reached, known))
+        try:
+            flushed = await self._store.apply(flush)
+            self._known, self._ahead = await looking
+        finally:
+            looking.cancel()
+            await asyncio.wait((looking,))
+        return flushed
+
+    async def _look_ahead(self, reached: WatermarkRow, known: Known) -> tuple[Known | None, Ahead | None]:
+        """The rows and the step that follow a flush that is being written. A fault is met again by the next step."""
+        first = reached.seq + 1
+        try:
+            entries = await self._read(first)
+            if not entries or entries[0][0].seq != first:
+                return known, None
+            flush = await self._fold(reached, entries, known)
+        except (MeterError, ChainBroken, Unbookable):
+            return None, None
+        return _recent(known, flush), Ahead(entries, flush)
+
+    async def _refused(self, read: Read, refused: StoreRefused) -> Read:
+        """An entry that the store refuses, to be put into quarantine; not one that it has already."""
+        entry, _ = read
+        if isinstance(entry, Unread):
+            raise refused
+        if await self._store.transaction(entry.transaction_id) is not None:
+            raise ChainBroken(f"partition {self._keys.number}: seq {entry.seq} is in the store already") from None
+        return _put_aside(read, f"the store refuses it: {refused}")
+
+    async def _learn(self, entries: Sequence[Read], known: Known) -> None:
+        """Reads the rows that the entries touch and that are not at hand."""
+        users, grants, reservations = unknown((entry for entry, _ in entries), known)
+        store = self._store
+        if users:
+            known.accounts.update(await store.accounts(list(users)))
+        if grants:
+            known.grants.update(await store.grants(list(grants)))
+        if reservations:
+            known.reservations.update(await store.reservations(list(reservations)))
+
+    async def _last_unread(self) -> int:
+        """The last seq of the partition that is in quarantine, or 0."""
+        prefix = quarantine_prefix(self._keys.number)
+        events = await self._store.events(kind="quarantine", limit=QUARANTINE_MAX)
+        return max((int(e.event_id.removeprefix(prefix)) for e in events if e.event_id.startswith(prefix)), default=0)
+
+    async def _check_history(self, first: int, entries: Sequence[Read]) -> None:
+        """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken, and
+        HistoryLost for a partition that is closed already.
+        """
+        state = await self._redis.partition_state(self._keys.meta)
+        number, watermark = self._keys.number, self._watermark
+        if state is None:
+            if watermark is not None:
+                raise ChainBroken(f"partition {number}: Redis has nothing, the store has seq {watermark.seq}")
+            return
+        if state.state == "rebuilding" and watermark and _now_ms() - watermark.updated_at_ms < REBUILD_PATIENCE_MS:
+            return
+        if state.state != "open":
+            raise HistoryLost("partition", f"partition {number} is {state.state}")
+        if entries:
+            raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {entries[0][0].seq}")
+        if watermark is None:
+            return
+        if state.epoch != watermark.epoch or state.seq < watermark.seq:
+            raise ChainBroken(
+                f"partition {number}: Redis is at epoch {state.epoch} seq {state.seq}, "
+                f"the store at epoch {watermark.epoch} seq {watermark.seq}"
+            )
+        if state.seq == watermark.seq and watermark.head not in (state.head, UNREAD_HEAD):
+            raise ChainBroken(f"partition {number}: seq {state.seq} is {state.head}, in the store {watermark.head}")
+
+    async def _close(self, why: str) -> bool:
+        """Closes the partition, unless the store or a rebuild has gone on since this flusher looked; answers whether
+        it is lost.
+        """
+        number = self._keys.number
+        state = await self._redis.partition_state(self._keys.meta)
+        if _place(await self._store.watermark(number)) != _place(self._watermark):
+            return False
+        if state is not None and state.state == "rebuilding":
+            return False
+        if state is not None:
+            with suppress(PartitionRefused):  # a partition that vanished meanwhile is refused as it is
+                await self._engine.run_many(number, (operations.state("lost", state.epoch),), "repair")
+        if why != self._told:
+            self._told = why
+            event = EventRow(
+                event_id=f"lost-{number}-{_now_ms()}",
+                kind="system",
+                message=f"{why}; the partition is closed until meter rebuild"[:500],
+                created_at_ms=_now_ms(),
+            )
+            self._tell([event])
+            await self._store.put_events([event])
+        return True
+
+    def _tell(self, events: Sequence[EventRow]) -> None:
+        """Alarms, to the log and the ledger log."""
+        for event in events:
+            _log.error("%s", event.message)
+        if self._ledger is not None and events:
+            self._ledger.events(events)
+
+    async def _report_repeats(self, flush: Flush, operation_ids: Sequence[str]) -> None:
+        """Keys used again after Redis had forgotten them: applied twice, which a person must know."""
+        by_id = {row.transaction_id: row for row in flush.transactions}
+        last = {one.operation_id: by_id[one.transaction_id] for one in flush.operations}
+        owners = {row.operation_id: row.user_id for row in flush.grants}
+        events, intents = [], []
+        for n, operation_id in enumerate(operation_ids):
+            row = last.get(operation_id)
+            event = EventRow(
+                event_id=f"repeat-{flush.partition}-{flush.reached.seq}-{n}",
+                kind="error",
+                user_id=row.user_id if row else owners.get(operation_id),
+                message=f"operation {operation_id} was applied again after the idempotency window"[:500],
+                created_at_ms=_now_ms(),
+            )
+            events.append(event)
+            if event.user_id is not None:
+                about: dict[str, JsonValue] = {"operation_id": operation_id}
+                if row:
+                    about |= {"transaction_id": row.transaction_id, "seq": row.seq}
+                at_ms = row.created_at_ms if row else event.created_at_ms
+                intents.append(error_intent(event, event.user_id, at_ms, about))
+        self._tell(events)
+        await self._store.insert_many(intents)
+        await self._store.put_events(events)
+
+    async def _note(self) -> None:
+        """Tells the scripts how far the store is, and trims what it has had for the retention."""
+        now = time.monotonic()
+        if self._watermark is None or now - self._noted_at < NOTE_INTERVAL_SECONDS:
+            return
+        self._noted_at = now
+        self._marks.append((now, self._watermark.seq))
+        trim_to = 0
+        while self._marks and self._marks[0][0] <= now - self._settings.outbox_retention_seconds:
+            trim_to = self._marks.popleft()[1]
+        with suppress(PartitionRefused):
+            note = operations.flushed(self._watermark.seq, trim_to, TRIM_MAX)
+            line = (await self._engine.run_many(self._keys.number, (note,)))[0]
+            self._warn(int(line.split(" ")[2]))
+
+    async def _warn_of_backlog(self) -> None:
+        """While the store is away nothing else tells how near the limit is."""
+        with suppress(RedisUnavailable):
+            state = await self._redis.partition_state(self._keys.meta)
+            if state is not None:
+                self._warn(state.seq - max(state.flushed, self._watermark.seq if self._watermark else 0))
+
+    def _warn(self, backlog: int) -> None:
+        """Tells when the backlog crosses half of its limit, and the limit; and when it is back below."""
+        limit = self._settings.outbox_max
+        level = (2 * backlog >= limit) + (backlog >= limit) if limit else 0
+        if level > self._warned:
+            what = "reservations and deductions are refused" if level == 2 else "at that limit spending is refused"
+            _log.warning("partition %s: %s of %s not in the store; %s", self._keys.number, backlog, limit, what)
+        elif level < self._warned:
+            _log.warning("partition %s: the backlog is down to %s of %s", self._keys.number, backlog, limit)
+        self._warned = level
+
+
+class NewerEntry(MeterError):
+    """An outbox entry of a version that this worker does not know: it waits for its upgrade and skips nothing."""
+
+
+class HistoryLost(PartitionRefused):
+    """Redis' history is not the one that the store has; the partition was closed."""
+
+
+def _recent(known: Known, flush: Flush) -> Known:
+    """The rows to keep after a flush was folded: all, or only its own when they are too many."""
+    if len(known.accounts) + len(known.grants) + len(known.reservations) <= KNOWN_MAX:
+        return known
+    return Known(
+        accounts={row.user_id: row for row in flush.accounts},
+        grants={(row.user_id, row.grant_id): row for row in flush.grants},
+        reservations={row.reservation_id: row for row in flush.reservations},
+        unread_seq=known.unread_seq,
+    )
+
+
+def _put_aside(read: Read, reason: str) -> Read:
+    entry, text = read
+    return Unread(entry.seq, text, reason[:500]), text
+
+
+def _is_newer(text: bytes) -> bool:
+    found = re.match(rb"\[(\d{1,9}),", text)
+    return found is not None and int(found[1]) > ENTRY_VERSION
+
+
+def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:
+    return None if watermark is None else (watermark.epoch, watermark.seq, watermark.head)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,171 @@
+"""Credits in: durable first (DESIGN 4.6).
+
+The grant is a pending row of the store before Redis hears of it; Redis applies it by an operation key of its own, so
+that any number of tries applies it once; the flush marks the row applied. A sweep takes up what was left in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from logging import getLogger
+
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.operations import Call, Operation
+from meter.errors import Unavailable
+from meter.keys import partition_of
+from meter.ledger.entry_rows import error_intent
+from meter.ledger.log_file import LedgerFile
+from meter.store.base import Store
+from meter.store.rows import EventRow, GrantRow
+
+GRANTS_PER_CALL = 25
+"""Each takes Redis some 70 µs, during which nobody else is served."""
+
+OLD_AFTER_MS = 30_000
+"""A grant this long pending is not just on its way."""
+OLD_PER_PAGE = 500
+OLD_PAGES_MAX = 1_000
+
+_FORGOTTEN = "exists"
+_EXPIRES_AT = 9  # among the members of a grant operation
+_LONG_AGO = "1"
+
+_log = getLogger("meter")
+
+
+class Intake:
+    """Takes grants in. `ledger` is told of what is refused for good."""
+
+    def __init__(self, engine: Engine, store: Store, ledger: LedgerFile | None = None) -> None:
+        self._engine = engine
+        self._store = store
+        self._ledger = ledger
+
+    async def add(self, row: GrantRow, extra: str) -> str:
+        """Adds a grant and answers the script's line. `extra` are its JSON members for the ledger.
+
+        The same `operation_id` (or grant_id) and fingerprint again answers as the first time; another fingerprint is
+        refused. "0 pending …": the grant is durable but Redis went away meanwhile; the sweep applies it. Raises
+        `Unavailable` only before anything is written.
+        """
+        await self._engine.run_many(self._engine.partition_of(row.user_id), (operations.clock(),))
+        first = await self._store.add_pending_grant(row)
+        if first is not None:
+            if first.fingerprint != row.fingerprint:
+                same_key = row.operation_id is not None and first.operation_id == row.operation_id
+                return "0 key_reused" if same_key else "0 exists 0 0 0"
+            row = first
+        one = grant_operation(row, extra)
+        if not row.pending:
+            one = (*one[:_EXPIRES_AT], _LONG_AGO, *one[_EXPIRES_AT + 1 :])  # answers again, and can never apply again
+        try:
+            line = await self._engine.run(row.user_id, one)
+            word = line.split(" ")[1]
+            if word == _FORGOTTEN or (word != "ok" and not row.pending):
+                return await self._answer_again(row)
+        except Unavailable:
+            return f"0 pending {row.user_id} {row.grant_id} {row.amount}"
+        if word != "ok" and first is None:
+            await self._store.drop_pending_grant(row.user_id, row.grant_id)
+        return line
+
+    async def add_many(self, rows: Sequence[GrantRow]) -> int:
+        """Adds grants whose ids say what they are for; one that is there already stays as it is. Answers how many Redis
+        has now; what Redis could not be told stays pending and is swept up. Raises `StoreUnavailable`.
+        """
+        known = {(row.user_id, row.grant_id): row for row in await self._store.add_pending_grants(rows)}
+        by_partition: dict[int, list[GrantRow]] = {}
+        for row in rows:
+            stored = known.get((row.user_id, row.grant_id), row)
+            if stored.pending:  # one that was applied may be forgotten in Redis, and would be applied again
+                by_partition.setdefault(stored.partition, []).append(stored)
+        applied = sum(not row.pending for row in known.values())
+        for partition, share in by_partition.items():
+            for first in range(0, len(share), GRANTS_PER_CALL):
+                many = [grant_operation(row, "") for row in share[first : first + GRANTS_PER_CALL]]
+                try:
+                    lines = await self._engine.run_many(partition, many)
+                except Unavailable:
+                    continue
+                applied += sum(line.split(" ")[1] in ("ok", _FORGOTTEN) for line in lines)
+        return applied
+
+    async def apply_pending(self, row: GrantRow, extra: str) -> bool:
+        """Applies a grant that is still pending; answers whether Redis has it now. One that is refused stays, with an
+        alarm.
+        """
+        line = await self._engine.run(row.user_id, grant_operation(row, extra))
+        if line.split(" ")[1] in ("ok", _FORGOTTEN):
+            return True
+        name = blake2b(f"{row.user_id} {row.grant_id}".encode(), digest_size=12).hexdigest()
+        event = EventRow(
+            event_id=f"pending-{name}",
+            kind="error",
+            user_id=row.user_id,
+            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {line[2:]}"[:500],
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        _log.error("%s: %s", row.user_id, event.message)
+        at_ms = await self._engine.now_ms(row.partition)
+        is_new = await self._store.insert(error_intent(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
+        await self._store.put_events([event])
+        if is_new and self._ledger is not None:
+            self._ledger.events([event])
+        return False
+
+    async def _answer_again(self, row: GrantRow) -> str:
+        """Redis has the grant but no longer the answer: the first one, with today's balances."""
+        line = await self._engine.run(row.user_id, operations.balance(row.user_id))
+        balances = " ".join(line.split(" ")[-3:])
+        return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
+
+
+def grant_operation(row: GrantRow, extra: str) -> Operation:
+    """The operation that applies a grant, under a key that only this grant has."""
+    return operations.grant(
+        row.user_id,
+        row.grant_id,
+        row.amount,
+        priority=row.priority,
+        effective_at_ms=row.effective_at_ms,
+        expires_at_ms=row.expires_at_ms,
+        source=row.source,
+        at_end=row.at_end or "",
+        call=Call(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
+    )
+
+
+def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -> GrantRow:
+    """The pending row of a grant operation as `operations.grant` makes it. `key` is the caller's, or ""."""
+    user_id, grant_id, amount, priority, effective, expires, source, at_end = one[4:]
+    return GrantRow(
+        user_id=user_id,
+        grant_id=grant_id,
+        partition=partition_of(user_id, partitions),
+        amount=int(amount),
+        remaining=0,
+        priority=int(priority),
+        effective_at_ms=int(effective),
+        expires_at_ms=int(expires),
+        created_at_ms=created_at_ms,
+        source=source,
+        at_end=at_end or None,
+        pending=True,
+        operation_id=key or None,
+        fingerprint=one[2],
+    )
+
+
+async def apply_old(intake: Intake, store: Store, now_ms: int) -> int:
+    """Applies what has been pending for long, oldest first; answers how many grants Redis has now."""
+    applied = 0
+    for _ in range(OLD_PAGES_MAX):
+        rows = await store.pending_grants(now_ms - OLD_AFTER_MS, OLD_PER_PAGE)
+        done = sum([await intake.apply_pending(row, operations.members(row.description, row.metadata)) for row in rows])
+        applied += done
+        if len(rows) < OLD_PER_PAGE or not done:
+            break
+    return applied

@@ -1,0 +1,462 @@
+"""The rebuild: a partition that Redis has lost is made again from the store, and what could not be is reported.
+
+The store's epoch moves first, which fences every flusher, then Redis', which closes the partition and fences every
+other rebuild. Then Redis' keys are dropped, accounts come back in batches (balances, live grants, open holds, stored
+answers) and their sums are proved against the store. What only Redis had (acknowledged after a rollback, never flushed)
+is applied again on top, in order, and the partition opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar, cast
+
+import orjson
+from pydantic import JsonValue
+
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.operations import Operation
+from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
+from meter.engine.redis import PartitionState, RedisGateway
+from meter.errors import MeterError, RedisUnavailable, ScriptError
+from meter.keys import PartitionKeys
+from meter.ledger.fold import Known, answer_of, is_chosen
+from meter.ledger.log_file import LedgerFile
+from meter.ledger.operations_again import (
+    operation_again,
+    recall_end,
+    recall_operation,
+    recall_profile,
+    refund_again,
+    refund_answer,
+    restore_operation,
+)
+from meter.ledger.pending_grants import grant_operation
+from meter.store.base import Store
+from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, WatermarkRow
+
+ACCOUNTS_PER_PAGE = 1_000
+ARGUMENTS_PER_CALL = 4_000
+OPERATIONS_PER_CALL = 200
+TAIL_PAGE = 5_000
+READABLE_PAGE = 10
+SAVED_PER_EVENT = 500
+SAVED_PAGE = 20
+REFUNDS_MAX = 100_000
+PENDING_MAX = 100_000
+RUN_ATTEMPTS_MAX = 5
+BEAT_SECONDS = 5.0
+
+SAVED = "rebuild"
+"""The kind of the events that keep what only Redis had."""
+DONE = "-done"
+
+# Where an answer tells what was not covered.
+_UNCOVERED = {"deduct": 6, "commit": 8}
+
+_U = TypeVar("_U", GrantRow, ReservationRow)
+
+Progress = Callable[[int], None]
+"""Told how many accounts are back."""
+
+
+class RebuildFailed(MeterError):
+    """The rebuild was not completed; the partition stays closed and the rebuild can be started again."""
+
+
+class _Stored(NamedTuple):
+    """An account of the store with what belongs to it."""
+
+    account: AccountRow
+    grants: Sequence[GrantRow]
+    holds: Sequence[ReservationRow]
+
+
+@dataclass(slots=True)
+class RebuildReport:
+    """What came back, and what did not. Amounts are units."""
+
+    partition: int
+    epoch: int
+    seq: int
+    accounts: int = 0
+    grants: int = 0
+    reservations: int = 0
+    available: int = 0
+    reserved: int = 0
+    seconds: float = 0.0
+    reapplied: int = 0
+    """Transactions that only Redis had, and grants that were still pending, applied again."""
+    lost: list[str] = field(default_factory=list)
+    """Transactions that only Redis had and that were refused now: "transaction_id kind user_id amount: why"."""
+    unknown: str = ""
+    """What nobody can tell: from where on Redis may have acknowledged more, when it came back with nothing."""
+
+
+class Rebuild:
+    """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window."""
+
+    def __init__(
+        self, engine: Engine, redis: RedisGateway, store: Store, window_ms: int, ledger: LedgerFile | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._engine = engine
+        self._redis = redis
+        self._store = store
+        self._window_ms = window_ms
+        self._beat_at = 0.0
+
+    async def partition(self, number: int, progress: Progress = lambda _: None) -> RebuildReport:
+        """Rebuilds a partition and opens it. Raises `RebuildFailed`; unless it was refused at once, the partition then
+        is closed, and the rebuild can be started again.
+        """
+        return await self.partition_at(number, await self._store.watermark(number), progress)
+
+    async def partition_at(
+        self, number: int, watermark: WatermarkRow | None, progress: Progress = lambda _: None
+    ) -> RebuildReport:
+        """`partition`, but only while the store still is at `watermark`: of several that found the same loss, one
+        mends it.
+        """
+        started = time.monotonic()
+        keys = self._engine.partitions[number]
+        state = await self._redis.partition_state(keys.meta)
+        await self._refuse_to_forget(number, keys, state, watermark)
+        reached = await self._move_epoch(number, state, watermark)
+        report = RebuildReport(number, reached.epoch, reached.seq)
+        word = await self._engine.open_partition(number, "rebuild", (reached.epoch, reached.seq, reached.head))
+        if word != "opened":
+            raise RebuildFailed(f"partition {number} cannot be made again: {word}")
+        # From here on nobody else changes it. What only Redis has is kept by the store before Redis forgets it.
+        saved = await self._saved(number)
+        only_redis = await self._only_in_redis(keys)
+        await self._save(number, reached.epoch, only_redis)
+        if state is None and watermark is not None:
+            report.unknown = f"Redis had nothing: what it acknowledged after seq {reached.seq} was never in the store"
+        await self._run(number, reached.epoch, [operations.state("clear", reached.epoch)])
+        await self._restore_accounts(number, report, progress)
+        now_ms = await self._now_ms(number, reached.epoch)
+        await self._recall_answers(number, report.epoch, now_ms)
+        await self._prove(number, report)
+        await self._apply_again(number, {entry.transaction_id: entry for entry in saved + only_redis}, report, now_ms)
+        await self._apply_pending(number, report)
+        await self._run(number, reached.epoch, [operations.state("open", reached.epoch)])
+        report.seconds = time.monotonic() - started
+        event = _event(report)
+        await self._store.put_events([_done(report), event])
+        if self._ledger is not None:
+            self._ledger.events([event])
+        return report
+
+    async def _refuse_to_forget(
+        self, number: int, keys: PartitionKeys, state: PartitionState | None, watermark: WatermarkRow | None
+    ) -> None:
+        """Raises `RebuildFailed` when Redis has what neither the store nor the outbox could bring back."""
+        flushed = watermark.seq if watermark else 0
+        if state is None or state.state == "rebuilding" or state.seq <= flushed:
+            return
+        first = await self._redis.outbox_entries(keys.outbox, 0, 1)
+        if not first or first[0][0] > flushed + 1:
+            kept = f"the outbox begins at seq {first[0][0]}" if first else "the outbox is empty"
+            raise RebuildFailed(
+                f"partition {number}: Redis is at seq {state.seq}, the store at seq {flushed}, and {kept}: "
+                "the store has lost more than Redis. Restore the store; nothing was changed."
+            )
+
+    async def _move_epoch(
+        self, number: int, state: PartitionState | None, watermark: WatermarkRow | None
+    ) -> WatermarkRow:
+        epoch = max(watermark.epoch if watermark else 0, state.epoch if state else 0) + 1
+        reached = WatermarkRow(
+            partition=number,
+            epoch=epoch,
+            seq=watermark.seq if watermark else 0,
+            head=watermark.head if watermark else "-",
+            updated_at_ms=_now_ms(),
+        )
+        if not await self._store.move_epoch(watermark, reached):
+            raise RebuildFailed(f"partition {number} is being flushed or rebuilt by another process; try again")
+        return reached
+
+    async def _only_in_redis(self, keys: PartitionKeys) -> list[Entry]:
+        """Entries that Redis acknowledged and the store does not have, oldest first.
+
+        Each entry names the one before it, so the two histories agree up to one seq and nowhere after it.
+        """
+        first = await self._redis.outbox_entries(keys.outbox, 0, 1)
+        if not first:
+            return []
+        agreed, beyond = first[0][0] - 1, first[0][0] + 1
+        while await self._redis.outbox_entries(keys.outbox, beyond, 1):
+            beyond += beyond - agreed
+        while beyond - agreed > 1:
+            middle = (agreed + beyond) // 2
+            found = await self._readable(keys, middle, beyond)
+            if found is not None and await self._store.transaction(found.transaction_id) is not None:
+                agreed = found.seq
+            else:
+                beyond = middle
+        entries: list[Entry] = []
+        while page := await self._redis.outbox_entries(keys.outbox, agreed + 1, TAIL_PAGE):
+            entries += [entry for _, text in page if (entry := _parsed(text)) is not None]
+            agreed = page[-1][0]
+        return entries
+
+    async def _readable(self, keys: PartitionKeys, first: int, end: int) -> Entry | None:
+        """The first entry from `first` up to before `end` that can be read."""
+        while page := await self._redis.outbox_entries(keys.outbox, first, READABLE_PAGE):
+            for seq, text in page:
+                if seq >= end:
+                    return None
+                if (entry := _parsed(text)) is not None:
+                    return entry
+            first = page[-1][0] + 1
+        return None
+
+    async def _save(self, number: int, epoch: int, entries: Sequence[Entry]) -> None:
+        """Keeps what only Redis has as events, until a rebuild is done: one that is killed forgets nothing."""
+        pages = [entries[n : n + SAVED_PER_EVENT] for n in range(0, len(entries), SAVED_PER_EVENT)]
+        for n, page in enumerate(pages):
+            event = EventRow(
+                event_id=f"{_prefix(number)}{epoch}-{n:06}",
+                kind=SAVED,
+                message=f"{len(page)} transactions of partition {number} that only Redis had, to be applied again",
+                detail=cast("JsonValue", [entry_values(entry) for entry in page]),
+                created_at_ms=_now_ms(),
+            )
+            await self._store.put_events([event])
+
+    async def _saved(self, number: int) -> list[Entry]:
+        """What rebuilds that were not completed have kept, oldest first."""
+        found: list[EventRow] = []
+        before: tuple[int, str] | None = None
+        while page := await self._store.events(kind=SAVED, before=before, limit=SAVED_PAGE):
+            for event in page:
+                if event.event_id.startswith(_prefix(number)):
+                    if event.event_id.endswith(DONE):
+                        return _entries_of(found)
+                    found.append(event)
+            before = (page[-1].created_at_ms, page[-1].event_id)
+        return _entries_of(found)
+
+    async def _restore_accounts(self, number: int, report: RebuildReport, progress: Progress) -> None:
+        reading = asyncio.create_task(self._read_page(number, ""))
+        try:
+            while page := await reading:
+                reading = asyncio.create_task(self._read_page(number, page[-1].account.user_id))
+                await self._restore_page(number, report, page)
+                progress(report.accounts)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_page(self, number: int, after: str) -> list[_Stored]:
+        accounts = await self._store.scan_accounts(number, after, ACCOUNTS_PER_PAGE)
+        users = [account.user_id for account in accounts]
+        grants = _by_user(await self._store.live_grants(users))
+        holds = _by_user(await self._store.open_reservations(users))
+        return [_Stored(one, grants.get(one.user_id, []), holds.get(one.user_id, [])) for one in accounts]
+
+    async def _restore_page(self, number: int, report: RebuildReport, page: Sequence[_Stored]) -> None:
+        many = [restore_operation(*stored) for stored in page]
+        many += [recall_profile(stored.account) for stored in page if stored.account.profile is not None]
+        for batch in _batches(many):
+            await self._run(number, report.epoch, batch)
+        for account, grants, holds in page:
+            report.available += account.available
+            report.reserved += account.reserved
+            report.grants += len(grants)
+            report.reservations += len(holds)
+        report.accounts += len(page)
+
+    async def _recall_answers(self, number: int, epoch: int, now_ms: int) -> None:
+        """Keys and finished reservations of the idempotency window answer again as before."""
+        since_ms = max(0, now_ms - self._window_ms)
+        after: tuple[int, str] | None = None
+        while operations := await self._store.operations_since(number, since_ms, after, ACCOUNTS_PER_PAGE):
+            told = [row if row.answer is not None else await self._with_answer(row) for row in operations]
+            for batch in _batches([recall_operation(row) for row in told]):
+                await self._run(number, epoch, batch)
+            after = (operations[-1].created_at_ms, operations[-1].operation_id)
+        after = None
+        while ended := await self._store.reservations_ended_since(number, since_ms, after, ACCOUNTS_PER_PAGE):
+            for batch in _batches([recall_end(row) for row in ended]):
+                await self._run(number, epoch, batch)
+            after = (ended[-1].ended_at_ms or 0, ended[-1].reservation_id)
+
+    async def _with_answer(self, row: OperationRow) -> OperationRow:
+        """The operation of a refund with its answer, which tells what was left of the charge then."""
+        refund = await self._store.transaction(row.transaction_id)
+        charge = None if refund is None or refund.refund_of is None else await self._store.transaction(refund.refund_of)
+        if refund is None or charge is None:
+            return row
+        refunds = await self._store.history(
+            refund.user_id, kinds=("refund",), before_seq=refund.seq + 1, limit=REFUNDS_MAX
+        )
+        given = sum(one.amount for one in refunds if one.refund_of == charge.transaction_id)
+        return row.model_copy(update={"answer": refund_answer(refund, charge.amount - given)})
+
+    async def _prove(self, number: int, report: RebuildReport) -> None:
+        """Reads every account back and compares the sums with the store's. Raises `RebuildFailed`."""
+        texts = await self._redis.account_sums(self._engine.partitions[number].accounts)
+        if texts != (report.accounts, report.available, report.reserved):
+            raise RebuildFailed(
+                f"partition {number}: Redis has {texts} after the rebuild, the store "
+                f"{(report.accounts, report.available, report.reserved)} (accounts, available, reserved)"
+            )
+
+    async def _apply_again(self, number: int, entries: Mapping[str, Entry], report: RebuildReport, now_ms: int) -> None:
+        for entry in entries.values():
+            one = await self._again(entry, now_ms)
+            if one is None:
+                continue
+            line = (await self._run(number, report.epoch, [one]))[0]
+            if entry.kind == "deduct" and one[6] == "overdraft" and line.split(" ")[1] != "ok":
+                one = (*one[:6], "partial", *one[7:])
+                line = (await self._run(number, report.epoch, [one]))[0]
+            words = line.split(" ")
+            described = f"{entry.transaction_id} {entry.kind} {entry.user_id} {entry.amount}"
+            if words[1] not in ("ok", "exists"):
+                report.lost.append(f"{described}: {line[2:]}")
+                continue
+            report.reapplied += 1
+            if words[0] == "1":
+                continue  # the store has it, under the key of both histories
+            uncovered = int(words[_UNCOVERED[entry.kind]]) if entry.kind in _UNCOVERED else 0
+            if uncovered:
+                report.lost.append(f"{described}: {uncovered} of it are not covered")
+            await self._answer_as_before(number, report.epoch, entry)
+
+    async def _again(self, entry: Entry, now_ms: int) -> Operation | None:
+        if entry.kind == "refund":
+            charge = await self._store.transaction(str(entry.detail["refund_of"]))
+            if charge is not None:
+                return refund_again(entry, charge, await self._store.refunded(charge.transaction_id))
+        return operation_again(entry, now_ms)
+
+    async def _answer_as_before(self, number: int, epoch: int, entry: Entry) -> None:
+        """A key that was answered before the loss goes on answering that."""
+        answer, asked = answer_of(entry, Known()), entry.detail.get("fingerprint")
+        if answer is None or asked is None:
+            return
+        fields = [f"k {entry.operation_id}"] if entry.operation_id else []
+        if is_chosen(entry):
+            fields.append(f"c {entry.detail['reservation_id']}")
+        await self._run(number, epoch, [operations.recall(name, f"{asked} {answer}") for name in fields])
+
+    async def _apply_pending(self, number: int, report: RebuildReport) -> None:
+        """Grants that are durable and that Redis had perhaps, unflushed; what is refused stays for the sweep."""
+        for row in await self._store.pending_grants(_now_ms() + 1, PENDING_MAX):
+            if row.partition != number:
+                continue
+            one = grant_operation(row, operations.members(row.description, row.metadata))
+            line = (await self._run(number, report.epoch, [one]))[0]
+            report.reapplied += line.startswith("0 ok")
+
+    async def _now_ms(self, number: int, epoch: int) -> int:
+        return int((await self._run(number, epoch, [operations.clock()]))[0].split(" ")[2])
+
+    async def _run(self, number: int, epoch: int, many: Sequence[Operation]) -> Sequence[str]:
+        """A batch of this rebuild and no other; one whose outcome is unknown is run again: it does the same once more.
+
+        Raises `RebuildFailed` when another rebuild has begun.
+        """
+        await self._beat(number, epoch)
+        guarded = [operations.state("rebuilding", epoch), *many]
+        for attempt in range(RUN_ATTEMPTS_MAX):
+            try:
+                return (await self._engine.run_many(number, guarded, "repair"))[1:]
+            except RedisUnavailable:
+                if attempt == RUN_ATTEMPTS_MAX - 1:
+                    raise
+            except ScriptError as error:
+                raise RebuildFailed(f"partition {number}: {error}") from error
+        raise AssertionError("unreachable")
+
+    async def _beat(self, number: int, epoch: int) -> None:
+        """Tells the others, now and then, that this rebuild is at work."""
+        if time.monotonic() - self._beat_at < BEAT_SECONDS:
+            return
+        self._beat_at = time.monotonic()
+        watermark = await self._store.watermark(number)
+        if watermark is None or watermark.epoch != epoch:
+            raise RebuildFailed(f"partition {number}: another rebuild has begun")
+        await self._store.move_epoch(watermark, watermark.model_copy(update={"updated_at_ms": _now_ms()}))
+
+
+def _batches(many: Iterable[Operation]) -> Iterable[list[Operation]]:
+    """Operations in batches that one script call can take."""
+    batch: list[Operation] = []
+    size = 0
+    for one in many:
+        if batch and (size + len(one) > ARGUMENTS_PER_CALL or len(batch) == OPERATIONS_PER_CALL):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one)
+    if batch:
+        yield batch
+
+
+def _by_user(rows: Iterable[_U]) -> dict[str, list[_U]]:
+    found: dict[str, list[_U]] = {}
+    for row in rows:
+        found.setdefault(row.user_id, []).append(row)
+    return found
+
+
+def _parsed(text: bytes) -> Entry | None:
+    try:
+        return parse_entry(text)
+    except (ValueError, TypeError):
+        return None
+
+
+def entry_values(entry: Entry) -> list[object]:
+    """An entry as `parse_entry` reads it."""
+    values: list[object] = [ENTRY_VERSION, *entry]
+    values[9] = [list(draw) for draw in entry.draws]
+    return values
+
+
+def _entries_of(events: Iterable[EventRow]) -> list[Entry]:
+    entries = []
+    for event in sorted(events, key=lambda event: (event.created_at_ms, event.event_id)):
+        kept = event.detail if isinstance(event.detail, list) else []
+        entries += [parse_entry(orjson.dumps(values)) for values in kept]
+    return entries
+
+
+def _prefix(partition: int) -> str:
+    return f"rebuild-{partition}-kept-"
+
+
+def _done(report: RebuildReport) -> EventRow:
+    """Marks what rebuilds have kept as applied again."""
+    return EventRow(
+        event_id=f"{_prefix(report.partition)}{report.epoch}{DONE}",
+        kind=SAVED,
+        message=f"partition {report.partition}: everything kept was applied again or reported",
+        created_at_ms=_now_ms(),
+    )
+
+
+def _event(report: RebuildReport) -> EventRow:
+    return EventRow(
+        event_id=f"rebuild-{report.partition}-{report.epoch}",
+        kind="system",
+        message=(
+            f"partition {report.partition} was rebuilt to epoch {report.epoch} seq {report.seq}: "
+            f"{report.accounts} accounts, {report.reapplied} transactions applied again, {len(report.lost)} lost"
+        ),
+        detail={"lost": list(report.lost[:1000]), "unknown": report.unknown},
+        created_at_ms=_now_ms(),
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

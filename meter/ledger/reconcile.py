@@ -1,0 +1,144 @@
+"""The reconciliation: does Redis say what the store says, account by account, at one and the same seq?
+
+It reports and never mends. An account that changes between the two readings is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from meter.engine import operations
+from meter.engine.engine import Engine
+from meter.engine.redis import RedisGateway
+from meter.errors import MeterError
+from meter.store.base import Store
+from meter.store.rows import AccountRow
+
+ACCOUNTS_PER_PAGE = 200
+ROUNDS_MAX = 20
+CATCH_UP_PAUSE_SECONDS = 0.05
+CATCH_UP_SECONDS = 30.0
+
+
+class ReconcileStalled(MeterError):
+    """The store does not catch up with Redis: is a worker running?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one side says of an account, in units."""
+
+    available: int = 0
+    reserved: int = 0
+    debt: int = 0
+    granted: int = 0
+    spent: int = 0
+    expired: int = 0
+    voided: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """An account on which the two sides differ."""
+
+    user_id: str
+    redis: Figures
+    store: Figures
+
+    @property
+    def members(self) -> list[str]:
+        """The names of the figures that differ."""
+        ours, theirs = asdict(self.redis), asdict(self.store)
+        return [name for name in ours if ours[name] != theirs[name]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileReport:
+    """How many accounts were compared, and the drifts. `unsettled` ones changed too fast to be compared."""
+
+    accounts: int
+    drifts: tuple[Drift, ...]
+    unsettled: tuple[str, ...] = ()
+
+
+class Reconcile:
+    """Compares the partitions of one deployment."""
+
+    def __init__(self, engine: Engine, redis: RedisGateway, store: Store) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._store = store
+
+    async def partition(self, number: int) -> ReconcileReport:
+        """Compares every account of a partition. Raises `ReconcileStalled` when nothing is being flushed."""
+        drifts: list[Drift] = []
+        unsettled: list[str] = []
+        users = sorted(await self._users(number))
+        for first in range(0, len(users), ACCOUNTS_PER_PAGE):
+            found, moving = await self._compare(number, users[first : first + ACCOUNTS_PER_PAGE])
+            drifts += found
+            unsettled += moving
+        return ReconcileReport(len(users), tuple(drifts), tuple(unsettled))
+
+    async def _users(self, number: int) -> set[str]:
+        users = set(await self._redis.account_users(self._engine.partitions[number].accounts))
+        after = ""
+        while rows := await self._store.scan_accounts(number, after, ACCOUNTS_PER_PAGE):
+            users.update(row.user_id for row in rows)
+            after = rows[-1].user_id
+        return users
+
+    async def _compare(self, number: int, users: Sequence[str]) -> tuple[list[Drift], list[str]]:
+        """The drifts among some accounts, and those that never stood still."""
+        pending, drifts = list(users), []
+        for _ in range(ROUNDS_MAX):
+            lines = await self._engine.run_many(number, [operations.balance(user) for user in pending])
+            read_at = await self._seq(number)
+            await self._catch_up(number, read_at)
+            rows = await self._store.accounts(pending)
+            again = await self._engine.run_many(number, [operations.balance(user) for user in pending])
+            moving: list[str] = []
+            for user, line, later in zip(pending, lines, again, strict=True):
+                ours, theirs = _of_line(line), _of_row(rows.get(user))
+                if ours == theirs:
+                    continue
+                if line != later or (user in rows and rows[user].last_seq > read_at):
+                    moving.append(user)
+                else:
+                    drifts.append(Drift(user, ours, theirs))
+            pending = moving
+            if not pending:
+                break
+        return drifts, pending
+
+    async def _seq(self, number: int) -> int:
+        state = await self._redis.partition_state(self._engine.partitions[number].meta)
+        return 0 if state is None else state.seq
+
+    async def _catch_up(self, number: int, seq: int) -> None:
+        deadline = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
+        while True:
+            watermark = await self._store.watermark(number)
+            if seq == 0 or (watermark is not None and watermark.seq >= seq):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise ReconcileStalled(
+                    f"partition {number}: the store is not flushed up to seq {seq}; is a worker running?"
+                )
+            await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
+
+
+def _of_line(line: str) -> Figures:
+    """From the answer of lua/operations/balance.lua."""
+    fields = line.split(" ")
+    granted, _, spent, expired, voided = map(int, fields[6:11])
+    available, reserved, debt = map(int, fields[-3:])
+    return Figures(available, reserved, debt, granted, spent, expired, voided)
+
+
+def _of_row(row: AccountRow | None) -> Figures:
+    if row is None:
+        return Figures()
+    return Figures(row.available, row.reserved, row.debt, row.granted, row.spent, row.expired, row.voided)

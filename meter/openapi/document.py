@@ -1,0 +1,277 @@
+"""The OpenAPI 3.1 document, made from the surface, its models and the error catalogue.
+
+Says nothing of its own about a call but its tag and what it can refuse. Every call of the surface is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from importlib.metadata import metadata
+from re import findall
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from meter.api.refusals import OF_A_BODY, OF_A_KEY, OF_EVERY_CALL, REFUSALS
+from meter.contract.answers import Pending, Refusal
+from meter.contract.calls import BY_NAME, ROWS, Row
+from meter.contract.problems import CONTENT_TYPE, PROBLEMS
+from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
+from meter.openapi.example import Example
+from meter.openapi.examples import EXAMPLES
+from meter.openapi.gateway import TAG, TAG_TEXT, gateway_paths
+
+PACKAGE = "meter-sidecar"
+JSON_TYPE = "application/json"
+BATCH_OPERATIONS = ("deduct", "reserve", "commit", "release")
+
+JsonObject = dict[str, object]
+
+_TAGS = {
+    "credits": "Credits in and out, in one step.",
+    "reservations": "Hold credits before work starts, settle for what was used.",
+    "grants": "Lots of credits, each with its own priority and end.",
+    "accounts": "What an account may do.",
+    "notifications": "Who is told of alerts, and what was sent.",
+    "plans": "What one period grants, and who has it.",
+    TAG: TAG_TEXT,
+    "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
+    "operating": "For whoever runs the sidecar.",
+}
+_TAG_OF_SEGMENT = {
+    "reservations": "reservations",
+    "grants": "grants",
+    "expiring": "grants",
+    "users": "accounts",
+    "webhooks": "notifications",
+    "notifications": "notifications",
+    "plans": "plans",
+    "subscriptions": "plans",
+    "jobs": "plans",
+    "test-clock": "test clock",
+}
+
+# What a call answers with 202 when its effect comes later.
+_LATER_ANSWERS: Mapping[str, type[BaseModel]] = {"add": Pending}
+
+# Calls that are no part of the surface: path, operationId, summary, media type of the answer, refusals.
+_OTHERS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    ("/livez", "livez", "Tell that the process lives", JSON_TYPE, ()),
+    ("/readyz", "readyz", "Tell whether every partition decides", JSON_TYPE, ("metering-unavailable",)),
+    ("/metrics", "metrics", "Prometheus metrics of the process that answers", "text/plain", ()),
+    ("/problems/{slug}", "problem", "Tell what a problem type means", JSON_TYPE, ("not-found",)),
+    ("/openapi.json", "openapi", "This document", JSON_TYPE, ()),
+    ("/docs", "docs", "A page to try the calls on", "text/html", ()),
+)
+
+_PATH_MEMBERS = {
+    "user_id": (USER_ID.pattern, "Percent-encode a `/` in it."),
+    "slug": (OBJECT_ID.pattern, "The last part of a problem's `type`."),
+}
+_KEY_PARAMETER: JsonObject = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Names this operation. The same key and body again get the first answer again, marked "
+    "`Idempotency-Replayed: true`; the key with another body is refused. Bare, or as an RFC 8941 string.",
+    "schema": {"type": "string", "pattern": f'^(?:"{OPERATION_KEY.pattern}"|{OPERATION_KEY.pattern})$'},
+}
+_REPLAYED_HEADER: JsonObject = {
+    "description": "There and `true` when this is the stored answer of an earlier call.",
+    "schema": {"type": "string", "const": "true"},
+}
+_RETRY_HEADER: JsonObject = {
+    "description": "Seconds until another try makes sense.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_CREDITS_SCHEMA: JsonObject = {
+    "type": "number",
+    "description": "Credits, an exact decimal: parse it as a decimal where your language would round a number.",
+}
+_SCHEMA_REF = "#/components/schemas/{model}"
+
+
+class _Schemas(GenerateJsonSchema):
+    """pydantic's schemas, without a title per member, and with what the amount of an answer is."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+    def ser_schema(self, schema: Any) -> dict[str, Any] | None:
+        if schema["type"] == "function-plain":  # the one serializer in `meter.model` is that of `Credits`
+            return dict(_CREDITS_SCHEMA)
+        return super().ser_schema(schema)
+
+
+def document() -> JsonObject:
+    """The document, as JSON values."""
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(row.answer, "serialization") for row in ROWS]
+    models += [(answer, "serialization") for answer in _LATER_ANSWERS.values()]
+    models += [(row.body, "validation") for row in ROWS if row.body]
+    references, schemas = models_json_schema(
+        list(dict.fromkeys(models)), ref_template=_SCHEMA_REF, schema_generator=_Schemas
+    )
+    components = {**schemas["$defs"], "Problem": _problem_schema()}
+    components["BatchAnswer"]["properties"]["results"]["items"] = _batch_result()
+    paths: dict[str, JsonObject] = {}
+    for row in ROWS:
+        body = references[row.body, "validation"] if row.body else None
+        operation = _operation(row, references[row.answer, "serialization"], body)
+        paths.setdefault(row.prefix + row.path, {})[row.method.lower()] = operation
+    paths |= gateway_paths(_problems)
+    for path, name, summary, media_type, slugs in _OTHERS:
+        paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
+    about = metadata(PACKAGE)
+    license_id = about["License-Expression"]
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "meter",
+            "version": about["Version"],
+            "summary": about["Summary"],
+            "license": {"name": license_id, "identifier": license_id},
+        },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "parameters": {"Idempotency-Key": _KEY_PARAMETER},
+            "headers": {"Idempotency-Replayed": _REPLAYED_HEADER, "Retry-After": _RETRY_HEADER},
+            "examples": {
+                kind.slug: {"summary": kind.remedy, "value": orjson.loads(kind.body(f"{kind.title}."))}
+                for kind in PROBLEMS.values()
+            },
+        },
+    }
+
+
+def _problem_schema() -> JsonObject:
+    return {
+        **Refusal.model_json_schema(mode="serialization", schema_generator=_Schemas),
+        "title": "Problem",
+        "description": "A refusal (RFC 9457): nothing was changed. Compare `type`; further members depend on it. "
+        "`errors` of a validation-error has a JSON `pointer` and a `detail` for each fault.",
+    }
+
+
+def _batch_result() -> JsonObject:
+    """What the model leaves open: an item is the answer of its operation, with its status, or a problem."""
+    answers = [_reference(BY_NAME[name].answer.__name__) for name in BATCH_OPERATIONS]
+    return {
+        "type": "object",
+        "properties": {"status": {"type": "integer"}},
+        "required": ["status"],
+        "anyOf": [*answers, _reference("Problem")],
+    }
+
+
+def _reference(name: str) -> JsonObject:
+    return {"$ref": _SCHEMA_REF.format(model=name)}
+
+
+def _operation(row: Row, answer_schema: JsonObject, body_schema: JsonObject | None) -> JsonObject:
+    example = EXAMPLES.get(row.name)
+    parameters = [*_path_parameters(row.path, example), *_query_parameters(row.query, example)]
+    slugs = [*REFUSALS.get(row.name, ()), *OF_EVERY_CALL]
+    if row.query is not None or "{user_id}" in row.path:
+        slugs.append("validation-error")
+    if row.keyed:
+        parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
+        slugs += OF_A_KEY[: 1 if row.name == "batch" else 2]  # in a batch, each operation has a key of its own
+    answer: JsonObject = {
+        "description": _sentence(row.answer),
+        "content": {JSON_TYPE: _content(answer_schema, example and example.answer)},
+    }
+    if row.keyed:
+        answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
+    found: JsonObject = {"operationId": row.name, "summary": row.summary, "tags": [_tag(row)], "parameters": parameters}
+    if row.body is not None and body_schema is not None:
+        slugs += OF_A_BODY
+        found["requestBody"] = {
+            "required": any(member.is_required() for member in row.body.model_fields.values()),
+            "content": {JSON_TYPE: _content(body_schema, example and example.body)},
+        }
+    found["responses"] = {str(row.status): answer, **_accepted(row), **_problems(slugs)}
+    return found
+
+
+def _accepted(row: Row) -> JsonObject:
+    later = _LATER_ANSWERS.get(row.name)
+    if later is None:
+        return {}
+    return {"202": {"description": _sentence(later), "content": {JSON_TYPE: {"schema": _reference(later.__name__)}}}}
+
+
+def _other(path: str, name: str, summary: str, media_type: str, slugs: Iterable[str]) -> JsonObject:
+    content = {media_type: {"schema": {"type": "object" if media_type == JSON_TYPE else "string"}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["operating"],
+        "parameters": _path_parameters(path, Example({}, path={"slug": "insufficient-credits"})),
+        "responses": {"200": {"description": "OK", "content": content}, **_problems(slugs)},
+    }
+
+
+def _path_parameters(path: str, example: Example | None) -> list[JsonObject]:
+    found = []
+    for name in findall(r"\{(\w+)\}", path):
+        pattern, text = _PATH_MEMBERS.get(name, (OBJECT_ID.pattern, ""))
+        parameter: JsonObject = {"name": name, "in": "path", "required": True}
+        if text:
+            parameter["description"] = text
+        parameter["schema"] = {"type": "string", "pattern": f"^(?:{pattern})$"}
+        if example is not None:
+            parameter["example"] = example.path[name]
+        found.append(parameter)
+    return found
+
+
+def _query_parameters(query: type[BaseModel] | None, example: Example | None) -> list[JsonObject]:
+    if query is None:
+        return []
+    schema = query.model_json_schema(schema_generator=_Schemas)
+    found = []
+    for name, member in schema["properties"].items():
+        required = name in schema.get("required", ())
+        parameter: JsonObject = {"name": name, "in": "query", "required": required, "schema": member}
+        if example is not None and name in example.query:
+            parameter["example"] = example.query[name]
+        found.append(parameter)
+    return found
+
+
+def _content(schema: JsonObject, example: object) -> JsonObject:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _problems(slugs: Iterable[str]) -> dict[str, JsonObject]:
+    """The refusals by status, each with its examples from the catalogue."""
+    by_status: dict[int, list[str]] = {}
+    for slug in dict.fromkeys(slugs):
+        by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
+    return {str(status): _problem(status, of_status) for status, of_status in sorted(by_status.items())}
+
+
+def _problem(status: int, slugs: list[str]) -> JsonObject:
+    content: JsonObject = {
+        "schema": _reference("Problem"),
+        "examples": {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs},
+    }
+    found: JsonObject = {
+        "description": ". ".join(PROBLEMS[slug].title for slug in slugs) + ".",
+        "content": {CONTENT_TYPE.decode(): content},
+    }
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        found["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+    return found
+
+
+def _tag(row: Row) -> str:
+    return _TAG_OF_SEGMENT.get(row.path.split("/")[1], "credits")
+
+
+def _sentence(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "OK").strip()

@@ -1,0 +1,165 @@
+"""The gateway contract in the OpenAPI document: what a gateway sends and hears, in headers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from meter.api.refusals import OF_EVERY_CALL, OF_GATEWAYS
+from meter.gateway.authorize import DIALECTS, MODES
+from meter.gateway.ids import REQUEST_ID
+from meter.gateway.logs import ENTRIES_MAX
+from meter.gateway.sources import SOURCES
+from meter.keys import OBJECT_ID, USER_ID
+
+JsonObject = dict[str, object]
+Problems = Callable[[Iterable[str]], Mapping[str, JsonObject]]
+"""The responses of refusals, by their slugs."""
+
+TAG = "gateways"
+TAG_TEXT = "One authorizer and one commit for every gateway: answered alike to any method, and no body is read."
+
+_AMOUNT = r"[0-9]+(?:\.[0-9]+)?"
+_AMOUNT_SCHEMA: JsonObject = {"type": "string", "pattern": f"^{_AMOUNT}$"}
+
+
+def gateway_paths(problems: Problems) -> dict[str, JsonObject]:
+    """The paths, each with the method that stands for all."""
+    return {
+        "/gateway/authorize": {"get": _authorize("authorize", [*_CHOICES, *_ASKING], problems)},
+        "/gateway/authorize/{rest}": {"get": _authorize("authorize_path", [_REST, *_ASKING], problems)},
+        "/gateway/commit": {"get": _commit(problems)},
+        "/gateway/logs": {"post": _logs(problems)},
+    }
+
+
+def _parameter(place: str, name: str, schema: JsonObject, text: str, example: str | None = None) -> JsonObject:
+    found: JsonObject = {"name": name, "in": place, "required": place == "path", "description": text, "schema": schema}
+    return found if example is None else {**found, "example": example}
+
+
+def _matching(pattern: str) -> JsonObject:
+    return {"type": "string", "pattern": f"^(?:{pattern})$"}
+
+
+def _headers(names: Iterable[str]) -> JsonObject:
+    return {name: {"description": _TOLD[name], "schema": {"type": "string"}} for name in names}
+
+
+_USER = _parameter("header", "X-User-Id", _matching(USER_ID.pattern), "Who pays. [METER_GATEWAY_USER_HEADER]", "user-1")
+_REQUEST = _parameter(
+    "header",
+    "X-Request-Id",
+    _matching(REQUEST_ID.pattern),
+    "The gateway's own name of the request: the same one means the same reservation. [METER_GATEWAY_REQUEST_HEADER]",
+)
+_ASKING = (
+    _USER,
+    _parameter(
+        "header",
+        "X-Estimated-Tokens",
+        _AMOUNT_SCHEMA,
+        "Credits to hold; METER_GATEWAY_ESTIMATE_DEFAULT without it. [METER_GATEWAY_ESTIMATE_HEADER]",
+        "50",
+    ),
+    _REQUEST,
+)
+_CHOICES = (
+    _parameter(
+        "query",
+        "mode",
+        {"type": "string", "enum": list(MODES)},
+        "Hold until the commit, charge at once, or only look. [METER_GATEWAY_MODE]",
+        "reserve",
+    ),
+    _parameter(
+        "query",
+        "dialect",
+        {"type": "string", "enum": list(DIALECTS), "default": ""},
+        "nginx: a refusal is an empty 403, with its own status and kind in X-Meter-Status and X-Meter-Problem.",
+    ),
+    _parameter("query", "amount", _matching(f"(?:{_AMOUNT})?"), "A fixed price, which beats the estimate."),
+)
+_REST = _parameter(
+    "path", "rest", {"type": "string"}, "The client's path, which some gateways add; it is not read.", "v1/chat"
+)
+_TOLD = {
+    "X-Reservation-Id": "What the commit names; empty where nothing is held.",
+    "X-Credits-Reserved": "What is held.",
+    "X-Credits-Remaining": "What is available.",
+    "X-Credits-Charged": "What was charged; of an authorizing answer only with mode=deduct.",
+}
+
+
+def _call(name: str, summary: str, parameters: Sequence[JsonObject], responses: JsonObject) -> JsonObject:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": [TAG],
+        "parameters": list(parameters),
+        "responses": responses,
+    }
+
+
+def _authorize(name: str, parameters: Sequence[JsonObject], problems: Problems) -> JsonObject:
+    allowed: JsonObject = {"description": "Allowed. No body, and these headers always.", "headers": _headers(_TOLD)}
+    responses: JsonObject = {"200": allowed, **problems([*OF_GATEWAYS["authorize"], *OF_EVERY_CALL])}
+    return _call(name, "Tell a gateway whether to serve a request", parameters, responses)
+
+
+def _commit(problems: Problems) -> JsonObject:
+    parameters = (
+        _parameter(
+            "header",
+            "X-Reservation-Id",
+            _matching(OBJECT_ID.pattern),
+            "What authorizing answered; else X-User-Id and X-Request-Id.",
+        ),
+        _USER,
+        _REQUEST,
+        _parameter("header", "X-Credits-Actual", _AMOUNT_SCHEMA, "What it cost. Without it: as the policy says."),
+        _parameter(
+            "header",
+            "X-Upstream-Status",
+            {"type": "string"},
+            "The status of the response; other than 2xx costs nothing.",
+        ),
+    )
+    settled: JsonObject = {"description": "Settled, now or before. No body.", "headers": _headers(_TOLD)}
+    responses: JsonObject = {"200": settled, **problems([*OF_GATEWAYS["gateway_commit"], *OF_EVERY_CALL])}
+    return _call("gateway_commit", "Settle a request by headers", parameters, responses)
+
+
+def _logs(problems: Problems) -> JsonObject:
+    source = _parameter(
+        "query", "source", {"type": "string", "enum": list(SOURCES), "default": "meter"}, "Whose log it is.", "nginx"
+    )
+    encoding = _parameter(
+        "header",
+        "Content-Encoding",
+        {"type": "string", "enum": ["identity", "gzip", "deflate"], "default": "identity"},
+        "How it is packed.",
+    )
+    entry: JsonObject = {"type": "object", "description": "An entry, in the members of its source."}
+    counts = {name: {"type": "integer", "minimum": 0} for name in ("accepted", "ignored", "failed")}
+    counted: JsonObject = {"type": "object", "properties": counts, "required": list(counts)}
+    responses: JsonObject = {
+        "202": {
+            "description": "Taken: settled, about no metered request, wrong. A wrong entry costs no other its place.",
+            "content": {"application/json": {"schema": counted}},
+        },
+        **problems([*OF_GATEWAYS["logs"], *OF_EVERY_CALL]),
+    }
+    example = [{"reservation_id": "q0_2Vd8kW", "status": "200", "usage": "30", "complete": "OK"}]
+    return {
+        **_call("logs", "Settle requests by a gateway's access log", (source, encoding), responses),
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [{"type": "array", "items": entry, "maxItems": ENTRIES_MAX}, entry]},
+                    "example": example,
+                },
+                "application/x-ndjson": {"schema": {"type": "string", "description": "An entry per line."}},
+            },
+        },
+    }

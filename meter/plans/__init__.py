@@ -1,0 +1,1 @@
+"""Who has which plan, and the credits of each period."""

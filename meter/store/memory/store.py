@@ -1,0 +1,284 @@
+"""The Store in this process's memory, for tests: `memory://name` is the same one for every user of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from meter.store.base import Flush, Flushed, StoreRefused
+from meter.store.memory.catalog import MemoryCatalog
+from meter.store.repeats import new_operations, own_operations
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    IntentRow,
+    OperationRow,
+    QuarantineRow,
+    ReservationRow,
+    Row,
+    TransactionRow,
+    WatermarkRow,
+)
+from meter.store.settings import check_settings
+from meter.store.sql.columns import R
+from meter.store.sql.dialect import replaced_columns
+
+
+@dataclass(slots=True)
+class _Tables:
+    """Rows by their keys."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    watermarks: dict[int, WatermarkRow] = field(default_factory=dict)
+    transactions: dict[str, TransactionRow] = field(default_factory=dict)
+    by_user: dict[str, list[TransactionRow]] = field(default_factory=dict)
+    seqs: set[tuple[int, int]] = field(default_factory=set)
+    accounts: dict[str, AccountRow] = field(default_factory=dict)
+    grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
+    reservations: dict[str, ReservationRow] = field(default_factory=dict)
+    operations: dict[tuple[int, str], OperationRow] = field(default_factory=dict)
+    catalog: dict[type[Row], dict[tuple[object, ...], Row]] = field(default_factory=dict)
+    events: dict[str, EventRow] = field(default_factory=dict)
+    quarantine: dict[tuple[int, int], QuarantineRow] = field(default_factory=dict)
+
+
+K = TypeVar("K")
+S = TypeVar("S", AccountRow, GrantRow, ReservationRow)
+
+_shared: dict[str, _Tables] = {}
+
+
+def open_memory(url: str, *, timeout_seconds: float) -> MemoryStore:
+    """The store of that name; one of its own for `memory://`. Nothing here can take time."""
+    del timeout_seconds
+    name = url.partition("://")[2]
+    return MemoryStore(_shared.setdefault(name, _Tables()) if name else _Tables())
+
+
+class MemoryStore(MemoryCatalog):
+    """No method waits for anything, so each is atomic."""
+
+    def __init__(self, tables: _Tables) -> None:
+        super().__init__(tables.catalog)
+        tables.catalog[GrantRow] = cast("dict[tuple[object, ...], Row]", tables.grants)
+        tables.catalog[OperationRow] = cast("dict[tuple[object, ...], Row]", tables.operations)
+        self._tables = tables
+
+    async def open(self, settings: Mapping[str, str]) -> None:
+        check_settings(self._tables.settings, settings)
+        self._tables.settings.update(settings)
+
+    async def close(self) -> None:
+        pass
+
+    async def ping(self) -> None:
+        pass
+
+    async def watermark(self, partition: int) -> WatermarkRow | None:
+        return self._tables.watermarks.get(partition)
+
+    async def accounts(self, user_ids: Sequence[str]) -> dict[str, AccountRow]:
+        return {key: self._tables.accounts[key] for key in user_ids if key in self._tables.accounts}
+
+    async def grants(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], GrantRow]:
+        return {key: self._tables.grants[key] for key in keys if key in self._tables.grants}
+
+    async def reservations(self, reservation_ids: Sequence[str]) -> dict[str, ReservationRow]:
+        return {key: self._tables.reservations[key] for key in reservation_ids if key in self._tables.reservations}
+
+    async def apply(self, flush: Flush) -> Flushed:
+        tables = self._tables
+        if not self._is_at(flush.partition, flush.expected):
+            return Flushed(done=False)
+        self._check_new(flush)
+        stored = {key: row.transaction_id for (at, key), row in tables.operations.items() if at == flush.partition}
+        operations, repeated = new_operations(flush.operations, stored)
+        grants, doubled = own_operations(flush.grants, self._operation_owners(flush.partition))
+
+        for transaction in flush.transactions:
+            tables.transactions[transaction.transaction_id] = transaction
+            tables.by_user.setdefault(transaction.user_id, []).append(transaction)
+            tables.seqs.add((transaction.partition, transaction.seq))
+        for operation in operations:
+            tables.operations[operation.partition, operation.operation_id] = operation
+        for account in flush.accounts:
+            _replace(tables.accounts, account.user_id, account)
+        for grant in grants:
+            _replace(tables.grants, (grant.user_id, grant.grant_id), grant)
+        for reservation in flush.reservations:
+            _replace(tables.reservations, reservation.reservation_id, reservation)
+        for intent in flush.intents:
+            tables.catalog.setdefault(IntentRow, {}).setdefault((intent.intent_id,), intent)
+        for event in flush.events:
+            tables.events.setdefault(event.event_id, event)
+        for entry in flush.quarantine:
+            tables.quarantine[entry.partition, entry.seq] = entry
+        tables.watermarks[flush.partition] = flush.reached
+        return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
+        if not self._is_at(reached.partition, expected):
+            return False
+        self._tables.watermarks[reached.partition] = reached
+        return True
+
+    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
+        grants, key = self._tables.grants, (grant.user_id, grant.grant_id)
+        if grant.operation_id is not None and key not in grants:
+            key = self._operation_owners(grant.partition).get(grant.operation_id, key)
+        if key in grants:
+            return grants[key]
+        grants[key] = grant
+        return None
+
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
+        stored = self._tables.grants
+        known = [stored[row.user_id, row.grant_id] for row in grants if (row.user_id, row.grant_id) in stored]
+        for grant in grants:
+            stored.setdefault((grant.user_id, grant.grant_id), grant)
+        return known
+
+    async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
+        found = self._tables.grants.get((user_id, grant_id))
+        if found is not None and found.pending:
+            del self._tables.grants[user_id, grant_id]
+
+    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
+        found = (row for row in self._tables.grants.values() if row.pending and row.created_at_ms < created_before_ms)
+        return sorted(found, key=lambda row: (row.created_at_ms, row.user_id, row.grant_id))[:limit]
+
+    async def transaction(self, transaction_id: str) -> TransactionRow | None:
+        return self._tables.transactions.get(transaction_id)
+
+    async def refunded(self, transaction_id: str) -> int:
+        return sum(row.amount for row in self._tables.transactions.values() if row.refund_of == transaction_id)
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        before_seq: int | None = None,
+        limit: int,
+    ) -> list[TransactionRow]:
+        found = (
+            row
+            for row in self._tables.by_user.get(user_id, ())
+            if (not kinds or row.kind in kinds)
+            and (from_ms is None or row.created_at_ms >= from_ms)
+            and (to_ms is None or row.created_at_ms < to_ms)
+            and (before_seq is None or row.seq < before_seq)
+        )
+        return sorted(found, key=lambda row: -row.seq)[:limit]
+
+    async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
+        found = await self.history(user_id, to_ms=at_ms + 1, limit=1)
+        return found[0] if found else None
+
+    async def grants_of(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int, expires_before_ms: int | None = None
+    ) -> list[GrantRow]:
+        mine: Iterable[GrantRow] = (row for row in self._tables.grants.values() if row.user_id == user_id)
+        if expires_before_ms is None:
+            return _page(mine, lambda row: (row.created_at_ms, row.grant_id), after, limit)
+        ending = (row for row in mine if _is_live(row) and row.expires_at_ms < expires_before_ms)
+        return _page(ending, lambda row: (row.expires_at_ms, row.grant_id), after, limit)
+
+    async def reservations_of(
+        self, user_id: str, *, state: str | None, after: tuple[int, str] | None = None, limit: int
+    ) -> list[ReservationRow]:
+        found = (
+            row
+            for row in self._tables.reservations.values()
+            if row.user_id == user_id and (state is None or row.state == state)
+        )
+        return _page(found, lambda row: (row.created_at_ms, row.reservation_id), after, limit)
+
+    async def scan_accounts(self, partition: int, after_user_id: str, limit: int) -> list[AccountRow]:
+        rows = self._tables.accounts.values()
+        found = (row for row in rows if row.partition == partition and row.user_id > after_user_id)
+        return sorted(found, key=lambda row: row.user_id)[:limit]
+
+    async def live_grants(self, user_ids: Sequence[str]) -> list[GrantRow]:
+        users = set(user_ids)
+        return [row for row in self._tables.grants.values() if row.user_id in users and _is_live(row)]
+
+    async def open_reservations(self, user_ids: Sequence[str]) -> list[ReservationRow]:
+        users = set(user_ids)
+        return [row for row in self._tables.reservations.values() if row.user_id in users and row.state == "open"]
+
+    async def operations_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[OperationRow]:
+        rows = self._tables.operations.values()
+        found = (row for row in rows if row.partition == partition and row.created_at_ms >= since_ms)
+        return _page(found, lambda row: (row.created_at_ms, row.operation_id), after, limit)
+
+    async def reservations_ended_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[ReservationRow]:
+        rows = self._tables.reservations.values()
+        found = (row for row in rows if row.partition == partition and (row.ended_at_ms or -1) >= since_ms)
+        return _page(found, lambda row: (row.ended_at_ms or 0, row.reservation_id), after, limit)
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        for event in events:
+            self._tables.events.setdefault(event.event_id, event)
+
+    async def events(
+        self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
+    ) -> list[EventRow]:
+        found = (
+            row
+            for row in self._tables.events.values()
+            if (kind is None or row.kind == kind)
+            and (user_id is None or row.user_id == user_id)
+            and (before is None or (row.created_at_ms, row.event_id) < before)
+        )
+        return sorted(found, key=lambda row: (row.created_at_ms, row.event_id), reverse=True)[:limit]
+
+    def _is_at(self, partition: int, expected: WatermarkRow | None) -> bool:
+        return _place(self._tables.watermarks.get(partition)) == _place(expected)
+
+    def _check_new(self, flush: Flush) -> None:
+        ids = [row.transaction_id for row in flush.transactions]
+        seqs = [(row.partition, row.seq) for row in flush.transactions]
+        poison = [(row.partition, row.seq) for row in flush.quarantine]
+        tables = self._tables
+        for name, new, known in (
+            ("transaction", ids, tables.transactions.keys()),
+            ("seq", seqs, tables.seqs),
+            ("quarantine", poison, tables.quarantine.keys()),
+        ):
+            if len(set(new)) < len(new) or not known.isdisjoint(new):
+                raise StoreRefused(f"a {name} of the flush is in the store already")
+
+    def _operation_owners(self, partition: int) -> dict[str, tuple[str, str]]:
+        rows = self._tables.grants.items()
+        return {row.operation_id: key for key, row in rows if row.partition == partition and row.operation_id}
+
+
+def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:
+    return None if watermark is None else (watermark.epoch, watermark.seq, watermark.head)
+
+
+def _replace(rows: dict[K, S], key: K, row: S) -> None:
+    before = rows.get(key)
+    if before is None:
+        rows[key] = row
+    elif before.last_seq <= row.last_seq:
+        rows[key] = before.model_copy(update={name: getattr(row, name) for name in replaced_columns(type(row))})
+
+
+def _is_live(row: GrantRow) -> bool:
+    return not row.pending and (row.remaining > 0 or row.reserved > 0 or row.state == "scheduled")
+
+
+def _page(
+    rows: Iterable[R], order: Callable[[R], tuple[int, str]], after: tuple[int, str] | None, limit: int
+) -> list[R]:
+    return sorted((row for row in rows if after is None or order(row) > after), key=order)[:limit]

@@ -1,0 +1,104 @@
+"""The catalog on MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pymongo import ReplaceOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from meter.store.catalog import Plain
+from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
+from meter.store.rows import Row, VersionedRow
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+_DUPLICATE_KEY = 11000
+
+
+class MongoCatalog:
+    """Rows that people make and change; a part of `MongoStore`, which gives the collections."""
+
+    async def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        raise NotImplementedError
+
+    def _collection(self, model: type[Row]) -> AsyncCollection[Document]:
+        raise NotImplementedError
+
+    async def get(self, model: type[R], *key: Plain) -> R | None:
+        found = await self._run(self._collection(model).find_one({"_id": id_of(*key)}))
+        return None if found is None else rows_from(model, [found])[0]
+
+    async def insert(self, row: Row) -> bool:
+        return await self._run(self._insert_one(row))
+
+    async def insert_many(self, rows: Sequence[Row]) -> None:
+        await self._add(rows)
+
+    async def _add(self, rows: Sequence[R]) -> list[R]:
+        """Adds the rows whose keys are not there yet, and answers the others."""
+        return await self._run(self._insert_new(rows)) if rows else []
+
+    async def swap(self, row: VersionedRow) -> bool:
+        document = documents_of([row])[0]
+        before = {"_id": document["_id"], "version": row.version - 1}
+        done = await self._run(self._collection(type(row)).replace_one(before, document))
+        return done.modified_count == 1
+
+    async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
+        if not rows:
+            return 0
+        changes: list[ReplaceOne[Document]] = [
+            ReplaceOne({"_id": document["_id"], "version": row.version - 1}, document)
+            for row, document in zip(rows, documents_of(rows), strict=True)
+        ]
+        done = await self._run(self._collection(type(rows[0])).bulk_write(changes, ordered=False))
+        return done.modified_count
+
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)
+        return rows_from(model, await self._run(found.to_list()))
+
+    async def find(
+        self,
+        model: type[R],
+        equal: Mapping[str, Plain],
+        *,
+        order_by: str,
+        until: int | None = None,
+        after: Sequence[Plain] | None = None,
+        descending: bool = False,
+        limit: int,
+    ) -> list[R]:
+        order = list(dict.fromkeys((order_by, *model.KEY)))
+        beyond, direction = ("$lt", -1) if descending else ("$gt", 1)
+        wanted: list[Document] = [dict(equal)]
+        if until is not None:
+            wanted.append({order_by: {"$lte": until}})
+        if after is not None:
+            following = [
+                {**{order[n]: after[n] for n in range(at)}, order[at]: {beyond: after[at]}} for at in range(len(order))
+            ]
+            wanted.append({"$or": following})
+        found = self._collection(model).find({"$and": wanted}, limit=limit).sort([(name, direction) for name in order])
+        return rows_from(model, await self._run(found.to_list()))
+
+    async def _insert_one(self, row: Row) -> bool:
+        try:
+            await self._collection(type(row)).insert_one(documents_of([row])[0])
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def _insert_new(self, rows: Sequence[R]) -> list[R]:
+        try:
+            await self._collection(type(rows[0])).insert_many(documents_of(rows), ordered=False)
+        except BulkWriteError as error:
+            faults: list[Document] = list(error.details.get("writeErrors", ()))
+            if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
+                raise
+            return [rows[fault["index"]] for fault in faults]
+        return []

@@ -1,0 +1,180 @@
+"""A flush in MongoDB: in one transaction where the server has them (replica set, sharded cluster).
+
+A standalone server has none. There the rows are written first, each write repeatable, and the watermark is moved
+last: a flush that was cut off is written again by the next one. What a flusher that lost the race has written by then
+stays, so readers may see transactions above the watermark; for development, not for money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import InsertOne, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from meter.store.base import Flush, Flushed, StoreRefused
+from meter.store.mongo.documents import Document, documents_of, id_of
+from meter.store.repeats import new_operations, own_operations
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    IntentRow,
+    OperationRow,
+    QuarantineRow,
+    ReservationRow,
+    Row,
+    TransactionRow,
+    WatermarkRow,
+)
+from meter.store.sql.columns import R
+from meter.store.sql.dialect import replaced_columns
+
+Database = AsyncDatabase[Document]
+
+_DUPLICATE_KEY = 11000
+_TRANSIENT = "TransientTransactionError"  # the transaction is to be tried again
+
+
+class Fenced(Exception):
+    """The watermark is not the expected one."""
+
+
+class MongoFlush:
+    """Writes one flush; `session` is in a transaction, or None on a standalone server."""
+
+    def __init__(self, database: Database, session: AsyncClientSession | None) -> None:
+        self._database = database
+        self._session = session
+
+    async def apply(self, flush: Flush) -> Flushed:
+        """Writes a flush. Raises `Fenced`, and `StoreRefused` for rows that contradict what is there."""
+        is_atomic = self._session is not None
+        if is_atomic:
+            await self.move_watermark(flush.expected, flush.reached)
+        else:
+            await self._check_watermark(flush)
+        await self._insert(TransactionRow, flush.transactions)
+        operations, repeated = await self._new_operations(flush)
+        await self._insert(OperationRow, operations)
+        grants, doubled = await self._own_operations(flush)
+        await self._replace(AccountRow, flush.accounts)
+        await self._replace(GrantRow, grants)
+        await self._replace(ReservationRow, flush.reservations)
+        await self.insert_missing(IntentRow, flush.intents)
+        await self.insert_missing(EventRow, flush.events)
+        await self._insert(QuarantineRow, flush.quarantine)
+        if not is_atomic:
+            await self.move_watermark(flush.expected, flush.reached)
+        return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+    async def move_watermark(self, expected: WatermarkRow | None, reached: WatermarkRow) -> None:
+        """Moves the watermark. Raises `Fenced`."""
+        watermarks = self._database[WatermarkRow.TABLE]
+        (document,) = documents_of([reached])
+        if expected is None:
+            try:
+                await watermarks.insert_one(document, session=self._session)
+            except DuplicateKeyError:
+                raise Fenced from None
+            return
+        place = {"_id": expected.partition, "epoch": expected.epoch, "seq": expected.seq, "head": expected.head}
+        moved = await watermarks.replace_one(place, document, session=self._session)
+        if moved.matched_count != 1:
+            raise Fenced
+
+    async def insert_missing(self, model: type[R], rows: Sequence[R]) -> None:
+        """Adds the rows that are not there yet; the others stay as they are."""
+        await self._write(model, [_added(document) for document in documents_of(rows)])
+
+    async def _check_watermark(self, flush: Flush) -> None:
+        found = await self._database[WatermarkRow.TABLE].find_one({"_id": flush.partition})
+        place = None if found is None else (found["epoch"], found["seq"], found["head"])
+        expected = flush.expected
+        if place != (None if expected is None else (expected.epoch, expected.seq, expected.head)):
+            raise Fenced
+
+    async def _insert(self, model: type[R], rows: Sequence[R]) -> None:
+        """Adds rows. On a standalone server those that an earlier try has written must be the same."""
+        documents = documents_of(rows)
+        if not documents:
+            return
+        try:
+            await self._database[model.TABLE].bulk_write(
+                [InsertOne(document) for document in documents],
+                ordered=self._session is not None,
+                session=self._session,
+            )
+        except BulkWriteError as error:
+            if error.has_error_label(_TRANSIENT):
+                raise
+            failures = error.details["writeErrors"]
+            if self._session is not None or any(one["code"] != _DUPLICATE_KEY for one in failures):
+                raise _refusal(model, error) from error
+            tried = {documents[one["index"]]["_id"]: documents[one["index"]] for one in failures}
+            async for stored in self._database[model.TABLE].find({"_id": {"$in": list(tried)}}):
+                if tried.pop(stored["_id"]) != stored:
+                    raise _refusal(model, error) from error
+            if tried:  # refused for another key than _id
+                raise _refusal(model, error) from error
+
+    async def _replace(self, model: type[R], rows: Sequence[R]) -> None:
+        documents = documents_of(rows)
+        if not documents:
+            return
+        ids = [document["_id"] for document in documents]
+        found = self._database[model.TABLE].find({"_id": {"$in": ids}}, {"_id": 1}, session=self._session)
+        known = {document["_id"] async for document in found}
+        names = replaced_columns(model)
+        writes = []
+        for document in documents:
+            if document["_id"] not in known:
+                writes.append(_added(document))
+            older = {"_id": document["_id"], "last_seq": {"$lte": document["last_seq"]}}
+            writes.append(UpdateOne(older, {"$set": {name: document[name] for name in names}}))
+        await self._write(model, writes)
+
+    async def _write(self, model: type[Row], writes: Sequence[UpdateOne]) -> None:
+        if not writes:
+            return
+        try:
+            await self._database[model.TABLE].bulk_write(writes, ordered=True, session=self._session)
+        except BulkWriteError as error:
+            if error.has_error_label(_TRANSIENT):
+                raise
+            raise _refusal(model, error) from error
+
+    async def _new_operations(self, flush: Flush) -> tuple[list[OperationRow], list[str]]:
+        if not flush.operations:
+            return [], []
+        ids = [id_of(operation.partition, operation.operation_id) for operation in flush.operations]
+        found = self._database[OperationRow.TABLE].find({"_id": {"$in": ids}}, session=self._session)
+        stored = {document["operation_id"]: document["transaction_id"] async for document in found}
+        return new_operations(flush.operations, stored)
+
+    async def _own_operations(self, flush: Flush) -> tuple[Sequence[GrantRow], list[str]]:
+        keys = [grant.operation_id for grant in flush.grants if grant.operation_id is not None]
+        if not keys:
+            return flush.grants, []
+        found = self._database[GrantRow.TABLE].find(by_operation(flush.partition, keys), session=self._session)
+        owners = {document["operation_id"]: (document["user_id"], document["grant_id"]) async for document in found}
+        return own_operations(flush.grants, owners)
+
+
+def by_operation(partition: int, operation_ids: Sequence[str]) -> Document:
+    """The grants of some operation ids. The type is named because the index has only texts."""
+    return {"partition": partition, "operation_id": {"$in": list(operation_ids), "$type": "string"}}
+
+
+def _added(document: Document) -> UpdateOne:
+    values = {name: value for name, value in document.items() if name != "_id"}
+    return UpdateOne({"_id": document["_id"]}, {"$setOnInsert": values}, upsert=True)
+
+
+def _refusal(model: type[Row], error: BulkWriteError) -> StoreRefused:
+    details: dict[str, Any] = dict(error.details or {})
+    reasons = [str(one.get("errmsg")) for one in details.get("writeErrors", [])]
+    return StoreRefused(f"{model.TABLE}: {'; '.join(reasons[:3])}")

@@ -1,0 +1,63 @@
+"""The collections, validators and indexes of the MongoDB store, and what the deployment was made with.
+
+No lock: every step can run twice, or in two processes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from meter.store.base import StoreMismatch
+from meter.store.mongo.documents import Document, collections, rows_from
+from meter.store.mongo.flush import Database, MongoFlush
+from meter.store.rows import DeploymentRow
+from meter.store.settings import check_settings
+
+SCHEMA_REVISION = 1
+
+_REVISION = "schema_revision"
+_EXISTS = 48
+
+
+async def has_transactions(database: Database) -> bool:
+    """Whether the server is a replica set or a sharded cluster."""
+    hello = await database.command("hello")
+    return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+
+async def prepare(database: Database, settings: Mapping[str, str]) -> None:
+    """Makes what is missing, and keeps or checks the settings. Raises `StoreMismatch`."""
+    kept = await _deployment(database)
+    if int(kept.get(_REVISION, "0")) > SCHEMA_REVISION:
+        raise StoreMismatch(f"the store's schema is {kept[_REVISION]}, made by a newer version of meter")
+    check_settings(kept, settings)
+    present = set(await database.list_collection_names())
+    for name, made in collections().items():
+        if name in present:
+            await database.command("collMod", name, validator=made["validator"])
+        else:
+            await _create(database, name, made["validator"])
+        for index in made["indexes"]:
+            options = {key: value for key, value in index.items() if key != "key"}
+            await database[name].create_index(list(index["key"].items()), **options)
+    wanted = {**settings, _REVISION: str(SCHEMA_REVISION)}
+    rows = [DeploymentRow(name=name, value=value) for name, value in wanted.items()]
+    await MongoFlush(database, None).insert_missing(DeploymentRow, rows)
+    check_settings(await _deployment(database), settings)  # another process may have been first
+
+
+async def _deployment(database: Database) -> dict[str, str]:
+    documents = await database[DeploymentRow.TABLE].find({}).to_list()
+    return {row.name: row.value for row in rows_from(DeploymentRow, documents)}
+
+
+async def _create(database: Database, name: str, validator: Document) -> None:
+    try:
+        await database.create_collection(name, validator=validator)
+    except CollectionInvalid:
+        pass  # another process made it
+    except OperationFailure as error:
+        if error.code != _EXISTS:
+            raise

@@ -1,0 +1,300 @@
+"""The Store on MongoDB, through PyMongo's async API. Knows connections, time limits, errors and the reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    ConfigurationError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+
+from meter.errors import ConfigError
+from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
+from meter.store.calls import Calls, T
+from meter.store.mongo.catalog import MongoCatalog
+from meter.store.mongo.documents import Document, id_of, rows_from
+from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
+from meter.store.mongo.schema import has_transactions, prepare
+from meter.store.rows import (
+    AccountRow,
+    EventRow,
+    GrantRow,
+    OperationRow,
+    ReservationRow,
+    Row,
+    TransactionRow,
+    WatermarkRow,
+)
+from meter.store.sql.columns import R
+
+DATABASE = "meter"
+OPEN_TIMEOUT_SECONDS = 600.0
+REACH_MS_MAX = 10_000
+RACES_MAX = 3
+
+_MAJORITY = WriteConcern("majority", j=True)
+_REFUSALS = frozenset({121, 11000})  # the validator, a duplicate key
+
+_LIVE: Document = {
+    "pending": False,
+    "$or": [{"remaining": {"$gt": 0}}, {"reserved": {"$gt": 0}}, {"state": "scheduled"}],
+}
+
+log = logging.getLogger(__name__)
+
+
+def open_mongo(url: str, *, timeout_seconds: float) -> MongoStore:
+    """A store in the database that the URL names, else in `meter`."""
+    answer_ms = int(1000 * timeout_seconds)  # also ends what tidies up after a call that was given up
+    reach_ms = min(REACH_MS_MAX, answer_ms)
+    try:
+        client: AsyncMongoClient[Document] = AsyncMongoClient(
+            url,
+            serverSelectionTimeoutMS=reach_ms,
+            connectTimeoutMS=reach_ms,
+            socketTimeoutMS=answer_ms,
+            connect=False,
+        )
+        database = client.get_default_database(DATABASE)
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise ConfigError(f"METER_STORE_URL: {error}") from None
+    return MongoStore(client, database, timeout_seconds=timeout_seconds)
+
+
+class MongoStore(MongoCatalog):
+    """`atomic`: whether to use transactions; None asks the server at `open`."""
+
+    def __init__(
+        self,
+        client: AsyncMongoClient[Document],
+        database: Database,
+        *,
+        timeout_seconds: float,
+        atomic: bool | None = None,
+    ) -> None:
+        self._client = client
+        self._database = database.with_options(write_concern=_MAJORITY, read_concern=ReadConcern("majority"))
+        self._calls = Calls(timeout_seconds)
+        self._atomic = atomic
+
+    async def open(self, settings: Mapping[str, str]) -> None:
+        await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
+
+    async def close(self) -> None:
+        await self._calls.drain()
+        await self._client.close()
+
+    async def ping(self) -> None:
+        await self._run(self._database.command("ping"))
+
+    async def watermark(self, partition: int) -> WatermarkRow | None:
+        return await self._one(WatermarkRow, {"_id": partition})
+
+    async def accounts(self, user_ids: Sequence[str]) -> dict[str, AccountRow]:
+        return {row.user_id: row for row in await self._all(AccountRow, {"_id": {"$in": list(user_ids)}})}
+
+    async def grants(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], GrantRow]:
+        found = await self._all(GrantRow, {"_id": {"$in": [id_of(*key) for key in keys]}})
+        return {(row.user_id, row.grant_id): row for row in found}
+
+    async def reservations(self, reservation_ids: Sequence[str]) -> dict[str, ReservationRow]:
+        found = await self._all(ReservationRow, {"_id": {"$in": list(reservation_ids)}})
+        return {row.reservation_id: row for row in found}
+
+    async def apply(self, flush: Flush) -> Flushed:
+        try:
+            return await self._run(self._transact(flush))
+        except Fenced:
+            return Flushed(done=False)
+
+    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
+        try:
+            await self._run(MongoFlush(self._database, None).move_watermark(expected, reached))
+        except Fenced:
+            return False
+        return True
+
+    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
+        for _ in range(RACES_MAX):
+            if found := await self._same_grant(grant):
+                return found
+            if await self.insert(grant):
+                return None
+        raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
+
+    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
+        known = await self._add(grants)
+        return list((await self.grants([(row.user_id, row.grant_id) for row in known])).values()) if known else []
+
+    async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
+        mine = {"_id": id_of(user_id, grant_id), "pending": True}
+        await self._run(self._collection(GrantRow).delete_one(mine))
+
+    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
+        chosen = {"pending": True, "created_at_ms": {"$lt": created_before_ms}}
+        return await self._all(GrantRow, chosen, ("created_at_ms", "user_id", "grant_id"), limit)
+
+    async def transaction(self, transaction_id: str) -> TransactionRow | None:
+        return await self._one(TransactionRow, {"_id": transaction_id})
+
+    async def refunded(self, transaction_id: str) -> int:
+        steps: list[Document] = [
+            {"$match": {"refund_of": transaction_id}},
+            {"$group": {"_id": None, "sum": {"$sum": "$amount"}}},
+        ]
+        found = await self._run(self._aggregate(TransactionRow, steps))
+        return int(found[0]["sum"]) if found else 0
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        before_seq: int | None = None,
+        limit: int,
+    ) -> list[TransactionRow]:
+        chosen: Document = {"user_id": user_id}
+        if kinds:
+            chosen["kind"] = {"$in": list(kinds)}
+        if before_seq is not None:
+            chosen["seq"] = {"$lt": before_seq}
+        times = {"$gte": from_ms, "$lt": to_ms}
+        if limits := {name: value for name, value in times.items() if value is not None}:
+            chosen["created_at_ms"] = limits
+        return await self._all(TransactionRow, chosen, ("seq",), limit, direction=-1)
+
+    async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
+        found = await self.history(user_id, to_ms=at_ms + 1, limit=1)
+        return found[0] if found else None
+
+    async def grants_of(
+        self, user_id: str, *, after: tuple[int, str] | None = None, limit: int, expires_before_ms: int | None = None
+    ) -> list[GrantRow]:
+        if expires_before_ms is None:
+            return await self._page(GrantRow, {"user_id": user_id}, ("created_at_ms", "grant_id"), after, limit)
+        ending = {"user_id": user_id, "expires_at_ms": {"$lt": expires_before_ms}, **_LIVE}
+        return await self._page(GrantRow, ending, ("expires_at_ms", "grant_id"), after, limit)
+
+    async def reservations_of(
+        self, user_id: str, *, state: str | None, after: tuple[int, str] | None = None, limit: int
+    ) -> list[ReservationRow]:
+        chosen = {"user_id": user_id} if state is None else {"user_id": user_id, "state": state}
+        return await self._page(ReservationRow, chosen, ("created_at_ms", "reservation_id"), after, limit)
+
+    async def scan_accounts(self, partition: int, after_user_id: str, limit: int) -> list[AccountRow]:
+        chosen = {"partition": partition, "user_id": {"$gt": after_user_id}}
+        return await self._all(AccountRow, chosen, ("user_id",), limit)
+
+    async def live_grants(self, user_ids: Sequence[str]) -> list[GrantRow]:
+        return await self._all(GrantRow, {"user_id": {"$in": list(user_ids)}, **_LIVE})
+
+    async def open_reservations(self, user_ids: Sequence[str]) -> list[ReservationRow]:
+        return await self._all(ReservationRow, {"user_id": {"$in": list(user_ids)}, "state": "open"})
+
+    async def operations_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[OperationRow]:
+        chosen = {"partition": partition, "created_at_ms": {"$gte": since_ms}}
+        return await self._page(OperationRow, chosen, ("created_at_ms", "operation_id"), after, limit)
+
+    async def reservations_ended_since(
+        self, partition: int, since_ms: int, after: tuple[int, str] | None, limit: int
+    ) -> list[ReservationRow]:
+        chosen = {"partition": partition, "ended_at_ms": {"$gte": since_ms}}
+        return await self._page(ReservationRow, chosen, ("ended_at_ms", "reservation_id"), after, limit)
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        await self._run(MongoFlush(self._database, None).insert_missing(EventRow, events))
+
+    async def events(
+        self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
+    ) -> list[EventRow]:
+        wanted = {"kind": kind, "user_id": user_id}
+        chosen = {name: value for name, value in wanted.items() if value is not None}
+        return await self._page(EventRow, chosen, ("created_at_ms", "event_id"), before, limit, direction=-1)
+
+    async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
+        found = await self._one(GrantRow, {"_id": id_of(grant.user_id, grant.grant_id)})
+        if found is None and grant.operation_id is not None:
+            found = await self._one(GrantRow, by_operation(grant.partition, [grant.operation_id]))
+        return found
+
+    async def _all(
+        self,
+        model: type[R],
+        chosen: Mapping[str, Any],
+        order: Sequence[str] = (),
+        limit: int = 0,
+        *,
+        direction: int = 1,
+    ) -> list[R]:
+        found = self._collection(model).find(chosen, limit=limit)
+        if order:
+            found = found.sort([(name, direction) for name in order])
+        return rows_from(model, await self._run(found.to_list()))
+
+    async def _one(self, model: type[R], chosen: Mapping[str, Any]) -> R | None:
+        found = await self._all(model, chosen, limit=1)
+        return found[0] if found else None
+
+    async def _page(
+        self,
+        model: type[R],
+        chosen: Document,
+        order: tuple[str, str],
+        beyond: tuple[int, str] | None,
+        limit: int,
+        *,
+        direction: int = 1,
+    ) -> list[R]:
+        """Documents beyond a pair in the order of two fields."""
+        if beyond is not None:
+            first, second = order
+            further = "$gt" if direction > 0 else "$lt"
+            rest = [{first: {further: beyond[0]}}, {first: beyond[0], second: {further: beyond[1]}}]
+            chosen = {"$and": [chosen, {"$or": rest}]}
+        return await self._all(model, chosen, order, limit, direction=direction)
+
+    def _collection(self, model: type[Row]) -> AsyncCollection[Document]:
+        return self._database[model.TABLE]
+
+    async def _aggregate(self, model: type[Row], steps: Sequence[Document]) -> list[Document]:
+        return await (await self._collection(model).aggregate(steps)).to_list()
+
+    async def _prepare(self, settings: Mapping[str, str]) -> None:
+        if self._atomic is None:
+            self._atomic = await has_transactions(self._database)
+        if not self._atomic:
+            log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
+        await prepare(self._database, settings)
+
+    async def _transact(self, flush: Flush) -> Flushed:
+        async def write(session: AsyncClientSession | None) -> Flushed:
+            return await MongoFlush(self._database, session).apply(flush)
+
+        if not self._atomic:
+            return await write(None)
+        async with self._client.start_session() as session:
+            return await session.with_transaction(write, ReadConcern("snapshot"), _MAJORITY)
+
+    async def _run(self, call: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
+        """Runs a call; the driver's exceptions become ours."""
+        try:
+            return await self._calls.run(call, timeout_seconds=timeout_seconds)
+        except OperationFailure as error:
+            raise (StoreRefused if error.code in _REFUSALS else StoreUnavailable)(str(error)) from error
+        except (OverflowError, UnicodeError) as error:
+            raise StoreRefused(str(error)) from error
+        except (PyMongoError, TimeoutError, OSError) as error:
+            raise StoreUnavailable(str(error) or "the store did not answer in time") from error

@@ -1,0 +1,114 @@
+"""The catalog on a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meter.store.base import StoreRefused
+from meter.store.catalog import Plain
+from meter.store.rows import Row, VersionedRow
+from meter.store.sql.dialect import SqlDialect
+from meter.store.sql.flush import insert_missing
+from meter.store.sql.queries import Statement
+from meter.store.sql.tables import table_of
+
+RACES_MAX = 3
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+
+class SqlCatalog:
+    """Rows that people make and change; a part of `SqlStore`, which gives the connections."""
+
+    _dialect: SqlDialect
+
+    async def _all(self, model: type[R], statement: Statement) -> list[R]:
+        raise NotImplementedError
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        raise NotImplementedError
+
+    async def get(self, model: type[R], *key: Plain) -> R | None:
+        columns = table_of(model).c
+        same = [columns[name] == part for name, part in zip(model.KEY, key, strict=True)]
+        found = await self._all(model, select(table_of(model)).where(*same))
+        return found[0] if found else None
+
+    async def insert(self, row: Row) -> bool:
+        try:
+            await self._write(lambda connection: self._dialect.insert(connection, type(row), [row]))
+        except StoreRefused:
+            return False
+        return True
+
+    async def swap(self, row: VersionedRow) -> bool:
+        table = table_of(type(row))
+        same = [table.c[name] == getattr(row, name) for name in row.KEY]
+        changed = update(table).where(*same, table.c.version == row.version - 1).values(row.__dict__)
+        done = await self._write(lambda connection: connection.execute(changed))
+        return bool(done.rowcount == 1)
+
+    async def insert_many(self, rows: Sequence[Row]) -> None:
+        await self._add(rows)
+
+    async def _add(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """Adds the rows whose keys are not there yet, and answers the keys of the others."""
+        if not rows:
+            return []
+        attempt = 1
+        while True:
+            try:
+                return await self._write(
+                    lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows)
+                )
+            except StoreRefused:  # another process may have added one of them in between
+                if attempt == RACES_MAX:
+                    raise
+                attempt += 1
+
+    async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
+        if not rows:
+            return 0
+        return await self._write(lambda connection: self._dialect.swap(connection, type(rows[0]), rows))
+
+    async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
+        table = table_of(model)
+        wanted = (table.c["state"] == state, table.c[time] <= until)
+        return await self._all(model, select(table).where(*wanted).order_by(table.c[time]).limit(limit))
+
+    async def find(
+        self,
+        model: type[R],
+        equal: Mapping[str, Plain],
+        *,
+        order_by: str,
+        until: int | None = None,
+        after: Sequence[Plain] | None = None,
+        descending: bool = False,
+        limit: int,
+    ) -> list[R]:
+        columns = table_of(model).c
+        order = [columns[name] for name in dict.fromkeys((order_by, *model.KEY))]
+        wanted: list[ColumnElement[bool]] = [columns[name] == value for name, value in equal.items()]
+        if until is not None:
+            wanted.append(columns[order_by] <= until)
+        if after is not None:
+            wanted.append(
+                or_(
+                    *(
+                        and_(
+                            *(order[n] == after[n] for n in range(at)),
+                            order[at] < after[at] if descending else order[at] > after[at],
+                        )
+                        for at in range(len(order))
+                    )
+                )
+            )
+        ordered = [column.desc() for column in order] if descending else order
+        statement = select(table_of(model)).where(*wanted).order_by(*ordered).limit(limit)
+        return await self._all(model, statement)

@@ -1,0 +1,122 @@
+"""MySQL and MariaDB through asyncmy, on InnoDB."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import blake2s
+from typing import Any
+
+import orjson
+from sqlalchemy import URL, ColumnElement, Select, column, func, select, tuple_
+from sqlalchemy import text as sql_text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from meter.store.base import StoreUnavailable
+from meter.store.json_text import from_shallow_json, to_shallow_json
+from meter.store.rows import GrantRow, Row
+from meter.store.sql.columns import Columns, R
+from meter.store.sql.dialect import SqlDialect, replaced_columns
+from meter.store.sql.store import SqlStore
+from meter.store.sql.tables import table_of
+
+CONNECT_TIMEOUT_SECONDS = 10
+CONNECTIONS_MAX = 10
+IDLE_SECONDS_MAX = 1800
+SCHEMA_LOCK_SECONDS = 300
+KEY_CHARS_MAX = 128
+
+# Without it a text that is too long would be cut off silently.
+_STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+_NAME_OPERATIONS = sql_text(
+    """
+    UPDATE grants JOIN JSON_TABLE(:named, '$[*]' COLUMNS (
+        user_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[0]',
+        grant_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[1]',
+        operation_id VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[2]'
+    )) AS named ON grants.user_id = named.user_id AND grants.grant_id = named.grant_id
+    SET grants.operation_id = named.operation_id
+    WHERE grants.operation_id IS NULL
+    """
+)
+
+
+class MysqlDialect(SqlDialect):
+    """ON DUPLICATE KEY UPDATE takes any unique key for the key, so grants get their operation_id on its own."""
+
+    name = "mysql"
+
+    def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
+        # MariaDB compares a list of tuples with each row it finds, one by one.
+        return super().among(columns, keys) if len(columns) == 1 else tuple_(*columns).in_(_keys(len(columns), keys))
+
+    @asynccontextmanager
+    async def schema_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with engine.connect() as connection:
+            database = await connection.scalar(select(func.database()))
+            name = f"meter_schema_{blake2s(str(database).encode(), digest_size=8).hexdigest()}"
+            if await connection.scalar(select(func.get_lock(name, SCHEMA_LOCK_SECONDS))) != 1:
+                raise StoreUnavailable(f"another process has held the lock {name} for {SCHEMA_LOCK_SECONDS} s")
+            await connection.commit()
+            try:
+                async with connection.begin():
+                    yield connection
+            finally:
+                await connection.execute(select(func.release_lock(name)))
+
+    def columns(self, model: type[R]) -> Columns[R]:
+        found: Columns[R] | None = self._columns.get(model)
+        if found is None:
+            found = self._columns[model] = Columns(model, json=to_shallow_json)
+        return found
+
+    def insertion(self, model: type[Row]) -> mysql.Insert:
+        return mysql.insert(table_of(model))
+
+    def replacement(self, model: type[Row]) -> mysql.Insert:
+        table = table_of(model)
+        made = mysql.insert(table)
+        is_newer = made.inserted.last_seq >= table.c.last_seq
+        return made.on_duplicate_key_update(
+            [(name, func.if_(is_newer, made.inserted[name], table.c[name])) for name in replaced_columns(model)]
+        )
+
+    async def replace(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> None:
+        if model is not GrantRow:
+            await super().replace(connection, model, rows)
+            return
+        grants = [row for row in rows if isinstance(row, GrantRow)]
+        bare = [row.model_copy(update={"operation_id": None}) for row in grants]
+        await super().replace(connection, GrantRow, bare)
+        named = [(row.user_id, row.grant_id, row.operation_id) for row in grants if row.operation_id is not None]
+        if named:
+            await connection.execute(_NAME_OPERATIONS, {"named": orjson.dumps(named).decode()})
+
+
+def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:
+    """Keys of several texts as a table."""
+    names = [f"key{at}" for at in range(width)]
+    kind = f"VARCHAR({KEY_CHARS_MAX}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    columns = ", ".join(f"{name} {kind} PATH '$[{at}]'" for at, name in enumerate(names))
+    wanted = sql_text(f"JSON_TABLE(:keys, '$[*]' COLUMNS ({columns})) AS wanted")
+    chosen: Select[*tuple[Any, ...]] = select(*(column(name) for name in names))
+    return chosen.select_from(wanted.bindparams(keys=orjson.dumps(keys).decode()))
+
+
+def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:
+    """A store in the database of `url`; mysql:// and mariadb:// mean the same driver."""
+    family = url.drivername.partition("+")[0]
+    engine = create_async_engine(
+        url.set(drivername=f"{family}+asyncmy"),
+        connect_args={"charset": "utf8mb4", "connect_timeout": CONNECT_TIMEOUT_SECONDS, "init_command": _STRICT},
+        isolation_level="READ COMMITTED",  # without the gap locks of the default
+        json_serializer=to_shallow_json,
+        json_deserializer=from_shallow_json,
+        pool_size=CONNECTIONS_MAX,
+        max_overflow=0,
+        pool_recycle=IDLE_SECONDS_MAX,
+        pool_timeout=timeout_seconds,
+    )
+    return SqlStore(engine, MysqlDialect(), timeout_seconds=timeout_seconds)

@@ -1,0 +1,112 @@
+"""SQLite: the default store, one file, one writer at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import URL, ColumnElement, event, func, literal, select, tuple_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from meter.errors import ConfigError
+from meter.store.rows import Row
+from meter.store.sql.dialect import SqlDialect, replaced_columns, to_json
+from meter.store.sql.store import SqlStore
+from meter.store.sql.tables import table_of
+
+BUSY_MS_MAX = 15_000
+CACHE_KIB = 32_768
+READERS_MAX = 4
+
+_BEGIN = "meter_begin"
+
+
+class SqliteDialect(SqlDialect):
+    """Writers of this process queue in `turn`; those of other processes wait for the file, up to the busy timeout.
+
+    BEGIN IMMEDIATE is also the schema lock, and SQLite rolls tables back.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__()
+        self._timeout_seconds = timeout_seconds
+        self._writing = asyncio.Lock()
+
+    def writer(self, engine: AsyncEngine) -> AsyncEngine:
+        # A transaction that begins by reading could not become the writer once another one has written.
+        return engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        async with asyncio.timeout(self._timeout_seconds):
+            await self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
+        each = func.json_each(literal(orjson.dumps(keys).decode())).table_valued("value")
+        if len(columns) == 1:
+            return columns[0].in_(select(each.c.value))
+        parts = [func.json_extract(each.c.value, f"$[{at}]") for at in range(len(columns))]
+        return tuple_(*columns).in_(select(*parts))
+
+    def insertion(self, model: type[Row]) -> sqlite.Insert:
+        return sqlite.insert(table_of(model))
+
+    def replacement(self, model: type[Row]) -> sqlite.Insert:
+        table = table_of(model)
+        made = sqlite.insert(table)
+        return made.on_conflict_do_update(
+            index_elements=list(model.KEY),
+            set_={name: made.excluded[name] for name in replaced_columns(model)},
+            where=table.c.last_seq <= made.excluded.last_seq,
+        )
+
+
+def open_sqlite(url: URL, *, timeout_seconds: float) -> SqlStore:
+    """A store in the file that `url` names; its folder is created. Raises `ConfigError` when it names none."""
+    if not url.database or url.database == ":memory:":
+        raise ConfigError("METER_STORE_URL: SQLite needs a file, sqlite:///path; for tests there is memory://")
+    if not url.database.startswith("file:"):
+        Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        json_serializer=to_json,
+        json_deserializer=orjson.loads,
+        pool_size=READERS_MAX + 1,
+        max_overflow=0,
+        pool_timeout=timeout_seconds,
+    )
+    busy_ms = min(BUSY_MS_MAX, int(timeout_seconds * 1000))
+    event.listen(engine.sync_engine, "connect", partial(_configure, busy_ms))
+    event.listen(engine.sync_engine, "begin", _begin)
+    # A thread that waits for the file cannot be interrupted: the busy timeout is what bounds a call.
+    return SqlStore(engine, SqliteDialect(timeout_seconds), timeout_seconds=None)
+
+
+def _configure(busy_ms: int, connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits with the power
+    cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    begin = connection.get_execution_options().get(_BEGIN)
+    if begin is not None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,1 @@
+"""The worker process: what arq starts, when, and with what."""

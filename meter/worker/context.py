@@ -1,0 +1,68 @@
+"""What every job gets as `ctx`, and how a worker process opens and closes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from meter.alerts.channels import channels_of
+from meter.alerts.dispatcher import Dispatcher
+from meter.alerts.webhook import WebhookSender
+from meter.amount import AmountScale
+from meter.ledger.flusher import Flusher
+from meter.ledger.log_file import LedgerFile
+from meter.ledger.rebuild import Rebuild
+from meter.ledger.supervisor import Supervisor
+from meter.runtime import Runtime
+
+
+class Context(TypedDict, total=False):
+    """arq's job context with our members; arq adds its own, `redis` (its queue) among them."""
+
+    runtime: Runtime
+    ledger: LedgerFile | None
+    supervisor: Supervisor | None
+    sender: WebhookSender
+    dispatcher: Dispatcher | None
+
+
+async def open_context(ctx: Context, runtime: Runtime) -> None:
+    """Starts the runtime and, where there is a store, the flushers."""
+    await runtime.start()
+    ctx["runtime"], ctx["ledger"], ctx["supervisor"] = runtime, None, None
+    if runtime.store is None:
+        return
+    settings, store = runtime.settings, runtime.store
+    ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
+    channels = channels_of(settings.notify, runtime.redis)
+    ctx["dispatcher"] = Dispatcher(store, ctx["sender"], channels, AmountScale(settings.decimal_places))
+    if settings.ledger_file:
+        ledger = LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
+        ledger.start()
+        ctx["ledger"] = ledger
+    flushers = [
+        Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
+        for keys in runtime.engine.partitions
+    ]
+    rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000, ctx["ledger"])
+
+    async def repair(partition: int) -> None:
+        await rebuild.partition_at(partition, flushers[partition].watermark)  # not what another worker has mended
+
+    supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
+    supervisor.start()
+    ctx["supervisor"] = supervisor
+
+
+async def close_context(ctx: Context) -> None:
+    """Stops the flushers and closes the runtime. Harmless when the context was never opened."""
+    runtime = ctx.get("runtime")
+    if runtime is None:
+        return
+    if ctx["supervisor"] is not None:
+        await ctx["supervisor"].close()
+    if ctx["ledger"] is not None:
+        ctx["ledger"].close()
+    if "sender" in ctx:
+        await ctx["sender"].close()
+    await runtime.close()

@@ -1,0 +1,75 @@
+"""The jobs that arq starts: each takes what it needs out of `ctx`, calls the function that does it, and answers how
+much was done. All catch up on what was missed, and running one twice does nothing twice.
+"""
+
+from __future__ import annotations
+
+import time
+
+from meter.alerts.reminders import remind_of_ends
+from meter.engine import operations
+from meter.ledger.pending_grants import Intake, apply_old
+from meter.ledger.sweep import expire_due
+from meter.plans.allocation import allocate_due
+from meter.plans.subscriptions import Subscriptions
+from meter.worker.context import Context
+
+SWEEP_CALLS_MAX = 10_000
+DELIVERY_PAGES_MAX = 1_000
+
+
+async def sweep(ctx: Context) -> int:
+    """Settles everything due in every partition; answers the number of transactions that made."""
+    engine, redis = ctx["runtime"].engine, ctx["runtime"].redis
+    made = [await expire_due(engine, redis, number, SWEEP_CALLS_MAX) for number in range(len(engine.partitions))]
+    return sum(transactions for transactions, _ in made)
+
+
+async def allocate(ctx: Context) -> int:
+    """Grants every period that has begun; answers how many subscriptions moved on."""
+    runtime = ctx["runtime"]
+    if runtime.store is None:
+        return 0
+    service = Subscriptions(runtime.engine, runtime.store, runtime.settings.partitions)
+    return await allocate_due(runtime.engine, service)
+
+
+async def rotate(ctx: Context) -> int:
+    """Lets Redis forget answers and finished reservations older than the idempotency window; answers in how many
+    partitions that window had passed.
+    """
+    engine = ctx["runtime"].engine
+    lines = [(await engine.run_many(number, (operations.rotate(),)))[0] for number in range(len(engine.partitions))]
+    return sum(line == "0 ok 1" for line in lines)
+
+
+async def apply_pending(ctx: Context) -> int:
+    """Applies grants that are durable and that Redis does not seem to have; answers how many Redis has now."""
+    runtime = ctx["runtime"]
+    if runtime.store is None:
+        return 0
+    intake = Intake(runtime.engine, runtime.store, ctx.get("ledger"))
+    return await apply_old(intake, runtime.store, time.time_ns() // 1_000_000)
+
+
+async def remind(ctx: Context) -> int:
+    """Tells of credits that end soon; answers how many grants those are."""
+    runtime = ctx["runtime"]
+    if runtime.store is None:
+        return 0
+    return await remind_of_ends(runtime.store, await runtime.engine.now_ms(), runtime.settings.expiring_day_numbers)
+
+
+async def deliver(ctx: Context) -> int:
+    """Makes alerts into deliveries and attempts those that are due; answers how many attempts that were."""
+    dispatcher = ctx.get("dispatcher")
+    if dispatcher is None:
+        return 0
+    now_ms, attempts = await ctx["runtime"].engine.now_ms(), 0
+    for _ in range(DELIVERY_PAGES_MAX):
+        passed = await dispatcher.pass_on(now_ms)
+        attempted = await dispatcher.deliver(now_ms)
+        attempts += attempted
+        if not passed and not attempted:
+            break
+    return attempts

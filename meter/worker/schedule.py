@@ -1,0 +1,96 @@
+"""Which jobs the worker process runs and when, in arq's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from functools import wraps
+from typing import TYPE_CHECKING, cast
+
+import orjson
+from arq import cron
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+
+from meter.config import Settings
+from meter.runtime import Runtime
+from meter.worker.context import Context, close_context, open_context
+from meter.worker.jobs import allocate, apply_pending, deliver, remind, rotate, sweep
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
+
+QUEUE_TIMEOUT_SECONDS = 5
+QUEUE_CONNECT_TIMEOUT_SECONDS = 2
+JOB_TIMEOUT_SECONDS = 50
+HEALTH_CHECK_INTERVAL_SECONDS = 5
+
+
+def worker_settings(settings: Settings) -> type:
+    """The class that arq reads. Cron jobs keep no result, so a run never blocks the next one by its id."""
+
+    async def startup(ctx: Context) -> None:
+        await open_context(ctx, Runtime(settings))
+
+    return type(
+        "WorkerSettings",
+        (),
+        {
+            "functions": [sweep, allocate, rotate, apply_pending, remind, deliver],
+            "cron_jobs": [
+                cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
+                cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
+                cron(_job(deliver), second=_every(5), run_at_startup=True, keep_result=0),
+                cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
+                cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
+                cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),
+            ],
+            "redis_pool": queue_pool(settings.arq_url),
+            "on_startup": startup,
+            "on_shutdown": close_context,
+            "job_serializer": to_json,
+            "job_deserializer": orjson.loads,
+            "job_timeout": JOB_TIMEOUT_SECONDS,
+            "health_check_interval": HEALTH_CHECK_INTERVAL_SECONDS,
+            "log_results": False,
+            "timezone": UTC,
+        },
+    )
+
+
+def queue_pool(url: str) -> ArqRedis:
+    """arq's connection, with the time limits that its own settings lack (RELIABILITY.md section 1)."""
+    pool = ConnectionPool.from_url(
+        url,
+        socket_timeout=QUEUE_TIMEOUT_SECONDS,
+        socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+    )
+    return ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
+
+
+def to_json(job: dict[str, object]) -> bytes:
+    """arq's job as JSON, never pickle; an exception among the results becomes its text."""
+    return orjson.dumps(job, default=repr)
+
+
+def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:
+    """The job, unless its last run still goes on in this process: two at once would do all the same work."""
+    running = False
+
+    @wraps(function)  # arq names a job by its function
+    async def alone(ctx: Context) -> int:
+        nonlocal running
+        if running:
+            return 0
+        running = True
+        try:
+            return await function(ctx)
+        finally:
+            running = False
+
+    return cast("WorkerCoroutine", alone)  # arq types its context as a bare dict
+
+
+def _every(interval_seconds: int) -> set[int]:
+    return set(range(0, 60, interval_seconds))

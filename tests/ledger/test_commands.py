@@ -1,0 +1,157 @@
+"""`meter rebuild`, `meter reconcile` and `meter jobs`: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+from typer.testing import CliRunner
+
+from meter.cli.serve import app
+from meter.config import Settings
+from meter.engine import operations
+from meter.ledger.flusher import Flusher
+from meter.runtime import Runtime
+from tests.partition import Partition
+from tests.servers import Server
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def server(redis_url: str) -> Server:
+    """The real one: a command connects by itself."""
+    client = Redis.from_url(redis_url)
+    client.flushall()
+    return Server("redis", client, redis_url)
+
+
+@pytest.fixture
+def deployment(server: Server, partition: Partition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Partition:
+    """A partition with a few accounts, and the environment of the commands."""
+    partition.client.hdel(partition.keys.meta, "clock_ms")
+    for name, value in {
+        "REDIS_URL": str(server.url),
+        "STORE_URL": f"sqlite:///{tmp_path}/meter.db",
+        "REDIS_TIMEOUT_MS": "10000",
+    }.items():
+        monkeypatch.setenv(f"METER_{name}", value)
+    partition.run(operations.grant("u", "g", 5_000_000))
+    partition.run(operations.reserve("u", "r", 1_500_000, 3_600_000, chosen=True))
+    return partition
+
+
+def flush() -> None:
+    async def step() -> None:
+        async with Runtime(Settings()) as runtime:
+            assert runtime.store is not None
+            keys = runtime.engine.partitions[0]
+            await Flusher(runtime.redis, runtime.engine, runtime.store, keys, runtime.settings).step()
+
+    asyncio.run(step())
+
+
+def ran(*arguments: str, code: int = 0) -> str:
+    result = runner.invoke(app, list(arguments))
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout
+
+
+def as_json(*arguments: str, code: int = 0) -> Any:
+    (report,) = orjson.loads(ran(*arguments, "--json", code=code))
+    return report
+
+
+def test_reconcile_says_that_all_is_well(deployment: Partition) -> None:
+    flush()
+    assert "1 accounts, 0 drifts" in ran("reconcile")
+    assert as_json("reconcile") == {"accounts": 1, "drifts": [], "unsettled": []}
+
+
+def test_reconcile_shows_each_drift_and_fails(deployment: Partition, unchecked: None) -> None:
+    flush()
+    text = deployment.client.hget(deployment.keys.accounts, "u").decode()
+    deployment.client.hset(deployment.keys.accounts, "u", "3600000" + text[text.index(" ") :])
+    (drift,) = as_json("reconcile", code=1)["drifts"]
+    assert (drift["user_id"], drift["redis"]["available"], drift["store"]["available"]) == ("u", 3_600_000, 3_500_000)
+    shown = ran("reconcile", code=1)
+    assert "1 drifts" in shown
+    assert [word for word in shown.split() if word in ("u", "available", "3.6", "3.5")] == [
+        "u",
+        "available",
+        "3.6",
+        "3.5",
+    ]
+
+
+def test_rebuild_brings_back_a_lost_redis(deployment: Partition) -> None:
+    flush()
+    deployment.client.flushall()
+    assert ran("reconcile", code=3) == ""
+    report = as_json("rebuild")
+    assert (report["accounts"], report["grants"], report["reservations"]) == (1, 1, 1)
+    assert (report["epoch"], report["seq"], report["available"], report["lost"]) == (2, 2, 3_500_000, [])
+    assert "after seq 2" in report["unknown"]
+    deployment.lane = "after"
+    assert deployment.run(operations.commit("r")).balances == (3_500_000, 0, 0)
+    flush()
+    ran("reconcile")
+    shown = ran("rebuild", "--user", "u")
+    assert "3.5" in shown and "lost:" not in shown
+
+
+def test_rebuild_names_what_is_lost_and_fails(deployment: Partition) -> None:
+    flush()
+    copy = {key: deployment.client.dump(key) for key in deployment.client.keys("*")}
+    deployment.run(operations.deduct("u", 3_000_000))
+    flush()
+    deployment.client.flushall()
+    for key, text in copy.items():
+        deployment.client.restore(key, 0, text)
+    deployment.lane = "after"
+    deployment.run(operations.reserve("u", "other", 2_000_000, 3_600_000, chosen=True))
+    report = as_json("rebuild", code=1)
+    assert [line.split(":")[0].split(" ")[1:] for line in report["lost"]] == [["reserve", "u", "2000000"]]
+    flush()
+    ran("reconcile")
+
+
+def test_a_partition_that_is_not_there_is_a_wrong_option(deployment: Partition) -> None:
+    assert ran("rebuild", "--partition", "1", code=2) == ""
+
+
+def test_without_a_store_there_is_nothing_to_compare(deployment: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METER_STORE_URL", "none")
+    assert ran("reconcile", code=2) == ran("rebuild", code=2) == ""
+
+
+def test_a_redis_that_is_away_is_told(deployment: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METER_REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("METER_REDIS_TIMEOUT_MS", "50")
+    assert ran("reconcile", code=3) == ""
+
+
+def test_what_is_due_ends_by_hand(deployment: Partition) -> None:
+    assert ran("jobs", "expire") == "0 transactions\n"
+    deployment.run(operations.reserve("u", "short", 100, 1, chosen=True))
+    time.sleep(0.005)
+    assert orjson.loads(ran("jobs", "expire", "--json")) == {"transactions": 1}
+    assert ran("jobs", "expire") == "0 transactions\n"
+
+
+def test_periods_are_granted_by_hand(deployment: Partition) -> None:
+    assert orjson.loads(ran("jobs", "allocate", "--json")) == {"allocated": 0}
+
+
+def test_a_job_without_a_store_says_so(deployment: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METER_STORE_URL", "none")
+    assert ran("jobs", "allocate", code=3) == ""
+
+
+def test_jobs_are_listed() -> None:
+    assert {"allocate", "expire"} <= set(ran("jobs", "--help").split())

@@ -1,0 +1,169 @@
+"""arq runs the jobs: which and when, on both servers, with JSON and nothing else in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from arq.cron import CronJob
+from arq.worker import Worker, create_worker
+from fakeredis import FakeAsyncRedis
+
+from meter.config import Settings
+from meter.engine import operations
+from meter.errors import PartitionRefused
+from meter.runtime import Runtime
+from meter.worker import schedule
+from meter.worker.context import Context
+from tests.partition import SECOND, Partition
+from tests.servers import Server
+
+
+async def nothing(*_: object) -> None:
+    """Stands for arq's log_redis_info: fakeredis' INFO is not what that expects."""
+
+
+@pytest.fixture
+def settings_class(server: Server, partition: Partition, monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
+    """The class that arq reads, for the server of this test; what arq leaves in Redis is removed at the end."""
+    settings = Settings(redis_url=server.url or "redis://unused", store_url="none", redis_timeout_ms=10_000)
+    if server.url is None:
+        pool = FakeAsyncRedis(server=server.fake).connection_pool
+        queue = ArqRedis(connection_pool=pool, job_serializer=schedule.to_json, job_deserializer=json.loads)
+        monkeypatch.setattr(schedule, "queue_pool", lambda _: queue)
+        monkeypatch.setattr(schedule, "Runtime", lambda settings: Runtime(settings, server.gateway()))
+        monkeypatch.setattr("arq.worker.log_redis_info", nothing)
+    yield schedule.worker_settings(settings)
+    left = server.client.keys("arq:*")
+    if left:
+        server.client.delete(*left)
+
+
+def burst(settings_class: type) -> Worker:
+    """A worker that ends when its queue is empty."""
+    return create_worker(settings_class, burst=True, handle_signals=False, poll_delay=0.05)
+
+
+def crons(settings_class: Any) -> dict[str, CronJob]:
+    """The cron jobs by name."""
+    return {job.name: job for job in settings_class.cron_jobs}
+
+
+async def test_the_cron_jobs_run_at_the_start_and_settle_what_is_due(
+    settings_class: type, partition: Partition
+) -> None:
+    partition.batch(
+        operations.grant("u", "g", 10),
+        operations.reserve("u", "r", 4, SECOND, chosen=True),
+        operations.clock("advance", SECOND),
+    )
+    worker = burst(settings_class)
+    await worker.async_run()
+    await worker.close()
+    assert worker.jobs_complete >= len(worker.cron_jobs)  # one whose second comes meanwhile runs again
+    assert worker.jobs_failed == 0
+    assert partition.kinds() == ["grant", "reserve", "reservation_expired"]
+
+
+async def test_two_workers_share_the_jobs_and_settle_once(settings_class: type, partition: Partition) -> None:
+    partition.batch(
+        *(operations.reserve(f"user-{n}", f"r{n}", 0, SECOND, chosen=True) for n in range(120)),
+        operations.clock("advance", SECOND),
+    )
+    for _ in range(2):
+        worker = burst(settings_class)
+        await worker.async_run()
+        assert worker.jobs_failed == 0
+        await worker.close()
+    assert partition.kinds().count("reservation_expired") == 120
+
+
+async def test_a_run_that_still_goes_on_is_not_joined_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    fails = [True, False]
+    ends = asyncio.Event()
+
+    async def long(_: Context) -> int:
+        runs.append(1)
+        await ends.wait()
+        if fails.pop(0):
+            raise PartitionRefused("partition", "closed")
+        return 7
+
+    monkeypatch.setattr(schedule, "sweep", long)
+    found: Any = schedule.worker_settings(Settings(store_url="none"))
+    job: Any = found.cron_jobs[0].coroutine
+    first = asyncio.create_task(job({}))
+    await asyncio.sleep(0)
+    assert await job({}) == 0
+    ends.set()
+    with pytest.raises(PartitionRefused):
+        await first
+    assert await job({}) == 7
+    assert len(runs) == 2
+
+
+async def test_only_json_is_in_the_queue(settings_class: Any, server: Server) -> None:
+    worker = burst(settings_class)
+    await worker.pool.enqueue_job("sweep", _job_id="later", _defer_by=3600)
+    await worker.pool.enqueue_job("no such job", {"deep": [1, "ü"]}, _job_id="wrong")
+    jobs = {key: server.client.get(key) for key in (b"arq:job:later", b"arq:job:wrong")}
+    assert json.loads(jobs[b"arq:job:later"])["f"] == "sweep"
+    assert json.loads(jobs[b"arq:job:wrong"])["a"] == [{"deep": [1, "ü"]}]
+    worker.max_burst_jobs = 1
+    await worker.async_run()
+    result = json.loads(server.client.get("arq:result:wrong"))
+    assert (result["s"], "not found" in result["r"]) == (False, True)
+    values = [server.client.get(key) for key in server.client.keys("arq:*") if server.client.type(key) == b"string"]
+    assert values and not any(value.startswith(b"\x80") for value in values)
+    await worker.close()
+
+
+async def test_a_job_that_fails_is_told_and_the_next_one_runs(
+    settings_class: type, server: Server, partition: Partition, unchecked: None
+) -> None:
+    worker = burst(settings_class)
+    server.client.hset(partition.keys.meta, "state", "closed")
+    await worker.async_run()
+    assert worker.jobs_failed >= 2
+    assert worker.jobs_failed + worker.jobs_complete >= len(worker.cron_jobs)
+    await worker.close()
+
+
+def test_the_sweep_comes_as_often_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(interval: int) -> list[int]:
+        settings = Settings(sweep_interval_seconds=interval, store_url="none")
+        job = crons(schedule.worker_settings(settings))["cron:sweep"]
+        found, now = [], datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+        for _ in range(60 // interval):
+            job.calculate_next(now)
+            assert job.next_run is not None
+            now = job.next_run
+            found.append(now.second)
+        return found
+
+    assert seconds(5) == [*range(5, 60, 5), 0]
+    assert seconds(59) == [59]
+
+
+def test_every_cron_job_runs_at_the_start_and_keeps_no_result() -> None:
+    jobs = crons(schedule.worker_settings(Settings(store_url="none")))
+    assert {"cron:sweep", "cron:rotate", "cron:apply_pending"} <= set(jobs)
+    for job in jobs.values():
+        assert job.run_at_startup and job.unique
+        assert job.keep_result_s == 0
+
+
+def test_the_entry_point_of_arq_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METER_SWEEP_INTERVAL_SECONDS", "30")
+    monkeypatch.setenv("METER_QUEUE_URL", "redis://queue.example:7000/3")
+    found = runpy.run_module("workers.settings")["WorkerSettings"]
+    assert crons(found)["cron:sweep"].second == {0, 30}
+    assert found.redis_pool.connection_pool.connection_kwargs["host"] == "queue.example"
+    assert found.job_serializer({"x": ValueError("y")}) == b'{"x":"ValueError(\'y\')"}'
