@@ -13,18 +13,22 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from meter.amount import AmountScale
-from meter.api.credits import HotHandlers, Services
+from meter.api.credits import HotHandlers
 from meter.api.handlers import coroutines_of
 from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
 from meter.api.probes import CountedResponses, Probes
-from meter.api.rendering import Renderer, problem
-from meter.api.routes import header_list, routes, surface_routes
+from meter.api.rendering import Renderer
+from meter.api.routes import routes, surface_routes
+from meter.api.services import Services
 from meter.config import Settings
 from meter.contract.calls import CREDITS
 from meter.engine.redis import RedisGateway
-from meter.gateway.authorize import AnyMethod, GatewayHandlers, LogHandler, gateway_listeners
+from meter.gateway.authorize import GatewayHandlers, gateway_listeners
+from meter.gateway.log_calls import LogHandler
+from meter.http.endpoint import AnyMethod, header_list
 from meter.http.exchange import Coroutine, awaitable
+from meter.http.rendered import problem
 from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
 from meter.store.base import Store

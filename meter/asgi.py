@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.app import create_app
 from meter.config import load_settings
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 
 app = create_app(load_settings())
-settle_heap()
+collect_garbage_rarely()

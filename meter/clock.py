@@ -1,15 +1,24 @@
-"""Billing periods by the calendar: the n-th period always counts from the anchor, so 31 January is followed by
-28 (or 29) February and then by 31 March. Wall-clock time of a zone, answered as UTC milliseconds.
+"""Times as the wire has them, and billing periods by the calendar.
+
+The n-th period always counts from the anchor, so 31 January is followed by 28 (or 29) February and then by 31 March.
+Wall-clock time of a zone, answered as UTC milliseconds.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dateutil.relativedelta import relativedelta
 
+NEVER_MS = 9999999999999
+"""The end of what never ends; `NEVER` in lua/prelude.lua."""
+
+DAY_MS = 86_400_000
+
 BILLING_PERIODS = ("daily", "weekly", "monthly", "yearly")
+_UNITS = dict(zip(BILLING_PERIODS, ("days", "weeks", "months", "years"), strict=True))
 
 
 class UnknownTimeZone(ValueError):
@@ -35,12 +44,22 @@ def period_start_ms(anchor_ms: int, billing_period: str, number: int, zone: Zone
 
 
 def _span(billing_period: str, number: int) -> relativedelta:
-    if billing_period == "daily":
-        return relativedelta(days=number)
-    if billing_period == "weekly":
-        return relativedelta(weeks=number)
-    if billing_period == "monthly":
-        return relativedelta(months=number)
-    if billing_period == "yearly":
-        return relativedelta(years=number)
-    raise ValueError(f"{billing_period!r} is no billing period")
+    return relativedelta(**{_UNITS[billing_period]: number})  # type: ignore[arg-type]
+
+
+def time_text(ms: int) -> str:
+    """A JSON string with an RFC 3339 time in UTC with milliseconds; null for never."""
+    if ms >= NEVER_MS:
+        return "null"
+    seconds, rest = divmod(ms, 1000)
+    return f'"{_second_text(seconds)}.{rest:03d}Z"'
+
+
+@lru_cache(maxsize=4096)
+def _second_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def milliseconds(time: datetime) -> int:
+    """Milliseconds since 1970, at least zero, at most the end of what never ends."""
+    return max(0, min(NEVER_MS, round(time.timestamp() * 1000)))

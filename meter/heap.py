@@ -10,7 +10,7 @@ thousand, nearly all of which counting references frees; with CPython's 700 a fl
 """
 
 
-def settle_heap() -> None:
+def collect_garbage_rarely() -> None:
     """Call once, when everything is imported and made, in a process that is ours alone."""
     gc.collect()
     gc.freeze()

@@ -9,9 +9,7 @@ from urllib.parse import urlencode
 from starlette.applications import Starlette
 
 from meter.api.credits import HotHandlers
-from meter.api.failure import failure
 from meter.api.handlers import coroutines_of
-from meter.api.rendering import Rendered
 from meter.app import credits_app, services_of
 from meter.client.credits import Credits
 from meter.config import Settings, load_settings
@@ -19,6 +17,8 @@ from meter.contract import answers
 from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
 from meter.http.exchange import Coroutine, Request
+from meter.http.reading import failure
+from meter.http.rendered import Rendered
 from meter.runtime import Runtime
 from meter.store.base import Store
 

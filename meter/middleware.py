@@ -15,8 +15,6 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from meter.api.rendering import Rendered
-from meter.api.routes import send_rendered
 from meter.charging import Admission, Charge, ChargePolicy, Charger, Ending, MeteredPaths, Missing
 from meter.charging.amounts import header_value
 from meter.charging.policy import SUCCESS
@@ -24,6 +22,8 @@ from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
+from meter.http.endpoint import send_rendered
+from meter.http.rendered import Rendered
 from meter.usage import Format, Number, Shape, shape_of
 
 HELD_BYTES_MAX = 64 * 1024

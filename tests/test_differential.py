@@ -11,9 +11,10 @@ from random import Random
 
 import pytest
 
+from meter.clock import NEVER_MS
 from meter.engine import operations
 from meter.engine.batcher import Mode
-from meter.engine.operations import NEVER_MS, Call, Operation
+from meter.engine.operations import Call, Operation
 from meter.engine.outbox import Entry
 from tests import invariants
 from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump

@@ -1,7 +1,5 @@
-"""The shape of the source, from its syntax trees: who may import whom, how large things are, how files are called.
-
-A module may import its own layer and those above it in LAYERS, never those below; and no cycle anywhere. A new
-module, or a new folder, has to be put into a layer here.
+"""The shape of the source, from its syntax trees: who may import whom, how large things are, how files are called, and
+that nothing in it is dead or names what is not there.
 """
 
 from __future__ import annotations
@@ -9,82 +7,62 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A name stands for a module or for a folder with all that is in it; the longest name that fits counts.
-LAYERS: dict[str, set[str]] = {
-    "words": {
-        *(
-            "errors",
-            "heap",
-            "amount",
-            "keys",
-            "problem",
-            "operation",
-            "outbox",
-            "model",
-            "request_model",
-            "plan_model",
-            "notification_model",
-            "periods",
-            "surface",
-        ),
-        *("usage", "tally", "child", "credits", "plan_calls", "notification_calls"),
-    },
-    "outer world": {"config", "scripts", "redis", "store", "embedded"},
-    "decisions": {"batcher", "engine", "wire", "fold", "ledger_row", "metrics", "ledger"},
-    "work": {
-        "history",
-        "intake",
-        "expiration",
-        "restore",
-        "rebuild",
-        "reconcile",
-        "subscriptions",
-        "subscription_rows",
-        "runtime",
-        "notify",
-    },
-    "http": {"api", "gateway", "charging", "middleware", "proxy"},
-    "whole": {"", "app", "asgi", "client", "local", "testing", "proxy.__init__", "proxy.server"},
-    "commands": {"cli", "commands", "__main__", "dev", "operator_commands", "replay", "bench", "schema_generator"},
+# The architecture, ground first: a folder (or a file at the top of `meter/`) imports what stands on lines above its
+# own, never what stands on its own line or below. A new folder has to be put into a line here.
+ORDER = """
+errors keys clock usage heap
+amount config store
+engine contract
+http client ledger alerts schema_generator
+charging plans runtime
+api middleware worker dev
+gateway
+openapi
+app
+in_process asgi
+proxy testing replay __init__
+bench
+cli
+__main__
+"""
+LINES = [line.split() for line in ORDER.split("\n") if line]
+LINE_OF = {room: number for number, rooms in enumerate(LINES) for room in rooms}
+
+ONLY = {
+    "engine": {"config", "clock", "keys", "errors"},
+    "client": {"contract", "errors"},
+    "http": {"contract", "amount", "keys", "errors"},
 }
-WORKERS_MAY_IMPORT = {"words", "outer world", "decisions", "work"}
-MAY_IMPORT_WORKERS = {"meter.cli.serve", "meter.dev.processes", "meter.bench.flush"}
+"""Folders that may import these and no more, whatever stands above them."""
 
 # Which modules may touch a library, so that its types and its faults stay there.
 LIBRARIES = {
-    "redis": ("meter.engine.redis", "meter.bench", "workers"),
-    "arq": ("workers",),
+    "redis": ("meter.engine.redis", "meter.bench", "meter.worker"),
+    "arq": ("meter.worker",),
     "fakeredis": ("meter.testing",),
-    "sqlalchemy": ("meter.store", "meter.store.generated_schema"),
+    "sqlalchemy": ("meter.store",),
     "pymongo": ("meter.store",),
     "asyncpg": ("meter.store",),
     "asyncmy": ("meter.store",),
     "starlette": (
-        *(
-            "meter.api",
-            "meter.middleware",
-            "meter.proxy",
-            "meter.app",
-            "meter.in_process",
-            "meter.testing",
-            "meter.bench",
-        ),
+        *("meter.api", "meter.http", "meter.openapi", "meter.middleware", "meter.proxy", "meter.app"),
+        *("meter.in_process", "meter.testing", "meter.bench"),
     ),
-    "uvicorn": ("meter.api", "meter.proxy", "meter.cli.serve", "meter.dev.processes", "meter.bench"),
-    "typer": ("meter.cli.serve", "meter.cli.measure"),
-    "aiohttp": ("meter.client.over_http", "meter.proxy", "meter.alerts"),
-    "prometheus_client": ("meter.api.metrics",),
+    "uvicorn": ("meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
+    "typer": ("meter.cli",),
+    "aiohttp": ("meter.client", "meter.proxy", "meter.alerts"),
+    "prometheus_client": ("meter.api",),
 }
 
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60
 NAMES_THAT_SAY_NOTHING = re.compile(r"(^|_)(utils?|helpers?|common|managers?|misc|stuff)(_|$)")
+A_PATH = re.compile(r"(?<![\w./-])(?:meter|lua|tests|docs|examples|workers)/[\w./-]*\w\.(?:py|lua|md|html|yaml|conf)\b")
 
 
 def modules() -> dict[str, Path]:
@@ -98,17 +76,13 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 TEST_TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
 
 
-def imports(tree: ast.AST, *, lazy: bool = False) -> Iterator[tuple[str, bool]]:
-    """(dotted name, whether it is imported inside a function or for types only) of each import."""
-    for node in ast.iter_child_nodes(tree):
-        inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        inside = inside or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The dotted name of each import, wherever it stands."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, inside) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((f"{node.module}.{alias.name}", inside) for alias in node.names)
-        else:
-            yield from imports(node, lazy=inside)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def own(name: str) -> str | None:
@@ -121,85 +95,113 @@ def own(name: str) -> str | None:
     return None
 
 
-def dependencies(name: str, *, lazy: bool) -> set[str]:
-    """The modules of ours that a module imports; with those imported lazily, or without."""
-    found = imports(TREES[name])
-    return {target for imported, late in found if lazy or not late if (target := own(imported))} - {name}
+def room(module: str) -> str:
+    """The folder of a module of `meter`, or the module itself where it stands at the top."""
+    return module.split(".")[1]
 
 
-def layer(name: str) -> str | None:
-    """The layer of a module of `meter`, or "workers"."""
-    package, _, rest = name.partition(".")
-    if package == "workers":
-        return "workers"
-    if rest == "__init__":
-        rest = ""
-    while True:
-        for title, members in LAYERS.items():
-            if rest in members:
-                return title
-        if "." not in rest:
-            return None
-        rest = rest.rpartition(".")[0]
+def walks() -> dict[tuple[str, str], str]:
+    """Which folder imports which, with one place where it does."""
+    found = {}
+    for name, tree in TREES.items():
+        if name.startswith("meter."):
+            for imported in imports(tree):
+                target = own(imported)
+                if target and target.startswith("meter.") and room(target) != room(name):
+                    found[room(name), room(target)] = f"{name} imports {imported}"
+    return found
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Whether the layer of one may import that of the other."""
-    mine, other = layer(importer), layer(imported)
-    if other == "workers":
-        return mine == "workers" or importer in MAY_IMPORT_WORKERS
-    if mine == "workers":
-        return other in WORKERS_MAY_IMPORT
-    order = list(LAYERS)
-    return mine is not None and other is not None and order.index(other) <= order.index(mine)
+    """Whether one folder may import the other."""
+    return LINE_OF[imported] < LINE_OF[importer] and imported in ONLY.get(importer, LINE_OF)
 
 
-def test_every_module_has_a_layer_and_every_layer_is_real() -> None:
-    assert [name for name in MODULES if layer(name) is None] == []
-    named = {name for members in LAYERS.values() for name in members}
-    assert len(named) == sum(map(len, LAYERS.values()))
+def test_every_folder_has_its_line_and_every_line_is_real() -> None:
+    assert sorted({room(name) for name in MODULES if name.startswith("meter.")}) == sorted(LINE_OF)
 
 
-def test_imports_go_one_way() -> None:
-    wrong = [
-        f"{name} ({layer(name)}) imports {other} ({layer(other)})"
-        for name in MODULES
-        for other in sorted(dependencies(name, lazy=True))
-        if not may_import(name, other)
-    ]
-
-    assert wrong == []
+def test_imports_only_go_down() -> None:
+    """So that no two folders import each other, late imports and those for types included."""
+    assert [place for walk, place in walks().items() if not may_import(*walk)] == []
 
 
-def test_there_is_no_cycle() -> None:
-    graph = {name: dependencies(name, lazy=False) for name in MODULES}
-
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
-    assert graph
+def test_the_engine_knows_no_store() -> None:
+    assert ("engine", "store") not in walks()
 
 
-def test_workers_are_imported_late() -> None:
-    """So that a sidecar does not load arq."""
-    early = {
-        name
-        for name in MODULES
-        if name.startswith("meter.")
-        for other in dependencies(name, lazy=False)
-        if other.startswith("workers")
-    }
-
-    assert early == set()
+def test_nothing_of_ours_imports_the_folder_of_arqs_door() -> None:
+    """A project may have a `workers/` of its own."""
+    assert [name for name, tree in TREES.items() for found in imports(tree) if found.split(".")[0] == "workers"] == []
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_touched_where_it_belongs(library: str) -> None:
-    users = {name for name, tree in TREES.items() if any(found.split(".")[0] == library for found, _ in imports(tree))}
+    users = {name for name, tree in TREES.items() if any(found.split(".")[0] == library for found in imports(tree))}
 
     allowed = tuple(f"{place}." for place in LIBRARIES[library])
     assert {name for name in users if not f"{name}.".startswith(allowed)} == set()
+
+
+def test_a_sidecar_does_not_load_arq() -> None:
+    """Nor does anything that it imports at its start."""
+    reached, todo = set(), ["meter.asgi"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += [target for found in _early_imports(TREES[name]) if (target := own(found))]
+
+    assert "meter.engine.engine" in reached
+    assert [name for name in reached if name.startswith("meter.worker")] == []
+
+
+def _early_imports(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(ast.Module([node], []))
+
+
+def test_nothing_is_dead() -> None:
+    """A definition at the top of a module is named somewhere else in what we ship, or is a door (a promised name)."""
+    texts = [path.read_text() for path in MODULES.values()]
+    texts += [(ROOT / "pyproject.toml").read_text(), (ROOT / "README.md").read_text()]
+    texts += [path.read_text() for path in (ROOT / "examples").rglob("*.py")]
+    words: dict[str, int] = {}
+    for text in texts:
+        for word in re.findall(r"\w+", text):
+            words[word] = words.get(word, 0) + 1
+
+    dead = [
+        f"{name}: {defined}"
+        for name, tree in TREES.items()
+        for defined in _definitions(tree)
+        if words[defined] < 2 and "migrations" not in name
+    ]
+    assert dead == []
+
+
+def _definitions(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.decorator_list:
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def test_every_file_that_is_named_exists() -> None:
+    folders = [ROOT / name for name in ("meter", "workers", "lua", "tests", "examples", "docs")]
+    places = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml", ".ci/run")]
+    places += [path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".lua", ".md", ".js"}]
+
+    missing = [
+        f"{path.relative_to(ROOT)} names {named}"
+        for path in places
+        if path.is_file()
+        for named in A_PATH.findall(path.read_text())
+        if not (ROOT / named).exists()
+    ]
+    assert missing == []
 
 
 def test_files_and_functions_are_short() -> None:
@@ -255,11 +257,11 @@ def _called(function: ast.AST) -> set[str]:
 
 
 def test_the_rules_can_fail() -> None:
-    assert not may_import("meter.amount", "meter.engine.engine")
-    assert not may_import("meter.engine.engine", "meter.api.credits")
-    assert not may_import("meter.api.credits", "meter.cli.serve")
-    assert not may_import("meter.api.credits", "workers.sweep")
-    assert not may_import("workers.sweep", "meter.api.credits")
-    assert not may_import("workers.sweep", "meter.app")
-    assert layer("meter.brand_new") is None
+    assert not may_import("amount", "engine")
+    assert not may_import("engine", "store")
+    assert not may_import("api", "cli")
+    assert not may_import("client", "amount")
+    assert not may_import("api", "api")
     assert NAMES_THAT_SAY_NOTHING.search("redis_utils")
+    assert A_PATH.findall("(meter/amount.py), see lua/apply.lua") == ["meter/amount.py", "lua/apply.lua"]
+    assert list(_definitions(ast.parse("A = 1\ndef b(): ...\n"))) == ["A", "b"]

@@ -9,7 +9,7 @@ import orjson
 from pydantic import JsonValue
 
 from meter.amount import AmountScale
-from meter.api.rendering import time_text
+from meter.clock import time_text
 from meter.errors import MeterError
 
 KINDS = (

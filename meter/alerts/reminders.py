@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from meter.clock import DAY_MS
 from meter.store.base import Store
 from meter.store.rows import GrantRow, IntentRow
 
-DAY_MS = 86_400_000
 GRANTS_PER_PAGE = 1_000
 PAGES_MAX = 10_000
 

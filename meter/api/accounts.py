@@ -7,17 +7,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from meter.api.credits import (
-    HotHandlers,
-    Services,
-    call_of,
-    commit_operation,
-    deduct_operation,
-    path_id,
-    path_user,
-)
-from meter.api.failure import failure
-from meter.api.rendering import Rendered, problem, validation_problem
+from meter.api.credits import HotHandlers, commit_operation, deduct_operation
+from meter.api.services import Services, call_of, path_id, path_user
+from meter.clock import NEVER_MS, milliseconds
 from meter.contract.requests import (
     BatchCommit,
     BatchDeduct,
@@ -29,9 +21,11 @@ from meter.contract.requests import (
     VoidRequest,
 )
 from meter.engine import operations
-from meter.engine.operations import NEVER_MS, Call, Operation
+from meter.engine.operations import Call, Operation
 from meter.errors import MeterError
-from meter.http.exchange import Refused, Request, milliseconds, read_body, read_key
+from meter.http.exchange import Request
+from meter.http.reading import failure, read_body, read_key
+from meter.http.rendered import Refused, Rendered, problem, validation_problem
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
 

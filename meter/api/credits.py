@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from meter.amount import AmountScale
-from meter.api.failure import failure
-from meter.api.rendering import Rendered, Renderer, problem, validation_problem
-from meter.config import Settings
+from meter.api.services import Services, call_of, path_id, path_user, refused_without_asking
 from meter.contract.requests import (
     CommitRequest,
     DeductRequest,
-    Described,
     ExplainQuery,
     ExtendRequest,
     ReleaseRequest,
     ReserveRequest,
 )
 from meter.engine import operations
-from meter.engine.engine import Engine
-from meter.engine.operations import Call, Operation
-from meter.engine.redis import RedisGateway
-from meter.errors import MeterError
-from meter.http.exchange import Refused, Request, Respond, read_body, read_key, read_query
-from meter.keys import OBJECT_ID, USER_ID
-from meter.store.base import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What handlers work with."""
-
-    engine: Engine
-    redis: RedisGateway
-    store: Store | None
-    settings: Settings
-    scale: AmountScale
-    renderer: Renderer
+from meter.engine.operations import Operation
+from meter.http.exchange import Request, Respond
+from meter.http.reading import read_body, read_key, read_query
+from meter.http.rendered import Refused, validation_problem
 
 
 class HotHandlers:
@@ -97,7 +76,7 @@ class HotHandlers:
         self._engine.submit(
             user_id,
             operations.explain(user_id, amount),
-            lambda line: respond(_checked(line) or renderer.explanation(str(line), amount)),
+            lambda line: respond(refused_without_asking(line) or renderer.explanation(str(line), amount)),
         )
 
     def reserve_operation(self, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
@@ -121,11 +100,13 @@ class HotHandlers:
         return max(1, round(ttl_seconds * 1000))
 
     def _on_user(self, user_id: str, one: Operation, respond: Respond) -> None:
-        self._engine.submit(user_id, one, lambda line: respond(_checked(line) or self._render(one[0], str(line))))
+        self._engine.submit(
+            user_id, one, lambda line: respond(refused_without_asking(line) or self._render(one[0], str(line)))
+        )
 
     def _on_reservation(self, reservation_id: str, one: Operation, respond: Respond) -> None:
         self._engine.submit_for_reservation(
-            reservation_id, one, lambda line: respond(_checked(line) or self._render(one[0], str(line)))
+            reservation_id, one, lambda line: respond(refused_without_asking(line) or self._render(one[0], str(line)))
         )
 
 
@@ -137,31 +118,3 @@ def deduct_operation(body: DeductRequest, key: str) -> Operation:
 def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
     """The operation of a commit."""
     return operations.commit(reservation_id, body.amount, body.over, call_of(body, key))
-
-
-def call_of(body: Described, key: str) -> Call:
-    """The key and the ledger members of a request."""
-    if not key and body.description is None and body.metadata is None:
-        return operations.NO_CALL
-    return Call(key, operations.members(body.description, body.metadata))
-
-
-def path_user(request: Request) -> str:
-    """The user_id of the path. Raises `Refused`."""
-    user_id = request.path["user_id"]
-    if not USER_ID.fullmatch(user_id):
-        raise Refused(validation_problem([("/user_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : @ / -")]))
-    return user_id
-
-
-def path_id(request: Request, name: str) -> str:
-    """An id of the path; one that cannot exist is not found. Raises `Refused`."""
-    value = request.path[name]
-    if not OBJECT_ID.fullmatch(value):
-        slug = "grant-not-found" if name == "grant_id" else "reservation-not-found"
-        raise Refused(problem(slug, "No such id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -"))
-    return value
-
-
-def _checked(line: str | MeterError) -> Rendered | None:
-    return failure(line) if isinstance(line, MeterError) else None

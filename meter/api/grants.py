@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 
-from meter.api.credits import HotHandlers, Services, call_of, path_user
-from meter.api.rendering import Rendered, page, problem, validation_problem
+from meter.api.credits import HotHandlers
+from meter.api.services import Services, call_of, path_user
+from meter.clock import DAY_MS, NEVER_MS, milliseconds
 from meter.contract.requests import (
     AddRequest,
     BalanceQuery,
@@ -18,16 +18,13 @@ from meter.contract.requests import (
     ReservationsQuery,
 )
 from meter.engine import operations
-from meter.engine.operations import NEVER_MS
 from meter.engine.outbox import CHARGES, seq_of
-from meter.http.exchange import Refused, Request, milliseconds, read_body, read_key, read_query
+from meter.http.exchange import Request
+from meter.http.reading import number_cursor, pair_cursor, read_body, read_key, read_query, script_cursor
+from meter.http.rendered import Refused, Rendered, page, problem
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.store.rows import TransactionRow
-
-DAY_MS = 86_400_000
-
-_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class LedgerHandlers:
@@ -98,7 +95,7 @@ class LedgerHandlers:
             kinds=() if query.kind is None else (query.kind,),
             from_ms=None if query.from_ is None else milliseconds(query.from_),
             to_ms=None if query.to is None else milliseconds(query.to),
-            before_seq=_number_cursor(query.cursor),
+            before_seq=number_cursor(query.cursor),
         )
         await self._now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
         rows = await self._history.page(user_id, wanted, query.limit)
@@ -109,16 +106,16 @@ class LedgerHandlers:
         """`GET /credits/expiring/{user_id}`"""
         user_id, query = path_user(request), read_query(ExpiringQuery, request, self._scale)
         until_ms = await self._now_ms(user_id) + round(query.days * DAY_MS)
-        one = operations.expiring(user_id, min(until_ms, NEVER_MS), _script_cursor(query.cursor), query.limit)
+        one = operations.expiring(user_id, min(until_ms, NEVER_MS), script_cursor(query.cursor), query.limit)
         return self._renderer.grants(await self._engine.run(user_id, one))
 
     async def grants(self, request: Request) -> Rendered:
         """`GET /credits/grants/{user_id}`: live ones from Redis, `?state=all` from the store where there is one."""
         user_id, query = path_user(request), read_query(GrantsQuery, request, self._scale)
         if query.state == "live" or self._store is None:
-            one = operations.grants(user_id, query.state, _script_cursor(query.cursor), query.limit)
+            one = operations.grants(user_id, query.state, script_cursor(query.cursor), query.limit)
             return self._renderer.grants(await self._engine.run(user_id, one))
-        rows = await self._store.grants_of(user_id, after=_pair_cursor(query.cursor), limit=query.limit)
+        rows = await self._store.grants_of(user_id, after=pair_cursor(query.cursor), limit=query.limit)
         now_ms = await self._engine.now_ms()
         cursor = f"{rows[-1].created_at_ms}~{rows[-1].grant_id}" if len(rows) == query.limit else None
         return page([self._renderer.stored_grant(row, now_ms) for row in rows], cursor)
@@ -127,12 +124,12 @@ class LedgerHandlers:
         """`GET /credits/reservations`: open ones from Redis, others from the store."""
         query = read_query(ReservationsQuery, request, self._scale)
         if query.state == "open":
-            one = operations.reservations(query.user_id, _script_cursor(query.cursor), query.limit)
+            one = operations.reservations(query.user_id, script_cursor(query.cursor), query.limit)
             return self._renderer.reservations(await self._engine.run(query.user_id, one))
         if self._store is None:
             return problem("not-implemented", "The store lists finished reservations; METER_STORE_URL is none.")
         state = None if query.state == "all" else query.state
-        after = _pair_cursor(query.cursor)
+        after = pair_cursor(query.cursor)
         rows = await self._store.reservations_of(query.user_id, state=state, after=after, limit=query.limit)
         cursor = f"{rows[-1].created_at_ms}~{rows[-1].reservation_id}" if len(rows) == query.limit else None
         return page([self._renderer.stored_reservation(row) for row in rows], cursor)
@@ -154,28 +151,6 @@ class LedgerHandlers:
     async def _now_ms(self, user_id: str) -> int:
         """The time that a user's partition sees. Raises `Unavailable` where that is not served."""
         return await self._engine.now_ms(self._engine.partition_of(user_id))
-
-
-def _script_cursor(cursor: str) -> str:
-    """A page cursor as the scripts want it: blanks travel as `~`."""
-    return cursor.replace("~", " ")
-
-
-def _number_cursor(cursor: str) -> int | None:
-    if not cursor:
-        return None
-    if not _NUMBER.fullmatch(cursor):
-        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
-    return int(cursor)
-
-
-def _pair_cursor(cursor: str) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    number, _, text = cursor.partition("~")
-    if not _NUMBER.fullmatch(number) or not text:
-        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
-    return int(number), text
 
 
 def _now_ms() -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meter.api.accounts import ManagementHandlers
-from meter.api.credits import HotHandlers, Services
+from meter.api.credits import HotHandlers
 from meter.api.grants import LedgerHandlers
 from meter.api.jobs import JobHandlers
 from meter.api.plans import PlanHandlers
-from meter.api.rendering import Rendered
+from meter.api.services import Services
 from meter.api.webhooks import NotificationHandlers
 from meter.http.exchange import Coroutine, Request, awaitable
+from meter.http.rendered import Rendered
 
 
 def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutine]:

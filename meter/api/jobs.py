@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meter.api.credits import Services
-from meter.api.rendering import Rendered
+from meter.api.services import Services
 from meter.http.exchange import Request
+from meter.http.rendered import Rendered
 from meter.ledger.sweep import expire_due
 
 CALLS_PER_PAGE = 8

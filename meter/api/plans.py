@@ -7,8 +7,8 @@ from hashlib import blake2b
 
 import orjson
 
-from meter.api.credits import Services, path_user
-from meter.api.rendering import Rendered, page, problem, time_text, validation_problem
+from meter.api.services import Services, path_user
+from meter.clock import milliseconds, time_text
 from meter.contract.plans import (
     CreatePlanRequest,
     PlanRequest,
@@ -19,7 +19,9 @@ from meter.contract.plans import (
 )
 from meter.contract.requests import Query
 from meter.errors import StoreUnavailable
-from meter.http.exchange import Refused, Request, milliseconds, read_body, read_key, read_query
+from meter.http.exchange import Request
+from meter.http.reading import read_body, read_key, read_query
+from meter.http.rendered import Refused, Rendered, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.plans.allocation import allocate_page
 from meter.plans.subscriptions import Proration, Subscriptions

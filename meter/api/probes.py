@@ -6,10 +6,10 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meter.api.metrics import Metrics
-from meter.api.rendering import Rendered, problem
 from meter.contract.problems import PROBLEMS
 from meter.engine.engine import Engine
-from meter.http.exchange import Refused, Request
+from meter.http.exchange import Request
+from meter.http.rendered import Refused, Rendered, problem
 
 
 class Probes:

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
-
-import orjson
 
 from meter.amount import AmountScale
-from meter.contract.problems import CONTENT_TYPE, PROBLEMS, Problem
-from meter.engine.operations import NEVER_MS
+from meter.clock import NEVER_MS, time_text
+from meter.contract.problems import PROBLEMS
+from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
 from meter.store.rows import GrantRow, ReservationRow, TransactionRow
-
-JSON_TYPE = b"application/json"
 
 _SHAPES: dict[str, tuple[str, ...]] = {
     "grant": ("user_id", "grant_id", "transaction_id", "amount:units"),
@@ -85,18 +79,6 @@ _FAULTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What goes back to a caller: an HTTP status, a body and its type."""
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON_TYPE
-    """Empty where there is no body."""
-    replayed: bool = False
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
 class Renderer:
     """Renders answers of one deployment's amounts."""
 
@@ -148,8 +130,8 @@ class Renderer:
             f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
-            f'"reservation_id":{_json(row.reservation_id)},"reference":{_json(reference)},'
-            f'"description":{_json(row.description)},"metadata":{_json(row.metadata)}}}'
+            f'"reservation_id":{json_text(row.reservation_id)},"reference":{json_text(reference)},'
+            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}}}'
         )
 
     def stored_grant(self, row: GrantRow, now_ms: int) -> str:
@@ -209,7 +191,7 @@ class Renderer:
             members += self._balances(fields)
         if word in _FAULTS:
             return validation_problem([_FAULTS[word]])
-        return _problem(kind, _DETAILS[kind.slug], members.removeprefix(","))
+        return problem_of(kind, _DETAILS[kind.slug], members.removeprefix(","))
 
     def _balances(self, fields: list[str]) -> str:
         available, reserved, debt = int(fields[-3]), int(fields[-2]), int(fields[-1])
@@ -273,44 +255,6 @@ class Renderer:
 
 
 _Convert = Callable[[str], str]
-
-
-def problem(slug: str, detail: str, members: str = "") -> Rendered:
-    """A refusal as a problem; `members` are further JSON members without braces."""
-    return _problem(PROBLEMS[slug], detail, members)
-
-
-def validation_problem(faults: Iterable[tuple[str, str]], slug: str = "validation-error") -> Rendered:
-    """A refusal of the request itself: (JSON pointer, what is wrong) for each fault."""
-    errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
-    first = f"{errors[0]['pointer'] or 'body'}: {errors[0]['detail']}"
-    return problem(slug, first, f'"errors":{orjson.dumps(errors).decode()}')
-
-
-def page(items: Iterable[str], next_cursor: str | None) -> Rendered:
-    """A page of items that are JSON already."""
-    return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{_json(next_cursor)}}}'.encode())
-
-
-def time_text(ms: int) -> str:
-    """A JSON string with an RFC 3339 time in UTC with milliseconds; null for never."""
-    if ms >= NEVER_MS:
-        return "null"
-    seconds, rest = divmod(ms, 1000)
-    return f'"{_second_text(seconds)}.{rest:03d}Z"'
-
-
-@lru_cache(maxsize=4096)
-def _second_text(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _problem(kind: Problem, detail: str, members: str) -> Rendered:
-    return Rendered(kind.status, kind.body(detail, members.encode()), CONTENT_TYPE)
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
 
 
 def _quoted(value: str) -> str:

@@ -11,12 +11,14 @@ from meter.alerts.dispatcher import delivery_of
 from meter.alerts.notification import body_of
 from meter.alerts.signing import new_secret
 from meter.alerts.webhook import url_fault
-from meter.api.credits import Services
-from meter.api.rendering import Rendered, page, problem, time_text, validation_problem
+from meter.api.services import Services
+from meter.clock import time_text
 from meter.contract.requests import Query
 from meter.contract.webhooks import NotificationsQuery, WebhookChangeRequest, WebhookRequest
 from meter.errors import StoreUnavailable
-from meter.http.exchange import Refused, Request, read_body, read_query
+from meter.http.exchange import Request
+from meter.http.reading import read_body, read_query
+from meter.http.rendered import Refused, Rendered, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.store.base import Store
 from meter.store.rows import DeliveryRow, IntentRow, WebhookRow

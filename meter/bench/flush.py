@@ -33,7 +33,7 @@ from meter.bench.traffic import user_name
 from meter.dev.redis_server import EmbeddedServer
 from meter.engine import operations
 from meter.engine.operations import Call, Operation
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 from meter.ledger.rebuild import Rebuild
 from meter.store.base import Store
 from meter.store.connect import open_store
@@ -98,7 +98,7 @@ async def _measure(options: FlushBenchOptions, redis_url: str, url: str, out: Co
                 await ground.give(user_name(number) for number in range(options.users))
                 await _drain(flusher)
                 await ground.run(traffic(ground, options.transactions, options.users))
-            settle_heap()  # as a worker does
+            collect_garbage_rarely()  # as a worker does
             with out.status("flushing"):
                 await _flush(flusher, result)
             if is_postgres(url):

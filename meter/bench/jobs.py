@@ -30,7 +30,7 @@ from meter.bench.report import goal_members, print_goals, print_machine, sample_
 from meter.bench.samples import Sample
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import Load, Template, user_name
-from meter.clock import period_start_ms, time_zone
+from meter.clock import DAY_MS, period_start_ms, time_zone
 from meter.dev.redis_server import EmbeddedServer
 from meter.engine import operations
 from meter.engine.operations import Operation
@@ -47,7 +47,6 @@ START_SECONDS = 1.0
 POLL_SECONDS = 0.25
 DEADLINE_SECONDS = 900.0
 ROWS_PER_CALL = 5_000
-DAY_MS = 86_400_000
 
 ALLOCATION_SECONDS_MAX = 60.0
 SWEEP_SECONDS_MAX = 30.0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter.api.rendering import Rendered, problem
+from meter.http.rendered import Rendered, problem
 from meter.keys import USER_ID
 from meter.usage import Number
 from meter.usage.number import read_number

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meter.api.rendering import Rendered, problem
 from meter.contract.answers import Refusal
 from meter.contract.problems import CONTENT_TYPE
 from meter.errors import Unavailable
+from meter.http.rendered import Rendered, problem
 
 
 def refused(refusal: Refusal) -> Rendered:

@@ -21,7 +21,7 @@ import uvicorn
 
 from meter.cli.measure import Json, commands, complain
 from meter.errors import ConfigError, MeterError, Unavailable
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 
 if TYPE_CHECKING:
     from meter.config import Settings
@@ -240,7 +240,7 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
 
     # Several processes compose their own, from the environment.
     app = create_app(settings) if workers == 1 else "meter.asgi:app"
-    settle_heap()
+    collect_garbage_rarely()
     uvicorn.run(
         app,
         host=settings.host,

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeVar
 
 from meter.client.plans import PlanCalls
 from meter.client.webhooks import NotificationCalls
-from meter.contract import answers
+from meter.contract import answers, fields
 from meter.contract.answers import Refusal
 from meter.errors import MeterError, Unavailable
 
@@ -254,7 +254,7 @@ class Credits(PlanCalls, NotificationCalls):
         self,
         user_id: str,
         *,
-        kind: answers.Kind | None = None,
+        kind: fields.Kind | None = None,
         from_: datetime | None = None,
         to: datetime | None = None,
         limit: int = 50,

@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from meter.amount import plain_decimal
 from meter.clock import UnknownTimeZone, time_zone
-from meter.contract.answers import PRIORITY_MAX, Answer, Credits, Description, ObjectId, PositiveAmount
+from meter.contract.answers import Answer
+from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount
 from meter.contract.requests import Query, Request
 from meter.errors import InvalidAmount
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from meter.contract.answers import (
+from meter.contract.fields import (
     BATCH_MAX,
     LIST_LIMIT_MAX,
     PRIORITY_MAX,

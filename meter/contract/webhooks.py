@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from meter.contract.answers import Answer, Description
+from meter.contract.answers import Answer
+from meter.contract.fields import Description
 from meter.contract.requests import Query, Request
 from meter.keys import USER_ID
 

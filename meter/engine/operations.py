@@ -10,8 +10,7 @@ from hashlib import blake2b
 
 import orjson
 
-NEVER_MS = 9999999999999
-"""The end of what never ends; `NEVER` in lua/prelude.lua."""
+from meter.clock import NEVER_MS
 
 Operation = tuple[str, ...]
 

@@ -7,35 +7,29 @@ is sooner than any gateway stops waiting.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-import orjson
-from starlette.types import Receive, Scope, Send
-
 from meter.amount import AmountScale
-from meter.api.credits import Services
-from meter.api.failure import failure
-from meter.api.rendering import Rendered, problem, validation_problem
-from meter.api.routes import send_rendered
+from meter.api.services import Services
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.operations import Call
 from meter.errors import InvalidAmount, MeterError, RedisUnavailable
+from meter.gateway.answer import GatewayAnswer
 from meter.gateway.background import Settler
 from meter.gateway.counts import GatewayTally
 from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.headers import GatewayHeaders
-from meter.gateway.logs import Intake, TooLarge, entries_of, unpacked
+from meter.gateway.logs import Intake
 from meter.gateway.settlement import Settlement
-from meter.gateway.sources import SOURCES
 from meter.gateway.syslog import SyslogListener
-from meter.http.exchange import Coroutine, Refused, Request, Respond, awaitable, joined_headers
+from meter.http.exchange import Request, Respond, awaitable
+from meter.http.reading import failure
+from meter.http.rendered import Refused, Rendered, problem, validation_problem
 
 MODES = ("reserve", "deduct", "check")
 DIALECTS = ("", "nginx")
@@ -77,7 +71,7 @@ class GatewayHandlers:
 
     def authorize(self, request: Request, respond: Respond) -> None:
         """`ANY /gateway/authorize[/{rest}]`. What follows the path, and its query, are the client's: never read."""
-        answer = _Answer(respond, self._timeout_seconds)
+        answer = GatewayAnswer(respond, self._timeout_seconds)
         try:
             options = self._plain
             if request.query and "rest" not in request.path:
@@ -98,7 +92,7 @@ class GatewayHandlers:
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`ANY /gateway/commit`"""
-        answer = _Answer(respond, self._timeout_seconds)
+        answer = GatewayAnswer(respond, self._timeout_seconds)
         try:
             reservation_id = self._headers.settled(request.headers)
             one = self.settlement.operation(reservation_id, self._headers.exchange(request.headers), "commit")
@@ -121,7 +115,7 @@ class GatewayHandlers:
 
         self._submit(lambda: self._engine.submit_for_reservation(reservation_id, one, heard), answer)
 
-    def _reserve(self, user_id: str, request_id: str, units: int, answer: _Answer) -> None:
+    def _reserve(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
         if request_id:
             reservation_id, chosen = self._headers.reservation_id(user_id, request_id), True
         else:
@@ -151,7 +145,7 @@ class GatewayHandlers:
 
         self._submit(lambda: self._engine.submit(user_id, one, heard), answer)
 
-    def _again(self, reservation_id: str, answer: _Answer) -> None:
+    def _again(self, reservation_id: str, answer: GatewayAnswer) -> None:
         """The request id was seen before: its hold stands for it as long as it is open, and never longer."""
 
         def heard(line: str | MeterError) -> None:
@@ -178,7 +172,7 @@ class GatewayHandlers:
             except MeterError:
                 return  # the hold ends by itself
 
-    def _deduct(self, user_id: str, request_id: str, units: int, answer: _Answer) -> None:
+    def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
         key = f"authorize {self._headers.reservation_id(user_id, request_id)}" if request_id else ""
         one = operations.deduct(user_id, units, "reject", _call(key, request_id))
 
@@ -196,7 +190,7 @@ class GatewayHandlers:
 
         self._submit(lambda: self._engine.submit(user_id, one, heard), answer)
 
-    def _check(self, user_id: str, units: int, answer: _Answer) -> None:
+    def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
         def heard(line: str | MeterError) -> None:
             if isinstance(line, MeterError):
                 answer.refuse(failure(line))
@@ -212,7 +206,7 @@ class GatewayHandlers:
 
         self._submit(lambda: self._engine.submit(user_id, operations.explain(user_id, units), heard), answer)
 
-    def _submit(self, submit: Callable[[], None], answer: _Answer) -> None:
+    def _submit(self, submit: Callable[[], None], answer: GatewayAnswer) -> None:
         try:
             submit()
         except MeterError as error:
@@ -234,31 +228,6 @@ class GatewayHandlers:
         return _units(self._scale, amount)
 
 
-class LogHandler:
-    """`/gateway/logs`: access logs, settled in batches."""
-
-    def __init__(self, intake: Intake, bytes_max: int) -> None:
-        self._intake = intake
-        self._bytes_max = bytes_max
-
-    async def logs(self, request: Request) -> Rendered:
-        """`POST /gateway/logs?source=nginx`; 202, however many of the entries were wrong."""
-        query = dict(parse_qsl(request.query, keep_blank_values=True))
-        source = SOURCES.get(query.pop("source", "meter"))
-        if source is None or query:
-            raise Refused(validation_problem([("/source", f"must be one of {', '.join(SOURCES)}")]))
-        encoding = request.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        try:
-            text = unpacked(request.body, encoding, self._bytes_max)
-            entries = entries_of(text)
-        except TooLarge as error:
-            raise Refused(problem("body-too-large", f"The delivery has {error}; send several.")) from None
-        except ValueError as error:
-            raise Refused(problem("unsupported-media-type", f"Send JSON, plain or gzip: {error}.")) from None
-        outcome = await self._intake.take(entries, source)
-        return Rendered(202, orjson.dumps(outcome))
-
-
 @contextlib.asynccontextmanager
 async def gateway_listeners(settings: Settings, handlers: GatewayHandlers) -> AsyncIterator[None]:
     """What gateways speak to besides HTTP, while it is open: syslog and ext_proc, as the settings say."""
@@ -274,78 +243,6 @@ async def gateway_listeners(settings: Settings, handlers: GatewayHandlers) -> As
             )
             await stack.enter_async_context(processor)
         yield
-
-
-class _Answer:
-    """The answer to a gateway: the first of what was decided and the deadline."""
-
-    __slots__ = ("_respond", "_timer", "done", "nginx")
-
-    def __init__(self, respond: Respond, timeout_seconds: float) -> None:
-        self._respond = respond
-        self.nginx = False
-        self.done = False
-        self._timer = asyncio.get_running_loop().call_later(timeout_seconds, self._expire)
-
-    def allow(
-        self,
-        reservation_id: str,
-        reserved: bytes,
-        remaining: bytes,
-        more: tuple[tuple[bytes, bytes], ...] = (),
-        *,
-        replayed: bool = False,
-    ) -> None:
-        """200 and no body."""
-        headers = (
-            (b"x-reservation-id", reservation_id.encode()),
-            (b"x-credits-reserved", reserved),
-            (b"x-credits-remaining", remaining),
-            *more,
-        )
-        self._finish(Rendered(200, b"", b"", replayed, headers))
-
-    def refuse(self, rendered: Rendered, remaining: bytes = b"") -> None:
-        """The refusal itself; nginx, which knows 401 and 403 only, gets its status and kind in headers."""
-        headers = (
-            *rendered.headers,
-            (b"x-reservation-id", b""),
-            (b"x-credits-reserved", b"0"),
-            (b"x-credits-remaining", remaining),
-        )
-        if self.nginx:
-            told = ((b"x-meter-status", b"%d" % rendered.status), (b"x-meter-problem", _slug_of(rendered)))
-            again = ((b"retry-after", b"1"),) if rendered.status == 503 else ()
-            self._finish(Rendered(403, b"", b"", headers=(*headers, *told, *again)))
-        else:
-            self._finish(replace(rendered, headers=headers))
-
-    def _expire(self) -> None:
-        self.refuse(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))
-
-    def _finish(self, rendered: Rendered) -> None:
-        if not self.done:
-            self.done = True
-            self._timer.cancel()
-            self._respond(rendered)
-
-
-class AnyMethod:
-    """The ASGI endpoint of a path that takes any method and never reads the body: a gateway may announce one and not
-    send it.
-    """
-
-    def __init__(self, run: Coroutine) -> None:
-        self._run = run
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers by the headers."""
-        query = scope["query_string"].decode("latin-1")
-        try:
-            rendered = await self._run(Request(scope["path_params"], query, joined_headers(scope["headers"])))
-        except Exception as error:  # every way out of a handler is an answer
-            rendered = failure(error)
-        await send_rendered(rendered, send, head=scope["method"] == "HEAD")
 
 
 @lru_cache(maxsize=64)
@@ -387,8 +284,3 @@ def _refuse_passed_on(request: Request) -> None:
 def _call(key: str, request_id: str) -> Call:
     """The ledger row says which request it was for."""
     return Call(key, f'"metadata":{{"request_id":"{request_id}"}}') if request_id else operations.NO_CALL
-
-
-def _slug_of(rendered: Rendered) -> bytes:
-    """The kind of a problem: its body begins with the type."""
-    return rendered.body.partition(b'"/problems/')[2].partition(b'"')[0]

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from meter.api.rendering import Rendered
 from meter.charging.policy import Ending
 from meter.errors import ConfigError
 from meter.gateway.background import Settler
@@ -18,6 +17,7 @@ from meter.gateway.headers import ACTUAL, RESERVATION
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
 from meter.gateway.settlement import Exchange, Settlement, read_status, read_usage
 from meter.http.exchange import Coroutine, Request
+from meter.http.rendered import Rendered
 from meter.usage import Format, Number, Reader, open_reader, shape_of
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"

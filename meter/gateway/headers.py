@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from meter.amount import AmountScale
-from meter.api.rendering import problem
 from meter.config import Settings
 from meter.errors import ConfigError, InvalidAmount
 from meter.gateway.ids import REQUEST_ID, reservation_id_of
 from meter.gateway.settlement import Exchange, read_status, read_usage
-from meter.http.exchange import Refused
+from meter.http.rendered import Refused, problem
 from meter.keys import OBJECT_ID, USER_ID, partition_of
 
 RESERVATION = b"x-reservation-id"

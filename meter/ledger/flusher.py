@@ -26,17 +26,9 @@ from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.keys import PartitionKeys
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
 from meter.ledger.entry_rows import error_intent
-from meter.ledger.fold import (
-    UNREAD_HEAD,
-    ChainBroken,
-    Fold,
-    Known,
-    Unbookable,
-    Unread,
-    quarantine_prefix,
-    unknown,
-)
+from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
 from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import EventRow, WatermarkRow

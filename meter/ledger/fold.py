@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from meter.engine.operations import NEVER_MS
+from meter.clock import NEVER_MS
 from meter.engine.outbox import Entry
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
 from meter.ledger.entry_rows import amend, copied, error_intent, intents_of, text_of, transaction_row, unchecked
 from meter.store.base import Flush
 from meter.store.rows import (
@@ -28,51 +28,11 @@ from meter.store.rows import (
     WatermarkRow,
 )
 
-UNREAD_HEAD = "?"
-"""The head of a watermark whose last entry could not be read: any next entry may follow."""
-
 CHOSEN = "reserve "
 """What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
 
 
 _OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
-
-
-class ChainBroken(Exception):
-    """The outbox does not continue what the store has: history was lost or changed. `detail` says where."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-
-class Unbookable(Exception):
-    """The entry at `index` could be read, but what it says is no change of this ledger: a poison entry."""
-
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(reason)
-        self.index = index
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class Known:
-    """The rows that entries may touch, as of the watermark. A fold puts the rows it makes in here as well."""
-
-    accounts: dict[str, AccountRow] = field(default_factory=dict)
-    grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
-    reservations: dict[str, ReservationRow] = field(default_factory=dict)
-    unread_seq: int = 0
-    """The last entry that was put into quarantine: what it changed is not in older rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """An outbox entry that could not be parsed."""
-
-    seq: int
-    text: bytes
-    reason: str
 
 
 # What a transaction does to available + reserved - debt, per unit of its amount.
@@ -413,11 +373,6 @@ def is_chosen(entry: Entry) -> bool:
     """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
     ours = _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id")))
     return entry.kind == "reserve" and ours is None and "fingerprint" in entry.detail
-
-
-def quarantine_prefix(partition: int) -> str:
-    """What the event_id of a quarantined entry begins with; its seq follows."""
-    return f"quarantine-{partition}-"
 
 
 def _told(entry: Entry, known: Known) -> str | None:

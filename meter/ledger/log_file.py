@@ -20,7 +20,7 @@ from pathlib import Path
 import orjson
 
 from meter.amount import AmountScale
-from meter.api.rendering import time_text
+from meter.clock import time_text
 from meter.engine.counts import Refused
 from meter.engine.operations import Operation
 from meter.store.rows import EventRow, TransactionRow

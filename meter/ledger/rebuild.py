@@ -24,7 +24,8 @@ from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.keys import PartitionKeys
-from meter.ledger.fold import Known, answer_of, is_chosen
+from meter.ledger.chain import Known
+from meter.ledger.fold import answer_of, is_chosen
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.operations_again import (
     operation_again,

@@ -9,13 +9,11 @@ from __future__ import annotations
 import secrets
 from hashlib import blake2b
 
-from meter.clock import period_start_ms, time_zone
+from meter.clock import DAY_MS, NEVER_MS, period_start_ms, time_zone
 from meter.engine import operations
-from meter.engine.operations import NEVER_MS, Call, Operation
+from meter.engine.operations import Call, Operation
 from meter.ledger.pending_grants import pending_row
 from meter.store.rows import GrantRow, IntentRow, PlanRow, SubscriptionRow
-
-DAY_MS = 86_400_000
 
 
 def begun(user_id: str, plan: PlanRow, now_ms: int, anchor_ms: int, *, auto_renew: bool, zone: str) -> SubscriptionRow:

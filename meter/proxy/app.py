@@ -8,12 +8,12 @@ from logging import getLogger
 
 from starlette.types import Receive, Scope, Send
 
-from meter.api.rendering import Rendered, problem
 from meter.charging import Charge, Charger
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
+from meter.http.rendered import Rendered, problem
 from meter.proxy.exchange import Exchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.options import ProxyOptions

@@ -9,9 +9,9 @@ from logging import getLogger
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from meter.api.rendering import problem
 from meter.charging import Charge, Ending
 from meter.charging.amounts import header_value
+from meter.http.rendered import problem
 from meter.proxy.body import RequestBody, read_up_to
 from meter.proxy.client import Client, ClientGone
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of

@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import Receive, Send
 
-from meter.api.rendering import Rendered
-from meter.api.routes import header_list, send_rendered
+from meter.http.endpoint import header_list, send_rendered
+from meter.http.rendered import Rendered
 from meter.proxy.headers import Header, content_length, value_of
 
 READ_OFF_BYTES_MAX = 64 * 1024

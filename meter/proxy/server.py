@@ -9,7 +9,7 @@ import uvicorn
 
 from meter.client.over_http import MeterClient
 from meter.config import Settings
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 from meter.in_process import Meter
 from meter.proxy.app import Proxy
 from meter.proxy.options import ProxyOptions
@@ -51,5 +51,5 @@ def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
     server = server_of(proxy_of(settings, options), options)
-    settle_heap()
+    collect_garbage_rarely()
     server.run()

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from meter.config import Settings
 from meter.errors import Unavailable
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 from meter.worker.context import Context, close_context
 from meter.worker.schedule import worker_settings
 
@@ -24,7 +24,7 @@ _log = getLogger("meter.worker")
 
 def run_worker(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises `ConfigError` for settings that Redis contradicts."""
-    settle_heap()
+    collect_garbage_rarely()
     os.nice(settings.worker_nice)  # a job with much to do would otherwise take the cores from who answers requests
     asyncio.run(_run_until_stopped(settings))
 

@@ -6,8 +6,8 @@ Settings are read when arq imports this module; that is the only way arq knows.
 from __future__ import annotations
 
 from meter.config import load_settings
-from meter.heap import settle_heap
+from meter.heap import collect_garbage_rarely
 from meter.worker.schedule import worker_settings
 
 WorkerSettings = worker_settings(load_settings())
-settle_heap()
+collect_garbage_rarely()

@@ -7,8 +7,8 @@ from decimal import Decimal
 import orjson
 import pytest
 
-from meter.api.rendering import Rendered
 from meter.charging import Admission, Admitted
+from meter.http.rendered import Rendered
 
 ME = (b"x-user-id", b"user-1")
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pytest
 from fakeredis import FakeAsyncRedis
 
-from meter.api.rendering import Rendered
 from meter.app import services_of
 from meter.config import Settings
 from meter.engine import operations
@@ -19,6 +18,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import Overloaded, RedisUnavailable
 from meter.gateway.authorize import GatewayHandlers
 from meter.http.exchange import Coroutine, Request, awaitable
+from meter.http.rendered import Rendered
 from meter.runtime import Runtime
 from meter.testing import fake_settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.engine.operations import expire, grant, reserve
-from meter.ledger.fold import Known
+from meter.ledger.chain import Known
 from meter.ledger.operations_again import operation_again, restore_operation
 from tests.ledger.folding import fold
 from tests.partition import MINUTE, T0, Partition

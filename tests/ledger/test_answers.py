@@ -7,7 +7,8 @@ import pytest
 from meter.engine import operations
 from meter.engine.operations import Call
 from meter.engine.outbox import Entry
-from meter.ledger.fold import Known, answer_of
+from meter.ledger.chain import Known
+from meter.ledger.fold import answer_of
 from meter.store.base import Flush
 from tests.ledger.folding import fold
 from tests.ledger.story import tell

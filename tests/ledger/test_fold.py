@@ -8,7 +8,8 @@ import pytest
 
 from meter.engine import operations
 from meter.engine.outbox import Draw, Entry
-from meter.ledger.fold import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, unknown
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread
+from meter.ledger.fold import unknown
 from meter.store.base import Flush
 from tests import invariants
 from tests.ledger.folding import fold

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meter import clock
 from meter.engine import operations
 from meter.engine.operations import Call, Operation
 from meter.ledger.flusher import Flusher
@@ -117,7 +118,7 @@ class Traffic:
     def _grant(self, user: str, name: str, call: Call) -> Operation:
         at, lot = self._now(), self._lot
         starts = lot.choice([0, 0, 0, at + lot.randrange(1, 5 * MINUTE)])
-        ends = lot.choice([operations.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
+        ends = lot.choice([clock.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
         rollover = (lot.randrange(60), lot.randrange(1, 4 * MINUTE))
         at_end = operations.at_end_of("g", renews=lot.random() < 0.5, rollover=rollover)
         return operations.grant(

@@ -17,11 +17,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from meter.api.credits import HotHandlers
-from meter.api.failure import failure
 from meter.api.lane.cycle import Found, HotCycle, HotFlow
-from meter.api.rendering import JSON_TYPE, Rendered, problem
-from meter.api.routes import header_list
+from meter.http.endpoint import header_list
 from meter.http.exchange import Handler, Request, joined_headers
+from meter.http.reading import failure
+from meter.http.rendered import JSON_TYPE, Rendered, problem
 from meter.keys import OBJECT_ID, USER_ID
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

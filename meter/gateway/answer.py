@@ -1,0 +1,68 @@
+"""The answer to a gateway: plain status and headers, in the dialect that it understands."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from meter.http.exchange import Respond
+from meter.http.rendered import Rendered, problem
+
+
+class GatewayAnswer:
+    """The answer to a gateway: the first of what was decided and the deadline."""
+
+    __slots__ = ("_respond", "_timer", "done", "nginx")
+
+    def __init__(self, respond: Respond, timeout_seconds: float) -> None:
+        self._respond = respond
+        self.nginx = False
+        self.done = False
+        self._timer = asyncio.get_running_loop().call_later(timeout_seconds, self._expire)
+
+    def allow(
+        self,
+        reservation_id: str,
+        reserved: bytes,
+        remaining: bytes,
+        more: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        replayed: bool = False,
+    ) -> None:
+        """200 and no body."""
+        headers = (
+            (b"x-reservation-id", reservation_id.encode()),
+            (b"x-credits-reserved", reserved),
+            (b"x-credits-remaining", remaining),
+            *more,
+        )
+        self._finish(Rendered(200, b"", b"", replayed, headers))
+
+    def refuse(self, rendered: Rendered, remaining: bytes = b"") -> None:
+        """The refusal itself; nginx, which knows 401 and 403 only, gets its status and kind in headers."""
+        headers = (
+            *rendered.headers,
+            (b"x-reservation-id", b""),
+            (b"x-credits-reserved", b"0"),
+            (b"x-credits-remaining", remaining),
+        )
+        if self.nginx:
+            told = ((b"x-meter-status", b"%d" % rendered.status), (b"x-meter-problem", slug_of(rendered)))
+            again = ((b"retry-after", b"1"),) if rendered.status == 503 else ()
+            self._finish(Rendered(403, b"", b"", headers=(*headers, *told, *again)))
+        else:
+            self._finish(replace(rendered, headers=headers))
+
+    def _expire(self) -> None:
+        self.refuse(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))
+
+    def _finish(self, rendered: Rendered) -> None:
+        if not self.done:
+            self.done = True
+            self._timer.cancel()
+            self._respond(rendered)
+
+
+def slug_of(rendered: Rendered) -> bytes:
+    """The kind of a problem: its body begins with the type."""
+    return rendered.body.partition(b'"/problems/')[2].partition(b'"')[0]

@@ -1,0 +1,97 @@
+"""Handlers as ASGI endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import Receive, Scope, Send
+
+from meter.http.exchange import Coroutine, Request, joined_headers
+from meter.http.reading import failure
+from meter.http.rendered import Refused, Rendered, problem
+
+RETRY_AFTER_SECONDS = b"1"
+
+
+class Endpoint:
+    """The ASGI endpoint of one path: a coroutine per method, HEAD with GET. The body is read here, never beyond the
+    limit.
+    """
+
+    def __init__(self, methods: Mapping[str, Coroutine], body_max_bytes: int) -> None:
+        self._methods = methods
+        self._allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods).encode()
+        self._body_max_bytes = body_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = scope["method"] == "HEAD"
+        run = self._methods.get("GET" if head else scope["method"])
+        if run is None:
+            rendered = problem("method-not-allowed", f"This path knows {self._allow.decode()}.")
+            await send_rendered(rendered, send, ((b"allow", self._allow),), head=head)
+            return
+        try:
+            rendered = await run(
+                Request(
+                    scope["path_params"],
+                    scope["query_string"].decode("latin-1"),
+                    joined_headers(scope["headers"]),
+                    await self._body(scope, receive),
+                )
+            )
+        except Exception as error:  # every way out of a handler is an answer
+            rendered = failure(error)
+        await send_rendered(rendered, send, head=head)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        chunks, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(problem("malformed-json", "The client went away."))
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._body_max_bytes:
+                raise Refused(problem("body-too-large", f"The limit is {self._body_max_bytes} bytes."))
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+
+def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer."""
+    headers = [(b"content-length", b"%d" % len(rendered.body)), *rendered.headers]
+    if rendered.content_type:
+        headers.insert(0, (b"content-type", rendered.content_type))
+    if rendered.replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    if rendered.status == 503:
+        headers.append((b"retry-after", RETRY_AFTER_SECONDS))
+    return headers
+
+
+async def send_rendered(
+    rendered: Rendered, send: Send, more: tuple[tuple[bytes, bytes], ...] = (), *, head: bool = False
+) -> None:
+    """Sends an answer, with `more` headers; to a HEAD request without its body."""
+    headers = [*header_list(rendered), *more]
+    await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else rendered.body})
+
+
+class AnyMethod:
+    """The ASGI endpoint of a path that takes any method and never reads the body: a gateway may announce one and not
+    send it.
+    """
+
+    def __init__(self, run: Coroutine) -> None:
+        self._run = run
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers by the headers."""
+        query = scope["query_string"].decode("latin-1")
+        try:
+            rendered = await self._run(Request(scope["path_params"], query, joined_headers(scope["headers"])))
+        except Exception as error:  # every way out of a handler is an answer
+            rendered = failure(error)
+        await send_rendered(rendered, send, head=scope["method"] == "HEAD")

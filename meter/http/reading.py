@@ -1,0 +1,135 @@
+"""Reads what a request brings, exactly, or refuses it with the place of the fault."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from decimal import Decimal
+from logging import getLogger
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from meter.amount import AmountScale
+from meter.errors import Unavailable
+from meter.http.exchange import Request
+from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.keys import OPERATION_KEY
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
+    """The body as a model. An empty body counts as an empty object. Raises `Refused` with pointers to each fault."""
+    content_type = request.headers.get(b"content-type")
+    if content_type is not None and request.body and not _is_json(content_type):
+        raise Refused(problem("unsupported-media-type", "The body must be application/json."))
+    try:
+        return model.model_validate_json(request.body or b"{}", context=scale)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+    if any(fault["type"] == "amount_inexact" for fault in faults):
+        return _read_exactly(model, request.body, scale)
+    raise Refused(_fault_answer(faults))
+
+
+def read_query(model: type[_M], request: Request, scale: AmountScale) -> _M:
+    """The query as a model. Raises `Refused`."""
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    if len(dict(pairs)) != len(pairs):
+        raise Refused(validation_problem([("", "a query parameter is given twice")]))
+    try:
+        return model.model_validate(dict(pairs), context=scale)
+    except ValidationError as error:
+        raise Refused(_fault_answer(error.errors(include_url=False))) from None
+
+
+def read_key(request: Request) -> str:
+    """The Idempotency-Key, bare or as an RFC 8941 string; "" when there is none. Raises `Refused`."""
+    raw = request.headers.get(b"idempotency-key")
+    if raw is None:
+        return ""
+    key = raw.decode("latin-1").strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not OPERATION_KEY.fullmatch(key):
+        detail = "The key must be 1 to 128 visible ASCII characters without quotes and backslashes."
+        raise Refused(problem("invalid-idempotency-key", detail))
+    return key
+
+
+def _read_exactly(model: type[_M], body: bytes, scale: AmountScale) -> _M:
+    """Reads a body whose amounts are too large for a double to tell apart."""
+    try:
+        return model.model_validate(json.loads(body, parse_float=_exact_number), context=scale)
+    except ValidationError as error:
+        raise Refused(_fault_answer(error.errors(include_url=False))) from None
+
+
+def _exact_number(text: str) -> Decimal | float:
+    """A number of JSON; what no amount can be stays a float, because a `Decimal` of any exponent may overflow."""
+    number = float(text)
+    return Decimal(text) if 1e-30 < abs(number) < 1e30 else number
+
+
+def _is_json(content_type: bytes) -> bool:
+    media_type = content_type.partition(b";")[0].strip().lower()
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _fault_answer(faults: list[ErrorDetails]) -> Rendered:
+    if faults[0]["type"] == "json_invalid":
+        return validation_problem([("", _json_fault(faults[0]))], "malformed-json")
+    return validation_problem([(_pointer(fault), fault["msg"]) for fault in faults])
+
+
+def _json_fault(fault: ErrorDetails) -> str:
+    return str(fault.get("ctx", {}).get("error", "is not valid JSON"))
+
+
+def _pointer(fault: ErrorDetails) -> str:
+    """A JSON pointer (RFC 6901); pydantic's name of a union branch is not part of it."""
+    parts = [part for n, part in enumerate(fault["loc"]) if not (n == 2 and fault["loc"][0] == "operations")]
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+_log = getLogger("meter.api")
+
+
+def failure(error: Exception) -> Rendered:
+    """The answer for an exception: 503 when the call was not decided, else 500 with an id that the log has too."""
+    if isinstance(error, Refused):
+        return error.rendered
+    if isinstance(error, Unavailable):
+        return problem("metering-unavailable", str(error), f'"reason":"{error.reason}"')
+    fault_id = secrets.token_hex(6)
+    _log.error("internal error %s", fault_id, exc_info=error)
+    return problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
+
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+def script_cursor(cursor: str) -> str:
+    """A page cursor as the scripts want it: blanks travel as `~`."""
+    return cursor.replace("~", " ")
+
+
+def number_cursor(cursor: str) -> int | None:
+    if not cursor:
+        return None
+    if not _NUMBER.fullmatch(cursor):
+        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
+    return int(cursor)
+
+
+def pair_cursor(cursor: str) -> tuple[int, str] | None:
+    if not cursor:
+        return None
+    number, _, text = cursor.partition("~")
+    if not _NUMBER.fullmatch(number) or not text:
+        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
+    return int(number), text

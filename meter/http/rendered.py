@@ -1,0 +1,57 @@
+"""An answer as bytes: what every handler gives, and the shapes that no credit knows: problems and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from meter.contract.problems import CONTENT_TYPE, PROBLEMS, Problem
+
+JSON_TYPE = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What goes back to a caller: an HTTP status, a body and its type."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON_TYPE
+    """Empty where there is no body."""
+    replayed: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def problem(slug: str, detail: str, members: str = "") -> Rendered:
+    """A refusal as a problem; `members` are further JSON members without braces."""
+    return problem_of(PROBLEMS[slug], detail, members)
+
+
+def validation_problem(faults: Iterable[tuple[str, str]], slug: str = "validation-error") -> Rendered:
+    """A refusal of the request itself: (JSON pointer, what is wrong) for each fault."""
+    errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
+    first = f"{errors[0]['pointer'] or 'body'}: {errors[0]['detail']}"
+    return problem(slug, first, f'"errors":{orjson.dumps(errors).decode()}')
+
+
+def page(items: Iterable[str], next_cursor: str | None) -> Rendered:
+    """A page of items that are JSON already."""
+    return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{json_text(next_cursor)}}}'.encode())
+
+
+def problem_of(kind: Problem, detail: str, members: str) -> Rendered:
+    return Rendered(kind.status, kind.body(detail, members.encode()), CONTENT_TYPE)
+
+
+def json_text(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Refused(Exception):
+    """The request is answered without asking the engine."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        super().__init__(rendered.status)
+        self.rendered = rendered

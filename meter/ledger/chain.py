@@ -1,0 +1,52 @@
+"""The chain of entries: what an entry must name to follow, and what becomes of one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meter.store.rows import AccountRow, GrantRow, ReservationRow
+
+UNREAD_HEAD = "?"
+"""The head of a watermark whose last entry could not be read: any next entry may follow."""
+
+
+class ChainBroken(Exception):
+    """The outbox does not continue what the store has: history was lost or changed. `detail` says where."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Unbookable(Exception):
+    """The entry at `index` could be read, but what it says is no change of this ledger: a poison entry."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Known:
+    """The rows that entries may touch, as of the watermark. A fold puts the rows it makes in here as well."""
+
+    accounts: dict[str, AccountRow] = field(default_factory=dict)
+    grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
+    reservations: dict[str, ReservationRow] = field(default_factory=dict)
+    unread_seq: int = 0
+    """The last entry that was put into quarantine: what it changed is not in older rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An outbox entry that could not be parsed."""
+
+    seq: int
+    text: bytes
+    reason: str
+
+
+def quarantine_prefix(partition: int) -> str:
+    """What the event_id of a quarantined entry begins with; its seq follows."""
+    return f"quarantine-{partition}-"
