@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from meter.client.credits import Credits, Hold, Refused
+from meter.client.credits import Credits, Hold, HoldRefused
 from meter.client.over_http import MeterClient
 from meter.contract.answers import Refusal
 from meter.in_process import Meter
 
-__all__ = ["Credits", "Hold", "Meter", "MeterClient", "Refusal", "Refused"]
+Refused = HoldRefused
+"""The name of `HoldRefused` until 0.2."""
+
+__all__ = ["Credits", "Hold", "HoldRefused", "Meter", "MeterClient", "Refusal", "Refused"]

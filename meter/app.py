@@ -19,10 +19,10 @@ from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
 from meter.api.probes import CountedResponses, Probes
 from meter.api.rendering import Renderer
-from meter.api.routes import routes, surface_routes
+from meter.api.routes import call_routes, routes
 from meter.api.services import Services
 from meter.config import Settings
-from meter.contract.calls import CREDITS
+from meter.contract.call import CREDITS
 from meter.engine.redis import RedisGateway
 from meter.gateway.authorize import GatewayHandlers, gateway_listeners
 from meter.gateway.log_calls import LogHandler
@@ -79,8 +79,8 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
             Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
             *routes([("POST", "/gateway/logs", logs.logs)], logs_max),
             *docs_routes(),
-            *surface_routes(coroutines, "", settings.body_max_bytes),
-            Mount(CREDITS, routes=surface_routes(coroutines, CREDITS, settings.body_max_bytes)),
+            *call_routes(coroutines, "", settings.body_max_bytes),
+            Mount(CREDITS, routes=call_routes(coroutines, CREDITS, settings.body_max_bytes)),
         ],
         lifespan=lifespan,
         middleware=[Middleware(CountedResponses, metrics.responses)],
@@ -95,7 +95,7 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
 def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Starlette:
     """The routes of `/credits` alone, to be mounted in another application whose owner starts the engine."""
     return Starlette(
-        routes=surface_routes(coroutines, CREDITS, body_max_bytes),
+        routes=call_routes(coroutines, CREDITS, body_max_bytes),
         exception_handlers={HTTPException: _http_problem},
     )
 

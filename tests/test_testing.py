@@ -18,7 +18,7 @@ from decimal import Decimal
 import pytest
 from starlette.testclient import TestClient
 
-from meter import Meter, Refused
+from meter import Meter, HoldRefused
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def test_spending(meter):
     async with meter.reserve("user-1", 50) as hold:
         await hold.commit("32.5")
     assert (await meter.balance("user-1")).available == Decimal("67.5")
-    with pytest.raises(Refused):
+    with pytest.raises(HoldRefused):
         async with meter.reserve("user-1", 1000):
             pass
 

@@ -1,1 +1,1 @@
-"""The HTTP surface: exchanges (pure), and the Starlette routes that carry them."""
+"""The calls of `/credits`, a file for each noun, and the Starlette routes that carry them."""

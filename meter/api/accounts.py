@@ -25,13 +25,13 @@ from meter.engine.operations import Call, Operation
 from meter.errors import MeterError
 from meter.http.exchange import Request
 from meter.http.reading import failure, read_body, read_key
-from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, problem, validation_problem
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
 
 
 class ManagementHandlers:
-    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+    """One coroutine per route: a request in, its answer out. Raises `Answered` or a `MeterError`."""
 
     def __init__(self, services: Services, hot: HotHandlers) -> None:
         self._engine = services.engine
@@ -115,7 +115,7 @@ class ManagementHandlers:
 
     def _require_test_clock(self) -> None:
         if not self._settings.test_clock:
-            raise Refused(problem("not-found", "The test clock is off; METER_TEST_CLOCK=1 turns it on."))
+            raise Answered(problem("not-found", "The test clock is off; METER_TEST_CLOCK=1 turns it on."))
 
     async def _user(self, user_id: str, line: str) -> Rendered:
         keys = self._engine.partitions[self._engine.partition_of(user_id)]

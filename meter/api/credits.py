@@ -15,7 +15,7 @@ from meter.engine import operations
 from meter.engine.operations import Operation
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
-from meter.http.rendered import Refused, validation_problem
+from meter.http.rendered import Answered, validation_problem
 
 
 class HotHandlers:
@@ -93,10 +93,10 @@ class HotHandlers:
         )
 
     def ttl_ms(self, ttl_seconds: float, pointer: str = "") -> int:
-        """Milliseconds of a time to live. Raises `Refused` above the longest one allowed."""
+        """Milliseconds of a time to live. Raises `Answered` above the longest one allowed."""
         longest = self._services.settings.reservation_ttl_max_seconds
         if ttl_seconds > longest:
-            raise Refused(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
+            raise Answered(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
         return max(1, round(ttl_seconds * 1000))
 
     def _on_user(self, user_id: str, one: Operation, respond: Respond) -> None:

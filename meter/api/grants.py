@@ -21,14 +21,14 @@ from meter.engine import operations
 from meter.engine.outbox import CHARGES, seq_of
 from meter.http.exchange import Request
 from meter.http.reading import number_cursor, pair_cursor, read_body, read_key, read_query, script_cursor
-from meter.http.rendered import Refused, Rendered, page, problem
+from meter.http.rendered import Answered, Rendered, page, problem
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.store.rows import TransactionRow
 
 
 class LedgerHandlers:
-    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+    """One coroutine per route: a request in, its answer out. Raises `Answered` or a `MeterError`."""
 
     def __init__(self, services: Services, hot: HotHandlers) -> None:
         self._engine = services.engine
@@ -135,9 +135,9 @@ class LedgerHandlers:
         return page([self._renderer.stored_reservation(row) for row in rows], cursor)
 
     async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:
-        """The ledger row of a charge. Raises `Refused`."""
+        """The ledger row of a charge. Raises `Answered`."""
         place = seq_of(transaction_id)
-        missing = Refused(problem("transaction-not-found", "The user has no transaction of that id."))
+        missing = Answered(problem("transaction-not-found", "The user has no transaction of that id."))
         if place is None or place[0] != self._engine.partition_of(user_id):
             raise missing
         row = await self._history.transaction(transaction_id, *place)
@@ -145,7 +145,7 @@ class LedgerHandlers:
             await self._now_ms(user_id)  # refuses where Redis lost the partition
             raise missing
         if row.kind not in CHARGES:
-            raise Refused(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
+            raise Answered(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
         return row
 
     async def _now_ms(self, user_id: str) -> int:

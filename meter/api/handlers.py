@@ -1,4 +1,4 @@
-"""Every call of the surface by name: the one table from which routes and the in-process `Meter` are served."""
+"""Every call by its name: the one table from which routes and the in-process `Meter` are served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meter.http.rendered import Rendered
 
 
 def coroutines_of(services: Services, hot: HotHandlers) -> Mapping[str, Coroutine]:
-    """Row name of `meter.surface` -> coroutine."""
+    """Name of a call -> coroutine."""
     management = ManagementHandlers(services, hot)
     ledger = LedgerHandlers(services, hot)
     plans = PlanHandlers(services)

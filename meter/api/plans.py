@@ -21,7 +21,7 @@ from meter.contract.requests import Query
 from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key, read_query
-from meter.http.rendered import Refused, Rendered, page, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.plans.allocation import allocate_page
 from meter.plans.subscriptions import Proration, Subscriptions
@@ -40,7 +40,7 @@ _DETAILS = {
 
 
 class PlanHandlers:
-    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+    """One coroutine per route: a request in, its answer out. Raises `Answered` or a `MeterError`."""
 
     def __init__(self, services: Services) -> None:
         self._engine = services.engine
@@ -140,10 +140,10 @@ class PlanHandlers:
         return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if more else b"false"))
 
     async def _refuse_another(self, plan_id: str, made_of: str) -> PlanRow | None:
-        """The plan of that id, if any. Raises `Refused` when it was made of another body."""
+        """The plan of that id, if any. Raises `Answered` when it was made of another body."""
         present = await self._catalog().get(PlanRow, plan_id)
         if present is not None and present.fingerprint != made_of:
-            raise Refused(problem("plan-exists", "There is, or was, another plan of that id."))
+            raise Answered(problem("plan-exists", "There is, or was, another plan of that id."))
         return present
 
     async def _used_key(self, operation_id: str, plan_id: str, made_of: str, now_ms: int) -> OperationRow:
@@ -171,7 +171,7 @@ class PlanHandlers:
         plan_id = request.path["plan_id"]
         row = await self._catalog().get(PlanRow, plan_id) if OBJECT_ID.fullmatch(plan_id) else None
         if row is None or row.deleted:
-            raise Refused(problem("plan-not-found", _DETAILS["plan-not-found"]))
+            raise Answered(problem("plan-not-found", _DETAILS["plan-not-found"]))
         return row
 
     def _plan(self, row: PlanRow) -> str:

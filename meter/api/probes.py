@@ -9,7 +9,7 @@ from meter.api.metrics import Metrics
 from meter.contract.problems import PROBLEMS
 from meter.engine.engine import Engine
 from meter.http.exchange import Request
-from meter.http.rendered import Refused, Rendered, problem
+from meter.http.rendered import Answered, Rendered, problem
 
 
 class Probes:
@@ -39,7 +39,7 @@ class Probes:
         """What a problem type means and what to do about it."""
         kind = PROBLEMS.get(request.path["slug"])
         if kind is None:
-            raise Refused(problem("not-found", "There is no such problem type."))
+            raise Answered(problem("not-found", "There is no such problem type."))
         text = {"type": kind.type, "title": kind.title, "status": kind.status, "code": kind.code, "remedy": kind.remedy}
         return Rendered(200, orjson.dumps(text))
 

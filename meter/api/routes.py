@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette.routing import BaseRoute, Route
 
-from meter.contract.calls import ROWS
+from meter.contract.calls import CALLS
 from meter.http.endpoint import Endpoint
 from meter.http.exchange import Coroutine
 
@@ -19,12 +19,12 @@ def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> 
     return [Route(path, Endpoint(methods, body_max_bytes)) for path, methods in paths.items()]
 
 
-def surface_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes: int) -> list[BaseRoute]:
-    """The routes of the surface below a prefix, without that prefix."""
+def call_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes: int) -> list[BaseRoute]:
+    """The routes of the table of calls below a prefix, without that prefix."""
     table = [
-        (row.method, row.path.replace("{user_id}", "{user_id:path}"), coroutines[row.name])
-        for row in ROWS
-        if row.prefix == prefix
+        (call.method, call.path.replace("{user_id}", "{user_id:path}"), coroutines[call.name])
+        for call in CALLS
+        if call.prefix == prefix
     ]
     table.sort(key=lambda entry: entry[1].endswith(":path}"))  # a user_id may contain "/", so it matches greedily
     return routes(table, body_max_bytes)

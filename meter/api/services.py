@@ -15,7 +15,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
 from meter.http.exchange import Request
 from meter.http.reading import failure
-from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.keys import OBJECT_ID, USER_ID
 from meter.store.base import Store
 
@@ -40,19 +40,19 @@ def call_of(body: Described, key: str) -> Call:
 
 
 def path_user(request: Request) -> str:
-    """The user_id of the path. Raises `Refused`."""
+    """The user_id of the path. Raises `Answered`."""
     user_id = request.path["user_id"]
     if not USER_ID.fullmatch(user_id):
-        raise Refused(validation_problem([("/user_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : @ / -")]))
+        raise Answered(validation_problem([("/user_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : @ / -")]))
     return user_id
 
 
 def path_id(request: Request, name: str) -> str:
-    """An id of the path; one that cannot exist is not found. Raises `Refused`."""
+    """An id of the path; one that cannot exist is not found. Raises `Answered`."""
     value = request.path[name]
     if not OBJECT_ID.fullmatch(value):
         slug = "grant-not-found" if name == "grant_id" else "reservation-not-found"
-        raise Refused(problem(slug, "No such id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -"))
+        raise Answered(problem(slug, "No such id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -"))
     return value
 
 

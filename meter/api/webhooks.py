@@ -18,7 +18,7 @@ from meter.contract.webhooks import NotificationsQuery, WebhookChangeRequest, We
 from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
-from meter.http.rendered import Refused, Rendered, page, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.store.base import Store
 from meter.store.rows import DeliveryRow, IntentRow, WebhookRow
@@ -31,7 +31,7 @@ _BUSY = problem("busy", "Another process changed it at the same time; try again.
 
 
 class NotificationHandlers:
-    """One coroutine per route: a request in, its answer out. Raises `Refused` or a `MeterError`."""
+    """One coroutine per route: a request in, its answer out. Raises `Answered` or a `MeterError`."""
 
     def __init__(self, services: Services) -> None:
         self._engine = services.engine
@@ -148,7 +148,7 @@ class NotificationHandlers:
         webhook_id = request.path["webhook_id"]
         row = await self._catalog().get(WebhookRow, webhook_id) if OBJECT_ID.fullmatch(webhook_id) else None
         if row is None or row.state == "deleted":
-            raise Refused(problem("webhook-not-found", "There is no endpoint of that id."))
+            raise Answered(problem("webhook-not-found", "There is no endpoint of that id."))
         return row
 
     def _delivery(self, row: DeliveryRow) -> str:
@@ -199,5 +199,5 @@ def _after(cursor: str) -> tuple[int, str] | None:
         return None
     found = _CURSOR.fullmatch(cursor)
     if found is None:
-        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
+        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
     return int(found[1]), found[2]

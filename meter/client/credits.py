@@ -1,7 +1,7 @@
 """The Python API: one class of calls, whatever carries them (in process: `meter.local`, over HTTP: `meter.client`).
 
 Amounts are credits: `int`, `Decimal`, a plain decimal string, or a `float` that means its shortest decimal. A refusal
-is a value, a `Refusal`, which is false; `reserve` alone raises `Refused`, because its block must not run.
+is a value, a `Refusal`, which is false; `reserve` alone raises `HoldRefused`, because its block must not run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _B = TypeVar("_B", bound=answers.Answer)
 _EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
-class Refused(MeterError):
+class HoldRefused(MeterError):
     """A hold was refused; `refusal` says why."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -38,7 +38,7 @@ class Refused(MeterError):
 
 
 class Carrier(Protocol):
-    """Carries one call of `meter.surface` and answers (status, body, replayed). Raises `Unavailable`."""
+    """Carries one call of meter/contract/calls.py and answers (status, body, replayed). Raises `Unavailable`."""
 
     async def __call__(
         self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
@@ -169,7 +169,7 @@ class Credits(PlanCalls, NotificationCalls):
         metadata: Metadata | None = None,
     ) -> AsyncIterator[Hold]:
         """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it (the
-        answer is the hold's `outcome`), an exception releases it. Raises `Refused` when the hold is refused.
+        answer is the hold's `outcome`), an exception releases it. Raises `HoldRefused` when the hold is refused.
         """
         reserved = await self.hold(
             user_id,
@@ -180,7 +180,7 @@ class Credits(PlanCalls, NotificationCalls):
             metadata=metadata,
         )
         if isinstance(reserved, Refusal):
-            raise Refused(reserved)
+            raise HoldRefused(reserved)
         hold = Hold(self, reserved)
         try:
             yield hold

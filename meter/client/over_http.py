@@ -50,8 +50,9 @@ class _Http:
     async def __call__(
         self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
     ) -> tuple[int, bytes, bool]:
-        row = BY_NAME[name]
-        place = row.path.format_map({member: quote(value, safe="") for member, value in path.items()})
+        call = BY_NAME[name]
+        place = call.path.format_map({member: quote(value, safe="") for member, value in path.items()})
+        url = URL(self._url + call.prefix + place, encoded=True)
         headers = {"content-type": "application/json"} if body is not None else {}
         if key is not None:
             headers["idempotency-key"] = key
@@ -59,9 +60,7 @@ class _Http:
             connector = aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=KEEP_ALIVE_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         try:
-            async with self._session.request(
-                row.method, URL(self._url + row.prefix + place, encoded=True), params=query, data=body, headers=headers
-            ) as response:
+            async with self._session.request(call.method, url, params=query, data=body, headers=headers) as response:
                 return response.status, await response.read(), "idempotency-replayed" in response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable("http", f"{self._url}: {type(error).__name__}: {error}") from error

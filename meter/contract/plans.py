@@ -14,7 +14,7 @@ from meter.amount import plain_decimal
 from meter.clock import UnknownTimeZone, time_zone
 from meter.contract.answers import Answer
 from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount
-from meter.contract.requests import Query, Request
+from meter.contract.requests import Body, Query
 from meter.errors import InvalidAmount
 
 PRICE_MAX = Decimal(10) ** 12
@@ -53,7 +53,7 @@ PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 
 
-class RolloverRequest(Request):
+class RolloverRequest(Body):
     """What is unspent when a period's credits expire lives on for `valid_days`, once: up to `max_amount`, or up to that
     percent of what the period granted. The rest above that expires.
     """
@@ -69,7 +69,7 @@ class RolloverRequest(Request):
         return self
 
 
-class PlanRequest(Request):
+class PlanRequest(Body):
     """A plan: what one period grants."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -94,7 +94,7 @@ class PlansQuery(Query):
     """Which plans to list."""
 
 
-class SubscribeRequest(Request):
+class SubscribeRequest(Body):
     """Assign a plan."""
 
     plan_id: ObjectId
@@ -103,7 +103,7 @@ class SubscribeRequest(Request):
     anchor_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
 
 
-class UpgradeRequest(Request):
+class UpgradeRequest(Body):
     """Change to another plan of the same group, up or down.
 
     `now` with proration `none` begins a period, and the rest of the old credits is void; with `difference` the period

@@ -28,13 +28,13 @@ _LAST_START = datetime(2286, 11, 20, 17, 46, 39, 998000, tzinfo=UTC)
 """A millisecond before NEVER_MS."""
 
 
-class Request(BaseModel):
+class Body(BaseModel):
     """A request body: strict types, unknown members refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Described(Request):
+class Described(Body):
     """A body whose operation can carry a text and members of the caller's own into the ledger."""
 
     description: Description | None = None
@@ -99,7 +99,7 @@ class VoidRequest(Described):
     """End a grant early."""
 
 
-class UserRequest(Request):
+class UserRequest(Body):
     """What an account may do; a member that is left out stays as it is."""
 
     overdraft_limit: Amount | None = None
@@ -137,14 +137,14 @@ class BatchRelease(ReleaseRequest):
 BatchOperation = Annotated[BatchDeduct | BatchReserve | BatchCommit | BatchRelease, Field(discriminator="op")]
 
 
-class BatchRequest(Request):
+class BatchRequest(Body):
     """Several operations, answered one by one; `atomic`: all or nothing, within one partition."""
 
     operations: Annotated[list[BatchOperation], Field(min_length=1, max_length=BATCH_MAX)]
     atomic: bool = False
 
 
-class ClockRequest(Request):
+class ClockRequest(Body):
     """Freeze the test clock at a time, or move it forward."""
 
     now: Time | None = None

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from meter.contract.answers import Answer
 from meter.contract.fields import Description
-from meter.contract.requests import Query, Request
+from meter.contract.requests import Body, Query
 from meter.keys import USER_ID
 
 Kind = Literal[
@@ -23,7 +23,7 @@ Kind = Literal[
 ]
 
 
-class WebhookRequest(Request):
+class WebhookRequest(Body):
     """An endpoint that is to be told of alerts; of all kinds when it names none."""
 
     url: Annotated[str, Field(min_length=1, max_length=2000)]
@@ -31,7 +31,7 @@ class WebhookRequest(Request):
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
 
 
-class WebhookChangeRequest(Request):
+class WebhookChangeRequest(Body):
     """What an endpoint is to be from now on. `enabled` false: told of nothing until it is true again; true takes back
     that it answered 410.
     """

@@ -29,7 +29,7 @@ from meter.gateway.settlement import Settlement
 from meter.gateway.syslog import SyslogListener
 from meter.http.exchange import Request, Respond, awaitable
 from meter.http.reading import failure
-from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, problem, validation_problem
 
 MODES = ("reserve", "deduct", "check")
 DIALECTS = ("", "nginx")
@@ -247,7 +247,7 @@ async def gateway_listeners(settings: Settings, handlers: GatewayHandlers) -> As
 
 @lru_cache(maxsize=64)
 def _options(query: str, mode: str) -> Options:
-    """What the query of the authorizer chose. Raises `Refused`."""
+    """What the query of the authorizer chose. Raises `Answered`."""
     pairs = parse_qsl(query, keep_blank_values=True)
     chosen = dict(pairs)
     faults = [(f"/{name}", "is not known here") for name in chosen.keys() - {"mode", "dialect", "amount"}]
@@ -258,7 +258,7 @@ def _options(query: str, mode: str) -> Options:
     if chosen.get("dialect", "") not in DIALECTS:
         faults.append(("/dialect", "must be nginx"))
     if faults:
-        raise Refused(validation_problem(faults))
+        raise Answered(validation_problem(faults))
     return Options(chosen.get("mode", mode), chosen.get("dialect") == "nginx", chosen.get("amount", ""))
 
 
@@ -267,18 +267,21 @@ def _units(scale: AmountScale, amount: str) -> int:
     try:
         units = scale.units(amount)
     except InvalidAmount as error:
-        raise Refused(validation_problem([("/amount", str(error))])) from None
+        raise Answered(validation_problem([("/amount", str(error))])) from None
     if units < 0:
-        raise Refused(validation_problem([("/amount", "must not be negative")]))
+        raise Answered(validation_problem([("/amount", "must not be negative")]))
     return units
 
 
 def _refuse_passed_on(request: Request) -> None:
-    """A gateway that puts the client's query behind our path would let the client choose the mode. Raises `Refused`."""
+    """A gateway that puts the client's query behind our path would let the client choose the mode.
+
+    Raises `Answered`.
+    """
     uri = request.headers.get(b"x-forwarded-uri", b"")
     if uri.partition(b"?")[2].decode("latin-1") == request.query:
         detail = "must be the gateway's own, but is the client's: give the authorize URI a query, such as ?mode=reserve"
-        raise Refused(validation_problem([("", detail)]))
+        raise Answered(validation_problem([("", detail)]))
 
 
 def _call(key: str, request_id: str) -> Call:

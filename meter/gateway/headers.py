@@ -14,7 +14,7 @@ from meter.config import Settings
 from meter.errors import ConfigError, InvalidAmount
 from meter.gateway.ids import REQUEST_ID, reservation_id_of
 from meter.gateway.settlement import Exchange, read_status, read_usage
-from meter.http.rendered import Refused, problem
+from meter.http.rendered import Answered, problem
 from meter.keys import OBJECT_ID, USER_ID, partition_of
 
 RESERVATION = b"x-reservation-id"
@@ -25,7 +25,7 @@ Headers = Mapping[bytes, bytes]
 
 
 class GatewayHeaders:
-    """Reads the headers of one deployment. Every method raises `Refused`."""
+    """Reads the headers of one deployment. Every method raises `Answered`."""
 
     def __init__(self, settings: Settings, scale: AmountScale) -> None:
         """Raises `ConfigError` for an amount that the deployment cannot count."""
@@ -46,13 +46,13 @@ class GatewayHeaders:
     def user(self, headers: Headers) -> str:
         """The user_id: 401 without one, 400 for one that cannot be."""
         if not self._misspelt.isdisjoint(headers):
-            raise Refused(problem("invalid-id", "A header is spelt with an underscore; names have hyphens here."))
+            raise Answered(problem("invalid-id", "A header is spelt with an underscore; names have hyphens here."))
         value = headers.get(self._user_name)
         if not value:
-            raise Refused(problem("missing-identity", f"The request needs the header {self._user}."))
+            raise Answered(problem("missing-identity", f"The request needs the header {self._user}."))
         user_id = value.decode("latin-1")
         if not USER_ID.fullmatch(user_id):
-            raise Refused(problem("invalid-id", f"The header {self._user} does not name one possible user."))
+            raise Answered(problem("invalid-id", f"The header {self._user} does not name one possible user."))
         return user_id
 
     def estimate(self, headers: Headers) -> int:
@@ -64,7 +64,7 @@ class GatewayHeaders:
             return max(self._units(value.decode("latin-1")), self._minimum)
         except InvalidAmount as error:
             detail = f"The header {self._estimate} {error}."
-            raise Refused(problem("invalid-estimate", detail)) from None
+            raise Answered(problem("invalid-estimate", detail)) from None
 
     def request_id(self, headers: Headers) -> str:
         """The id that the gateway gave the request; empty where it gave none."""
@@ -74,7 +74,7 @@ class GatewayHeaders:
         request_id = value.decode("latin-1")
         if not REQUEST_ID.fullmatch(request_id):
             detail = f"The header {self._request} must be 1 to 128 visible ASCII characters without quotes."
-            raise Refused(problem("invalid-id", detail))
+            raise Answered(problem("invalid-id", detail))
         return request_id
 
     def reservation_id(self, user_id: str, request_id: str) -> str:
@@ -88,12 +88,12 @@ class GatewayHeaders:
         if value:
             reservation_id = value.decode("latin-1")
             if not OBJECT_ID.fullmatch(reservation_id):
-                raise Refused(problem("invalid-id", "The header X-Reservation-Id does not name one reservation."))
+                raise Answered(problem("invalid-id", "The header X-Reservation-Id does not name one reservation."))
             return reservation_id
         request_id = self.request_id(headers)
         if not request_id:
             detail = f"The request needs the header X-Reservation-Id, or {self._user} and {self._request}."
-            raise Refused(problem("invalid-id", detail))
+            raise Answered(problem("invalid-id", detail))
         return self.reservation_id(self.user(headers), request_id)
 
     def exchange(self, headers: Headers) -> Exchange:
@@ -102,7 +102,7 @@ class GatewayHeaders:
         value = headers.get(ACTUAL)
         usage = read_usage(value.decode("latin-1")) if value else None
         if value and usage is None:
-            raise Refused(problem("invalid-usage", "The header X-Credits-Actual must be one number, not negative."))
+            raise Answered(problem("invalid-usage", "The header X-Credits-Actual must be one number, not negative."))
         return Exchange(read_status(status.decode("latin-1")) if status else 200, usage)
 
     def _setting(self, name: str, amount: Decimal) -> int:

@@ -9,7 +9,7 @@ import orjson
 from meter.gateway.logs import Intake, TooLarge, entries_of, unpacked
 from meter.gateway.sources import SOURCES
 from meter.http.exchange import Request
-from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, problem, validation_problem
 
 
 class LogHandler:
@@ -24,14 +24,14 @@ class LogHandler:
         query = dict(parse_qsl(request.query, keep_blank_values=True))
         source = SOURCES.get(query.pop("source", "meter"))
         if source is None or query:
-            raise Refused(validation_problem([("/source", f"must be one of {', '.join(SOURCES)}")]))
+            raise Answered(validation_problem([("/source", f"must be one of {', '.join(SOURCES)}")]))
         encoding = request.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         try:
             text = unpacked(request.body, encoding, self._bytes_max)
             entries = entries_of(text)
         except TooLarge as error:
-            raise Refused(problem("body-too-large", f"The delivery has {error}; send several.")) from None
+            raise Answered(problem("body-too-large", f"The delivery has {error}; send several.")) from None
         except ValueError as error:
-            raise Refused(problem("unsupported-media-type", f"Send JSON, plain or gzip: {error}.")) from None
+            raise Answered(problem("unsupported-media-type", f"Send JSON, plain or gzip: {error}.")) from None
         outcome = await self._intake.take(entries, source)
         return Rendered(202, orjson.dumps(outcome))

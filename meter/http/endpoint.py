@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from meter.http.exchange import Coroutine, Request, joined_headers
 from meter.http.reading import failure
-from meter.http.rendered import Refused, Rendered, problem
+from meter.http.rendered import Answered, Rendered, problem
 
 RETRY_AFTER_SECONDS = b"1"
 
@@ -48,11 +48,11 @@ class Endpoint:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(problem("malformed-json", "The client went away."))
+                raise Answered(problem("malformed-json", "The client went away."))
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._body_max_bytes:
-                raise Refused(problem("body-too-large", f"The limit is {self._body_max_bytes} bytes."))
+                raise Answered(problem("body-too-large", f"The limit is {self._body_max_bytes} bytes."))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)

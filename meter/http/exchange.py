@@ -34,7 +34,7 @@ Respond = Callable[[Rendered], None]
 """Called exactly once, from the event loop."""
 
 Handler = Callable[[Request, Respond], None]
-"""Starts an exchange; answers at once or when the engine has decided. Raises `Refused` or a `MeterError`."""
+"""Starts an exchange; answers at once or when the engine has decided. Raises `Answered` or a `MeterError`."""
 
 
 Coroutine = Callable[[Request], Awaitable[Rendered]]

@@ -16,39 +16,39 @@ from pydantic_core import ErrorDetails
 from meter.amount import AmountScale
 from meter.errors import Unavailable
 from meter.http.exchange import Request
-from meter.http.rendered import Refused, Rendered, problem, validation_problem
+from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.keys import OPERATION_KEY
 
 _M = TypeVar("_M", bound=BaseModel)
 
 
 def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
-    """The body as a model. An empty body counts as an empty object. Raises `Refused` with pointers to each fault."""
+    """The body as a model. An empty body counts as an empty object. Raises `Answered` with pointers to each fault."""
     content_type = request.headers.get(b"content-type")
     if content_type is not None and request.body and not _is_json(content_type):
-        raise Refused(problem("unsupported-media-type", "The body must be application/json."))
+        raise Answered(problem("unsupported-media-type", "The body must be application/json."))
     try:
         return model.model_validate_json(request.body or b"{}", context=scale)
     except ValidationError as error:
         faults = error.errors(include_url=False)
     if any(fault["type"] == "amount_inexact" for fault in faults):
         return _read_exactly(model, request.body, scale)
-    raise Refused(_fault_answer(faults))
+    raise Answered(_fault_answer(faults))
 
 
 def read_query(model: type[_M], request: Request, scale: AmountScale) -> _M:
-    """The query as a model. Raises `Refused`."""
+    """The query as a model. Raises `Answered`."""
     pairs = parse_qsl(request.query, keep_blank_values=True)
     if len(dict(pairs)) != len(pairs):
-        raise Refused(validation_problem([("", "a query parameter is given twice")]))
+        raise Answered(validation_problem([("", "a query parameter is given twice")]))
     try:
         return model.model_validate(dict(pairs), context=scale)
     except ValidationError as error:
-        raise Refused(_fault_answer(error.errors(include_url=False))) from None
+        raise Answered(_fault_answer(error.errors(include_url=False))) from None
 
 
 def read_key(request: Request) -> str:
-    """The Idempotency-Key, bare or as an RFC 8941 string; "" when there is none. Raises `Refused`."""
+    """The Idempotency-Key, bare or as an RFC 8941 string; "" when there is none. Raises `Answered`."""
     raw = request.headers.get(b"idempotency-key")
     if raw is None:
         return ""
@@ -57,7 +57,7 @@ def read_key(request: Request) -> str:
         key = key[1:-1]
     if not OPERATION_KEY.fullmatch(key):
         detail = "The key must be 1 to 128 visible ASCII characters without quotes and backslashes."
-        raise Refused(problem("invalid-idempotency-key", detail))
+        raise Answered(problem("invalid-idempotency-key", detail))
     return key
 
 
@@ -66,7 +66,7 @@ def _read_exactly(model: type[_M], body: bytes, scale: AmountScale) -> _M:
     try:
         return model.model_validate(json.loads(body, parse_float=_exact_number), context=scale)
     except ValidationError as error:
-        raise Refused(_fault_answer(error.errors(include_url=False))) from None
+        raise Answered(_fault_answer(error.errors(include_url=False))) from None
 
 
 def _exact_number(text: str) -> Decimal | float:
@@ -101,7 +101,7 @@ _log = getLogger("meter.api")
 
 def failure(error: Exception) -> Rendered:
     """The answer for an exception: 503 when the call was not decided, else 500 with an id that the log has too."""
-    if isinstance(error, Refused):
+    if isinstance(error, Answered):
         return error.rendered
     if isinstance(error, Unavailable):
         return problem("metering-unavailable", str(error), f'"reason":"{error.reason}"')
@@ -122,7 +122,7 @@ def number_cursor(cursor: str) -> int | None:
     if not cursor:
         return None
     if not _NUMBER.fullmatch(cursor):
-        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
+        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
     return int(cursor)
 
 
@@ -131,5 +131,5 @@ def pair_cursor(cursor: str) -> tuple[int, str] | None:
         return None
     number, _, text = cursor.partition("~")
     if not _NUMBER.fullmatch(number) or not text:
-        raise Refused(validation_problem([("/cursor", "is not one of ours")]))
+        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
     return int(number), text

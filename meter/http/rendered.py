@@ -49,7 +49,7 @@ def json_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-class Refused(Exception):
+class Answered(Exception):
     """The request is answered without asking the engine."""
 
     def __init__(self, rendered: Rendered) -> None:

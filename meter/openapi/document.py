@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document, made from the surface, its models and the error catalogue.
+"""The OpenAPI 3.1 document, made from the table of calls, its models and the error catalogue.
 
-Says nothing of its own about a call but its tag and what it can refuse. Every call of the surface is in it.
+Says nothing of its own about a call of the table, and every one is in it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
-from meter.api.refusals import OF_A_BODY, OF_A_KEY, OF_EVERY_CALL, REFUSALS
-from meter.contract.answers import Pending, Refusal
-from meter.contract.calls import BY_NAME, ROWS, Row
+from meter.contract.answers import Refusal
+from meter.contract.call import Call, Example
+from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
-from meter.openapi.example import Example
-from meter.openapi.examples import EXAMPLES
 from meter.openapi.gateway import TAG, TAG_TEXT, gateway_paths
 
 PACKAGE = "meter-sidecar"
@@ -41,23 +39,8 @@ _TAGS = {
     "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
     "operating": "For whoever runs the sidecar.",
 }
-_TAG_OF_SEGMENT = {
-    "reservations": "reservations",
-    "grants": "grants",
-    "expiring": "grants",
-    "users": "accounts",
-    "webhooks": "notifications",
-    "notifications": "notifications",
-    "plans": "plans",
-    "subscriptions": "plans",
-    "jobs": "plans",
-    "test-clock": "test clock",
-}
 
-# What a call answers with 202 when its effect comes later.
-_LATER_ANSWERS: Mapping[str, type[BaseModel]] = {"add": Pending}
-
-# Calls that are no part of the surface: path, operationId, summary, media type of the answer, refusals.
+# Calls that are not in the table: path, operationId, summary, media type of the answer, refusals.
 _OTHERS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("/livez", "livez", "Tell that the process lives", JSON_TYPE, ()),
     ("/readyz", "readyz", "Tell whether every partition decides", JSON_TYPE, ("metering-unavailable",)),
@@ -107,19 +90,19 @@ class _Schemas(GenerateJsonSchema):
 
 def document() -> JsonObject:
     """The document, as JSON values."""
-    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(row.answer, "serialization") for row in ROWS]
-    models += [(answer, "serialization") for answer in _LATER_ANSWERS.values()]
-    models += [(row.body, "validation") for row in ROWS if row.body]
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(call.answer, "serialization") for call in CALLS]
+    models += [(call.later, "serialization") for call in CALLS if call.later]
+    models += [(call.body, "validation") for call in CALLS if call.body]
     references, schemas = models_json_schema(
         list(dict.fromkeys(models)), ref_template=_SCHEMA_REF, schema_generator=_Schemas
     )
     components = {**schemas["$defs"], "Problem": _problem_schema()}
     components["BatchAnswer"]["properties"]["results"]["items"] = _batch_result()
     paths: dict[str, JsonObject] = {}
-    for row in ROWS:
-        body = references[row.body, "validation"] if row.body else None
-        operation = _operation(row, references[row.answer, "serialization"], body)
-        paths.setdefault(row.prefix + row.path, {})[row.method.lower()] = operation
+    for call in CALLS:
+        body = references[call.body, "validation"] if call.body else None
+        operation = _operation(call, references[call.answer, "serialization"], body)
+        paths.setdefault(call.prefix + call.path, {})[call.method.lower()] = operation
     paths |= gateway_paths(_problems)
     for path, name, summary, media_type, slugs in _OTHERS:
         paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
@@ -171,37 +154,37 @@ def _reference(name: str) -> JsonObject:
     return {"$ref": _SCHEMA_REF.format(model=name)}
 
 
-def _operation(row: Row, answer_schema: JsonObject, body_schema: JsonObject | None) -> JsonObject:
-    example = EXAMPLES.get(row.name)
-    parameters = [*_path_parameters(row.path, example), *_query_parameters(row.query, example)]
-    slugs = [*REFUSALS.get(row.name, ()), *OF_EVERY_CALL]
-    if row.query is not None or "{user_id}" in row.path:
-        slugs.append("validation-error")
-    if row.keyed:
+def _operation(call: Call, answer_schema: JsonObject, body_schema: JsonObject | None) -> JsonObject:
+    example = call.example
+    parameters = [*_path_parameters(call.path, example.path), *_query_parameters(call.query, example)]
+    if call.keyed:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
-        slugs += OF_A_KEY[: 1 if row.name == "batch" else 2]  # in a batch, each operation has a key of its own
     answer: JsonObject = {
-        "description": _sentence(row.answer),
-        "content": {JSON_TYPE: _content(answer_schema, example and example.answer)},
+        "description": _sentence(call.answer),
+        "content": {JSON_TYPE: {"schema": answer_schema, "example": example.answer}},
     }
-    if row.keyed:
+    if call.keyed:
         answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
-    found: JsonObject = {"operationId": row.name, "summary": row.summary, "tags": [_tag(row)], "parameters": parameters}
-    if row.body is not None and body_schema is not None:
-        slugs += OF_A_BODY
+    found: JsonObject = {
+        "operationId": call.name,
+        "summary": call.summary,
+        "tags": [call.tag],
+        "parameters": parameters,
+    }
+    if call.body is not None:
         found["requestBody"] = {
-            "required": any(member.is_required() for member in row.body.model_fields.values()),
-            "content": {JSON_TYPE: _content(body_schema, example and example.body)},
+            "required": any(member.is_required() for member in call.body.model_fields.values()),
+            "content": {JSON_TYPE: {"schema": body_schema, "example": example.body}},
         }
-    found["responses"] = {str(row.status): answer, **_accepted(row), **_problems(slugs)}
+    found["responses"] = {str(call.status): answer, **_accepted(call), **_problems(call.problems)}
     return found
 
 
-def _accepted(row: Row) -> JsonObject:
-    later = _LATER_ANSWERS.get(row.name)
-    if later is None:
+def _accepted(call: Call) -> JsonObject:
+    if call.later is None:
         return {}
-    return {"202": {"description": _sentence(later), "content": {JSON_TYPE: {"schema": _reference(later.__name__)}}}}
+    content = {JSON_TYPE: {"schema": _reference(call.later.__name__)}}
+    return {"202": {"description": _sentence(call.later), "content": content}}
 
 
 def _other(path: str, name: str, summary: str, media_type: str, slugs: Iterable[str]) -> JsonObject:
@@ -210,26 +193,24 @@ def _other(path: str, name: str, summary: str, media_type: str, slugs: Iterable[
         "operationId": name,
         "summary": summary,
         "tags": ["operating"],
-        "parameters": _path_parameters(path, Example({}, path={"slug": "insufficient-credits"})),
+        "parameters": _path_parameters(path, {"slug": "insufficient-credits"}),
         "responses": {"200": {"description": "OK", "content": content}, **_problems(slugs)},
     }
 
 
-def _path_parameters(path: str, example: Example | None) -> list[JsonObject]:
+def _path_parameters(path: str, example: Mapping[str, str]) -> list[JsonObject]:
     found = []
     for name in findall(r"\{(\w+)\}", path):
         pattern, text = _PATH_MEMBERS.get(name, (OBJECT_ID.pattern, ""))
         parameter: JsonObject = {"name": name, "in": "path", "required": True}
         if text:
             parameter["description"] = text
-        parameter["schema"] = {"type": "string", "pattern": f"^(?:{pattern})$"}
-        if example is not None:
-            parameter["example"] = example.path[name]
+        parameter |= {"schema": {"type": "string", "pattern": f"^(?:{pattern})$"}, "example": example[name]}
         found.append(parameter)
     return found
 
 
-def _query_parameters(query: type[BaseModel] | None, example: Example | None) -> list[JsonObject]:
+def _query_parameters(query: type[BaseModel] | None, example: Example) -> list[JsonObject]:
     if query is None:
         return []
     schema = query.model_json_schema(schema_generator=_Schemas)
@@ -237,14 +218,10 @@ def _query_parameters(query: type[BaseModel] | None, example: Example | None) ->
     for name, member in schema["properties"].items():
         required = name in schema.get("required", ())
         parameter: JsonObject = {"name": name, "in": "query", "required": required, "schema": member}
-        if example is not None and name in example.query:
+        if name in example.query:
             parameter["example"] = example.query[name]
         found.append(parameter)
     return found
-
-
-def _content(schema: JsonObject, example: object) -> JsonObject:
-    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def _problems(slugs: Iterable[str]) -> dict[str, JsonObject]:
@@ -267,10 +244,6 @@ def _problem(status: int, slugs: list[str]) -> JsonObject:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         found["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
     return found
-
-
-def _tag(row: Row) -> str:
-    return _TAG_OF_SEGMENT.get(row.path.split("/")[1], "credits")
 
 
 def _sentence(model: type[BaseModel]) -> str:

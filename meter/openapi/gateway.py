@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from meter.api.refusals import OF_EVERY_CALL, OF_GATEWAYS
+from meter.contract.call import OF_EVERY_CALL, OF_SPENDING
 from meter.gateway.authorize import DIALECTS, MODES
 from meter.gateway.ids import REQUEST_ID
 from meter.gateway.logs import ENTRIES_MAX
@@ -16,6 +16,15 @@ Problems = Callable[[Iterable[str]], Mapping[str, JsonObject]]
 """The responses of refusals, by their slugs."""
 
 TAG = "gateways"
+_AUTHORIZE = (
+    *("missing-identity", "invalid-id", "invalid-estimate", *OF_SPENDING, "request-id-reused"),
+    *("too-many-reservations", "validation-error", *OF_EVERY_CALL),
+)
+_COMMIT = (
+    *("missing-identity", "invalid-id", "invalid-usage", "reservation-not-found"),
+    *("reservation-committed", "reservation-released", "reservation-expired", *OF_EVERY_CALL),
+)
+_LOGS = ("body-too-large", "unsupported-media-type", "validation-error", *OF_EVERY_CALL)
 TAG_TEXT = "One authorizer and one commit for every gateway: answered alike to any method, and no body is read."
 
 _AMOUNT = r"[0-9]+(?:\.[0-9]+)?"
@@ -102,7 +111,7 @@ def _call(name: str, summary: str, parameters: Sequence[JsonObject], responses: 
 
 def _authorize(name: str, parameters: Sequence[JsonObject], problems: Problems) -> JsonObject:
     allowed: JsonObject = {"description": "Allowed. No body, and these headers always.", "headers": _headers(_TOLD)}
-    responses: JsonObject = {"200": allowed, **problems([*OF_GATEWAYS["authorize"], *OF_EVERY_CALL])}
+    responses: JsonObject = {"200": allowed, **problems(_AUTHORIZE)}
     return _call(name, "Tell a gateway whether to serve a request", parameters, responses)
 
 
@@ -125,7 +134,7 @@ def _commit(problems: Problems) -> JsonObject:
         ),
     )
     settled: JsonObject = {"description": "Settled, now or before. No body.", "headers": _headers(_TOLD)}
-    responses: JsonObject = {"200": settled, **problems([*OF_GATEWAYS["gateway_commit"], *OF_EVERY_CALL])}
+    responses: JsonObject = {"200": settled, **problems(_COMMIT)}
     return _call("gateway_commit", "Settle a request by headers", parameters, responses)
 
 
@@ -147,7 +156,7 @@ def _logs(problems: Problems) -> JsonObject:
             "description": "Taken: settled, about no metered request, wrong. A wrong entry costs no other its place.",
             "content": {"application/json": {"schema": counted}},
         },
-        **problems([*OF_GATEWAYS["logs"], *OF_EVERY_CALL]),
+        **problems(_LOGS),
     }
     example = [{"reservation_id": "q0_2Vd8kW", "status": "200", "usage": "30", "complete": "OK"}]
     return {

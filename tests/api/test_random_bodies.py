@@ -13,14 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from meter.contract.calls import CREDITS, ROWS
+from meter.contract.call import CREDITS
+from meter.contract.calls import CALLS
 from meter.testing import fake_app
 from tests import invariants
 from tests.api.sidecar import Api
 from tests.partition import T0, WINDOW, Partition, dump
 from tests.servers import fake_server
 
-ROUTES = [row for row in ROWS if row.body is not None and row.prefix == CREDITS]
+ROUTES = [row for row in CALLS if row.body is not None and row.prefix == CREDITS]
 
 numbers = st.one_of(
     st.integers(-3, 30),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
-from meter import Credits, Meter, MeterClient, Refusal, Refused
+from meter import Credits, HoldRefused, Meter, MeterClient, Refusal
 from meter.contract import answers
 from meter.errors import Unavailable
 from meter.testing import fake_app, fake_meter
@@ -297,7 +297,7 @@ async def test_a_refused_commit_leaves_the_block_to_decide(meter: Credits) -> No
 
 async def test_a_refused_hold_never_runs_its_block(meter: Credits) -> None:
     await meter.add("u", 10)
-    with pytest.raises(Refused, match="do not cover") as raised:
+    with pytest.raises(HoldRefused, match="do not cover") as raised:
         async with meter.reserve("u", 50):
             pytest.fail("the block ran")
     assert raised.value.refusal.code == "INSUFFICIENT_CREDITS"

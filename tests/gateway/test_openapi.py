@@ -8,7 +8,7 @@ from typing import Any
 from httpx2 import Response
 
 from tests.gateway.caller import Caller, calling
-from tests.openapi.test_document import DOCUMENT, faults
+from tests.openapi.story import DOCUMENT, faults
 
 Seen = set[tuple[str, str]]
 CALLS: dict[str, Any] = {

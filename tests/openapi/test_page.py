@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from meter.contract.problems import PROBLEMS
 from meter.testing import fake_app
-from tests.openapi.test_document import DOCUMENT, faults
+from tests.openapi.story import DOCUMENT, faults
 
 
 @pytest.fixture

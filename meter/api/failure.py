@@ -1,3 +1,0 @@
-"""What a broken promise looks like to a caller."""
-
-from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The rows of the table of calls, a file for each tag of the OpenAPI document."""

@@ -1,0 +1,33 @@
+"""The calls about what an account may do."""
+
+from __future__ import annotations
+
+from meter.contract import answers, requests
+from meter.contract.call import Call, Example, JsonObject
+from meter.contract.table.story import USER, balances
+
+TAG = "accounts"
+_SETTINGS: JsonObject = {"overdraft_limit": 10, "low_credit_thresholds": [20, 5], "metadata": {"team": "red"}}
+
+CALLS = (
+    Call(
+        "user",
+        "GET",
+        "/users/{user_id}",
+        "Read what an account may do",
+        TAG,
+        answers.User,
+        Example({**USER, "suspended": False, **_SETTINGS, **balances(70.5, 0)}, path=USER),
+    ),
+    Call(
+        "configure",
+        "PATCH",
+        "/users/{user_id}",
+        "Change what an account may do",
+        TAG,
+        answers.User,
+        Example({**USER, "suspended": False, **_SETTINGS, **balances(70.5, 0)}, _SETTINGS, path=USER),
+        body=requests.UserRequest,
+        keyed=True,
+    ),
+)

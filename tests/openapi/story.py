@@ -1,0 +1,134 @@
+"""The examples of all calls as one story, told to a running sidecar, and what the document says of each call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from fakeredis import FakeServer
+from httpx2 import Response
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from starlette.testclient import TestClient
+
+from meter.contract.call import Call
+from meter.contract.calls import BY_NAME, CALLS
+from meter.contract.problems import PROBLEMS
+from meter.openapi.document import document
+from meter.testing import fake_app
+
+BODY_MAX = 1024
+NOW_MS = "1767268800000"  # NOW
+Json = dict[str, Any]
+
+DOCUMENT: Json = json.loads(orjson.dumps(document()))
+STORY = (
+    *("clock", "add", "deduct", "reserve", "reservations", "reservation", "extend", "commit", "batch", "release"),
+    *("refund", "balance", "history", "expiring", "grants", "explain", "configure", "user", "void"),
+    *("create_plan", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade", "allocate", "expire"),
+    *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
+    *("notifications", "retry_notification", "delete_webhook", "set_clock"),
+)
+"""The order in which the examples of all calls are one story."""
+EXAMPLES = {name: BY_NAME[name].example for name in STORY}
+CALL_NAMES = [row.name for row in CALLS]
+WITH_BODY = [row.name for row in CALLS if row.body]
+WITH_KEY = [row.name for row in CALLS if row.keyed]
+
+
+@contextmanager
+def sidecar(server: FakeServer | None = None, **overrides: object) -> Iterator[TestClient]:
+    """A running sidecar."""
+    with TestClient(fake_app(server, body_max_bytes=BODY_MAX, **overrides)) as client:
+        yield client
+
+
+def call(
+    client: TestClient,
+    name: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str | int | float] | None = None,
+    content: bytes | None = None,
+    path: Mapping[str, str] = MappingProxyType({}),
+) -> Response:
+    """Sends a call; what is not given comes from its example."""
+    row, example = BY_NAME[name], EXAMPLES[name]
+    parts = {name: quote(value, safe="") for name, value in {**example.path, **path}.items()}
+    url = row.prefix + row.path.format(**parts)
+    if content is None and row.body is not None:
+        content = orjson.dumps(example.body if body is None else body)
+    json_type = {"content-type": "application/json"} if content is not None else {}
+    return client.request(
+        row.method,
+        url,
+        params=dict(example.query if query is None else query),
+        content=content,
+        headers={**json_type, **(headers or {})},
+    )
+
+
+def tell_the_story(client: TestClient, until: str | None = None) -> Iterator[tuple[Call, Response]]:
+    """Sends the examples in order, each with the transaction_id of the charge that it means."""
+    charge = ""
+    for name, example in EXAMPLES.items():
+        if name == until:
+            return
+        body = dict(example.body or {})
+        if "transaction_id" in body:
+            body["transaction_id"] = charge
+        response = call(client, name, body)
+        if name == "deduct":
+            charge = response.json()["transaction_id"]
+        yield BY_NAME[name], response
+
+
+def operation(name: str) -> Json:
+    """What the document says of a call."""
+    row = BY_NAME[name]
+    found: Json = DOCUMENT["paths"][row.prefix + row.path][row.method.lower()]
+    return found
+
+
+def faults(schema: Json, value: object) -> list[str]:
+    """What is wrong with a value, by a schema of the document."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    return [error.message for error in OAS31Validator(whole, format_checker=oas31_format_checker).iter_errors(value)]
+
+
+def answer_schema(row: Call) -> Json:
+    schema: Json = operation(row.name)["responses"][str(row.status)]["content"]["application/json"]["schema"]
+    return schema
+
+
+def members(schema: Json) -> set[str]:
+    """The members that an object schema names."""
+    return set(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"])
+
+
+def declared(name: str) -> set[str]:
+    """The problems that the document says a call can answer."""
+    return {
+        slug
+        for response in operation(name)["responses"].values()
+        for slug in response["content"].get("application/problem+json", {}).get("examples", ())
+    }
+
+
+def refusal(name: str, response: Response) -> str:
+    """The slug of a refusal, after checking that it is one of the catalogue and that the document declares it."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    problem = response.json()
+    slug = str(problem["type"]).removeprefix("/problems/")
+    kind = PROBLEMS[slug]
+    assert (response.status_code, problem["status"]) == (kind.status, kind.status)
+    assert (problem["title"], problem["code"]) == (kind.title, kind.code)
+    said = operation(name)["responses"][str(kind.status)]["content"]["application/problem+json"]
+    assert slug in said["examples"]
+    assert faults(said["schema"], problem) == []
+    return slug

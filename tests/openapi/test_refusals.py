@@ -1,0 +1,241 @@
+"""The refusals that the OpenAPI document declares are exactly those that a running sidecar gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fakeredis import FakeRedis, FakeServer
+from starlette.testclient import TestClient
+
+from meter.app import create_app
+from meter.contract.calls import BY_NAME, CALLS
+from meter.contract.table.story import NOW
+from meter.keys import PartitionKeys
+from meter.store.memory.store import MemoryStore, open_memory
+from meter.store.rows import DeliveryRow, PlanRow, WebhookRow
+from meter.testing import fake_redis, fake_settings
+from tests.openapi.story import (
+    BODY_MAX,
+    CALL_NAMES,
+    EXAMPLES,
+    NOW_MS,
+    WITH_BODY,
+    WITH_KEY,
+    call,
+    declared,
+    refusal,
+    sidecar,
+    tell_the_story,
+)
+
+Seen = set[tuple[str, str]]
+
+
+def test_exactly_the_declared_refusals_are_served() -> None:
+    seen: Seen = set()
+    for provoke in (
+        bodies_that_are_not_read,
+        parameters_that_are_not_valid,
+        keys_that_are_not_taken,
+        what_the_rules_refuse,
+        what_plans_refuse,
+        what_changes_meanwhile,
+        what_has_ended,
+        what_spans_partitions,
+        what_the_clock_refuses,
+        what_is_not_decided,
+    ):
+        provoke(seen)
+    assert seen == {(name, slug) for name in CALL_NAMES for slug in declared(name)}
+
+
+def bodies_that_are_not_read(seen: Seen) -> None:
+    with sidecar() as client:
+        for name in WITH_BODY:
+            for response in (
+                call(client, name, content=b"{"),
+                call(client, name, content=b" " * (BODY_MAX + 1)),
+                call(client, name, content=b"{}", headers={"content-type": "text/plain"}),
+                call(client, name, {"unknown": 1}),
+            ):
+                seen.add((name, refusal(name, response)))
+
+
+def parameters_that_are_not_valid(seen: Seen) -> None:
+    with sidecar() as client:
+        for row in CALLS:
+            if row.query is not None:
+                seen.add((row.name, refusal(row.name, call(client, row.name, query={"unknown": "1"}))))
+            if row.name == "reservations":
+                query = {"user_id": "user-1", "state": "committed"}
+                seen.add((row.name, refusal(row.name, call(client, row.name, query=query))))
+            if "{user_id}" in row.path:
+                seen.add((row.name, refusal(row.name, call(client, row.name, path={"user_id": "user 1"}))))
+
+
+def keys_that_are_not_taken(seen: Seen) -> None:
+    for name in WITH_KEY:
+        with sidecar(store_url="memory://") as client:
+            seen.add((name, refusal(name, call(client, name, headers={"idempotency-key": "a b"}))))
+            list(tell_the_story(client, until=name))
+            body = dict(EXAMPLES[name].body or {})
+            if name == "refund":
+                body["transaction_id"] = call(client, "deduct").json()["transaction_id"]
+            if name == "batch":
+                continue
+            key = {"idempotency-key": "k"}
+            assert call(client, name, body, headers=key).status_code == BY_NAME[name].status
+            other = {"suspended": True} if name == "configure" else {"description": "other"}
+            if name == "create_plan":
+                body.pop("plan_id")
+            seen.add((name, refusal(name, call(client, name, {**body, **other}, headers=key))))
+
+
+def what_the_rules_refuse(seen: Seen) -> None:
+    with sidecar(grants_max=1, reservations_max=1) as client:
+
+        def refused(name: str, body: object = None, **more: Mapping[str, str]) -> None:
+            response = call(client, name, body, headers=more.get("headers"), path=more.get("path", {}))
+            seen.add((name, refusal(name, response)))
+
+        added = call(client, "add").json()
+        refused("add", headers={"idempotency-key": "k"})
+        refused("add", {"user_id": "user-1", "amount": 1})
+        charge = call(client, "deduct").json()["transaction_id"]
+        refused("deduct", {"user_id": "user-1", "amount": 1000})
+        refused("reserve", {"user_id": "user-1", "amount": 1000})
+        refused("reservation")
+        refused("commit")
+        refused("release")
+        refused("extend")
+        assert call(client, "reserve").status_code == 201
+        refused("reserve", {"user_id": "user-1", "amount": 1})
+        refused("commit", {"amount": 1000, "over": "reject"})
+        refused("extend", {"add_amount": 1000})
+        refused("refund", {"user_id": "user-1", "transaction_id": "0-99-0123456789-1"})
+        refused("refund", {"user_id": "user-1", "transaction_id": charge, "amount": 1000})
+        refused("refund", {"user_id": "user-1", "transaction_id": added["transaction_id"]})
+        assert call(client, "configure", {"suspended": True}).status_code == 200
+        refused("deduct")
+        refused("reserve", {"user_id": "user-1", "amount": 1})
+        refused("extend", {"add_amount": 1})
+        refused("void", path={"grant_id": "nobody"})
+        assert call(client, "void").status_code == 200
+        refused("void")
+
+
+def what_plans_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://") as client:
+
+        def refused(name: str, slug: str, body: object = None, **path: str) -> None:
+            assert refusal(name, call(client, name, body, path=path)) == slug
+            seen.add((name, slug))
+
+        for name in ("plan", "update_plan", "delete_plan", "subscribe", "upgrade"):
+            refused(name, "plan-not-found")
+        refused("unsubscribe", "subscription-not-found")
+        assert call(client, "create_plan").status_code == 201
+        refused("create_plan", "plan-exists", {**(EXAMPLES["create_plan"].body or {}), "name": "Another"})
+        refused("upgrade", "subscription-not-found")
+        assert call(client, "subscribe").status_code == 200
+        basic = {**(EXAMPLES["create_plan"].body or {}), "plan_id": "basic", "active": False}
+        assert call(client, "create_plan", basic).status_code == 201
+        refused("upgrade", "plan-inactive", {"plan_id": "basic"})
+        refused("subscribe", "plan-inactive", {"plan_id": "basic"}, user_id="user-3")
+        basic = {name: value for name, value in basic.items() if name != "plan_id"} | {"active": True}
+        assert call(client, "update_plan", basic, path={"plan_id": "basic"}).status_code == 200
+        refused("subscribe", "subscription-exists", {"plan_id": "basic"})
+        for name in ("update_webhook", "delete_webhook", "rotate_webhook", "test_webhook"):
+            refused(name, "webhook-not-found")
+        refused("retry_notification", "notification-not-found")
+        assert call(client, "create_webhook").status_code == 201
+        refused("create_webhook", "webhook-exists")
+
+
+class Contended(MemoryStore):
+    """A store in which another process always changes a row first."""
+
+    async def insert(self, row: object) -> bool:
+        return isinstance(row, PlanRow | WebhookRow | DeliveryRow) and await super().insert(row)
+
+    async def swap(self, row: object) -> bool:
+        return False
+
+
+def what_changes_meanwhile(seen: Seen) -> None:
+    server, store = FakeServer(), open_memory("memory://contended", timeout_seconds=1)
+    assert isinstance(store, MemoryStore)
+    contended = Contended(store._tables)
+    with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        assert call(client, "create_plan").status_code == 201
+        assert call(client, "create_webhook").status_code == 201
+        FakeRedis(server=server).hset(PartitionKeys(0).meta, "clock_ms", NOW_MS)
+        assert call(client, "test_webhook").status_code == 200
+        for name in (
+            "subscribe",
+            "update_plan",
+            "delete_plan",
+            "update_webhook",
+            "rotate_webhook",
+            "delete_webhook",
+            "retry_notification",
+        ):
+            seen.add((name, refusal(name, call(client, name))))
+    with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
+        assert call(client, "subscribe").status_code == 200
+        assert (
+            call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": "team"}).status_code == 201
+        )
+        assert call(client, "delete_webhook").status_code == 200
+    with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
+        seen.add(("create_webhook", refusal("create_webhook", call(client, "create_webhook"))))
+        seen.add(("unsubscribe", refusal("unsubscribe", call(client, "unsubscribe"))))
+
+
+def what_has_ended(seen: Seen) -> None:
+    with sidecar(late_commit_grace_seconds=0) as client:
+        call(client, "add")
+        for job, end in (("committed", "commit"), ("released", "release"), ("expired", "")):
+            call(client, "reserve", {"user_id": "user-1", "amount": 5, "reservation_id": job, "ttl_seconds": 60})
+            if end:
+                assert call(client, end, {}, path={"reservation_id": job}).status_code == 200
+        call(client, "set_clock", {"advance_seconds": 61})
+        for job, name in (
+            *((job, name) for job in ("committed", "released", "expired") for name in ("commit", "extend")),
+            *((job, "release") for job in ("committed", "expired")),
+        ):
+            body = {"amount": 1} if name == "commit" else {}
+            slug = refusal(name, call(client, name, body, path={"reservation_id": job}))
+            assert slug == f"reservation-{job}"
+            seen.add((name, slug))
+
+
+def what_spans_partitions(seen: Seen) -> None:
+    with sidecar(partitions=2) as client:
+        body = {
+            "operations": [{"op": "deduct", "user_id": user, "amount": 0} for user in ("a", "b", "c", "d")],
+            "atomic": True,
+        }
+        seen.add(("batch", refusal("batch", call(client, "batch", body))))
+
+
+def what_the_clock_refuses(seen: Seen) -> None:
+    with sidecar() as client:
+        seen.add(("set_clock", refusal("set_clock", call(client, "set_clock", {"now": NOW}))))
+    with sidecar(test_clock=False) as client:
+        for name in ("clock", "set_clock"):
+            seen.add((name, refusal(name, call(client, name))))
+
+
+def what_is_not_decided(seen: Seen) -> None:
+    server = FakeServer()
+    server.connected = False
+    with sidecar(server, partitions=2, redis_timeout_ms=20) as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        for name in CALL_NAMES:
+            body = {"operations": [{"op": "release", "reservation_id": "job-1"}]} if name == "batch" else None
+            response = call(client, name, body)
+            seen.add((name, refusal(name, response)))
+            assert int(response.headers["retry-after"]) > 0
