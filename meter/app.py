@@ -1,16 +1,17 @@
-"""Composition root: settings in, a Starlette application with its lifespan out."""
+"""Composition root: settings in, an application with its lifespan out; by parts, routes and application."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from meter.amount import AmountScale
 from meter.api.credits import HotHandlers
@@ -34,6 +35,18 @@ from meter.runtime import Runtime
 from meter.store.base import Store
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that one sidecar consists of; nothing of it is started yet."""
+
+    settings: Settings
+    runtime: Runtime
+    hot: HotHandlers
+    coroutines: Mapping[str, Coroutine]
+    gateway: GatewayHandlers
+    metrics: Metrics
+
+
 def services_of(runtime: Runtime) -> Services:
     """Everything that handlers work with."""
     settings = runtime.settings
@@ -43,52 +56,63 @@ def services_of(runtime: Runtime) -> Services:
 
 def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
     """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner."""
-    runtime = Runtime(settings, redis, store, logs_refusals=True)
+    return application_of(parts_of(Runtime(settings, redis, store, logs_refusals=True)))
+
+
+def parts_of(runtime: Runtime) -> Parts:
+    """The handlers on a runtime, and the metrics that show what they count."""
     services = services_of(runtime)
     hot = HotHandlers(services)
-    coroutines = coroutines_of(services, hot)
-    metrics = Metrics(services.engine.tallies, lambda: services.engine.waiting)
-    probes = Probes(services.engine, metrics)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with runtime, gateway_listeners(settings, gateway):
-            yield
-
-    plain = routes(
-        [
-            ("GET", "/livez", probes.livez),
-            ("GET", "/readyz", probes.readyz),
-            ("GET", "/metrics", probes.metrics),
-            ("GET", "/problems/{slug}", probes.problem),
-        ],
-        settings.body_max_bytes,
-    )
     gateway = GatewayHandlers(services)
+    metrics = Metrics(services.engine.tallies, lambda: services.engine.waiting)
     gateway.tally.show(metrics.counted)
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
-    logs_max = settings.gateway_logs_max_bytes
-    logs = LogHandler(gateway.intake, logs_max)
+    return Parts(runtime.settings, runtime, hot, coroutines_of(services, hot), gateway, metrics)
+
+
+def routes_of(parts: Parts) -> list[BaseRoute]:
+    """Every path of the sidecar."""
+    settings, gateway = parts.settings, parts.gateway
+    probes = Probes(parts.runtime.engine, parts.metrics)
+    plain = [
+        ("GET", "/livez", probes.livez),
+        ("GET", "/readyz", probes.readyz),
+        ("GET", "/metrics", probes.metrics),
+        ("GET", "/problems/{slug}", probes.problem),
+    ]
+    logs = LogHandler(gateway.intake, settings.gateway_logs_max_bytes)
+    return [
+        *routes(plain, settings.body_max_bytes),
+        Route("/gateway/authorize", AnyMethod(awaitable(gateway.authorize))),
+        Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
+        Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
+        *routes([("POST", "/gateway/logs", logs.logs)], settings.gateway_logs_max_bytes),
+        *docs_routes(),
+        *call_routes(parts.coroutines, "", settings.body_max_bytes),
+        Mount(CREDITS, routes=call_routes(parts.coroutines, CREDITS, settings.body_max_bytes)),
+    ]
+
+
+def application_of(parts: Parts) -> Starlette:
+    """The routes with the lifespan that starts and stops the parts, and with the hot lane."""
+    settings, gateway = parts.settings, parts.gateway
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with parts.runtime, gateway_listeners(settings, gateway):
+            yield
+
     app = Starlette(
-        routes=[
-            *plain,
-            Route("/gateway/authorize", AnyMethod(awaitable(gateway.authorize))),
-            Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
-            Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
-            *routes([("POST", "/gateway/logs", logs.logs)], logs_max),
-            *docs_routes(),
-            *call_routes(coroutines, "", settings.body_max_bytes),
-            Mount(CREDITS, routes=call_routes(coroutines, CREDITS, settings.body_max_bytes)),
-        ],
+        routes=routes_of(parts),
         lifespan=lifespan,
-        middleware=[Middleware(CountedResponses, metrics.responses)],
+        middleware=[Middleware(CountedResponses, parts.metrics.responses)],
         exception_handlers={HTTPException: _http_problem},
     )
-    of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
-    app.state.hot_lane = HotLane(hot, settings.body_max_bytes, metrics.responses, of_gateway)
+    of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
+    app.state.hot_lane = HotLane(parts.hot, settings.body_max_bytes, parts.metrics.responses, of_gateway)
     return app
 
 

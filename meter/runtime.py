@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from logging import getLogger
-from pathlib import Path
 from typing import Self
 
-from meter.amount import AmountScale
 from meter.config import Settings
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
-from meter.ledger.log_file import LedgerFile
+from meter.ledger.log_file import ledger_log
 from meter.store.base import Store, StoreMismatch
 
 STORE_OPEN_PAUSE_SECONDS = 0.5
@@ -41,7 +39,7 @@ class Runtime:
         self.redis = redis or _gateway(settings)
         self.store = store if store is not None else _store(settings)
         self.engine = Engine(self.redis, settings, None if self.store is None else self._watermark)
-        self.refusals = _ledger(settings) if logs_refusals else None
+        self.refusals = ledger_log(settings) if logs_refusals else None
         self._is_logging = False
         self._owns_redis = redis is None
         self._owns_store = store is None
@@ -147,12 +145,6 @@ def _gateway(settings: Settings) -> RedisGateway:
         timeout_seconds=settings.redis_timeout_ms / 2000,
         connections_max=settings.partitions * settings.lanes + 8,
     )
-
-
-def _ledger(settings: Settings) -> LedgerFile | None:
-    if not settings.ledger_file:
-        return None
-    return LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
 
 
 def _store(settings: Settings) -> Store | None:

@@ -1,23 +1,18 @@
-"""Commands beside serving: replay, bench and proxy. Thin, like `meter.cli`, which adds them to `meter`."""
+"""Commands beside serving: replay and bench. Thin, like `meter.cli`, which adds them to `meter`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated
 
 import typer
 
+from meter.cli.ending import complain
 from meter.errors import ConfigError, MeterError
 
 commands = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-
-
-def complain(error: Exception, code: int) -> NoReturn:
-    """Ends the command with one line on stderr and an exit code."""
-    typer.echo(f"meter: {error}", err=True)
-    raise typer.Exit(code)
 
 
 @commands.command()
@@ -128,89 +123,3 @@ def bench(
     except MeterError as error:
         complain(error, 3)
     raise typer.Exit(code)
-
-
-@commands.command()
-def proxy(
-    upstream: Annotated[str, typer.Option(help="Where requests go, such as https://api.openai.com.")],
-    meter: Annotated[
-        str | None, typer.Option(help="A sidecar; the Redis of METER_REDIS_URL by default.", show_default=False)
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
-    uds: Annotated[Path | None, typer.Option(help="Listen on a unix socket instead.")] = None,
-    path_prefix: Annotated[str, typer.Option(help="What is metered; the rest is forwarded for free.")] = "/",
-    skip_path: Annotated[list[str] | None, typer.Option(help="Not metered; may be given several times.")] = None,
-    user_header: Annotated[str, typer.Option(help="The header that names who pays.")] = "X-User-Id",
-    estimate_header: Annotated[
-        str, typer.Option(help="The header that tells how much to hold.")
-    ] = "X-Estimated-Tokens",
-    estimate: Annotated[int, typer.Option(help="How much to hold without that header.", min=0)] = 100,
-    forward_identity: Annotated[bool, typer.Option(help="Pass the identity header on.")] = True,
-    preserve_host: Annotated[bool, typer.Option(help="Pass the client's Host on.")] = False,
-    usage_format: Annotated[
-        Literal["auto", "key", "openai-chat", "openai-responses", "anthropic"],
-        typer.Option(help="Where responses tell their usage."),
-    ] = "auto",
-    usage_key: Annotated[str | None, typer.Option(help="The dotted key of the usage, for auto and key.")] = None,
-    usage_header: Annotated[str | None, typer.Option(help="A response header that tells the credits.")] = None,
-    inject_include_usage: Annotated[
-        bool, typer.Option(help="Ask streaming chat completions for their usage, unseen by the client.")
-    ] = False,
-    charge_statuses: Annotated[str, typer.Option(help="Responses that cost, such as 2xx,404.")] = "2xx",
-    on_missing_usage: Annotated[
-        Literal["release", "estimate", "reserved"], typer.Option(help="What a response without usage costs.")
-    ] = "release",
-    on_disconnect: Annotated[
-        Literal["release", "estimate", "reserved"], typer.Option(help="The same, when the client left before.")
-    ] = "estimate",
-    over: Annotated[Literal["cap", "overdraft"], typer.Option(help="When usage exceeds the hold.")] = "cap",
-    ttl: Annotated[float | None, typer.Option(help="Seconds a hold lives; it is renewed.", show_default=False)] = None,
-    fail: Annotated[Literal["closed", "open"], typer.Option(help="When nobody can say who may spend.")] = "closed",
-    disconnect: Annotated[
-        Literal["drain", "cancel"], typer.Option(help="When the client leaves: read on for the usage, or stop.")
-    ] = "drain",
-    drain_seconds: Annotated[float, typer.Option(help="How long to read on.")] = 60.0,
-    drain_bytes: Annotated[int, typer.Option(help="How much to read on.")] = 16 * 2**20,
-    connect_timeout: Annotated[float, typer.Option(help="Seconds to reach the upstream.")] = 10.0,
-    upstream_silence: Annotated[float, typer.Option(help="Seconds the upstream may say nothing.")] = 600.0,
-) -> None:
-    """Meter any upstream: a reverse proxy that holds, forwards, reads the usage and commits."""
-    from meter.charging import Missing
-    from meter.config import load_settings
-    from meter.proxy import ProxyOptions, parse_statuses, run_proxy
-    from meter.usage import Format
-
-    try:
-        options = ProxyOptions(
-            upstream=upstream,
-            meter_url=meter,
-            host=host,
-            port=port,
-            uds=uds,
-            path_prefix=path_prefix,
-            skip_paths=tuple(skip_path or ()),
-            user_id_header=user_header,
-            estimated_tokens_header=estimate_header,
-            default_estimated_tokens=estimate,
-            forward_identity=forward_identity,
-            preserve_host=preserve_host,
-            usage_format=Format(usage_format),
-            usage_key=usage_key,
-            usage_header=usage_header,
-            inject_include_usage=inject_include_usage,
-            charge_statuses=parse_statuses(charge_statuses),
-            on_missing_usage=Missing(on_missing_usage),
-            on_disconnect=Missing(on_disconnect),
-            over=over,
-            ttl_seconds=ttl,
-            fail=fail,
-            disconnect=disconnect,
-            drain_seconds=drain_seconds,
-            drain_bytes_max=drain_bytes,
-            connect_timeout_seconds=connect_timeout,
-            upstream_silence_seconds=upstream_silence,
-        )
-        run_proxy(load_settings(), options)
-    except ConfigError as error:
-        complain(error, 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from logging import getLogger
 from typing import TypeVar
@@ -18,6 +19,7 @@ from meter.contract.answers import Answer, Refusal
 from meter.errors import ConfigError, MeterError, Unavailable
 from meter.in_process import Meter
 from meter.keys import partition_of
+from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
 from meter.runtime import Runtime
@@ -40,9 +42,9 @@ async def rebuild(settings: Settings, partition: int | None, user: str | None, *
     runtime = Runtime(settings)
     async with _Open(runtime) as store:
         window_ms = settings.idempotency_window_seconds * 1000
-        command = Rebuild(runtime.engine, runtime.redis, store, window_ms)
         reports: list[RebuildReport] = []
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
+            command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger)
             for number in numbers:
                 task = progress.add_task(f"partition {number}", total=None)
                 reports.append(
@@ -103,6 +105,23 @@ def _ok(answer: _A | Refusal) -> _A:
     if isinstance(answer, Refusal):
         raise MeterError(answer.detail)
     return answer
+
+
+@contextmanager
+def _ledger_log(settings: Settings) -> Iterator[LedgerFile | None]:
+    """The ledger log, where there is one: what is done by hand is told there as by the worker."""
+    ledger = ledger_log(settings)
+    if ledger is None:
+        yield None
+        return
+    try:
+        ledger.start()
+    except OSError as error:
+        raise ConfigError(f"METER_LEDGER_FILE={settings.ledger_file}: {error.strerror}") from None
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 class _Open:

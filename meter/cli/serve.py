@@ -1,7 +1,4 @@
-"""The `meter` command. Thin: reads options, composes parts, turns errors into one line and an exit code.
-
-Exit codes: 0 done, 1 the check that was asked for failed, 2 wrong usage or settings, 3 a server could not be reached.
-"""
+"""The `meter` command. Thin: reads options, composes parts, turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import uvicorn
 
-from meter.cli.measure import Json, commands, complain
-from meter.errors import ConfigError, MeterError, Unavailable
+from meter.cli.ending import complain, run
+from meter.cli.measure import Json, commands
+from meter.cli.proxy import proxy
+from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
 if TYPE_CHECKING:
@@ -29,13 +27,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="meter",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,  # a table of boxes cuts the options of `proxy` at 80 columns
     pretty_exceptions_enable=False,
     help="Prepaid credits, holds and plans for paid APIs, decided atomically in Redis.",
 )
 
 jobs = typer.Typer(no_args_is_help=True, help="Do by hand, until nothing is due, what the worker does by itself.")
 
+app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
 
@@ -139,7 +138,7 @@ def rebuild(
     from meter.cli import operate
 
     _log_to_stderr()
-    _run(operate.rebuild(_settings(), partition, user, as_json=as_json))
+    run(operate.rebuild(_settings(), partition, user, as_json=as_json))
 
 
 @app.command()
@@ -148,7 +147,7 @@ def reconcile(as_json: Json = False) -> None:
     from meter.cli import operate
 
     _log_to_stderr()
-    _run(operate.reconcile(_settings(), as_json=as_json))
+    run(operate.reconcile(_settings(), as_json=as_json))
 
 
 @jobs.command()
@@ -157,7 +156,7 @@ def allocate(as_json: Json = False) -> None:
     from meter.cli import operate
 
     _log_to_stderr()
-    _run(operate.allocate(_settings(), as_json=as_json))
+    run(operate.allocate(_settings(), as_json=as_json))
 
 
 @jobs.command()
@@ -166,7 +165,7 @@ def expire(as_json: Json = False) -> None:
     from meter.cli import operate
 
     _log_to_stderr()
-    _run(operate.expire(_settings(), as_json=as_json))
+    run(operate.expire(_settings(), as_json=as_json))
 
 
 @app.command()
@@ -187,20 +186,6 @@ def _settings() -> Settings:
         return load_settings()
     except ConfigError as error:
         complain(error, 2)
-
-
-def _run(command: Coroutine[None, None, int]) -> None:
-    """Runs a command to its exit code."""
-    try:
-        code = asyncio.run(command)
-    except ConfigError as error:
-        complain(error, 2)
-    except Unavailable as error:
-        complain(error, 3)
-    except MeterError as error:
-        complain(error, 1)
-    if code:
-        raise typer.Exit(code)
 
 
 async def _check(settings: Settings) -> None:

@@ -21,6 +21,7 @@ import orjson
 
 from meter.amount import AmountScale
 from meter.clock import time_text
+from meter.config import Settings
 from meter.engine.counts import Refused
 from meter.engine.operations import Operation
 from meter.store.rows import EventRow, TransactionRow
@@ -174,6 +175,13 @@ class LedgerFile:
         }
         user_id = operation[4] if subject == _USER else fields[user_at] if user_at else None
         return _line("error", at_ms, None, user_id, f"{name} refused: {fields[1]}", detail)
+
+
+def ledger_log(settings: Settings) -> LedgerFile | None:
+    """The file of `METER_LEDGER_FILE`, not started yet; None where there is none."""
+    if not settings.ledger_file:
+        return None
+    return LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
 
 
 def _event(row: EventRow) -> bytes:

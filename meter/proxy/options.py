@@ -6,8 +6,9 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from typing_extensions import Doc
 from yarl import URL
 
 from meter.charging import Admission, ChargePolicy, MeteredPaths, Missing
@@ -24,73 +25,87 @@ _STATUSES = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 class ProxyOptions:
     """Options of `meter proxy`. Raises `ConfigError` for one that cannot be."""
 
-    upstream: str
-    """Where requests go: http or https, without credentials and query. A path is put in front of each request's."""
-    meter_url: str | None = None
-    """A sidecar that decides over HTTP; None: decide in this process, on the Redis of METER_REDIS_URL."""
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: int = 8080
-    """Port to listen on."""
-    uds: Path | None = None
-    """Listen on a unix socket instead."""
+    upstream: Annotated[
+        str,
+        Doc(
+            "Where requests go: http or https, without credentials and query. A path is put in front of each request's."
+        ),
+    ]
+    meter_url: Annotated[
+        str | None,
+        Doc("A sidecar that decides over HTTP; None: decide in this process, on the Redis of METER_REDIS_URL."),
+    ] = None
+    host: Annotated[str, Doc("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Doc("Port to listen on.")] = 8080
+    uds: Annotated[Path | None, Doc("Listen on a unix socket instead.")] = None
 
-    path_prefix: str = "/"
-    """What is metered: everything at and below this path, but for `skip_paths`. The rest is forwarded for free."""
-    skip_paths: tuple[str, ...] = ()
-    """Not metered: everything at and below these paths. OPTIONS is never metered."""
-    user_id_header: str = "X-User-Id"
-    """Who pays. Whatever is in front of the proxy must set it, or strip it from strangers."""
-    estimated_tokens_header: str = "X-Estimated-Tokens"
-    """How many credits to hold."""
-    default_estimated_tokens: Number = 100
-    """Credits to hold when the client sends no estimate."""
-    minimum_estimated_tokens: Number = 1
-    """Credits to hold at least when it does."""
-    forward_identity: bool = True
-    """Pass the identity header on to the upstream."""
-    preserve_host: bool = False
-    """Pass the client's Host on, instead of the upstream's."""
+    path_prefix: Annotated[
+        str,
+        Doc("What is metered: everything at and below this path, but for --skip-path. The rest is forwarded for free."),
+    ] = "/"
+    skip_paths: Annotated[
+        tuple[str, ...], Doc("Not metered: everything at and below these paths. OPTIONS is never metered.")
+    ] = ()
+    user_id_header: Annotated[
+        str, Doc("Who pays. Whatever is in front of the proxy must set it, or strip it from strangers.")
+    ] = "X-User-Id"
+    estimated_tokens_header: Annotated[str, Doc("How many credits to hold.")] = "X-Estimated-Tokens"
+    default_estimated_tokens: Annotated[Number, Doc("Credits to hold when the client sends no estimate.")] = 100
+    minimum_estimated_tokens: Annotated[Number, Doc("Credits to hold at least when it does.")] = 1
+    forward_identity: Annotated[bool, Doc("Pass the identity header on to the upstream.")] = True
+    preserve_host: Annotated[bool, Doc("Pass the client's Host on, instead of the upstream's.")] = False
 
-    usage_format: Format = Format.AUTO
-    """Where a response tells its usage."""
-    usage_key: str | None = None
-    """The dotted key of the usage, for the formats `key` and `auto`."""
-    usage_header: str | None = None
-    """A response header that tells the credits to charge; `X-Credits-Actual` always does, and beats it."""
-    inject_include_usage: bool = False
-    """Ask OpenAI chat completions that stream for the usage they would not send; the client does not see it."""
-    inspect_bytes_max: int = INSPECT_BYTES_MAX
-    """How much of a decoded response is searched for its usage."""
+    usage_format: Annotated[Format, Doc("Where a response tells its usage.")] = Format.AUTO
+    usage_key: Annotated[str | None, Doc("The dotted key of the usage, for the formats `key` and `auto`.")] = None
+    usage_header: Annotated[
+        str | None,
+        Doc("A response header that tells the credits to charge; `X-Credits-Actual` always does, and beats it."),
+    ] = None
+    inject_include_usage: Annotated[
+        bool,
+        Doc("Ask OpenAI chat completions that stream for the usage they would not send; the client does not see it."),
+    ] = False
+    inspect_bytes_max: Annotated[int, Doc("How much of a decoded response is searched for its usage.")] = (
+        INSPECT_BYTES_MAX
+    )
 
-    charge_statuses: Container[int] = SUCCESS
-    """Responses of any other status cost nothing."""
-    on_missing_usage: Missing = Missing.RELEASE
-    """What a response costs that ended, or broke off, without telling its usage."""
-    on_disconnect: Missing = Missing.ESTIMATE
-    """What a response costs whose client left, and whose usage did not come while it was drained."""
-    over: Literal["cap", "overdraft"] = "cap"
-    """When usage exceeds the hold: charge what is free, or go on to the overdraft limit."""
-    ttl_seconds: float | None = None
-    """Life of a hold, renewed while the exchange lasts; None: the meter's default."""
-    fail: Literal["closed", "open"] = "closed"
-    """When nobody can say whether a user may spend: answer 503, or forward unmetered with `X-Credits-Metered: 0`."""
+    charge_statuses: Annotated[Container[int], Doc("Responses of any other status cost nothing.")] = SUCCESS
+    on_missing_usage: Annotated[
+        Missing, Doc("What a response costs that ended, or broke off, without telling its usage.")
+    ] = Missing.RELEASE
+    on_disconnect: Annotated[
+        Missing, Doc("What a response costs whose client left, and whose usage did not come while it was drained.")
+    ] = Missing.ESTIMATE
+    over: Annotated[
+        Literal["cap", "overdraft"],
+        Doc("When usage exceeds the hold: charge what is free, or go on to the overdraft limit."),
+    ] = "cap"
+    ttl_seconds: Annotated[
+        float | None, Doc("Life of a hold, renewed while the exchange lasts; None: the meter's default.")
+    ] = None
+    fail: Annotated[
+        Literal["closed", "open"],
+        Doc("When nobody can say whether a user may spend: answer 503, or forward unmetered, `X-Credits-Metered: 0`."),
+    ] = "closed"
 
-    disconnect: Literal["drain", "cancel"] = "drain"
-    """When the client leaves: read the response on for its usage, or drop the connection to the upstream."""
-    drain_seconds: float = 60.0
-    """How long a response is drained."""
-    drain_bytes_max: int = 16 * 2**20
-    """How much of a response is drained."""
+    disconnect: Annotated[
+        Literal["drain", "cancel"],
+        Doc("When the client leaves: read the response on for its usage, or drop the connection to the upstream."),
+    ] = "drain"
+    drain_seconds: Annotated[float, Doc("How long a response is drained.")] = 60.0
+    drain_bytes_max: Annotated[int, Doc("How much of a response is drained.")] = 16 * 2**20
 
-    connect_timeout_seconds: float = 10.0
-    """How long connecting to the upstream may take, 504."""
-    upstream_silence_seconds: float = 600.0
-    """How long the upstream may say nothing, before its headers (504) and within its body (the client is cut off)."""
-    client_stall_seconds: float = 60.0
-    """How long a client may take nothing of what is sent, before it counts as gone."""
-    upstream_connections_max: int = 4096
-    """Connections to the upstream; more requests wait for one, within the time for connecting."""
+    connect_timeout_seconds: Annotated[float, Doc("How long connecting to the upstream may take, 504.")] = 10.0
+    upstream_silence_seconds: Annotated[
+        float,
+        Doc("How long the upstream may say nothing, before its headers (504) and in its body (the client is cut off)."),
+    ] = 600.0
+    client_stall_seconds: Annotated[
+        float, Doc("How long a client may take nothing of what is sent, before it counts as gone.")
+    ] = 60.0
+    upstream_connections_max: Annotated[
+        int, Doc("Connections to the upstream; more requests wait for one, within the time for connecting.")
+    ] = 4096
 
     def __post_init__(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypedDict
 
 from meter.alerts.channels import channels_of
@@ -10,7 +9,7 @@ from meter.alerts.dispatcher import Dispatcher
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.ledger.flusher import Flusher
-from meter.ledger.log_file import LedgerFile
+from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
@@ -36,8 +35,8 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
     channels = channels_of(settings.notify, runtime.redis)
     ctx["dispatcher"] = Dispatcher(store, ctx["sender"], channels, AmountScale(settings.decimal_places))
-    if settings.ledger_file:
-        ledger = LedgerFile(Path(settings.ledger_file), AmountScale(settings.decimal_places))
+    ledger = ledger_log(settings)
+    if ledger is not None:
         ledger.start()
         ctx["ledger"] = ledger
     flushers = [

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from meter.cli.serve import app
 from meter.dev.redis_server import EmbeddedServer
+from meter.proxy.options import ProxyOptions, parse_statuses
 from tests.e2e.processes import environment, free_port, run_meter
 from tests.partition import Partition
 
@@ -68,6 +70,35 @@ def test_each_command_has_help(name: str) -> None:
     assert (command.help or "").split(":")[0].split(".")[0].split()[0] in out
     for option in command.params:
         assert option.opts[-1] in out or (option.human_readable_name or "").upper() in out.upper()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_u13_help_is_whole_at_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """U13: no option and no word of any command is cut off."""
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = meter(name, "--help")
+    assert (code, "…" in out, max(len(line) for line in out.splitlines()) <= 80) == (0, False, True)
+    group = typer.main.get_command(app)
+    command = group.commands[name]  # type: ignore[attr-defined]
+    for option in command.params:
+        assert all(flag in out for flag in (*option.opts, *option.secondary_opts) if flag.startswith("-"))
+    words = " ".join(out.split()).replace("- ", "-")
+    assert all(" ".join((getattr(option, "help", "") or "").split()) in words for option in command.params)
+
+
+def test_u13_completion_is_there() -> None:
+    assert {"--install-completion", "--show-completion"} <= set(meter("--help")[1].split())
+
+
+def test_every_field_of_the_proxy_is_an_option_with_its_default() -> None:
+    command = typer.main.get_command(app).commands["proxy"]  # type: ignore[attr-defined]
+    by_name = {option.name: option for option in command.params}
+    given = {name: option.default for name, option in by_name.items() if not option.required}
+    assert set(by_name) == {field.name for field in fields(ProxyOptions)}
+    standard = ProxyOptions(upstream="http://h")
+    assert parse_statuses(given["charge_statuses"]) == set(standard.charge_statuses)  # type: ignore[call-overload]
+    read = {"charge_statuses": standard.charge_statuses, "skip_paths": ()}
+    assert ProxyOptions(upstream="http://h", **{**given, **read}) == standard
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -105,6 +105,26 @@ def test_rebuild_brings_back_a_lost_redis(deployment: Partition) -> None:
     assert "3.5" in shown and "lost:" not in shown
 
 
+def test_a_rebuild_by_hand_is_in_the_ledger_log_as_the_workers_is(
+    deployment: Partition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush()
+    deployment.client.flushall()
+    monkeypatch.setenv("METER_LEDGER_FILE", str(tmp_path / "logs" / "ledger.jsonl"))
+    ran("rebuild")
+    (line,) = (tmp_path / "logs" / "ledger.jsonl").read_text().splitlines()
+    assert (orjson.loads(line)["kind"], "partition 0 was rebuilt" in line) == ("system", True)
+
+
+def test_a_ledger_log_that_cannot_be_written_is_one_line(
+    deployment: Partition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush()
+    monkeypatch.setenv("METER_LEDGER_FILE", str(tmp_path))
+    result = runner.invoke(app, ["rebuild"])
+    assert (result.exit_code, result.stderr) == (2, f"meter: METER_LEDGER_FILE={tmp_path}: Is a directory\n")
+
+
 def test_rebuild_names_what_is_lost_and_fails(deployment: Partition) -> None:
     flush()
     copy = {key: deployment.client.dump(key) for key in deployment.client.keys("*")}

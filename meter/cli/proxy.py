@@ -1,0 +1,75 @@
+"""`meter proxy`: its options are the fields of `ProxyOptions`, their names, types, defaults and words among it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, fields
+from operator import getitem
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from meter.cli.ending import complain
+from meter.errors import ConfigError
+from meter.proxy.options import ProxyOptions, parse_statuses
+
+# Where a flag is not the field's own name.
+_FLAGS = {
+    "meter_url": "meter",
+    "skip_paths": "skip-path",
+    "user_id_header": "user-header",
+    "estimated_tokens_header": "estimate-header",
+    "default_estimated_tokens": "estimate",
+    "minimum_estimated_tokens": "estimate-minimum",
+    "inspect_bytes_max": "inspect-bytes",
+    "ttl_seconds": "ttl",
+    "drain_bytes_max": "drain-bytes",
+    "connect_timeout_seconds": "connect-timeout",
+    "upstream_silence_seconds": "upstream-silence",
+    "client_stall_seconds": "client-stall",
+    "upstream_connections_max": "upstream-connections",
+}
+
+# What a command line cannot give as it is: the type there, its default, and how it is read.
+_READ: dict[str, tuple[Any, object, Any]] = {
+    "skip_paths": (list[str] | None, None, lambda paths: tuple(paths or ())),
+    "charge_statuses": (str, "2xx", parse_statuses),
+    "default_estimated_tokens": (int, 100, int),
+    "minimum_estimated_tokens": (int, 1, int),
+}
+
+
+def proxy(**given: object) -> None:
+    """Meter any upstream: a reverse proxy that holds, forwards, reads the usage and commits."""
+    from meter.config import load_settings
+    from meter.proxy.server import run_proxy
+
+    try:
+        read: dict[str, Any] = {
+            name: _READ[name][2](value) if name in _READ else value for name, value in given.items()
+        }
+        run_proxy(load_settings(), ProxyOptions(**read))
+    except ConfigError as error:
+        complain(error, 2)
+
+
+def _signature() -> inspect.Signature:
+    """One keyword per field, as Typer reads it."""
+    hints = get_type_hints(ProxyOptions, include_extras=True)
+    parameters = []
+    for field in fields(ProxyOptions):
+        kind, doc = get_args(hints[field.name])
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        if field.name in _READ:
+            kind, default, _ = _READ[field.name]
+        flag = _FLAGS.get(field.name, field.name.replace("_", "-"))
+        flags = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+        option = typer.Option(flags, help=doc.documentation)
+        annotation: Any = getitem(Annotated, (kind, option))  # a subscript would be a type alias
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    return inspect.Signature(parameters)
+
+
+proxy.__signature__ = _signature()  # type: ignore[attr-defined]
