@@ -1,9 +1,9 @@
 -- The program: applies a batch of operations of one partition, in order, as one unit of work.
 --
 -- Answers one text: the first line says what became of the batch, then one line for each operation.
---   done       applied now          stored  applied before; these are the answers of then (the lane lost a reply)
+--   done       applied now          stored  applied before; these are the answers of then (the sender lost a reply)
 --   undone     "atomic", and an operation was refused: nothing was written
---   stale      an older batch of this lane than the last one: not applied
+--   stale      an older batch of this sender than the last one: not applied
 --   refused    missing | schema | closed | lost: the partition cannot be served; nothing was read as zero
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
@@ -37,9 +37,9 @@ local function run(name, at)
   return answer
 end
 
-local lane_answers = recent('l ' .. lane)
-if lane_answers then
-  local last, stored = match(lane_answers, '^(%d+)\n(.*)$')
+local sent_before = recent('l ' .. sender)
+if sent_before then
+  local last, stored = match(sent_before, '^(%d+)\n(.*)$')
   if last + 0 == batch then return 'stored\n' .. stored end
   if last + 0 > batch then return 'stale' end
 end
@@ -57,6 +57,6 @@ for n = 1, ARGV[10] + 0 do
 end
 answers = concat(answers, '\n')
 if refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
-if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. lane] = format('%.0f\n', batch) .. answers end
+if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. sender] = format('%.0f\n', batch) .. answers end
 write_all()
 return 'done\n' .. answers

@@ -12,12 +12,12 @@
 --       5 holds     hash: reservation_id -> packed open hold (state/holds.lua)
 --       6 agenda    lexical set: "user_id time kind id", what falls due and when (state/agenda.lua)
 --       7 due       sorted set: user_id by the time of its next due thing, for the sweeper
---       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, lane answers
+--       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, answers to senders
 --      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --
--- ARGV  1 lane  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition  5 late_commit_grace_ms
---       6 holds_max  7 grants_max  8 recent_window_ms  9 outbox_max  10 number of operations, then each operation:
+-- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition  5 late_commit_grace_ms
+--       6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max  10 number of operations, then each operation:
 --       name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -29,8 +29,8 @@ local SCHEMA = '1'
 local AMOUNT_MAX = 9007199254740991 -- 2^53 - 1, the last integer that a Lua number counts exactly
 local NEVER = 9999999999999 -- the year 2286; keeps every time at 13 digits
 
-local lane, batch, partition = ARGV[1], ARGV[2] + 0, ARGV[4]
-local late_commit_grace_ms, holds_max, grants_max, recent_window_ms = ARGV[5] + 0, ARGV[6] + 0, ARGV[7] + 0, ARGV[8] + 0
+local sender, batch, partition = ARGV[1], ARGV[2] + 0, ARGV[4]
+local late_commit_grace_ms, reservations_max, grants_max, recent_window_ms = ARGV[5] + 0, ARGV[6] + 0, ARGV[7] + 0, ARGV[8] + 0
 local outbox_max = ARGV[9] + 0
 
 local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since',

@@ -64,7 +64,7 @@ def parts_of(runtime: Runtime) -> Parts:
     services = services_of(runtime)
     hot = HotHandlers(services)
     gateway = GatewayHandlers(services)
-    metrics = Metrics(services.engine.tallies, lambda: services.engine.waiting)
+    metrics = Metrics(services.engine.counts, lambda: services.engine.waiting)
     gateway.tally.show(metrics.counted)
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."

@@ -105,8 +105,8 @@ class Runtime:
             _log.error("refusals are not logged, the ledger log cannot be opened: %s", error)
             return
         self._is_logging = True
-        for tally in self.engine.tallies:
-            tally.on_refusals = self.refusals.refusals
+        for counts in self.engine.counts:
+            counts.on_refusals = self.refusals.refusals
 
     async def _open_store(self) -> None:
         if self.store is None or self._store_open:

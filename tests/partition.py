@@ -103,17 +103,17 @@ def _balances(texts: list[str]) -> tuple[int, int, int]:
 
 @dataclass
 class Partition:
-    """One partition of a server and the limits that its program is told. `run` and `batch` use a lane of their own."""
+    """One partition of a server and the limits that its program is told. `run` and `batch` have their own sender."""
 
     client: Any
     number: int = 0
     grace_ms: int = GRACE
-    holds_max: int = 10_000
+    reservations_max: int = 10_000
     grants_max: int = 1_000
     window_ms: int = WINDOW
     outbox_max: int = 0
     program: Program = APPLY
-    lane: str = "lane"
+    sender: str = "own"
     batch_number: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -145,14 +145,14 @@ class Partition:
     def batch(self, *many: Operation, mode: Mode = "each") -> list[Answer]:
         """Operations in one batch that must be applied (or, when atomic, may be undone), their answers."""
         self.batch_number += 1
-        head, *lines = self.send(self.lane, self.batch_number, *many, mode=mode).split("\n")
+        head, *lines = self.send(self.sender, self.batch_number, *many, mode=mode).split("\n")
         assert head == "done" or (mode == "atomic" and head == "undone"), head
         return [read_answer(one[0], line) for one, line in zip(many, lines, strict=True)]
 
-    def send(self, lane: str, number: int, *many: Operation, mode: Mode = "each") -> str:
+    def send(self, sender: str, number: int, *many: Operation, mode: Mode = "each") -> str:
         """The raw reply to a batch."""
-        limits = (self.grace_ms, self.holds_max, self.grants_max, self.window_ms, self.outbox_max)
-        arguments: list[str | int] = [lane, number, mode, self.number, *limits, len(many)]
+        limits = (self.grace_ms, self.reservations_max, self.grants_max, self.window_ms, self.outbox_max)
+        arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many)]
         for one in many:
             arguments += [one[0], len(one) - 1, *one[1:]]
         try:

@@ -99,7 +99,7 @@ class Reference:
     now: int
     window_ms: int
     grace_ms: int
-    holds_max: int
+    reservations_max: int
     grants_max: int
     accounts: dict[str, Account] = field(default_factory=dict)
     recent: dict[str, Any] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Reference:
             return self._refused("suspended", a)
         if amount > a.available:
             return self._refused("insufficient", a, user=user, required=amount)
-        if len(a.holds) >= self.holds_max:
+        if len(a.holds) >= self.reservations_max:
             return self._refused("too_many", a)
         draws = self._draw(a, amount, held=True)
         a.holds[hold_id] = Hold(hold_id, user, amount, self.now + ttl_ms, draws, at_end)

@@ -14,7 +14,7 @@ import pytest
 from meter.clock import NEVER_MS
 from meter.engine import operations
 from meter.engine.batcher import Mode
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
 from tests import invariants
 from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump
@@ -67,8 +67,8 @@ class Sender:
     def _amount(self) -> int:
         return self._chance.choice(AMOUNTS)
 
-    def _call(self) -> Call:
-        return Call(self._chance.choice(("", "", "k1", "k2", "k3")), self._chance.choice(("", '"description":"é\\n"')))
+    def _asked(self) -> Asked:
+        return Asked(self._chance.choice(("", "", "k1", "k2", "k3")), self._chance.choice(("", '"description":"é\\n"')))
 
     def _grant(self) -> Operation:
         pick = self._chance.choice
@@ -83,12 +83,12 @@ class Sender:
             expires_at_ms=end,
             at_end=pick(("", "", "9+3600000", "7+1@a", "@a", "!b", f"{2**53 - 1}+99999999999999@b")),
             chosen=pick((True, False)),
-            call=self._call(),
+            asked=self._asked(),
         )
 
     def _deduct(self) -> Operation:
         return operations.deduct(
-            self._user(), self._amount(), self._chance.choice(("reject", "partial", "overdraft")), self._call()
+            self._user(), self._amount(), self._chance.choice(("reject", "partial", "overdraft")), self._asked()
         )
 
     def _reserve(self) -> Operation:
@@ -101,21 +101,21 @@ class Sender:
             span,
             chosen=chosen,
             at_end=self._chance.choice(("release", "charge")),
-            call=self._call(),
+            asked=self._asked(),
         )
 
     def _commit(self) -> Operation:
         amount = self._chance.choice((None, *AMOUNTS))
         return operations.commit(
-            self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._call()
+            self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._asked()
         )
 
     def _release(self) -> Operation:
-        return operations.release(self._hold(), self._call())
+        return operations.release(self._hold(), self._asked())
 
     def _extend(self) -> Operation:
         return operations.extend(
-            self._hold(), self._chance.choice((None, *SPANS)), self._chance.choice((0, 5)), self._call()
+            self._hold(), self._chance.choice((None, *SPANS)), self._chance.choice((0, 5)), self._asked()
         )
 
     def _refund(self) -> Operation:
@@ -135,7 +135,7 @@ class Sender:
         return operations.lapse(self._user(), f"g{self._chance.randrange(12)}")
 
     def _void(self) -> Operation:
-        return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._call())
+        return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._asked())
 
     def _configure(self) -> Operation:
         pick = self._chance.choice
@@ -145,7 +145,7 @@ class Sender:
             suspended=pick((None, False, False, True)),
             thresholds=pick((None, (), (10**14, 5))),
             metadata=pick(("", '{"a b":"é"}')),
-            call=self._call(),
+            asked=self._asked(),
         )
 
     def _grants(self) -> Operation:
@@ -184,7 +184,7 @@ def operation_names() -> set[str]:
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_both_servers_do_the_same(redis_url: str, seed: int) -> None:
     clients = [fake_server().client, real_server(redis_url).client]
-    both = [Partition(client, window_ms=WINDOW, holds_max=3, grants_max=9) for client in clients]
+    both = [Partition(client, window_ms=WINDOW, reservations_max=3, grants_max=9) for client in clients]
     for partition in both:
         partition.open()
         partition.client.hset(partition.keys.meta, mapping={"clock_ms": T0, "recent_since": T0})
@@ -193,8 +193,8 @@ def test_both_servers_do_the_same(redis_url: str, seed: int) -> None:
 
     for number in range(1, BATCHES + 1):
         many, mode = sender.batch()
-        lane = chance.choice(("a", "b"))
-        fake, real = (partition.send(lane, number - (number % 10 == 0), *many, mode=mode) for partition in both)
+        name = chance.choice(("a", "b"))
+        fake, real = (partition.send(name, number - (number % 10 == 0), *many, mode=mode) for partition in both)
         assert fake == real, many
         sender.hear(both[0], fake, many)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from tests import invariants
 from tests.partition import SECOND, T0, Answer, Partition
 from tests.reference import NEVER, NEW_GRANT, Draws, Outcome, Reference
@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
         limits: dict[str, Any] = {
             "grace_ms": GRACE,
             "window_ms": WINDOW,
-            "holds_max": HOLDS_MAX,
+            "reservations_max": HOLDS_MAX,
             "grants_max": GRANTS_MAX,
         }
         self.lua = Partition(self.server.client, **limits)
@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
             effective_at_ms=begin,
             expires_at_ms=end,
             at_end="" if rollover is None else operations.at_end_of("g", renews=which % 2 == 0, rollover=rollover),
-            call=self._call(key),
+            asked=self._asked(key),
         )
         self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover), later)
 
@@ -146,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
         10, user=USERS, amount=AMOUNTS, shortfall=("reject", "partial", "overdraft", "overdraft"), key=KEYS, later=LATER
     )
     def deduct(self, user: str, amount: int, shortfall: str, key: str, later: bool) -> None:
-        one = operations.deduct(user, amount, shortfall, self._call(key))
+        one = operations.deduct(user, amount, shortfall, self._asked(key))
         self._do(one, lambda: self.model.deduct(user, amount, shortfall), later)
 
     @step(
@@ -165,7 +165,7 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> None:
         self.made += 1
         hold_id = f"r{which}" if chosen else f"m{self.made}"
-        one = operations.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, call=self._call(key))
+        one = operations.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, asked=self._asked(key))
         body = (user, hold_id, amount, ttl, at_end)
         self._do(one, lambda: self.model.reserve(user, hold_id, amount, ttl, at_end, body=body, chosen=chosen), later)
 
@@ -179,18 +179,18 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def commit(self, which: int, amount: int | None, over: str, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        one = operations.commit(hold_id, amount, over, self._call(key))
+        one = operations.commit(hold_id, amount, over, self._asked(key))
         self._do(one, lambda: self.model.commit(hold_id, amount, over), later)
 
     @step(4, which=WHICH, key=KEYS, later=LATER)
     def release(self, which: int, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        self._do(operations.release(hold_id, self._call(key)), lambda: self.model.release(hold_id), later)
+        self._do(operations.release(hold_id, self._asked(key)), lambda: self.model.release(hold_id), later)
 
     @step(5, which=WHICH, ttl=(None, *SPANS), add=(0, 1, 7), key=KEYS, later=LATER)
     def extend(self, which: int, ttl: int | None, add: int, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        one = operations.extend(hold_id, ttl, add, self._call(key))
+        one = operations.extend(hold_id, ttl, add, self._asked(key))
         self._do(one, lambda: self.model.extend(hold_id, ttl, add), later)
 
     @step(8, which=WHICH, amount=(None, 1, 2, 4), lagging=(False, True), key=KEYS)
@@ -210,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
             charged=charge.amount,
             refunded=before,
             draws=draws,
-            call=self._call(key),
+            asked=self._asked(key),
         )
 
         def expected() -> Outcome:
@@ -225,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @step(3, user=USERS, which=WHICH, key=KEYS, later=LATER)
     def void(self, user: str, which: int, key: str, later: bool) -> None:
         grant_id = _one_of([*self._grants(user), "nothing"], which)
-        self._do(operations.void(user, grant_id, self._call(key)), lambda: self.model.void(user, grant_id), later)
+        self._do(operations.void(user, grant_id, self._asked(key)), lambda: self.model.void(user, grant_id), later)
 
     @step(3, user=USERS, limit=(None, 9, 9, 25, 0), suspended=(False, False, False, True), later=LATER)
     def configure(self, user: str, limit: int | None, suspended: bool | None, later: bool) -> None:
@@ -273,11 +273,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def _peek(self, user: str) -> Outcome:
         return Outcome("ok", {"user": user}, self.model.balance(user).balances)
 
-    def _call(self, key: str) -> Call:
+    def _asked(self, key: str) -> Asked:
         """A key of its own, the last one used, or none."""
         self.made += 1
         used = self.keyed[-1][0][1] if self.keyed else ""
-        return Call({"": "", "new": f"k{self.made}", "used": used}[key])
+        return Asked({"": "", "new": f"k{self.made}", "used": used}[key])
 
     def _grants(self, user: str) -> list[str]:
         account = self.model.accounts.get(user)
@@ -311,7 +311,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._compare(one, outcome, answer)
         self.last = answers[-1]
         if "rotate" not in [one[0] for one in many]:
-            lines = self.lua.send(self.lua.lane, self.lua.batch_number, *many).split("\n")
+            lines = self.lua.send(self.lua.sender, self.lua.batch_number, *many).split("\n")
             assert lines[1:] == [answer.line for answer in answers]
         return self.last
 

@@ -16,7 +16,7 @@ function operations.reserve(i)
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
   if outbox_full() then return '0 outbox_full' end
   if amount > a.available then return format('0 insufficient %s %.0f', user, amount) .. balances(a) end
-  if a.hold_count >= holds_max then return '0 too_many' .. balances(a) end
+  if a.hold_count >= reservations_max then return '0 too_many' .. balances(a) end
 
   local hold = {
     id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = charged_at_end, draws = {},

@@ -31,12 +31,12 @@ end
 
 -- Books one transaction of the account as it now stands. Answers its transaction_id.
 -- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
--- The id names the lane and batch that made it, so that two histories of one seq never share an id.
+-- The id names the sender and batch that made it, so that two histories of one seq never share an id.
 local function record(a, kind, amount, draws, time, detail, key, extra)
   if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
   seq = seq + 1
   local prev = head
-  head = format('%s-%.0f-%s-%.0f', partition, seq, lane, batch)
+  head = format('%s-%.0f-%s-%.0f', partition, seq, sender, batch)
   if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end
   if extra then detail = join(detail, extra) end
   entries[#entries + 1] = format('%.0f-0', seq)

@@ -78,7 +78,7 @@ local function write_fields(key, writes)
   write_paged('HSET', key, set)
 end
 
-local booked = false -- whether this call wrote what must not be done twice, so that its lane needs the answer again
+local booked = false -- whether this call wrote what must not be done twice, so that its sender needs the answer again
 
 -- Writes all that is pending. A listing calls it first, so that it reads what the call has decided so far.
 local function write_all()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from meter.api.credits import HotHandlers, commit_operation, deduct_operation
-from meter.api.services import Services, call_of, path_id, path_user
+from meter.api.services import Services, asked_of, path_id, path_user
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.requests import (
     BatchCommit,
@@ -21,7 +21,7 @@ from meter.contract.requests import (
     VoidRequest,
 )
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.errors import MeterError
 from meter.http.exchange import Request
 from meter.http.reading import failure, read_body, read_key
@@ -68,7 +68,7 @@ class ManagementHandlers:
         """`POST /credits/grants/{user_id}/{grant_id}/void`"""
         body = read_body(VoidRequest, request, self._scale)
         user_id, grant_id = path_user(request), path_id(request, "grant_id")
-        one = operations.void(user_id, grant_id, call_of(body, read_key(request)))
+        one = operations.void(user_id, grant_id, asked_of(body, read_key(request)))
         return self._renderer.render("void", await self._engine.run(user_id, one))
 
     async def user(self, request: Request) -> Rendered:
@@ -86,7 +86,7 @@ class ManagementHandlers:
             suspended=body.suspended,
             thresholds=None if thresholds is None else tuple(sorted(set(thresholds), reverse=True)),
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
-            call=Call(read_key(request)),
+            asked=Asked(read_key(request)),
         )
         return await self._user(user_id, await self._engine.run(user_id, one))
 
@@ -135,7 +135,7 @@ class ManagementHandlers:
             return self._hot.reserve_operation(one, key, f"/operations/{n}")
         if isinstance(one, BatchCommit):
             return commit_operation(one.reservation_id, one, key)
-        return operations.release(one.reservation_id, call_of(one, key))
+        return operations.release(one.reservation_id, asked_of(one, key))
 
     async def _run_group(
         self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool

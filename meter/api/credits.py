@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.api.services import Services, call_of, path_id, path_user, refused_without_asking
+from meter.api.services import Services, asked_of, path_id, path_user, refused_without_asking
 from meter.contract.requests import (
     CommitRequest,
     DeductRequest,
@@ -48,7 +48,7 @@ class HotHandlers:
         body = read_body(ReleaseRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         self._on_reservation(
-            reservation_id, operations.release(reservation_id, call_of(body, read_key(request))), respond
+            reservation_id, operations.release(reservation_id, asked_of(body, read_key(request))), respond
         )
 
     def extend(self, request: Request, respond: Respond) -> None:
@@ -56,7 +56,7 @@ class HotHandlers:
         body = read_body(ExtendRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         ttl_ms = None if body.ttl_seconds is None else self.ttl_ms(body.ttl_seconds)
-        one = operations.extend(reservation_id, ttl_ms, body.add_amount, call_of(body, read_key(request)))
+        one = operations.extend(reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request)))
         self._on_reservation(reservation_id, one, respond)
 
     def reservation(self, request: Request, respond: Respond) -> None:
@@ -89,7 +89,7 @@ class HotHandlers:
             body.amount,
             self.ttl_ms(ttl_seconds, pointer),
             chosen=body.reservation_id is not None,
-            call=call_of(body, key),
+            asked=asked_of(body, key),
         )
 
     def ttl_ms(self, ttl_seconds: float, pointer: str = "") -> int:
@@ -112,9 +112,9 @@ class HotHandlers:
 
 def deduct_operation(body: DeductRequest, key: str) -> Operation:
     """The operation of a deduct."""
-    return operations.deduct(body.user_id, body.amount, body.shortfall, call_of(body, key))
+    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key))
 
 
 def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
     """The operation of a commit."""
-    return operations.commit(reservation_id, body.amount, body.over, call_of(body, key))
+    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key))

@@ -6,7 +6,7 @@ import secrets
 import time
 
 from meter.api.credits import HotHandlers
-from meter.api.services import Services, call_of, path_user
+from meter.api.services import Services, asked_of, path_user
 from meter.clock import DAY_MS, NEVER_MS, milliseconds
 from meter.contract.requests import (
     AddRequest,
@@ -45,7 +45,7 @@ class LedgerHandlers:
         body, key = read_body(AddRequest, request, self._scale), read_key(request)
         chosen = body.grant_id is not None
         grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
-        call = call_of(body, key or f"grant {body.user_id} {grant_id}")  # blanks: no caller's key has one
+        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # blanks: no caller's key has one
         one = operations.grant(
             body.user_id,
             grant_id,
@@ -54,14 +54,14 @@ class LedgerHandlers:
             effective_at_ms=0 if body.effective_at is None else milliseconds(body.effective_at),
             expires_at_ms=NEVER_MS if body.expires_at is None else milliseconds(body.expires_at),
             chosen=chosen,
-            call=call,
+            asked=asked,
         )
         if self._intake is None:
             return self._renderer.render("grant", await self._engine.run(body.user_id, one))
         row = pending_row(one, self._settings.partitions, key, _now_ms()).model_copy(
             update={"description": body.description, "metadata": body.metadata}
         )
-        return self._renderer.render("grant", await self._intake.add(row, call.extra))
+        return self._renderer.render("grant", await self._intake.add(row, asked.extra))
 
     async def refund(self, request: Request) -> Rendered:
         """`POST /credits/refund`"""
@@ -76,7 +76,7 @@ class LedgerHandlers:
             charged=charge.amount,
             refunded=refunded,
             draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
-            call=call_of(body, key),
+            asked=asked_of(body, key),
         )
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))
 

@@ -1,4 +1,4 @@
-"""What `GET /metrics` tells: the counts of `meter.tally`, put into Prometheus' words when scraped.
+"""What `GET /metrics` tells: the counts of `meter.engine.counts`, put into Prometheus' words when scraped.
 
 Knows no engine, no HTTP and no user: a label never names one. Everything is of this process, so with several
 processes on one port (`meter serve --workers N`) a scrape would reach one of them at random and rates would be wrong:
@@ -23,7 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from meter.engine.counts import BATCH_BOUNDS, SECONDS_BOUNDS, Distribution, Tally
+from meter.engine.counts import BATCH_BOUNDS, SECONDS_BOUNDS, Counts, Distribution
 
 PACKAGE = "meter-sidecar"
 
@@ -31,9 +31,9 @@ PACKAGE = "meter-sidecar"
 class Metrics(Collector):
     """The metrics of one process, in a registry of their own. `responses` is written by whatever answers HTTP."""
 
-    def __init__(self, tallies: Sequence[Tally], waiting: Callable[[], int]) -> None:
+    def __init__(self, counts: Sequence[Counts], waiting: Callable[[], int]) -> None:
         self.responses: dict[int, int] = defaultdict(int)
-        self._tallies = tallies
+        self._counts = counts
         self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
         self._waiting = waiting
         self._registry = CollectorRegistry(auto_describe=False)
@@ -56,25 +56,25 @@ class Metrics(Collector):
             "Operations by outcome: ok, replayed, undone (atomic batch), a refusal, "
             "unavailable (Redis), overloaded (queue), error.",
             ("op", "outcome"),
-            (entry for tally in self._tallies for entry in tally.outcomes()),
+            (entry for counts in self._counts for entry in counts.outcomes()),
         )
         yield self._counter(
             "meter_batches",
             "Script calls by outcome: done, stored (the reply of an earlier try was lost), undone, failed.",
             ("outcome",),
-            (((head,), count) for tally in self._tallies for head, count in tally.batches.items()),
+            (((head,), count) for counts in self._counts for head, count in counts.batches.items()),
         )
         yield self._histogram(
             "meter_batch_operations",
             "Operations per answered script call.",
             BATCH_BOUNDS,
-            [tally.batch_operations for tally in self._tallies],
+            [counts.batch_operations for counts in self._counts],
         )
         yield self._histogram(
             "meter_redis_seconds",
             "Time of a script call that Redis answered.",
             SECONDS_BOUNDS,
-            [tally.redis_seconds for tally in self._tallies],
+            [counts.redis_seconds for counts in self._counts],
         )
         yield GaugeMetricFamily(
             "meter_queue_operations", "Operations that no script call has taken yet.", self._waiting()

@@ -10,7 +10,7 @@ from meter.config import Settings
 from meter.contract.requests import Described
 from meter.engine import operations
 from meter.engine.engine import Engine
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
 from meter.http.exchange import Request
@@ -32,11 +32,11 @@ class Services:
     renderer: Renderer
 
 
-def call_of(body: Described, key: str) -> Call:
+def asked_of(body: Described, key: str) -> Asked:
     """The key and the ledger members of a request."""
     if not key and body.description is None and body.metadata is None:
-        return operations.NO_CALL
-    return Call(key, operations.members(body.description, body.metadata))
+        return operations.UNKEYED
+    return Asked(key, operations.members(body.description, body.metadata))
 
 
 def path_user(request: Request) -> str:

@@ -32,7 +32,7 @@ from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import user_name
 from meter.dev.redis_server import EmbeddedServer
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.heap import collect_garbage_rarely
 from meter.ledger.rebuild import Rebuild
 from meter.store.base import Store
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.01
 LAG_GOAL_SECONDS = 2.0
-_CALL = Call("", operations.members("POST /v1/chat/completions", {"model": "small", "tokens": 812}))
+_ASKED = Asked("", operations.members("POST /v1/chat/completions", {"model": "small", "tokens": 812}))
 
 
 @dataclass(slots=True)
@@ -122,12 +122,12 @@ def traffic(ground: Ground, count: int, users: int) -> Iterator[Operation]:
     for _ in range(count):
         user, lot = user_name(chance.randrange(users)), chance.random()
         if lot < 0.5:
-            yield operations.deduct(user, chance.randint(1, 5000), call=_CALL)
+            yield operations.deduct(user, chance.randint(1, 5000), asked=_ASKED)
         elif lot < 0.75 or not held:
             held.append(ground.engine.new_reservation_id(user))
-            yield operations.reserve(user, held[-1], 5000, 300_000, chosen=False, call=_CALL)
+            yield operations.reserve(user, held[-1], 5000, 300_000, chosen=False, asked=_ASKED)
         elif lot < 0.97:
-            yield operations.commit(held.popleft(), chance.randint(0, 6000), call=_CALL)
+            yield operations.commit(held.popleft(), chance.randint(0, 6000), asked=_ASKED)
         else:
             yield operations.release(held.popleft())
 

@@ -37,7 +37,7 @@ def run_redis_benchmark(ground: Ground, port: int, users: int, seconds: float) -
 
 
 def _command(ground: Ground, port: int, users: int) -> list[str]:
-    """A lane of its own for each call, or the program would answer what it answered before."""
+    """A sender of its own for each call, or the program would answer what it answered before."""
     limits = ["0", "10000", "1000", "86400000", "0"]
     arguments = [_LOT * 3, "1", "each", "0", *limits, str(BATCH)]
     one = deduct(user_name(0).replace("0" * 12, _LOT), 1)

@@ -1,8 +1,8 @@
 """Grouped commit: the operations of one event-loop turn travel as one script call (DESIGN 4.10).
 
-A lane is one sender with at most one batch in flight. It numbers its batches, and the script keeps the lane's last
-answers, so a batch whose reply was lost is sent again under the same number and never applied twice (DESIGN 4.7 b).
-The Redis call belongs to the lane's own task: a cancelled request never cancels it.
+A sender has at most one batch in flight. It numbers its batches, and the script keeps the sender's last answers, so
+a batch whose reply was lost is sent again under the same number and never applied twice (DESIGN 4.7 b). The Redis call
+belongs to the sender's own task: a cancelled request never cancels it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Literal
 
-from meter.engine.counts import Tally
+from meter.engine.counts import Counts
 from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
@@ -40,7 +40,7 @@ class Limits:
 
     batch_max: int
     queue_max: int
-    lanes: int
+    senders: int
     timeout_seconds: float
     late_commit_grace_ms: int
     reservations_max: int
@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Call:
+class _Waiting:
     operations: Sequence[Operation]
     mode: Mode
     done: Done
@@ -66,23 +66,23 @@ class Batcher:
         self._program = program
         self._keys = keys
         self._limits = limits
-        self._queue: deque[_Call] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._waiting = 0
-        self._idle: deque[_Lane] = deque()
-        self._lanes: list[_Lane] = []
+        self._idle: deque[_Sender] = deque()
+        self._senders: list[_Sender] = []
         self._wake_scheduled = False
         self._closed = False
-        self.tally = Tally()
+        self.counts = Counts()
         self.refused: str | None = None
         """Why the partition was refused by the last batch; None when it was served."""
         self.barred: Unavailable | None = RedisUnavailable("redis", "the partition has not been opened yet")
         """Why no batch may be sent; None once the partition was found to be made with this process's settings."""
 
     def start(self) -> None:
-        """Starts the lanes."""
+        """Starts the senders."""
         self._loop = asyncio.get_running_loop()
-        self._lanes = [_Lane(self) for _ in range(self._limits.lanes)]
-        self._idle.extend(self._lanes)
+        self._senders = [_Sender(self) for _ in range(self._limits.senders)]
+        self._idle.extend(self._senders)
 
     @property
     def waiting(self) -> int:
@@ -95,13 +95,13 @@ class Batcher:
         `atomic`: all or nothing. `repair`: for a closed partition too. Both travel alone.
         """
         if self._waiting + len(operations) > self._limits.queue_max:
-            self.tally.refused("overloaded", operations)
+            self.counts.refused("overloaded", operations)
             raise Overloaded("queue", f"{self._waiting} operations are waiting; try again")
         if self._closed:
-            self.tally.refused("overloaded", operations)
+            self.counts.refused("overloaded", operations)
             raise Overloaded("draining", "the sidecar is shutting down")
         self._waiting += len(operations)
-        self._queue.append(_Call(operations, mode, done, self._loop.time() + self._limits.timeout_seconds))
+        self._queue.append(_Waiting(operations, mode, done, self._loop.time() + self._limits.timeout_seconds))
         if self._idle and not self._wake_scheduled:
             self._wake_scheduled = True
             self._loop.call_soon(self._wake)
@@ -109,19 +109,19 @@ class Batcher:
     async def close(self) -> None:
         """Lets what was accepted finish, then stops."""
         self._closed = True
-        while self._queue or len(self._idle) < len(self._lanes):
+        while self._queue or len(self._idle) < len(self._senders):
             await asyncio.sleep(CLOSE_PAUSE_SECONDS)
-        for lane in self._lanes:
-            lane.task.cancel()
-        await asyncio.gather(*(lane.task for lane in self._lanes), return_exceptions=True)
+        for sender in self._senders:
+            sender.task.cancel()
+        await asyncio.gather(*(sender.task for sender in self._senders), return_exceptions=True)
 
     def _wake(self) -> None:
         self._wake_scheduled = False
         while self._queue and self._idle:
-            lane = self._idle.popleft()
-            lane.give(self._take())
+            sender = self._idle.popleft()
+            sender.give(self._take())
 
-    def _take(self) -> list[_Call]:
+    def _take(self) -> list[_Waiting]:
         """The next batch: calls in order up to the limit; one that is not of mode each travels alone."""
         first = self._queue.popleft()
         calls, size = [first], len(first.operations)
@@ -134,21 +134,21 @@ class Batcher:
         self._waiting -= sum(len(call.operations) for call in calls)
         return calls
 
-    def _next(self, lane: _Lane) -> list[_Call] | None:
+    def _next(self, sender: _Sender) -> list[_Waiting] | None:
         if self._queue:
             return self._take()
-        self._idle.append(lane)
+        self._idle.append(sender)
         return None
 
-    async def _send(self, lane: _Lane, calls: list[_Call]) -> Lines:
+    async def _send(self, sender: _Sender, calls: list[_Waiting]) -> Lines:
         """Runs one batch within the budget, again under the same number when its reply is lost."""
         if self.barred is not None:
             raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
         limits = self._limits
         count = sum(len(call.operations) for call in calls)
         arguments: list[str | int] = [
-            lane.name,
-            lane.number,
+            sender.name,
+            sender.number,
             calls[0].mode,
             self._keys.number,
             limits.late_commit_grace_ms,
@@ -172,7 +172,7 @@ class Batcher:
         self.refused = None
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
-        self.tally.answered(head, [call.operations for call in calls], lines)
+        self.counts.answered(head, [call.operations for call in calls], lines)
         return lines
 
     async def _deliver(self, arguments: list[str | int], deadline: float) -> str:
@@ -184,7 +184,7 @@ class Batcher:
             try:
                 async with asyncio.timeout(max(deadline - started, 0.001)):
                     reply = await self._redis.run(self._program, self._keys.all, arguments)
-                self.tally.redis_seconds.add(self._loop.time() - started)
+                self.counts.redis_seconds.add(self._loop.time() - started)
                 return reply
             except TimeoutError:
                 raise RedisUnavailable("redis", "Redis did not answer in time") from None
@@ -194,39 +194,39 @@ class Batcher:
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)
 
 
-class _Lane:
+class _Sender:
     """One sender: a name that no other sender has, a running number, and a task that owns its Redis calls."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.name = secrets.token_hex(5)
         self.number = 0
         self._batcher = batcher
-        self._given: asyncio.Future[list[_Call]] = asyncio.get_running_loop().create_future()
-        self.task = asyncio.create_task(self._run(), name=f"meter-lane-{self.name}")
+        self._given: asyncio.Future[list[_Waiting]] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(self._run(), name=f"meter-sender-{self.name}")
 
-    def give(self, calls: list[_Call]) -> None:
+    def give(self, calls: list[_Waiting]) -> None:
         self._given.set_result(calls)
 
     async def _run(self) -> None:
         while True:
-            calls: list[_Call] | None = await self._given
+            calls: list[_Waiting] | None = await self._given
             self._given = asyncio.get_running_loop().create_future()
             while calls is not None:
                 await self._settle(calls)
                 calls = self._batcher._next(self)
 
-    async def _settle(self, calls: list[_Call]) -> None:
+    async def _settle(self, calls: list[_Waiting]) -> None:
         self.number += 1
         try:
             lines = await self._batcher._send(self, calls)
         except MeterError as error:
             outcome = "unavailable" if isinstance(error, Unavailable) else "error"
-            self._batcher.tally.failed(outcome, [call.operations for call in calls])
+            self._batcher.counts.failed(outcome, [call.operations for call in calls])
             for call in calls:
                 _tell(call, error)
             return
-        except Exception as error:  # a lane that dies would hang every later caller
-            self._batcher.tally.failed("error", [call.operations for call in calls])
+        except Exception as error:  # a sender that dies would hang every later caller
+            self._batcher.counts.failed("error", [call.operations for call in calls])
             for call in calls:
                 _tell(call, ScriptError(f"apply: {type(error).__name__}: {error}"))
             return
@@ -237,8 +237,8 @@ class _Lane:
             at += size
 
 
-def _tell(call: _Call, outcome: Lines | MeterError) -> None:
-    """Hands a call its outcome; a fault of the caller's must neither end the lane nor keep others from theirs."""
+def _tell(call: _Waiting, outcome: Lines | MeterError) -> None:
+    """Hands a call its outcome; a fault of the caller's must neither end the sender nor keep others from theirs."""
     try:
         call.done(outcome)
     except Exception:

@@ -17,7 +17,7 @@ SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.
 _DONE = "0 ok "
 _NOT_REFUSED = frozenset({"replayed", "undone"})
 
-Refused = tuple[Operation, str]
+RefusedOperation = tuple[Operation, str]
 """An operation, and the line that refused it."""
 
 
@@ -37,7 +37,7 @@ class Distribution:
         self.total += value
 
 
-class Tally:
+class Counts:
     """What one batcher counted. Written and read on the batcher's event loop."""
 
     __slots__ = ("_done", "_other", "batch_operations", "batches", "on_refusals", "redis_seconds")
@@ -48,13 +48,13 @@ class Tally:
         self.batches: dict[str, int] = defaultdict(int)
         self.batch_operations = Distribution(BATCH_BOUNDS)
         self.redis_seconds = Distribution(SECONDS_BOUNDS)
-        self.on_refusals: Callable[[Sequence[Refused]], None] | None = None
+        self.on_refusals: Callable[[Sequence[RefusedOperation]], None] | None = None
         """Is told what a batch refused, once per batch; must neither wait nor raise."""
 
     def answered(self, head: str, groups: Iterable[Sequence[Operation]], lines: Sequence[str]) -> None:
         """Counts a batch that Redis answered: `head` says what became of it, then one line per operation."""
         done, at = self._done, 0
-        refused: list[Refused] = []
+        refused: list[RefusedOperation] = []
         quick = "\n" if head == "undone" else _DONE  # no line begins with "\n": all go the long way
         for operations in groups:
             for operation in operations:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.batcher import Batcher, Limits, Lines, Mode
-from meter.engine.counts import Tally
+from meter.engine.counts import Counts
 from meter.engine.operations import Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
@@ -62,7 +62,7 @@ class Engine:
         await self.close()
 
     async def start(self) -> None:
-        """Starts the lanes and opens the partitions; while Redis is away, goes on trying in the background.
+        """Starts the senders and opens the partitions; while Redis is away, goes on trying in the background.
 
         Once: a second call waits for the first. Raises `ConfigError` when Redis holds partitions made with other
         settings.
@@ -200,9 +200,9 @@ class Engine:
         return sum(batcher.waiting for batcher in self._batchers)
 
     @property
-    def tallies(self) -> tuple[Tally, ...]:
+    def counts(self) -> tuple[Counts, ...]:
         """What was counted, per partition."""
-        return tuple(batcher.tally for batcher in self._batchers)
+        return tuple(batcher.counts for batcher in self._batchers)
 
     async def _open_or_retry(self) -> None:
         try:
@@ -265,7 +265,7 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         batch_max=settings.batch_max,
         queue_max=settings.queue_max,
-        lanes=settings.lanes,
+        senders=settings.lanes,
         timeout_seconds=settings.redis_timeout_ms / 1000,
         late_commit_grace_ms=settings.late_commit_grace_seconds * 1000,
         reservations_max=settings.reservations_max,

@@ -16,14 +16,14 @@ Operation = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What any operation may carry: the caller's idempotency key, and JSON members for the ledger row."""
+class Asked:
+    """What the caller asked for besides: its idempotency key, and JSON members for the ledger row."""
 
     key: str = ""
     extra: str = ""
 
 
-NO_CALL = Call()
+UNKEYED = Asked()
 
 
 def grant(
@@ -37,7 +37,7 @@ def grant(
     source: str = "api",
     at_end: str = "",
     chosen: bool = True,
-    call: Call = NO_CALL,
+    asked: Asked = UNKEYED,
 ) -> Operation:
     """Credits in. `effective_at_ms` 0 means now; `at_end` comes from `at_end_of`; `chosen` says that the caller chose
     the grant_id.
@@ -51,9 +51,16 @@ def grant(
         str(expires_at_ms),
         source,
     )
-    asked = own if chosen else (user_id, *own[2:])
-    asked = (*asked, at_end) if at_end else asked  # what asks for nothing new is told apart as ever
-    return ("grant", call.key, _fingerprint("grant", asked, call.extra) if call.key else "", call.extra, *own, at_end)
+    body = own if chosen else (user_id, *own[2:])
+    body = (*body, at_end) if at_end else body  # what asks for nothing new is told apart as ever
+    return (
+        "grant",
+        asked.key,
+        _fingerprint("grant", body, asked.extra) if asked.key else "",
+        asked.extra,
+        *own,
+        at_end,
+    )
 
 
 def at_end_of(plan_group: str, *, renews: bool, rollover: tuple[int, int] | None = None) -> str:
@@ -65,9 +72,9 @@ def at_end_of(plan_group: str, *, renews: bool, rollover: tuple[int, int] | None
     return f"{rolled}{'@' if renews else '!'}{plan_group}"
 
 
-def deduct(user_id: str, amount: int, shortfall: str = "reject", call: Call = NO_CALL) -> Operation:
+def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = UNKEYED) -> Operation:
     """Spends in one step; `shortfall` is reject, partial or overdraft."""
-    return _keyed("deduct", call, (user_id, str(amount), shortfall))
+    return _keyed("deduct", asked, (user_id, str(amount), shortfall))
 
 
 def reserve(
@@ -78,32 +85,32 @@ def reserve(
     *,
     chosen: bool,
     at_end: str = "release",
-    call: Call = NO_CALL,
+    asked: Asked = UNKEYED,
 ) -> Operation:
     """Holds an amount. An id chosen by the caller is an idempotency key of its own. `at_end`: what becomes of a hold
     that nobody settled, release or charge.
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
-        return ("reserve", call.key, _fingerprint("reserve", own, call.extra), call.extra, *own)
+        return ("reserve", asked.key, _fingerprint("reserve", own, asked.extra), asked.extra, *own)
     # An id of our own making differs on every call and is not part of what the caller asked for.
-    fingerprint = _fingerprint("reserve", (user_id, *own[2:]), call.extra) if call.key else ""
-    return ("reserve", call.key, fingerprint, call.extra, *own)
+    fingerprint = _fingerprint("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
+    return ("reserve", asked.key, fingerprint, asked.extra, *own)
 
 
-def commit(reservation_id: str, amount: int | None = None, over: str = "cap", call: Call = NO_CALL) -> Operation:
+def commit(reservation_id: str, amount: int | None = None, over: str = "cap", asked: Asked = UNKEYED) -> Operation:
     """Settles a reservation; no amount means all of it. `over` is cap, reject or overdraft."""
-    return _keyed("commit", call, (reservation_id, "" if amount is None else str(amount), over))
+    return _keyed("commit", asked, (reservation_id, "" if amount is None else str(amount), over))
 
 
-def release(reservation_id: str, call: Call = NO_CALL) -> Operation:
+def release(reservation_id: str, asked: Asked = UNKEYED) -> Operation:
     """Gives a reservation back."""
-    return _keyed("release", call, (reservation_id,))
+    return _keyed("release", asked, (reservation_id,))
 
 
-def extend(reservation_id: str, ttl_ms: int | None = None, add_amount: int = 0, call: Call = NO_CALL) -> Operation:
+def extend(reservation_id: str, ttl_ms: int | None = None, add_amount: int = 0, asked: Asked = UNKEYED) -> Operation:
     """Gives a reservation more time, counted from now, or more credits."""
-    return _keyed("extend", call, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
+    return _keyed("extend", asked, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
 
 
 def refund(
@@ -114,18 +121,18 @@ def refund(
     charged: int,
     refunded: int,
     draws: tuple[tuple[str, int], ...],
-    call: Call = NO_CALL,
+    asked: Asked = UNKEYED,
 ) -> Operation:
     """Gives back part of a charge; what was charged and from where comes from the ledger."""
     drawn = " ".join(f"{grant_id} {part}" for grant_id, part in draws)
     own = (user_id, transaction_id, "" if amount is None else str(amount))
-    fingerprint = _fingerprint("refund", own, call.extra) if call.key else ""
-    return ("refund", call.key, fingerprint, call.extra, *own, str(charged), str(refunded), drawn)
+    fingerprint = _fingerprint("refund", own, asked.extra) if asked.key else ""
+    return ("refund", asked.key, fingerprint, asked.extra, *own, str(charged), str(refunded), drawn)
 
 
-def void(user_id: str, grant_id: str, call: Call = NO_CALL) -> Operation:
+def void(user_id: str, grant_id: str, asked: Asked = UNKEYED) -> Operation:
     """Ends a grant early."""
-    return _keyed("void", call, (user_id, grant_id))
+    return _keyed("void", asked, (user_id, grant_id))
 
 
 def configure(
@@ -135,7 +142,7 @@ def configure(
     suspended: bool | None = None,
     thresholds: tuple[int, ...] | None = None,
     metadata: str = "",
-    call: Call = NO_CALL,
+    asked: Asked = UNKEYED,
 ) -> Operation:
     """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text."""
     own = (
@@ -145,7 +152,7 @@ def configure(
         "" if thresholds is None else ",".join(map(str, thresholds)) or "none",
         metadata,
     )
-    return _keyed("configure", call, own)
+    return _keyed("configure", asked, own)
 
 
 def expire(user_id: str) -> Operation:
@@ -232,9 +239,9 @@ def _plain(name: str, *own: str) -> Operation:
     return (name, "", "", "", *own)
 
 
-def _keyed(name: str, call: Call, own: tuple[str, ...]) -> Operation:
-    fingerprint = _fingerprint(name, own, call.extra) if call.key else ""
-    return (name, call.key, fingerprint, call.extra, *own)
+def _keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:
+    fingerprint = _fingerprint(name, own, asked.extra) if asked.key else ""
+    return (name, asked.key, fingerprint, asked.extra, *own)
 
 
 def _fingerprint(name: str, own: tuple[str, ...], extra: str) -> str:

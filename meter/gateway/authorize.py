@@ -17,7 +17,7 @@ from meter.amount import AmountScale
 from meter.api.services import Services
 from meter.config import Settings
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.errors import InvalidAmount, MeterError, RedisUnavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.background import Settler
@@ -127,7 +127,7 @@ class GatewayHandlers:
             self._ttl_ms,
             chosen=chosen,
             at_end=self._at_end,
-            call=_call("", request_id),
+            asked=_asked("", request_id),
         )
 
         def heard(line: str | MeterError) -> None:
@@ -174,7 +174,7 @@ class GatewayHandlers:
 
     def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
         key = f"authorize {self._headers.reservation_id(user_id, request_id)}" if request_id else ""
-        one = operations.deduct(user_id, units, "reject", _call(key, request_id))
+        one = operations.deduct(user_id, units, "reject", _asked(key, request_id))
 
         def heard(line: str | MeterError) -> None:
             if isinstance(line, MeterError):
@@ -284,6 +284,6 @@ def _refuse_passed_on(request: Request) -> None:
         raise Answered(validation_problem([("", detail)]))
 
 
-def _call(key: str, request_id: str) -> Call:
+def _asked(key: str, request_id: str) -> Asked:
     """The ledger row says which request it was for."""
-    return Call(key, f'"metadata":{{"request_id":"{request_id}"}}') if request_id else operations.NO_CALL
+    return Asked(key, f'"metadata":{{"request_id":"{request_id}"}}') if request_id else operations.UNKEYED

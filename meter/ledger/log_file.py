@@ -22,7 +22,7 @@ import orjson
 from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.config import Settings
-from meter.engine.counts import Refused
+from meter.engine.counts import RefusedOperation
 from meter.engine.operations import Operation
 from meter.store.rows import EventRow, TransactionRow
 
@@ -32,7 +32,7 @@ REFUSALS_MAX = 10_000
 FILE_MAX_BYTES = 100 * 2**20
 FILES_KEPT = 5
 
-_Refusals = tuple[int, Sequence[Refused]]
+_Refusals = tuple[int, Sequence[RefusedOperation]]
 """When, and what."""
 
 _USER, _HOLD = "user_id", "reservation_id"
@@ -94,8 +94,8 @@ class LedgerFile:
         """Hands over the lines of events."""
         self._hand_over(b"".join(_event(row) for row in rows))
 
-    def refusals(self, refused: Sequence[Refused]) -> None:
-        """Hands over what was refused; the thread makes lines of it. `Tally.on_refusals`."""
+    def refusals(self, refused: Sequence[RefusedOperation]) -> None:
+        """Hands over what was refused; the thread makes lines of it. `Counts.on_refusals`."""
         if self._handed - self._taken + len(refused) > REFUSALS_MAX or self._queue.full():
             self.drops[()] += sum(operation[0] in _CHANGES for operation, _ in refused)
             return
@@ -157,7 +157,7 @@ class LedgerFile:
                     older.replace(self._path.with_name(f"{self._path.name}.{number + 1}"))
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
-    def _refused(self, at_ms: int, refused: Sequence[Refused]) -> bytes:
+    def _refused(self, at_ms: int, refused: Sequence[RefusedOperation]) -> bytes:
         self._taken += len(refused)
         return b"".join(self._refusal(at_ms, *one) for one in refused if one[0][0] in _CHANGES)
 

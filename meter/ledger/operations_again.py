@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
 from meter.ledger.fold import CHOSEN, is_chosen
 from meter.store.rows import AccountRow, GrantRow, OperationRow, ReservationRow, TransactionRow
@@ -66,7 +66,7 @@ def operation_again(entry: Entry, now_ms: int) -> Operation | None:
     """What does again what an entry did, under its key or one that makes it once; None for what happens by itself."""
     key = entry.operation_id or f"again {entry.transaction_id}"
     one = _again(
-        entry, now_ms, Call(key, operations.members(_text(entry, "description"), entry.detail.get("metadata")))
+        entry, now_ms, Asked(key, operations.members(_text(entry, "description"), entry.detail.get("metadata")))
     )
     return None if one is None else as_asked(one, entry)
 
@@ -81,7 +81,7 @@ def refund_again(entry: Entry, charge: TransactionRow, refunded: int) -> Operati
         charged=charge.amount,
         refunded=refunded,
         draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
-        call=Call(entry.operation_id or f"again {entry.transaction_id}"),
+        asked=Asked(entry.operation_id or f"again {entry.transaction_id}"),
     )
     return as_asked(one, entry)
 
@@ -92,27 +92,27 @@ def as_asked(one: Operation, entry: Entry) -> Operation:
     return one if asked is None else (*one[:2], str(asked), *one[3:])
 
 
-def _again(entry: Entry, now_ms: int, call: Call) -> Operation | None:
+def _again(entry: Entry, now_ms: int, asked: Asked) -> Operation | None:
     detail, user_id = entry.detail, entry.user_id
     reservation_id = str(detail.get("reservation_id", ""))
     if entry.kind == "deduct":
         on_debt = entry.amount > sum(draw.amount for draw in entry.draws)
-        return operations.deduct(user_id, entry.amount, "overdraft" if on_debt else "partial", call)
+        return operations.deduct(user_id, entry.amount, "overdraft" if on_debt else "partial", asked)
     if entry.kind == "reserve":
         ttl_ms = max(int(str(detail["expires_at"])) - now_ms, 1)
         at_end = str(detail.get("at_end", "release"))
         return operations.reserve(
-            user_id, reservation_id, entry.amount, ttl_ms, chosen=is_chosen(entry), at_end=at_end, call=call
+            user_id, reservation_id, entry.amount, ttl_ms, chosen=is_chosen(entry), at_end=at_end, asked=asked
         )
     if entry.kind == "extend":
         ttl_ms = max(int(str(detail["expires_at"])) - now_ms, 1)
-        return operations.extend(reservation_id, ttl_ms, entry.amount, call)
+        return operations.extend(reservation_id, ttl_ms, entry.amount, asked)
     if entry.kind == "commit" and detail.get("at_end") != "charge":
-        return operations.commit(reservation_id, entry.amount, "overdraft", call)
+        return operations.commit(reservation_id, entry.amount, "overdraft", asked)
     if entry.kind == "release":
-        return operations.release(reservation_id, call)
+        return operations.release(reservation_id, asked)
     if entry.kind == "void":
-        return operations.void(user_id, str(detail["grant_id"]), call)
+        return operations.void(user_id, str(detail["grant_id"]), asked)
     if entry.kind == "grant":
         return operations.grant(
             user_id,
@@ -123,11 +123,11 @@ def _again(entry: Entry, now_ms: int, call: Call) -> Operation | None:
             expires_at_ms=int(str(detail["expires_at"])),
             source=str(detail["source"]),
             at_end=str(detail.get("at_end", "")),
-            call=call,
+            asked=asked,
         )
     if entry.kind == "refund":
         # The charge is lost itself, under this id; what the customer was given back stays given.
-        return operations.grant(user_id, f"again-{entry.transaction_id}", entry.amount, source="refund", call=call)
+        return operations.grant(user_id, f"again-{entry.transaction_id}", entry.amount, source="refund", asked=asked)
     if entry.kind == "account":
         thresholds = str(detail["low_credit_thresholds"])
         return operations.configure(
@@ -136,7 +136,7 @@ def _again(entry: Entry, now_ms: int, call: Call) -> Operation | None:
             suspended=bool(detail["suspended"]),
             thresholds=() if thresholds == "-" else tuple(map(int, thresholds.split(","))),
             metadata=orjson.dumps(detail["profile"]).decode() if "profile" in detail else "",
-            call=call,
+            asked=asked,
         )
     return None
 

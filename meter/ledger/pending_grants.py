@@ -13,7 +13,7 @@ from logging import getLogger
 
 from meter.engine import operations
 from meter.engine.engine import Engine
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.errors import Unavailable
 from meter.keys import partition_of
 from meter.ledger.entry_rows import error_intent
@@ -134,7 +134,7 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         expires_at_ms=row.expires_at_ms,
         source=row.source,
         at_end=row.at_end or "",
-        call=Call(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
+        asked=Asked(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
     )
 
 

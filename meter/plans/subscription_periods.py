@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from meter.clock import DAY_MS, NEVER_MS, period_start_ms, time_zone
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.ledger.pending_grants import pending_row
 from meter.store.rows import GrantRow, IntentRow, PlanRow, SubscriptionRow
 
@@ -112,7 +112,7 @@ def _grant(row: SubscriptionRow, plan: PlanRow, name: str, amount: int, expires_
         expires_at_ms=expires_ms,
         source=f"plan:{plan.plan_id}"[:32],
         at_end=_at_end(row, plan, amount, expires_ms),
-        call=Call("period"),
+        asked=Asked("period"),
     )
 
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from meter.api.metrics import Metrics
 from meter.engine import operations
-from meter.engine.counts import Distribution, Tally
+from meter.engine.counts import Counts, Distribution
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.engine.programs import Program
@@ -44,7 +44,7 @@ def scraped(client: TestClient) -> Samples:
 
 def scraped_from(engine: Engine) -> Samples:
     """What /metrics of an engine would say now."""
-    return samples(Metrics(engine.tallies, lambda: engine.waiting).render("")[0].decode())
+    return samples(Metrics(engine.counts, lambda: engine.waiting).render("")[0].decode())
 
 
 def operation_counts(found: Samples) -> Samples:
@@ -296,19 +296,19 @@ def test_buckets_are_cumulative_and_include_their_bound() -> None:
     ],
 )
 def test_outcome_of_a_line(head: str, line: str, outcome: str) -> None:
-    tally = Tally()
-    tally.answered(head, [[operations.balance("user-1")]], [line])
-    assert list(tally.outcomes()) == [(("balance", outcome), 1)]
-    assert tally.batches == {head: 1}
+    counts = Counts()
+    counts.answered(head, [[operations.balance("user-1")]], [line])
+    assert list(counts.outcomes()) == [(("balance", outcome), 1)]
+    assert counts.batches == {head: 1}
 
 
 def test_lines_are_matched_to_the_operations_of_all_calls_in_order() -> None:
     one, two, three = operations.balance("a"), operations.deduct("a", 1), operations.deduct("b", 1)
     groups: list[list[Operation]] = [[one, two], [three]]
-    tally = Tally()
-    tally.answered("done", groups, ["0 ok a", "0 suspended 0 0 0", "0 ok b"])
-    assert dict(tally.outcomes()) == {("balance", "ok"): 1, ("deduct", "ok"): 1, ("deduct", "suspended"): 1}
-    assert tally.batch_operations.total == 3
+    counts = Counts()
+    counts.answered("done", groups, ["0 ok a", "0 suspended 0 0 0", "0 ok b"])
+    assert dict(counts.outcomes()) == {("balance", "ok"): 1, ("deduct", "ok"): 1, ("deduct", "suspended"): 1}
+    assert counts.batch_operations.total == 3
 
 
 async def test_a_scrape_while_operations_run_loses_none() -> None:

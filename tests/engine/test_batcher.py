@@ -85,7 +85,7 @@ async def start(partition: Partition, gateway: RedisGateway) -> AsyncIterator[St
         return Setup(recorder, batcher)
 
     yield start
-    async with asyncio.timeout(DEADLINE_SECONDS):  # a lane that died would keep it open for ever
+    async with asyncio.timeout(DEADLINE_SECONDS):  # a sender that died would keep it open for ever
         for batcher in batchers:
             await batcher.close()
 
@@ -100,7 +100,7 @@ async def test_one_turn_is_one_call(start: Start) -> None:
 
 
 async def test_calls_apply_in_the_order_of_submission(start: Start) -> None:
-    setup = start(lanes=1, batch_max=7)
+    setup = start(senders=1, batch_max=7)
 
     lines = await asyncio.gather(*(setup.ask(deduct("u", 1)) for _ in range(40)))
 
@@ -110,7 +110,7 @@ async def test_calls_apply_in_the_order_of_submission(start: Start) -> None:
 
 
 async def test_operations_of_one_call_stay_together(start: Start) -> None:
-    setup = start(lanes=1, batch_max=5)
+    setup = start(senders=1, batch_max=5)
 
     many = [setup.ask(*[deduct("u", 1)] * size) for size in (3, 2, 1, 9, 2)]
 
@@ -119,7 +119,7 @@ async def test_operations_of_one_call_stay_together(start: Start) -> None:
 
 
 async def test_what_comes_while_a_call_is_under_way_travels_together(start: Start) -> None:
-    setup = start(lanes=1)
+    setup = start(senders=1)
     setup.recorder.gate.clear()
     first = setup.ask(deduct("u", 1))
     await asyncio.sleep(0.01)
@@ -136,8 +136,8 @@ async def test_what_comes_while_a_call_is_under_way_travels_together(start: Star
     assert setup.batcher.waiting == 0
 
 
-async def test_no_more_calls_in_flight_than_lanes(start: Start) -> None:
-    setup = start(lanes=3, batch_max=2)
+async def test_no_more_calls_in_flight_than_senders(start: Start) -> None:
+    setup = start(senders=3, batch_max=2)
     setup.recorder.gate.clear()
     asked = [setup.ask(deduct("u", 1)) for _ in range(20)]
     await asyncio.sleep(0.01)
@@ -151,7 +151,7 @@ async def test_no_more_calls_in_flight_than_lanes(start: Start) -> None:
 
 
 async def test_an_atomic_call_travels_alone(start: Start) -> None:
-    setup = start(lanes=1)
+    setup = start(senders=1)
 
     asked = [
         setup.ask(deduct("u", 1)),
@@ -167,7 +167,7 @@ async def test_an_atomic_call_travels_alone(start: Start) -> None:
 
 
 async def test_a_full_queue_refuses_and_then_recovers(start: Start) -> None:
-    setup = start(lanes=1, queue_max=10)
+    setup = start(senders=1, queue_max=10)
     setup.recorder.gate.clear()
     asked = [setup.ask(deduct("u", 1))]
     await asyncio.sleep(0.01)
@@ -186,7 +186,7 @@ async def test_a_full_queue_refuses_and_then_recovers(start: Start) -> None:
 
 
 async def test_a_waiter_that_goes_away_takes_nothing_with_it(start: Start) -> None:
-    setup = start(lanes=1)
+    setup = start(senders=1)
     setup.recorder.gate.clear()
     asked = [setup.ask(deduct("u", 1)) for _ in range(3)]
     await asyncio.sleep(0.01)
@@ -201,7 +201,7 @@ async def test_a_waiter_that_goes_away_takes_nothing_with_it(start: Start) -> No
 
 
 async def test_a_waiter_that_fails_does_not_end_the_lane(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    setup = start(lanes=1)
+    setup = start(senders=1)
 
     def fail(outcome: Lines | MeterError) -> None:
         raise KeyError("a fault of the caller's")
@@ -216,7 +216,7 @@ async def test_a_waiter_that_fails_does_not_end_the_lane(start: Start, caplog: p
 
 
 async def test_a_fault_of_the_program_is_told_to_everybody_and_ends_nothing(start: Start) -> None:
-    setup = start(lanes=1)
+    setup = start(senders=1)
 
     asked = [setup.ask(deduct("u", 1)), setup.ask(("nonsense", "", "", "", "u"))]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
@@ -236,7 +236,7 @@ async def test_a_forgotten_script_is_invisible(start: Start, server: Server) -> 
 
 
 async def test_closing_lets_what_was_accepted_finish(start: Start) -> None:
-    setup = start(lanes=1, batch_max=2)
+    setup = start(senders=1, batch_max=2)
     asked = [setup.ask(deduct("u", 1)) for _ in range(9)]
 
     await setup.batcher.close()

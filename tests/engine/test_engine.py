@@ -161,7 +161,7 @@ async def test_other_settings_refuse_to_start(
         await Engine(gateway, other).start()
 
     assert {key: value for key, value in dump(server.client).items() if "{p0}" in key} == before
-    await until(lambda: not _lanes_at_work(), "no lane is left running")
+    await until(lambda: not _senders_at_work(), "no sender is left running")
 
 
 async def test_starting_twice_is_starting_once(gateway: RedisGateway) -> None:
@@ -169,13 +169,13 @@ async def test_starting_twice_is_starting_once(gateway: RedisGateway) -> None:
     await asyncio.gather(engine.start(), engine.start())
     await engine.start()
 
-    assert len(_lanes_at_work()) == 3
+    assert len(_senders_at_work()) == 3
     await engine.close()
-    assert _lanes_at_work() == []
+    assert _senders_at_work() == []
 
 
-def _lanes_at_work() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("meter-lane")]
+def _senders_at_work() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("meter-sender")]
 
 
 # A link that loses replies; a server that goes away
@@ -203,7 +203,7 @@ async def test_a_lost_reply_is_applied_once(link: FaultyLink, then: Literal["res
         assert line.endswith(" 10 10 0 90 0 0")
         assert (await engine.run("u", balance("u"))).endswith(" 90 0 0")
         assert link.lost >= times
-        assert sum(tally.batches["stored"] for tally in engine.tallies) == 1
+        assert sum(counts.batches["stored"] for counts in engine.counts) == 1
     await gateway.close()
 
 
@@ -223,7 +223,7 @@ async def test_a_storm_of_lost_replies(link: FaultyLink, redis_url: str) -> None
 
 
 async def test_a_request_that_arrives_too_late_is_never_applied(link: FaultyLink) -> None:
-    """Given up, and overtaken by the lane's next batch: the number says that it is stale."""
+    """Given up, and overtaken by the sender's next batch: the number says that it is stale."""
     gateway = connect(link.url, timeout_seconds=0.1, connections_max=10)
     async with Engine(gateway, Settings(redis_timeout_ms=150, lanes=1)) as engine:
         await until_served(engine, grant("u", "g", 100))

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID, PartitionKeys
 
 
@@ -55,34 +55,34 @@ def test_what_is_no_key(key: str) -> None:
     assert not OPERATION_KEY.fullmatch(key)
 
 
-CALL = Call("key")
+ASKED = Asked("key")
 BODIES: list[Operation] = [
-    operations.grant("u", "g", 5, call=CALL),
-    operations.grant("u", "h", 5, call=CALL),
-    operations.grant("u", "g", 5, priority=1, call=CALL),
-    operations.grant("u", "g", 5, expires_at_ms=9, call=CALL),
-    operations.grant("u", "g", 5, effective_at_ms=9, call=CALL),
-    operations.deduct("u", 5, call=CALL),
-    operations.deduct("u", 6, call=CALL),
-    operations.deduct("u", 5, "partial", CALL),
-    operations.deduct("u", 5, call=Call("key", '"description":"x"')),
-    operations.deduct("u1", 5, call=CALL),
-    operations.reserve("u", "r", 5, 9, chosen=True, call=CALL),
-    operations.reserve("u", "s", 5, 9, chosen=True, call=CALL),
-    operations.reserve("u", "r", 5, 9, chosen=False, call=CALL),
-    operations.commit("r", call=CALL),
-    operations.commit("r", 0, call=CALL),
-    operations.commit("r", None, "reject", CALL),
-    operations.release("r", CALL),
-    operations.extend("r", 5, call=CALL),
-    operations.extend("r", None, 5, CALL),
-    operations.void("u", "g", CALL),
-    operations.void("ug", "", CALL),
-    operations.configure("u", overdraft_limit=0, call=CALL),
-    operations.configure("u", suspended=False, call=CALL),
-    operations.configure("u", thresholds=(), call=CALL),
-    operations.refund("u", "t", None, charged=9, refunded=0, draws=(), call=CALL),
-    operations.refund("u", "t", 9, charged=9, refunded=0, draws=(), call=CALL),
+    operations.grant("u", "g", 5, asked=ASKED),
+    operations.grant("u", "h", 5, asked=ASKED),
+    operations.grant("u", "g", 5, priority=1, asked=ASKED),
+    operations.grant("u", "g", 5, expires_at_ms=9, asked=ASKED),
+    operations.grant("u", "g", 5, effective_at_ms=9, asked=ASKED),
+    operations.deduct("u", 5, asked=ASKED),
+    operations.deduct("u", 6, asked=ASKED),
+    operations.deduct("u", 5, "partial", ASKED),
+    operations.deduct("u", 5, asked=Asked("key", '"description":"x"')),
+    operations.deduct("u1", 5, asked=ASKED),
+    operations.reserve("u", "r", 5, 9, chosen=True, asked=ASKED),
+    operations.reserve("u", "s", 5, 9, chosen=True, asked=ASKED),
+    operations.reserve("u", "r", 5, 9, chosen=False, asked=ASKED),
+    operations.commit("r", asked=ASKED),
+    operations.commit("r", 0, asked=ASKED),
+    operations.commit("r", None, "reject", ASKED),
+    operations.release("r", ASKED),
+    operations.extend("r", 5, asked=ASKED),
+    operations.extend("r", None, 5, ASKED),
+    operations.void("u", "g", ASKED),
+    operations.void("ug", "", ASKED),
+    operations.configure("u", overdraft_limit=0, asked=ASKED),
+    operations.configure("u", suspended=False, asked=ASKED),
+    operations.configure("u", thresholds=(), asked=ASKED),
+    operations.refund("u", "t", None, charged=9, refunded=0, draws=(), asked=ASKED),
+    operations.refund("u", "t", 9, charged=9, refunded=0, draws=(), asked=ASKED),
 ]
 
 
@@ -95,13 +95,13 @@ def test_other_bodies_have_other_fingerprints() -> None:
 
 def test_what_we_make_up_or_look_up_is_no_part_of_the_body() -> None:
     def refund(refunded: int) -> Operation:
-        return operations.refund("u", "t", 3, charged=9, refunded=refunded, draws=(("g", refunded),), call=CALL)
+        return operations.refund("u", "t", 3, charged=9, refunded=refunded, draws=(("g", refunded),), asked=ASKED)
 
     def reserve(name: str) -> Operation:
-        return operations.reserve("u", name, 5, 9, chosen=False, call=CALL)
+        return operations.reserve("u", name, 5, 9, chosen=False, asked=ASKED)
 
     def grant(name: str) -> Operation:
-        return operations.grant("u", name, 5, chosen=False, call=CALL)
+        return operations.grant("u", name, 5, chosen=False, asked=ASKED)
 
     assert refund(0)[2] == refund(5)[2]
     assert reserve("a")[2] == reserve("b")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Call, commit, configure, grant, reserve
+from meter.engine.operations import Asked, commit, configure, grant, reserve
 from meter.engine.outbox import Draw, parse_entry, seq_of
 from tests.partition import HOUR, T0, Partition
 
@@ -43,9 +43,9 @@ def test_a_transaction_names_its_place(name: str, place: tuple[int, int] | None)
 
 
 def test_every_entry_of_the_scripts_can_be_read(partition: Partition) -> None:
-    call = Call("a key", '"description":"ü \\"x\\"","metadata":{"deep":[1,{"a":null}]}')
+    asked = Asked("a key", '"description":"ü \\"x\\"","metadata":{"deep":[1,{"a":null}]}')
     partition.batch(
-        grant("u", "g", 2**53 - 1, source="plan:a-b_c", call=call),
+        grant("u", "g", 2**53 - 1, source="plan:a-b_c", asked=asked),
         reserve("u", "r", 7, HOUR, chosen=True),
         commit("r", 3),
         configure("u", overdraft_limit=2**53 - 1, thresholds=(5, 3), metadata='{"x":"y z"}'),

@@ -67,7 +67,7 @@ class Ground:
         return answer
 
     async def ask(self, user_id: str, one: Operation) -> Answer:
-        """One operation by way of the engine, which is not the partition's own lane."""
+        """One operation by way of the engine, which is not the partition's own sender."""
         return read_answer(one[0], await self.engine.run(user_id, one))
 
     def flusher(self, store: Store | None = None, gateway: RedisGateway | None = None, **changed: object) -> Flusher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.engine.outbox import Entry
 from meter.ledger.chain import Known
 from meter.ledger.fold import answer_of
@@ -65,15 +65,15 @@ def forfeiting(partition: Partition) -> Partition:
     partition.run(operations.grant("u", "other", 100, priority=50))
     for name in ("a", "b", "c"):
         partition.run(operations.reserve("u", name, 30, HOUR, chosen=True))
-    partition.run(operations.deduct("u", 10, call=Call("charge")))
+    partition.run(operations.deduct("u", 10, asked=Asked("charge")))
     partition.advance(2 * MINUTE)
     return partition
 
 
 def test_what_is_forfeited_is_in_the_answer(forfeiting: Partition) -> None:
     answers = {
-        "commit": forfeiting.run(operations.commit("a", 10, call=Call("k1"))),
-        "release": forfeiting.run(operations.release("b", Call("k2"))),
+        "commit": forfeiting.run(operations.commit("a", 10, asked=Asked("k1"))),
+        "release": forfeiting.run(operations.release("b", Asked("k2"))),
     }
     forfeiting.refund("u", forfeiting.entries()[5].transaction_id)
     assert (answers["commit"]["forfeited"], answers["release"]["forfeited"]) == (20, 30)
@@ -89,7 +89,7 @@ def test_a_late_commit_and_one_by_the_clock_answer_as_they_did(server: Server, p
     partition.run(operations.reserve("u", "late", 30, MINUTE, chosen=True))
     partition.run(operations.reserve("u", "clock", 20, MINUTE, chosen=True, at_end="charge"))
     partition.advance(2 * MINUTE)
-    late = partition.run(operations.commit("late", 25, call=Call("k")))
+    late = partition.run(operations.commit("late", 25, asked=Asked("k")))
     again = partition.run(operations.commit("clock"))
     assert late["late"] == 1 and again.replayed
     flush, _ = folded(partition.entries())

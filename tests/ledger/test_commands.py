@@ -97,7 +97,7 @@ def test_rebuild_brings_back_a_lost_redis(deployment: Partition) -> None:
     assert (report["accounts"], report["grants"], report["reservations"]) == (1, 1, 1)
     assert (report["epoch"], report["seq"], report["available"], report["lost"]) == (2, 2, 3_500_000, [])
     assert "after seq 2" in report["unknown"]
-    deployment.lane = "after"
+    deployment.sender = "after"
     assert deployment.run(operations.commit("r")).balances == (3_500_000, 0, 0)
     flush()
     ran("reconcile")
@@ -133,7 +133,7 @@ def test_rebuild_names_what_is_lost_and_fails(deployment: Partition) -> None:
     deployment.client.flushall()
     for key, text in copy.items():
         deployment.client.restore(key, 0, text)
-    deployment.lane = "after"
+    deployment.sender = "after"
     deployment.run(operations.reserve("u", "other", 2_000_000, 3_600_000, chosen=True))
     report = as_json("rebuild", code=1)
     assert [line.split(":")[0].split(" ")[1:] for line in report["lost"]] == [["reserve", "u", "2000000"]]

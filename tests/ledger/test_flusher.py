@@ -10,7 +10,7 @@ import pytest
 
 from meter.amount import AmountScale
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger.flusher import Flusher, HistoryLost, NewerEntry
 from meter.ledger.log_file import LedgerFile
@@ -306,12 +306,12 @@ async def test_a_key_that_comes_again_after_its_window_is_an_alarm(
     ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     ground.run(operations.grant("u", "g", 100))
-    ground.run(operations.deduct("u", 5, call=Call("key")))
+    ground.run(operations.deduct("u", 5, asked=Asked("key")))
     await ground.drain()
     for _ in range(2):
         ground.partition.freeze(T0 + (_ + 1) * (DAY + 1))
         ground.run(operations.rotate())
-    ground.run(operations.deduct("u", 5, call=Call("key")))
+    ground.run(operations.deduct("u", 5, asked=Asked("key")))
     with caplog.at_level(logging.ERROR):
         await ground.drain()
     assert "operation key was applied again" in caplog.text

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable, Unavailable
 from meter.ledger.pending_grants import Intake, grant_operation, pending_row
 from meter.store.base import Store
@@ -23,7 +23,7 @@ SOON = 2**53
 
 
 def wanted(amount: int = 50, *, key: str = "payment", grant_id: str = "g", **terms: Any) -> GrantRow:
-    one = operations.grant("u", grant_id, amount, call=Call(key or f"grant u {grant_id}"), **terms)
+    one = operations.grant("u", grant_id, amount, asked=Asked(key or f"grant u {grant_id}"), **terms)
     return pending_row(one, 1, key, T0)
 
 

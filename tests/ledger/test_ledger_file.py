@@ -137,14 +137,14 @@ def test_a_disk_that_fails_is_counted_and_told(
 
 def test_refusals_of_changes_are_errors(tmp_path: Path) -> None:
     log = opened(tmp_path / "l")
-    call = operations.Call("key")
+    asked = operations.Asked("key")
     log.refusals(
         [
-            (operations.deduct("u", 1_500_000, call=call), "0 insufficient u 1500000 1000000 0 0"),
+            (operations.deduct("u", 1_500_000, asked=asked), "0 insufficient u 1500000 1000000 0 0"),
             (operations.reserve("v", "r", 2, 1000, chosen=True), "0 suspended 0 0 0"),
             (operations.commit("r", 7), "0 finished released w 0"),
             (operations.release("r"), "0 not_found"),
-            (operations.grant("u", "g", 5, call=operations.Call("grant u g")), "0 exists 0 0 0"),
+            (operations.grant("u", "g", 5, asked=operations.Asked("grant u g")), "0 exists 0 0 0"),
             (operations.reservation("r"), "0 not_found"),
         ]
     )

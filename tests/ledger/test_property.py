@@ -10,7 +10,7 @@ import pytest
 
 from meter import clock
 from meter.engine import operations
-from meter.engine.operations import Call, Operation
+from meter.engine.operations import Asked, Operation
 from meter.ledger.flusher import Flusher
 from meter.ledger.reconcile import Reconcile
 from meter.store.base import Store
@@ -66,14 +66,14 @@ class Traffic:
     def one(self) -> None:
         self._made += 1
         n, lot, user = self._made, self._lot, self._lot.choice(USERS)
-        call = Call(f"key-{n}") if lot.random() < 0.5 else Call()
+        asked = Asked(f"key-{n}") if lot.random() < 0.5 else Asked()
         kind = lot.choice(KINDS)
         hold = lot.choice(self._holds) if self._holds else "none"
         match kind:
             case "grant":
-                one = self._grant(user, f"g{n}", call)
+                one = self._grant(user, f"g{n}", asked)
             case "deduct":
-                one = operations.deduct(user, lot.randrange(90), lot.choice(["reject", "partial", "overdraft"]), call)
+                one = operations.deduct(user, lot.randrange(90), lot.choice(["reject", "partial", "overdraft"]), asked)
             case "reserve":
                 at_end = lot.choice(["release", "release", "charge"])
                 one = operations.reserve(
@@ -83,19 +83,19 @@ class Traffic:
                     lot.randrange(1, 6 * MINUTE),
                     chosen=True,
                     at_end=at_end,
-                    call=call,
+                    asked=asked,
                 )
                 self._holds.append(f"h{n}")
             case "commit":
                 one = operations.commit(
-                    hold, lot.choice([None, lot.randrange(90)]), lot.choice(["cap", "overdraft"]), call
+                    hold, lot.choice([None, lot.randrange(90)]), lot.choice(["cap", "overdraft"]), asked
                 )
             case "release":
-                one = operations.release(hold, call)
+                one = operations.release(hold, asked)
             case "extend":
-                one = operations.extend(hold, lot.choice([None, MINUTE]), lot.randrange(20), call)
+                one = operations.extend(hold, lot.choice([None, MINUTE]), lot.randrange(20), asked)
             case "void":
-                one = operations.void(user, f"g{lot.randrange(1, n + 1)}", call)
+                one = operations.void(user, f"g{lot.randrange(1, n + 1)}", asked)
             case _:
                 if not self._charges:
                     return
@@ -107,7 +107,7 @@ class Traffic:
                 return
         answer = self._ground.partition.run(one)
         self.hear(answer)
-        if answer.status == "ok" and call.key:
+        if answer.status == "ok" and asked.key:
             self._keyed.append((one, answer))
         if answer.status == "ok" and kind in ("deduct", "commit") and answer["transaction"] != "-":
             self._charges.append((answer["user"], answer["transaction"]))
@@ -115,7 +115,7 @@ class Traffic:
             one, first = lot.choice(self._keyed)
             assert self._ground.partition.run(one).line == "1" + first.line[1:]
 
-    def _grant(self, user: str, name: str, call: Call) -> Operation:
+    def _grant(self, user: str, name: str, asked: Asked) -> Operation:
         at, lot = self._now(), self._lot
         starts = lot.choice([0, 0, 0, at + lot.randrange(1, 5 * MINUTE)])
         ends = lot.choice([clock.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
@@ -128,7 +128,7 @@ class Traffic:
             effective_at_ms=starts,
             expires_at_ms=ends,
             at_end=lot.choice(["", at_end]),
-            call=call,
+            asked=asked,
         )
 
     def hear(self, answer: Answer) -> None:

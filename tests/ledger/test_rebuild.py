@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable
 from meter.ledger.flusher import HistoryLost
 from meter.ledger.pending_grants import Intake, pending_row
@@ -174,13 +174,13 @@ async def rolled_back(live: Ground) -> list[Told]:
     told = tell(live.partition, now_of(live))
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy = Copy(live)
-    live.run(operations.deduct("u", 11, call=Call("flushed")))
+    live.run(operations.deduct("u", 11, asked=Asked("flushed")))
     live.run(operations.reserve("u", "flushed-hold", 13, HOUR, chosen=True))
     live.run(operations.release("hold"))
     live.run(operations.grant("w", "flushed-grant", 17))
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy.restore()
-    live.partition.lane = "after"
+    live.partition.sender = "after"
     live.partition.batch_number = 0
     return told
 
@@ -194,7 +194,7 @@ async def test_a_rollback_is_found_before_anything_is_acknowledged(live: Ground)
     assert (report.reapplied, report.lost) == (0, [])
     await live.check()
     assert live.partition.run(operations.release("hold")).replayed
-    assert live.partition.run(operations.deduct("u", 11, call=Call("flushed"))).replayed
+    assert live.partition.run(operations.deduct("u", 11, asked=Asked("flushed"))).replayed
 
 
 @pytest.mark.parametrize("more", [1, 3, 12])
@@ -202,7 +202,7 @@ async def test_what_was_acknowledged_after_a_rollback_is_applied_on_top(live: Gr
     """Below, at and beyond the seq that the store has."""
     told = await rolled_back(live)
     spent = [
-        Told(one, live.run(one)) for one in (operations.deduct("u", n + 1, call=Call(f"on-{n}")) for n in range(more))
+        Told(one, live.run(one)) for one in (operations.deduct("u", n + 1, asked=Asked(f"on-{n}")) for n in range(more))
     ]
     with pytest.raises(HistoryLost):
         await live.flusher().step()
@@ -230,8 +230,10 @@ async def test_every_kind_of_change_comes_back_on_top(live: Ground) -> None:
     live.run(operations.configure("b", suspended=True))
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy.restore()
-    live.partition.lane = "after"
-    live.run(operations.grant("a", "new", 70, expires_at_ms=now_of(live) + DAY, call=Call("", '"description":"paid"')))
+    live.partition.sender = "after"
+    live.run(
+        operations.grant("a", "new", 70, expires_at_ms=now_of(live) + DAY, asked=Asked("", '"description":"paid"'))
+    )
     live.run(operations.grant("a", "later", 7, effective_at_ms=now_of(live) + DAY))
     live.run(operations.commit("r1", 20))
     live.run(operations.extend("r2", 2 * HOUR, 25))
@@ -271,7 +273,7 @@ async def test_what_cannot_come_back_is_named(live: Ground) -> None:
     live.run(operations.deduct("a", 80))
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy.restore()
-    live.partition.lane = "after"
+    live.partition.sender = "after"
     lost = [
         live.run(operations.deduct("a", 60)),
         live.run(operations.reserve("a", "r", 30, HOUR, chosen=True)),
@@ -297,11 +299,11 @@ async def test_one_key_used_in_both_histories_is_applied_once(live: Ground) -> N
     live.run(operations.grant("a", "g", 100))
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy = Copy(live)
-    one = operations.deduct("a", 10, call=Call("same"))
+    one = operations.deduct("a", 10, asked=Asked("same"))
     first = live.run(one)
     await live.drain(live.flusher(outbox_retention_seconds=60))
     copy.restore()
-    live.partition.lane = "after"
+    live.partition.sender = "after"
     assert live.run(one).line.startswith("0")
     with pytest.raises(HistoryLost):
         await live.flusher().step()
@@ -362,7 +364,7 @@ async def test_a_rebuild_that_was_cut_off_is_done_again(live: Ground, method: st
     """Even of what only Redis had, which the first one has already taken out of it."""
     await rolled_back(live)
     spent = Told(
-        operations.deduct("u", 5, call=Call("on-top")), live.run(operations.deduct("u", 5, call=Call("on-top")))
+        operations.deduct("u", 5, asked=Asked("on-top")), live.run(operations.deduct("u", 5, asked=Asked("on-top")))
     )
     live.run(operations.deduct("u", 3))
     expected = (await live.store.accounts(["u"]))["u"].available - 8
@@ -453,7 +455,7 @@ async def test_a_partition_that_a_boot_has_closed_is_lost_for_the_flusher_too(li
 async def test_pending_grants_come_back_at_once(live: Ground) -> None:
     live.run(operations.grant("u", "g", 5))
     await live.drain()
-    one = operations.grant("u", "paid", 50, call=Call("payment"))
+    one = operations.grant("u", "paid", 50, asked=Asked("payment"))
     row = pending_row(one, 1, "payment", now_of(live))
     assert (await Intake(live.engine, live.store).add(row, "")).startswith("0 ok")
     live.lose_everything()

@@ -1,11 +1,11 @@
-"""The batch program: lua/apply.lua. What becomes of a whole batch, lanes, all or nothing."""
+"""The batch program: lua/apply.lua. What becomes of a whole batch, senders, all or nothing."""
 
 from __future__ import annotations
 
 import pytest
 
 from meter.engine.operations import (
-    Call,
+    Asked,
     Operation,
     balance,
     clock,
@@ -52,7 +52,7 @@ def test_operations_apply_in_order(stocked: Partition) -> None:
 
 
 def test_a_batch_of_nothing(partition: Partition) -> None:
-    assert partition.send("lane", 1) == "done\n"
+    assert partition.send("sender", 1) == "done\n"
 
 
 def test_a_batch_that_is_sent_again_gets_its_stored_answer(stocked: Partition) -> None:
@@ -70,7 +70,7 @@ def test_a_batch_that_is_sent_again_gets_its_stored_answer(stocked: Partition) -
 @pytest.mark.parametrize("name", LISTINGS)
 @pytest.mark.parametrize("last", [True, False])
 def test_a_batch_with_a_listing_is_applied_once_too(stocked: Partition, name: str, last: bool) -> None:
-    """Listings write what was decided before them; the lane's answer must not get lost by that."""
+    """Listings write what was decided before them; the sender's answer must not get lost by that."""
     many = (
         (deduct("u", 10), LISTINGS[name]) if last else (LISTINGS[name], deduct("u", 10), LISTINGS[name], balance("u"))
     )
@@ -83,7 +83,7 @@ def test_a_batch_with_a_listing_is_applied_once_too(stocked: Partition, name: st
 
 
 def test_a_probe_with_a_key_before_a_listing_is_answered_the_same(stocked: Partition) -> None:
-    many = (deduct("u", 0, call=Call("key")), LISTINGS["explain"])
+    many = (deduct("u", 0, asked=Asked("key")), LISTINGS["explain"])
     first = stocked.send("sender", 1, *many)
 
     assert stocked.send("sender", 1, *many) == "stored" + first.removeprefix("done")
@@ -92,7 +92,7 @@ def test_a_probe_with_a_key_before_a_listing_is_answered_the_same(stocked: Parti
 def test_each_lane_has_its_own_numbers(stocked: Partition) -> None:
     one = deduct("u", 10)
 
-    replies = [stocked.send(lane, 1, one).split("\n")[0] for lane in ("a", "b", "a", "b", "c")]
+    replies = [stocked.send(sender, 1, one).split("\n")[0] for sender in ("a", "b", "a", "b", "c")]
 
     assert replies == ["done", "done", "stored", "stored", "done"]
     assert stocked.run(balance("u")).balances == (70, 0, 0)
@@ -131,17 +131,17 @@ def test_all(stocked: Partition) -> None:
 
 
 def test_an_undone_batch_leaves_its_keys_free(stocked: Partition) -> None:
-    stocked.batch(deduct("u", 60, call=Call("a")), deduct("u", 60, call=Call("b")), mode="atomic")
+    stocked.batch(deduct("u", 60, asked=Asked("a")), deduct("u", 60, asked=Asked("b")), mode="atomic")
 
-    answers = stocked.batch(deduct("u", 50, call=Call("a")), deduct("u", 50, call=Call("b")), mode="atomic")
+    answers = stocked.batch(deduct("u", 50, asked=Asked("a")), deduct("u", 50, asked=Asked("b")), mode="atomic")
 
     assert [(answer.status, answer.replayed) for answer in answers] == [("ok", False), ("ok", False)]
 
 
 def test_a_replay_is_no_refusal(stocked: Partition) -> None:
-    stocked.run(deduct("u", 10, call=Call("a")))
+    stocked.run(deduct("u", 10, asked=Asked("a")))
 
-    answers = stocked.batch(deduct("u", 10, call=Call("a")), deduct("u", 5), mode="atomic")
+    answers = stocked.batch(deduct("u", 10, asked=Asked("a")), deduct("u", 5), mode="atomic")
 
     assert [answer.replayed for answer in answers] == [True, False]
     assert stocked.run(balance("u")).balances == (85, 0, 0)

@@ -76,13 +76,13 @@ def test_an_empty_redis_is_a_loss_when_the_store_knows_better(closed: Partition)
     assert closed.client.keys() == []
 
 
-@pytest.mark.parametrize("watermark", [(1, 3, "0-3-lane-9"), (1, 2, "0-2-other-1"), (2, 1, "0-1-lane-1")])
+@pytest.mark.parametrize("watermark", [(1, 3, "0-3-own-9"), (1, 2, "0-2-other-1"), (2, 1, "0-1-own-1")])
 def test_a_history_that_is_not_the_stores_is_closed(partition: Partition, watermark: tuple[int, int, str]) -> None:
     partition.run(grant("u", "g", 5))
     partition.run(deduct("u", 5))
 
     assert partition.open(watermark=watermark) == "lost"
-    assert partition.send("lane", 9, balance("u")) == "refused lost"
+    assert partition.send("own", 9, balance("u")) == "refused lost"
     assert partition.open() == "lost"
 
 
@@ -125,6 +125,6 @@ def test_a_rebuild_closes_whatever_is_there(partition: Partition) -> None:
 
     assert partition.open(how="rebuild", watermark=(3, 1, head)) == "opened"
 
-    assert partition.send("lane", 9, balance("u")) == "refused rebuilding"
+    assert partition.send("own", 9, balance("u")) == "refused rebuilding"
     assert partition.open(how="rebuild", watermark=(2, 1, head)) == "lost"
     assert partition.client.hmget(partition.keys.meta, "epoch", "seq", "state") == [b"3", b"1", b"rebuilding"]

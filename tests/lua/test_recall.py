@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from meter.engine.operations import Call, balance, commit, deduct, grant, recall, reserve
+from meter.engine.operations import Asked, balance, commit, deduct, grant, recall, reserve
 from tests.partition import HOUR, Partition
 
 
 def test_a_key_used_before_the_loss_is_not_applied_again(partition: Partition) -> None:
     partition.batch(grant("u", "g", 100), reserve("u", "r", 10, HOUR, chosen=True), commit("r"))
-    one = deduct("u", 5, call=Call("key"))
+    one = deduct("u", 5, asked=Asked("key"))
     first = partition.run(one)
     recent = partition.client.hgetall("meter:{p0}:recent:a")
     partition.client.delete("meter:{p0}:recent:a")

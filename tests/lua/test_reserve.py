@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Call, balance, commit, configure, deduct, grant, release, reserve
+from meter.engine.operations import Asked, balance, commit, configure, deduct, grant, release, reserve
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 
@@ -64,7 +64,7 @@ def test_a_suspended_account_reserves_nothing(partition: Partition) -> None:
 
 
 def test_an_account_has_a_limit_of_open_holds(partition: Partition) -> None:
-    partition.holds_max = 2
+    partition.reservations_max = 2
     partition.run(grant("u", "g", 100))
     for name in ("r1", "r2"):
         assert partition.run(reserve("u", name, 1, MINUTE, chosen=True)).status == "ok"
@@ -114,7 +114,7 @@ def test_the_same_id_with_another_body_is_refused(
     partition.run(grant("u", "g", 100))
     partition.run(reserve("u", "r", 30, MINUTE, chosen=True))
 
-    answer = partition.run(reserve(user, "r", amount, ttl, chosen=True, call=Call(extra=extra)))
+    answer = partition.run(reserve(user, "r", amount, ttl, chosen=True, asked=Asked(extra=extra)))
 
     assert answer.status == "key_reused"
     assert answer.balances is None
@@ -130,9 +130,9 @@ def test_an_id_that_the_caller_did_not_choose_is_no_key(partition: Partition) ->
 def test_a_key_covers_ids_of_our_own_making(partition: Partition) -> None:
     """A retry makes another id; the key says that it is the same call."""
     partition.run(grant("u", "g", 100))
-    first = partition.run(reserve("u", "r1", 30, MINUTE, chosen=False, call=Call("key")))
+    first = partition.run(reserve("u", "r1", 30, MINUTE, chosen=False, asked=Asked("key")))
 
-    again = partition.run(reserve("u", "r2", 30, MINUTE, chosen=False, call=Call("key")))
+    again = partition.run(reserve("u", "r2", 30, MINUTE, chosen=False, asked=Asked("key")))
 
     assert (again.replayed, again["reservation"]) == (True, "r1")
     assert again.line[1:] == first.line[1:]

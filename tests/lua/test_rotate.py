@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Call, commit, deduct, grant, reserve, rotate
+from meter.engine.operations import Asked, commit, deduct, grant, reserve, rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 
@@ -26,14 +26,14 @@ def test_at_most_once_per_window(partition: Partition) -> None:
 def test_an_answer_is_kept_for_one_window_and_dropped_after_two(partition: Partition, used_at: int) -> None:
     partition.run(grant("u", "g", 100))
     partition.freeze(used_at)
-    first = partition.run(deduct("u", 1, call=Call("key")))
+    first = partition.run(deduct("u", 1, asked=Asked("key")))
     _rotate_at(partition, T0 + DAY)
     partition.freeze(used_at + DAY)
-    assert partition.run(deduct("u", 1, call=Call("key"))).line[1:] == first.line[1:]
+    assert partition.run(deduct("u", 1, asked=Asked("key"))).line[1:] == first.line[1:]
 
     _rotate_at(partition, T0 + 2 * DAY)
 
-    assert not partition.run(deduct("u", 1, call=Call("key"))).replayed
+    assert not partition.run(deduct("u", 1, asked=Asked("key"))).replayed
 
 
 def test_everything_recent_is_dropped_and_nothing_else(partition: Partition) -> None:
@@ -58,7 +58,7 @@ def test_in_the_middle_of_a_batch(partition: Partition) -> None:
     partition.freeze(T0 + DAY)
 
     first, _, again, third = partition.batch(
-        deduct("u", 1, call=Call("a")), rotate(), deduct("u", 1, call=Call("a")), deduct("u", 2, call=Call("b"))
+        deduct("u", 1, asked=Asked("a")), rotate(), deduct("u", 1, asked=Asked("a")), deduct("u", 2, asked=Asked("b"))
     )
 
     assert (again.replayed, again.line[1:]) == (True, first.line[1:])

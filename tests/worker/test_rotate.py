@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.engine import operations
-from meter.engine.operations import Call
+from meter.engine.operations import Asked
 from meter.worker.context import Context
 from meter.worker.jobs import rotate
 from tests.partition import T0, WINDOW, Partition
@@ -11,7 +11,7 @@ from tests.partition import T0, WINDOW, Partition
 
 def probe(partition: Partition) -> bool:
     """Whether the key of a probe is remembered; it is used by this if it was not."""
-    return partition.run(operations.deduct("u", 0, call=Call("key"))).replayed
+    return partition.run(operations.deduct("u", 0, asked=Asked("key"))).replayed
 
 
 async def test_each_partition_rotates_once_per_window(ctx: Context, partitions: list[Partition]) -> None:
