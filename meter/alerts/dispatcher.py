@@ -16,7 +16,7 @@ from meter.alerts.retries import delay_ms
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.store.base import Store
-from meter.store.rows import DeliveryRow, IntentRow, WebhookRow
+from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 
 CLAIM_MS = 60_000
 ATTEMPTS_AT_ONCE = 16
@@ -40,15 +40,15 @@ class Dispatcher:
 
     async def pass_on(self, now_ms: int) -> int:
         """Makes the deliveries of alerts that are due, up to a page; answers how many alerts that were."""
-        intents = await self._store.due(IntentRow, "due", "next_attempt_at_ms", now_ms, PAGE)
-        if not intents:
+        alerts = await self._store.due(AlertRow, "due", "next_attempt_at_ms", now_ms, PAGE)
+        if not alerts:
             return 0
         webhooks = await self._store.find(WebhookRow, {"state": "enabled"}, order_by="webhook_id", limit=WEBHOOKS_MAX)
-        rows = [delivery_of(intent, target) for intent in intents for target in self._targets_of(intent.kind, webhooks)]
+        rows = [delivery_of(alert, target) for alert in alerts for target in self._targets_of(alert.kind, webhooks)]
         await self._store.insert_many(rows)  # by ids that come from the alert: again without effect
-        passed = [one.model_copy(update={"state": "passed", "version": one.version + 1}) for one in intents]
+        passed = [one.model_copy(update={"state": "passed", "version": one.version + 1}) for one in alerts]
         await self._store.swap_many(passed)
-        return len(intents)
+        return len(alerts)
 
     async def deliver(self, now_ms: int) -> int:
         """Attempts deliveries that are due, up to a page; answers how many were attempted here."""
@@ -123,17 +123,17 @@ class Dispatcher:
                 return
 
 
-def delivery_of(intent: IntentRow, target: str) -> DeliveryRow:
+def delivery_of(alert: AlertRow, target: str) -> DeliveryRow:
     """The delivery of an alert to a target."""
-    digest = blake2b(f"{intent.intent_id} {target}".encode(), digest_size=15).hexdigest()
+    digest = blake2b(f"{alert.alert_id} {target}".encode(), digest_size=15).hexdigest()
     return DeliveryRow(
         delivery_id=f"msg_{digest}",
-        intent_id=intent.intent_id,
+        alert_id=alert.alert_id,
         target=target,
-        kind=intent.kind,
-        user_id=intent.user_id,
-        payload=intent.payload,
-        created_at_ms=intent.created_at_ms,
+        kind=alert.kind,
+        user_id=alert.user_id,
+        payload=alert.payload,
+        created_at_ms=alert.created_at_ms,
     )
 
 

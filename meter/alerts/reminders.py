@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from meter.clock import DAY_MS
 from meter.store.base import Store
-from meter.store.rows import GrantRow, IntentRow
+from meter.store.rows import AlertRow, GrantRow
 
 GRANTS_PER_PAGE = 1_000
 PAGES_MAX = 10_000
@@ -30,7 +30,7 @@ async def remind_of_ends(store: Store, now_ms: int, days: tuple[int, ...]) -> in
             after=after,
             limit=GRANTS_PER_PAGE,
         )
-        await store.insert_many([_intent(row, days, now_ms) for row in rows if row.remaining > 0])
+        await store.insert_many([_alert(row, days, now_ms) for row in rows if row.remaining > 0])
         found += sum(row.remaining > 0 for row in rows)
         if len(rows) < GRANTS_PER_PAGE:
             break
@@ -38,12 +38,12 @@ async def remind_of_ends(store: Store, now_ms: int, days: tuple[int, ...]) -> in
     return found
 
 
-def _intent(row: GrantRow, days: tuple[int, ...], now_ms: int) -> IntentRow:
+def _alert(row: GrantRow, days: tuple[int, ...], now_ms: int) -> AlertRow:
     """The alert of the nearest number of days; `days` ascend."""
     number = next(days_ for days_ in days if row.expires_at_ms <= now_ms + days_ * DAY_MS)
     name = blake2b(f"{row.user_id} {row.grant_id}".encode(), digest_size=15).hexdigest()
-    return IntentRow(
-        intent_id=f"expiring_credits.{name}.{row.created_at_ms}.{number}",
+    return AlertRow(
+        alert_id=f"expiring_credits.{name}.{row.created_at_ms}.{number}",
         kind="expiring_credits",
         user_id=row.user_id,
         payload={

@@ -21,7 +21,7 @@ from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.store.base import Store
-from meter.store.rows import DeliveryRow, IntentRow, WebhookRow
+from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 
 ROTATION_MS = 86_400_000
 """How long the old secret goes on signing beside the new one."""
@@ -102,14 +102,14 @@ class NotificationHandlers:
         """`POST /credits/webhooks/{webhook_id}/test`: a notification of kind `test`, by way of the worker."""
         present = await self._endpoint(request)
         now_ms = await self._engine.now_ms()
-        intent = IntentRow(
-            intent_id=f"test.{now_ms}",
+        alert = AlertRow(
+            alert_id=f"test.{now_ms}",
             kind="test",
             user_id="",
             payload={"message": "A test of this endpoint."},
             created_at_ms=now_ms,
         )
-        row = delivery_of(intent, present.webhook_id)
+        row = delivery_of(alert, present.webhook_id)
         await self._catalog().insert(row)
         return Rendered(200, self._delivery(row).encode())
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from meter.engine.outbox import Entry
-from meter.store.rows import EventRow, IntentRow, Row, TransactionRow
+from meter.store.rows import AlertRow, EventRow, Row, TransactionRow
 
 _R = TypeVar("_R", bound=Row)
 
@@ -44,23 +44,23 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
     return _row(TransactionRow, values)
 
 
-def intents_of(entry: Entry) -> list[IntentRow]:
+def alerts_of(entry: Entry) -> list[AlertRow]:
     """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
     alerts = entry.detail.get("alerts")
     if alerts is None and entry.kind != "grant_expired":
         return []
     told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
-    found = [_intent(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
+    found = [_alert(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
     if entry.kind == "grant_expired":
         members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
-        found.append(_intent(entry, "credits_expired", "credits_expired", members))
+        found.append(_alert(entry, "credits_expired", "credits_expired", members))
     return found
 
 
-def error_intent(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, JsonValue]) -> IntentRow:
+def error_alert(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, JsonValue]) -> AlertRow:
     """The alert of an error about a user. Its id names the event, so that the error is told as often as it is kept."""
-    return IntentRow(
-        intent_id=f"transaction_error.{event.event_id}",
+    return AlertRow(
+        alert_id=f"transaction_error.{event.event_id}",
         kind="transaction_error",
         user_id=user_id,
         payload={"event_id": event.event_id, "message": event.message, **about},
@@ -68,10 +68,10 @@ def error_intent(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, 
     )
 
 
-def _intent(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> IntentRow:
+def _alert(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> AlertRow:
     return unchecked(
-        IntentRow,
-        intent_id=f"{entry.transaction_id}.{name}",
+        AlertRow,
+        alert_id=f"{entry.transaction_id}.{name}",
         kind=kind,
         user_id=entry.user_id,
         payload={**members, "available": entry.available, "transaction_id": entry.transaction_id},

@@ -27,7 +27,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.keys import PartitionKeys
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
-from meter.ledger.entry_rows import error_intent
+from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
 from meter.store.base import Flush, Flushed, Store, StoreRefused
@@ -299,7 +299,7 @@ class Flusher:
         by_id = {row.transaction_id: row for row in flush.transactions}
         last = {one.operation_id: by_id[one.transaction_id] for one in flush.operations}
         owners = {row.operation_id: row.user_id for row in flush.grants}
-        events, intents = [], []
+        events, alerts = [], []
         for n, operation_id in enumerate(operation_ids):
             row = last.get(operation_id)
             event = EventRow(
@@ -315,9 +315,9 @@ class Flusher:
                 if row:
                     about |= {"transaction_id": row.transaction_id, "seq": row.seq}
                 at_ms = row.created_at_ms if row else event.created_at_ms
-                intents.append(error_intent(event, event.user_id, at_ms, about))
+                alerts.append(error_alert(event, event.user_id, at_ms, about))
         self._tell(events)
-        await self._store.insert_many(intents)
+        await self._store.insert_many(alerts)
         await self._store.put_events(events)
 
     async def _note(self) -> None:

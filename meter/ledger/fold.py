@@ -14,13 +14,13 @@ from pydantic import JsonValue
 from meter.clock import NEVER_MS
 from meter.engine.outbox import Entry
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
-from meter.ledger.entry_rows import amend, copied, error_intent, intents_of, text_of, transaction_row, unchecked
+from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, text_of, transaction_row, unchecked
 from meter.store.base import Flush
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -105,7 +105,7 @@ class Fold:
         self._operations: list[OperationRow] = []
         self._events: list[EventRow] = []
         self._events_before = 0
-        self._intents: list[IntentRow] = []
+        self._alerts: list[AlertRow] = []
         self._quarantine: list[QuarantineRow] = []
         self._users: set[str] = set()
         self._grants: set[tuple[str, str]] = set()
@@ -157,7 +157,7 @@ class Fold:
             grants=[known.grants[key] for key in self._grants],
             reservations=[known.reservations[reservation_id] for reservation_id in self._reservations],
             operations=self._operations,
-            intents=self._intents,
+            alerts=self._alerts,
             events=self._events,
             quarantine=self._quarantine,
         )
@@ -187,7 +187,7 @@ class Fold:
         detail = entry.detail
         reservation_id = text_of(detail.get("reservation_id"))
         self._transactions.append(transaction_row(self._partition, entry))
-        self._intents += intents_of(entry)
+        self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
         if entry.kind == "reserve" and is_chosen(entry):
@@ -354,7 +354,7 @@ class Fold:
         self._events.append(event)
         if not isinstance(entry, Unread):
             about: dict[str, JsonValue] = {"transaction_id": entry.transaction_id, "seq": entry.seq}
-            self._intents.append(error_intent(event, entry.user_id, entry.created_at_ms, about))
+            self._alerts.append(error_alert(event, entry.user_id, entry.created_at_ms, about))
 
 
 def answer_of(entry: Entry, known: Known) -> str | None:

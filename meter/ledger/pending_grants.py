@@ -16,7 +16,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.errors import Unavailable
 from meter.keys import partition_of
-from meter.ledger.entry_rows import error_intent
+from meter.ledger.entry_rows import error_alert
 from meter.ledger.log_file import LedgerFile
 from meter.store.base import Store
 from meter.store.rows import EventRow, GrantRow
@@ -110,7 +110,7 @@ class Intake:
         )
         _log.error("%s: %s", row.user_id, event.message)
         at_ms = await self._engine.now_ms(row.partition)
-        is_new = await self._store.insert(error_intent(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
+        is_new = await self._store.insert(error_alert(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])
         if is_new and self._ledger is not None:
             self._ledger.events([event])

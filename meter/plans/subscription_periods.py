@@ -13,7 +13,7 @@ from meter.clock import DAY_MS, NEVER_MS, period_start_ms, time_zone
 from meter.engine import operations
 from meter.engine.operations import Asked, Operation
 from meter.ledger.pending_grants import pending_row
-from meter.store.rows import GrantRow, IntentRow, PlanRow, SubscriptionRow
+from meter.store.rows import AlertRow, GrantRow, PlanRow, SubscriptionRow
 
 
 def begun(user_id: str, plan: PlanRow, now_ms: int, anchor_ms: int, *, auto_renew: bool, zone: str) -> SubscriptionRow:
@@ -85,10 +85,10 @@ def period_grants(row: SubscriptionRow, plan: PlanRow, partitions: int, now_ms: 
     return [pending_row(one, partitions, "", now_ms) for one in many]
 
 
-def intent(kind: str, row: SubscriptionRow, now_ms: int) -> IntentRow:
+def alert(kind: str, row: SubscriptionRow, now_ms: int) -> AlertRow:
     """The news that something became of a subscription, once per period."""
-    return IntentRow(
-        intent_id=f"{kind}.{grant_id(row)}",
+    return AlertRow(
+        alert_id=f"{kind}.{grant_id(row)}",
         kind=kind,
         user_id=row.user_id,
         payload={

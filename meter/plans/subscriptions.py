@@ -15,7 +15,7 @@ from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.ledger.pending_grants import Intake
-from meter.plans.subscription_periods import advanced, begun, changed, grant_ids, intent, on_plan, period_grants
+from meter.plans.subscription_periods import advanced, alert, begun, changed, grant_ids, on_plan, period_grants
 from meter.store.base import Store
 from meter.store.rows import PlanRow, SubscriptionRow
 
@@ -159,7 +159,7 @@ class Subscriptions:
         # What can be done again comes first: the swap takes the subscription off the list of what is due.
         grants = [grant for row, plan in moved for grant in period_grants(row, plan, self._partitions, now_ms)]
         await self._intake.add_many(grants)
-        await self._store.insert_many([intent("subscription_renewed", row, now_ms) for row, _ in moved])
+        await self._store.insert_many([alert("subscription_renewed", row, now_ms) for row, _ in moved])
         for row in ended:
             await self._finish(row)
         done = await self._store.swap_many([*(row for row, _ in moved), *ended])
@@ -205,7 +205,7 @@ class Subscriptions:
     async def _finish(self, row: SubscriptionRow) -> None:
         if row.unspent == "void":
             await self._void(row)
-        await self._store.insert(intent("subscription_ended", row, row.updated_at_ms))
+        await self._store.insert(alert("subscription_ended", row, row.updated_at_ms))
 
     async def _void(self, row: SubscriptionRow) -> None:
         """Voids what is left of the current period's grants, and what rolled over of them; those that are gone or over

@@ -10,9 +10,9 @@ from meter.errors import MeterError, StoreUnavailable
 from meter.store.catalog import Catalog
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -49,7 +49,7 @@ class Flush:
     grants: Sequence[GrantRow] = ()
     reservations: Sequence[ReservationRow] = ()
     operations: Sequence[OperationRow] = ()
-    intents: Sequence[IntentRow] = ()
+    alerts: Sequence[AlertRow] = ()
     events: Sequence[EventRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
 

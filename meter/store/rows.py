@@ -196,14 +196,14 @@ class EventRow(Row):
     created_at_ms: Milliseconds
 
 
-class IntentRow(VersionedRow):
+class AlertRow(VersionedRow):
     """An alert that is to be delivered; its id names the transaction that caused it, so a replay never adds one."""
 
-    TABLE = "alert_intents"
-    KEY = ("intent_id",)
+    TABLE = "alerts"
+    KEY = ("alert_id",)
     INDEXES = (("state", "next_attempt_at_ms"), ("user_id", "created_at_ms"))
 
-    intent_id: Annotated[str, Field(max_length=128)]
+    alert_id: Annotated[str, Field(max_length=128)]
     kind: Word
     user_id: UserId
     payload: JsonValue = None
@@ -239,11 +239,16 @@ class DeliveryRow(VersionedRow):
 
     TABLE = "deliveries"
     KEY = ("delivery_id",)
-    INDEXES = (("state", "next_attempt_at_ms"), ("user_id", "created_at_ms"), ("created_at_ms", "delivery_id"))
+    INDEXES = (
+        ("state", "next_attempt_at_ms"),
+        ("target", "state", "next_attempt_at_ms"),
+        ("user_id", "created_at_ms"),
+        ("created_at_ms", "delivery_id"),
+    )
 
     delivery_id: ObjectId
     """The same for every attempt: what receivers tell a repetition by."""
-    intent_id: Annotated[str, Field(max_length=128)]
+    alert_id: Annotated[str, Field(max_length=128)]
     target: ObjectId
     """A webhook_id, or the name of a channel of `METER_NOTIFY`."""
     kind: Word
@@ -353,7 +358,7 @@ ROWS: tuple[type[Row], ...] = (
     WatermarkRow,
     OperationRow,
     EventRow,
-    IntentRow,
+    AlertRow,
     PlanRow,
     SubscriptionRow,
     WebhookRow,

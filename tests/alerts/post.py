@@ -16,7 +16,7 @@ from meter.alerts.notification import AsyncNotificationQueue
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.app import create_app
-from meter.store.rows import DeliveryRow, IntentRow
+from meter.store.rows import AlertRow, DeliveryRow
 from meter.testing import fake_redis, fake_settings
 from meter.worker.context import Context
 from meter.worker.jobs import deliver, remind
@@ -68,8 +68,8 @@ class Post:
         pairs = "&".join(f"{name}={value}" for name, value in query.items())
         return list(self.call("GET", f"/notifications?limit=500&{pairs}")["items"])
 
-    async def intents(self) -> list[IntentRow]:
-        return await self.town.store.find(IntentRow, {}, order_by="intent_id", limit=1_000)
+    async def alerts(self) -> list[AlertRow]:
+        return await self.town.store.find(AlertRow, {}, order_by="alert_id", limit=1_000)
 
     async def deliveries(self) -> list[DeliveryRow]:
         return await self.town.store.find(DeliveryRow, {}, order_by="delivery_id", limit=1_000)

@@ -16,7 +16,7 @@ from tests.plans.town import days, done
 
 async def told(office: Post) -> list[tuple[str, object]]:
     """(kind, the first member of its data that matters) of every alert, in order of time and id."""
-    rows = sorted(await office.intents(), key=lambda row: (row.created_at_ms, row.intent_id))
+    rows = sorted(await office.alerts(), key=lambda row: (row.created_at_ms, row.alert_id))
     found: list[tuple[str, object]] = []
     for row in rows:
         assert isinstance(row.payload, dict)
@@ -55,7 +55,7 @@ async def test_ending_credits_are_told_once_per_grant_and_number_of_days(office:
         await office.advance(step * 86_400)
         await office.town.sweep()
         await office.remind()
-    rows = [row for row in await office.intents() if row.kind == "expiring_credits"]
+    rows = [row for row in await office.alerts() if row.kind == "expiring_credits"]
     payloads = [row.payload for row in sorted(rows, key=lambda row: row.created_at_ms)]
     assert all(isinstance(payload, dict) for payload in payloads)
     assert [(p["grant_id"], p["days"], p["remaining"]) for p in payloads if isinstance(p, dict)] == [
@@ -110,6 +110,6 @@ async def test_the_ids_of_alerts_come_from_their_transaction(office: Post) -> No
     done(await office.town.meter.add("u", 1))
     done(await office.town.meter.deduct("u", 1))
     await office.town.flush()
-    (row,) = await office.intents()
+    (row,) = await office.alerts()
     assert isinstance(row.payload, dict)
-    assert row.intent_id == f"{row.payload['transaction_id']}.credits_exhausted.0"
+    assert row.alert_id == f"{row.payload['transaction_id']}.credits_exhausted.0"

@@ -269,7 +269,7 @@ async def test_the_settings_of_an_endpoint_are_checked(office: Post, hook: Recei
 async def test_a_flush_that_is_repeated_makes_no_second_alert(office: Post) -> None:
     await spend_low(office)
     await office.town.flush()
-    before = await office.intents()
+    before = await office.alerts()
     await office.town.flush()
-    assert await office.intents() == before
+    assert await office.alerts() == before
     assert [row.kind for row in before] == ["low_credits"]

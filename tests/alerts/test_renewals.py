@@ -26,7 +26,7 @@ FIRST: dict[str, Callable[[Post], Awaitable[Any]]] = {
 async def alerts(office: Post) -> list[str]:
     """The kinds that tell of a low balance."""
     await office.town.flush()
-    return [row.kind for row in await office.intents() if row.kind in ("low_credits", "credits_exhausted")]
+    return [row.kind for row in await office.alerts() if row.kind in ("low_credits", "credits_exhausted")]
 
 
 async def subscribed(office: Post, **members: Any) -> None:
@@ -124,7 +124,7 @@ async def test_a_rest_that_rolled_over_is_told_of_again(office: Post) -> None:
         await office.advance(step * 86_400)
         await office.town.sweep()
         await office.remind()
-    rows = sorted(await office.intents(), key=lambda row: row.created_at_ms)
+    rows = sorted(await office.alerts(), key=lambda row: row.created_at_ms)
     told = [(row.kind, row.payload["amount"]) for row in rows if row.kind == "credits_expired"]  # type: ignore[index,call-overload]
     assert told == [("credits_expired", 90_000_000), ("credits_expired", 10_000_000)]
     ending = [row.payload for row in rows if row.kind == "expiring_credits"]

@@ -15,7 +15,7 @@ from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger.flusher import Flusher, HistoryLost, NewerEntry
 from meter.ledger.log_file import LedgerFile
 from meter.store.base import Flush, Flushed, Store, StoreRefused
-from meter.store.rows import EventRow, IntentRow
+from meter.store.rows import AlertRow, EventRow
 from tests.ledger.ground import Ground, open_at, same_on_both_sides
 from tests.ledger.story import tell
 from tests.partition import DAY, HOUR, T0
@@ -72,8 +72,8 @@ async def alarms(store: Store, kind: str = "error") -> list[EventRow]:
     return await store.events(kind=kind, limit=100)
 
 
-async def intents(store: Store) -> list[IntentRow]:
-    return await store.find(IntentRow, {}, order_by="intent_id", limit=100)
+async def alerts(store: Store) -> list[AlertRow]:
+    return await store.find(AlertRow, {}, order_by="alert_id", limit=100)
 
 
 @pytest.mark.parametrize("flush_max", [1, 3, 1_000])
@@ -317,9 +317,9 @@ async def test_a_key_that_comes_again_after_its_window_is_an_alarm(
     assert "operation key was applied again" in caplog.text
     (event,) = await alarms(ground.store)
     assert "operation key was applied again" in event.message and event.user_id == "u"
-    (told,) = [row for row in await intents(ground.store) if row.kind == "transaction_error"]
+    (told,) = [row for row in await alerts(ground.store) if row.kind == "transaction_error"]
     last = (await ground.transactions())[-1]
-    assert (told.intent_id, told.user_id) == (f"transaction_error.{event.event_id}", "u")
+    assert (told.alert_id, told.user_id) == (f"transaction_error.{event.event_id}", "u")
     assert told.payload == {
         "event_id": event.event_id,
         "message": event.message,
@@ -343,11 +343,11 @@ async def test_an_error_of_a_user_is_told_once_however_it_is_flushed(
     flusher = ground.flusher(store, flush_max=flush_max)
     with pytest.raises(StoreUnavailable):
         await flusher.step()
-    assert await intents(ground.store) == []
+    assert await alerts(ground.store) == []
     await ground.drain(flusher)
     errors = [event for event in await alarms(ground.store) if event.user_id == "u"]
     assert sorted(event.event_id for event in errors) == ["flush-0-2-0", "flush-0-2-1"]
-    told = {row.intent_id: row for row in await intents(ground.store)}
+    told = {row.alert_id: row for row in await alerts(ground.store)}
     assert set(told) == {f"transaction_error.{event.event_id}" for event in errors}
     second = next(row for row in await ground.transactions() if row.seq == 2)
     for event in errors:

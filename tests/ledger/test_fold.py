@@ -171,8 +171,8 @@ def test_what_follows_a_poison_entry_is_taken_with_alarms(entries: list[Entry], 
         assert (expected.head == UNREAD_HEAD) == isinstance(entry, Unread)
     assert known.accounts["u"].available == whole.accounts[0].available or len(whole.accounts) > 1
     errors = {event.event_id for event in whole.events if event.kind == "error" and event.user_id is not None}
-    told = [row for row in whole.intents if row.kind == "transaction_error"]
-    assert {row.intent_id for row in told} == {f"transaction_error.{event_id}" for event_id in errors}
+    told = [row for row in whole.alerts if row.kind == "transaction_error"]
+    assert {row.alert_id for row in told} == {f"transaction_error.{event_id}" for event_id in errors}
     assert len(told) == len(errors)
     state = {row.user_id: (row.available, row.reserved, row.debt) for row in whole.accounts}
     assert state == {user: (row.available, row.reserved, row.debt) for user, row in known.accounts.items()}

@@ -12,7 +12,7 @@ from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable, Unavailable
 from meter.ledger.pending_grants import Intake, grant_operation, pending_row
 from meter.store.base import Store
-from meter.store.rows import GrantRow, IntentRow
+from meter.store.rows import AlertRow, GrantRow
 from meter.worker.context import Context
 from meter.worker.jobs import apply_pending
 from tests.ledger.ground import Ground
@@ -163,8 +163,8 @@ async def test_a_pending_one_that_is_refused_later_is_an_alarm(ground: Ground) -
         assert await sweep(ground) == 1
     (event,) = await alarms(ground.store)
     assert event.user_id == "u" and "is durable, but refused: ended" in event.message
-    (told,) = await ground.store.find(IntentRow, {}, order_by="intent_id", limit=9)
-    assert (told.intent_id, told.kind, told.user_id) == (
+    (told,) = await ground.store.find(AlertRow, {}, order_by="alert_id", limit=9)
+    assert (told.alert_id, told.kind, told.user_id) == (
         f"transaction_error.{event.event_id}",
         "transaction_error",
         "u",

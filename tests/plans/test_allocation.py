@@ -15,7 +15,7 @@ from meter.plans.subscriptions import Subscriptions
 from meter.store.base import Store
 from meter.store.catalog import Plain
 from meter.store.memory.store import MemoryStore, _Tables
-from meter.store.rows import GrantRow, IntentRow, Row, VersionedRow
+from meter.store.rows import AlertRow, GrantRow, Row, VersionedRow
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, town
 
@@ -139,7 +139,7 @@ async def check_village(found: Town) -> None:
     for user, limit in (("renews", 100), ("changes", 500)):
         assert [one for one in await found.kinds(user) if one[0] == "grant"] == [("grant", 100), ("grant", limit)]
     assert [one for one in await found.kinds("voids") if one[0] == "grant"] == [("grant", 100)]
-    news = await found.store.find(IntentRow, {}, order_by="intent_id", limit=100)
+    news = await found.store.find(AlertRow, {}, order_by="alert_id", limit=100)
     assert sorted((row.kind, row.user_id) for row in news if row.kind.startswith("subscription")) == [
         ("subscription_ended", "ends"),
         ("subscription_ended", "voids"),

@@ -8,9 +8,10 @@ from typing import Any
 from meter.store.base import Flush
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
+    DeliveryRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -58,9 +59,14 @@ def event(event_id: str, **members: Any) -> EventRow:
     return EventRow(**{"event_id": event_id, "kind": "system", "message": "hello", "created_at_ms": T0, **members})
 
 
-def intent(intent_id: str, **members: Any) -> IntentRow:
-    given = {"intent_id": intent_id, "kind": "low_credit", "user_id": "user-1", "created_at_ms": T0}
-    return IntentRow(**{**given, **members})
+def alert(alert_id: str, **members: Any) -> AlertRow:
+    given = {"alert_id": alert_id, "kind": "low_credit", "user_id": "user-1", "created_at_ms": T0}
+    return AlertRow(**{**given, **members})
+
+
+def delivery(delivery_id: str, **members: Any) -> DeliveryRow:
+    given = {"alert_id": "a", "target": "w", "kind": "low_credits", "user_id": "user-1", "created_at_ms": T0}
+    return DeliveryRow(**{"delivery_id": delivery_id, **given, **members})
 
 
 def poison(seq: int, **members: Any) -> QuarantineRow:

@@ -34,7 +34,7 @@ async def test_a_flush_stores_every_row_as_it_was_given(store: Store) -> None:
         reservations=[samples.reservation()],
         operations=[samples.operation("key-1", "0-1-lane-1")],
         events=[samples.event("event-1", user_id="user-1", detail={"seq": 1})],
-        intents=[samples.intent("low-1", payload={"available": 95})],
+        alerts=[samples.alert("low-1", payload={"available": 95})],
         quarantine=[samples.poison(9)],
     )
 
@@ -464,13 +464,13 @@ class TestOperations:
         assert found == {"first": "key", "second": None, "third": "new", "fourth": None}
 
 
-async def test_events_and_intents_that_are_there_stay(store: Store) -> None:
-    first = samples.flush(None, events=[samples.event("e-1")], intents=[samples.intent("i-1")])
+async def test_events_and_alerts_that_are_there_stay(store: Store) -> None:
+    first = samples.flush(None, events=[samples.event("e-1")], alerts=[samples.alert("i-1")])
     await store.apply(first)
     second = samples.flush(
         first.reached,
         events=[samples.event("e-1", message="other"), samples.event("e-2"), samples.event("e-2", message="twice")],
-        intents=[samples.intent("i-1", next_attempt_at_ms=3), samples.intent("i-2")],
+        alerts=[samples.alert("i-1", next_attempt_at_ms=3), samples.alert("i-2")],
     )
 
     assert (await store.apply(second)).done

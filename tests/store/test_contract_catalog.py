@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from meter.store.base import Store
-from meter.store.rows import GrantRow, IntentRow, SubscriptionRow, WebhookRow
+from meter.store.rows import AlertRow, GrantRow, SubscriptionRow, WebhookRow
 from tests.store import samples
 from tests.store.samples import T0
 
@@ -99,7 +99,7 @@ async def test_what_is_due_comes_in_order_of_its_time(store: Store) -> None:
     assert {row.user_id for row in found} == {"u0", "u1", "u2", "u3"}
     (first,) = await store.due(SubscriptionRow, "active", "next_period_at_ms", T0 + 30, 1)
     assert first.user_id == "u1"
-    assert await store.due(IntentRow, "due", "next_attempt_at_ms", T0, 10) == []
+    assert await store.due(AlertRow, "due", "next_attempt_at_ms", T0, 10) == []
 
 
 async def test_pending_grants_that_were_there_already_are_answered_as_they_are(store: Store) -> None:

@@ -11,7 +11,7 @@ from tests.store.samples import T0
 
 def delivery(delivery_id: str, at_ms: int, user_id: str) -> DeliveryRow:
     return DeliveryRow(
-        delivery_id=delivery_id, intent_id="i", target="w", kind="test", user_id=user_id, created_at_ms=at_ms
+        delivery_id=delivery_id, alert_id="i", target="w", kind="test", user_id=user_id, created_at_ms=at_ms
     )
 
 

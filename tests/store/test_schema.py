@@ -18,6 +18,7 @@ from meter.store import connect
 from meter.store.base import Store, StoreMismatch
 from meter.store.generated_schema import sql_schema
 from meter.store.mongo.store import MongoStore
+from meter.store.rows import AlertRow, DeliveryRow
 from meter.store.sql.schema import VERSION_TABLE
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import METADATA
@@ -189,6 +190,28 @@ async def test_opening_again_changes_nothing(empty_url: str) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("kind", [*SQL_KINDS, "mongo"])
+async def test_alerts_of_before_they_were_called_so_are_still_told(empty_url: str) -> None:
+    """A database of version 2 keeps its alerts and deliveries, under their new names."""
+    store = connect.open_store(empty_url)
+    await store.open({})
+    alert, delivery = samples.alert("a-1"), samples.delivery("d-1", alert_id="a-1")
+    await store.insert_many([alert])
+    await store.insert_many([delivery])
+    await _make_version_2(store)
+    await store.close()
+
+    again = connect.open_store(empty_url)
+    await again.open({})
+
+    assert await again.due(AlertRow, "due", "next_attempt_at_ms", 0, 9) == [alert]
+    assert await again.get(DeliveryRow, "d-1") == delivery
+    assert await again.swap(alert.model_copy(update={"state": "passed", "version": 2}))
+    if isinstance(again, SqlStore):
+        await _check(again)
+    await again.close()
+
+
 @sql_kinds
 async def test_text_is_compared_by_its_bytes_in_every_column(kind: str, empty_url: str) -> None:
     """Else ids that differ in case would be one on MySQL, and pages would jump on PostgreSQL."""
@@ -211,6 +234,26 @@ async def test_text_is_compared_by_its_bytes_in_every_column(kind: str, empty_ur
 
 def _statements(kind: str) -> list[str]:
     return [one for one in sql_schema(DIALECTS[kind]).split(";\n\n") if one]
+
+
+async def _make_version_2(store: Store) -> None:
+    if isinstance(store, SqlStore):
+        on = " ON deliveries" if store.engine.dialect.name in ("mysql", "mariadb") else ""
+        await _run(
+            store,
+            f"DROP INDEX ix_deliveries_target_state_next_attempt_at_ms{on}",
+            "ALTER TABLE alerts RENAME COLUMN alert_id TO intent_id",
+            "ALTER TABLE deliveries RENAME COLUMN alert_id TO intent_id",
+            "ALTER TABLE alerts RENAME TO alert_intents",
+            f"UPDATE {VERSION_TABLE} SET version_num = '0002'",
+        )
+        return
+    assert isinstance(store, MongoStore)
+    for name in ("alerts", "deliveries"):
+        await store._database.command("collMod", name, validator={})
+        await store._database[name].update_many({}, {"$rename": {"alert_id": "intent_id"}})
+    await store._database["alerts"].rename("alert_intents")
+    await store._database["deployment"].update_one({"_id": "schema_revision"}, {"$set": {"value": "1"}})
 
 
 async def _make_newer(store: Store) -> None:

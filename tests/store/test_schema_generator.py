@@ -107,7 +107,7 @@ def test_validators_describe_the_documents_that_are_written() -> None:
         samples.watermark(1),
         samples.operation("key", "0-1-lane-1"),
         samples.event("event-1"),
-        samples.intent("intent-1"),
+        samples.alert("alert-1"),
         samples.poison(1),
     ]
 

@@ -11,9 +11,9 @@ from meter.store.memory.catalog import MemoryCatalog
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -109,8 +109,8 @@ class MemoryStore(MemoryCatalog):
             _replace(tables.grants, (grant.user_id, grant.grant_id), grant)
         for reservation in flush.reservations:
             _replace(tables.reservations, reservation.reservation_id, reservation)
-        for intent in flush.intents:
-            tables.catalog.setdefault(IntentRow, {}).setdefault((intent.intent_id,), intent)
+        for alert in flush.alerts:
+            tables.catalog.setdefault(AlertRow, {}).setdefault((alert.alert_id,), alert)
         for event in flush.events:
             tables.events.setdefault(event.event_id, event)
         for entry in flush.quarantine:

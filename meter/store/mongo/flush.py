@@ -20,9 +20,9 @@ from meter.store.mongo.documents import Document, documents_of, id_of
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -64,7 +64,7 @@ class MongoFlush:
         await self._replace(AccountRow, flush.accounts)
         await self._replace(GrantRow, grants)
         await self._replace(ReservationRow, flush.reservations)
-        await self.insert_missing(IntentRow, flush.intents)
+        await self.insert_missing(AlertRow, flush.alerts)
         await self.insert_missing(EventRow, flush.events)
         await self._insert(QuarantineRow, flush.quarantine)
         if not is_atomic:

@@ -15,7 +15,7 @@ from meter.store.mongo.flush import Database, MongoFlush
 from meter.store.rows import DeploymentRow
 from meter.store.settings import check_settings
 
-SCHEMA_REVISION = 1
+SCHEMA_REVISION = 2
 
 _REVISION = "schema_revision"
 _EXISTS = 48
@@ -33,6 +33,8 @@ async def prepare(database: Database, settings: Mapping[str, str]) -> None:
     if int(kept.get(_REVISION, "0")) > SCHEMA_REVISION:
         raise StoreMismatch(f"the store's schema is {kept[_REVISION]}, made by a newer version of meter")
     check_settings(kept, settings)
+    if kept.get(_REVISION) == "1":
+        await _rename_alerts(database)
     present = set(await database.list_collection_names())
     for name, made in collections().items():
         if name in present:
@@ -45,7 +47,18 @@ async def prepare(database: Database, settings: Mapping[str, str]) -> None:
     wanted = {**settings, _REVISION: str(SCHEMA_REVISION)}
     rows = [DeploymentRow(name=name, value=value) for name, value in wanted.items()]
     await MongoFlush(database, None).insert_missing(DeploymentRow, rows)
+    reached = {"$set": {"value": wanted[_REVISION]}}
+    await database[DeploymentRow.TABLE].update_one({"_id": _REVISION}, reached)
     check_settings(await _deployment(database), settings)  # another process may have been first
+
+
+async def _rename_alerts(database: Database) -> None:
+    """What revision 1 called alert_intents and intent_id. Can run again after it was cut off anywhere."""
+    if "alert_intents" in await database.list_collection_names():
+        await database["alert_intents"].rename("alerts")
+    for name in ("alerts", "deliveries"):
+        await database.command("collMod", name, validator={})  # the old one wants the field that goes
+        await database[name].update_many({}, {"$rename": {"intent_id": "alert_id"}})
 
 
 async def _deployment(database: Database) -> dict[str, str]:

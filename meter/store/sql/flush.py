@@ -13,9 +13,9 @@ from meter.store.base import Flush, Flushed
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
+    AlertRow,
     EventRow,
     GrantRow,
-    IntentRow,
     OperationRow,
     QuarantineRow,
     ReservationRow,
@@ -65,7 +65,7 @@ async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: F
     await dialect.replace(connection, AccountRow, flush.accounts)
     await dialect.replace(connection, GrantRow, grants)
     await dialect.replace(connection, ReservationRow, flush.reservations)
-    await insert_missing(connection, dialect, IntentRow, flush.intents)
+    await insert_missing(connection, dialect, AlertRow, flush.alerts)
     await insert_missing(connection, dialect, EventRow, flush.events)
     await dialect.insert(connection, QuarantineRow, flush.quarantine)
     return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
