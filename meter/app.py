@@ -14,8 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from meter.amount import AmountScale
-from meter.api.credits import HotHandlers
-from meter.api.handlers import coroutines_of
+from meter.api.handlers import Handlers, handlers_of
 from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
 from meter.api.probes import CountedResponses, Probes
@@ -41,8 +40,7 @@ class Parts:
 
     settings: Settings
     runtime: Runtime
-    hot: HotHandlers
-    coroutines: Mapping[str, Coroutine]
+    handlers: Handlers
     gateway: GatewayHandlers
     metrics: Metrics
 
@@ -62,14 +60,13 @@ def create_app(settings: Settings, redis: RedisGateway | None = None, store: Sto
 def parts_of(runtime: Runtime) -> Parts:
     """The handlers on a runtime, and the metrics that show what they count."""
     services = services_of(runtime)
-    hot = HotHandlers(services)
     gateway = GatewayHandlers(services)
     metrics = Metrics(services.engine.counts, lambda: services.engine.waiting)
     gateway.tally.show(metrics.counted)
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
-    return Parts(runtime.settings, runtime, hot, coroutines_of(services, hot), gateway, metrics)
+    return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics)
 
 
 def routes_of(parts: Parts) -> list[BaseRoute]:
@@ -90,8 +87,8 @@ def routes_of(parts: Parts) -> list[BaseRoute]:
         Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
         *routes([("POST", "/gateway/logs", logs.logs)], settings.gateway_logs_max_bytes),
         *docs_routes(),
-        *call_routes(parts.coroutines, "", settings.body_max_bytes),
-        Mount(CREDITS, routes=call_routes(parts.coroutines, CREDITS, settings.body_max_bytes)),
+        *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
+        Mount(CREDITS, routes=call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes)),
     ]
 
 
@@ -112,7 +109,7 @@ def application_of(parts: Parts) -> Starlette:
     )
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
     of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
-    app.state.hot_lane = HotLane(parts.hot, settings.body_max_bytes, parts.metrics.responses, of_gateway)
+    app.state.hot_lane = HotLane(parts.handlers.hot, settings.body_max_bytes, parts.metrics.responses, of_gateway)
     return app
 
 

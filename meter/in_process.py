@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 
-from meter.api.credits import HotHandlers
-from meter.api.handlers import coroutines_of
+from meter.api.handlers import handlers_of
 from meter.app import credits_app, services_of
 from meter.client.credits import Credits
 from meter.config import Settings, load_settings
@@ -33,7 +32,7 @@ class Meter(Credits):
         self._settings = settings
         self._runtime = Runtime(settings, redis, store, logs_refusals=True)
         services = services_of(self._runtime)
-        coroutines = coroutines_of(services, HotHandlers(services))
+        coroutines = handlers_of(services).coroutines
         self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
         super().__init__(_InProcess(self._coroutines))
 

@@ -1,120 +1,141 @@
-"""The handlers that a gateway calls per request: no coroutine, one submit, one answer, and no rule about credits."""
+"""The calls that put credits in and take them out in one step, and those that tell what there is and was."""
 
 from __future__ import annotations
 
-from meter.api.services import Services, asked_of, path_id, path_user, refused_without_asking
+import secrets
+import time
+
+from meter.api.services import Services, asked_of, path_user, unanswered
+from meter.clock import NEVER_MS, milliseconds
 from meter.contract.requests import (
-    CommitRequest,
+    AddRequest,
+    BalanceQuery,
     DeductRequest,
     ExplainQuery,
-    ExtendRequest,
-    ReleaseRequest,
-    ReserveRequest,
+    HistoryQuery,
+    RefundRequest,
 )
 from meter.engine import operations
 from meter.engine.operations import Operation
+from meter.engine.outbox import CHARGES, seq_of
 from meter.http.exchange import Request, Respond
-from meter.http.reading import read_body, read_key, read_query
-from meter.http.rendered import Answered, validation_problem
+from meter.http.reading import number_cursor, read_body, read_key, read_query
+from meter.http.rendered import Answered, Rendered, page, problem
+from meter.ledger.history import Filter, History
+from meter.ledger.pending_grants import Intake, pending_row
+from meter.store.rows import TransactionRow
 
 
-class HotHandlers:
-    """The handlers that a gateway calls per request: no coroutine, one submit, one answer."""
+class CreditHandlers:
+    """Handlers of the hot lane take a `Respond`: one submit, one answer. Each raises `Answered` or a `MeterError`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._engine = services.engine
+        self._store = services.store
+        self._settings = services.settings
         self._scale = services.scale
-        self._render = services.renderer.render
+        self._renderer = services.renderer
+        self._history = History(services.engine, services.redis, services.store)
+        self._intake = None if services.store is None else Intake(services.engine, services.store)
 
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
         body = read_body(DeductRequest, request, self._scale)
-        self._on_user(body.user_id, deduct_operation(body, read_key(request)), respond)
-
-    def reserve(self, request: Request, respond: Respond) -> None:
-        """`POST /credits/reservations`"""
-        body = read_body(ReserveRequest, request, self._scale)
-        self._on_user(body.user_id, self.reserve_operation(body, read_key(request)), respond)
-
-    def commit(self, request: Request, respond: Respond) -> None:
-        """`POST /credits/reservations/{reservation_id}/commit`"""
-        body = read_body(CommitRequest, request, self._scale)
-        reservation_id = path_id(request, "reservation_id")
-        self._on_reservation(reservation_id, commit_operation(reservation_id, body, read_key(request)), respond)
-
-    def release(self, request: Request, respond: Respond) -> None:
-        """`POST /credits/reservations/{reservation_id}/release`"""
-        body = read_body(ReleaseRequest, request, self._scale)
-        reservation_id = path_id(request, "reservation_id")
-        self._on_reservation(
-            reservation_id, operations.release(reservation_id, asked_of(body, read_key(request))), respond
-        )
-
-    def extend(self, request: Request, respond: Respond) -> None:
-        """`POST /credits/reservations/{reservation_id}/extend`"""
-        body = read_body(ExtendRequest, request, self._scale)
-        reservation_id = path_id(request, "reservation_id")
-        ttl_ms = None if body.ttl_seconds is None else self.ttl_ms(body.ttl_seconds)
-        one = operations.extend(reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request)))
-        self._on_reservation(reservation_id, one, respond)
-
-    def reservation(self, request: Request, respond: Respond) -> None:
-        """`GET /credits/reservations/{reservation_id}`"""
-        reservation_id = path_id(request, "reservation_id")
-        self._on_reservation(reservation_id, operations.reservation(reservation_id), respond)
+        self._services.ask(body.user_id, deduct_operation(body, read_key(request)), respond)
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""
         user_id = path_user(request)
-        self._on_user(user_id, operations.balance(user_id), respond)
+        self._services.ask(user_id, operations.balance(user_id), respond)
 
     def explain(self, request: Request, respond: Respond) -> None:
         """`GET /credits/explain/{user_id}`"""
         user_id, amount = path_user(request), read_query(ExplainQuery, request, self._scale).amount
-        renderer = self._services.renderer
+        renderer = self._renderer
         self._engine.submit(
             user_id,
             operations.explain(user_id, amount),
-            lambda line: respond(refused_without_asking(line) or renderer.explanation(str(line), amount)),
+            lambda line: respond(unanswered(line) or renderer.explanation(str(line), amount)),
         )
 
-    def reserve_operation(self, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
-        """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
-        ttl_seconds = body.ttl_seconds or self._services.settings.reservation_ttl_seconds
-        reservation_id = body.reservation_id or self._engine.new_reservation_id(body.user_id)
-        return operations.reserve(
+    async def add(self, request: Request) -> Rendered:
+        """`POST /credits/add`: durable first where there is a store."""
+        body, key = read_body(AddRequest, request, self._scale), read_key(request)
+        chosen = body.grant_id is not None
+        grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
+        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # blanks: no caller's key has one
+        one = operations.grant(
             body.user_id,
-            reservation_id,
+            grant_id,
             body.amount,
-            self.ttl_ms(ttl_seconds, pointer),
-            chosen=body.reservation_id is not None,
+            priority=body.priority,
+            effective_at_ms=0 if body.effective_at is None else milliseconds(body.effective_at),
+            expires_at_ms=NEVER_MS if body.expires_at is None else milliseconds(body.expires_at),
+            chosen=chosen,
+            asked=asked,
+        )
+        if self._intake is None:
+            return self._renderer.render("grant", await self._engine.run(body.user_id, one))
+        row = pending_row(one, self._settings.partitions, key, time.time_ns() // 1_000_000).model_copy(
+            update={"description": body.description, "metadata": body.metadata}
+        )
+        return self._renderer.render("grant", await self._intake.add(row, asked.extra))
+
+    async def refund(self, request: Request) -> Rendered:
+        """`POST /credits/refund`"""
+        body, key = read_body(RefundRequest, request, self._scale), read_key(request)
+        charge = await self._charge(body.user_id, body.transaction_id)
+        refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
+        draws = charge.draws if isinstance(charge.draws, list) else []
+        one = operations.refund(
+            body.user_id,
+            body.transaction_id,
+            body.amount,
+            charged=charge.amount,
+            refunded=refunded,
+            draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
             asked=asked_of(body, key),
         )
+        return self._renderer.render("refund", await self._engine.run(body.user_id, one))
 
-    def ttl_ms(self, ttl_seconds: float, pointer: str = "") -> int:
-        """Milliseconds of a time to live. Raises `Answered` above the longest one allowed."""
-        longest = self._services.settings.reservation_ttl_max_seconds
-        if ttl_seconds > longest:
-            raise Answered(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
-        return max(1, round(ttl_seconds * 1000))
+    async def balance_at(self, request: Request) -> Rendered:
+        """`GET /credits/balance/{user_id}`, with `?at=` a time in the past."""
+        user_id, query = path_user(request), read_query(BalanceQuery, request, self._scale)
+        if query.at is None or milliseconds(query.at) >= await self._services.now_ms(user_id):
+            line = await self._engine.run(user_id, operations.balance(user_id))
+            return self._renderer.render("balance", line)
+        return self._renderer.balances_at(user_id, await self._history.at(user_id, milliseconds(query.at)))
 
-    def _on_user(self, user_id: str, one: Operation, respond: Respond) -> None:
-        self._engine.submit(
-            user_id, one, lambda line: respond(refused_without_asking(line) or self._render(one[0], str(line)))
+    async def history(self, request: Request) -> Rendered:
+        """`GET /credits/history/{user_id}`"""
+        user_id, query = path_user(request), read_query(HistoryQuery, request, self._scale)
+        wanted = Filter(
+            kinds=() if query.kind is None else (query.kind,),
+            from_ms=None if query.from_ is None else milliseconds(query.from_),
+            to_ms=None if query.to is None else milliseconds(query.to),
+            before_seq=number_cursor(query.cursor),
         )
+        await self._services.now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
+        rows = await self._history.page(user_id, wanted, query.limit)
+        cursor = str(rows[-1].seq) if len(rows) == query.limit else None
+        return page([self._renderer.transaction(row) for row in rows], cursor)
 
-    def _on_reservation(self, reservation_id: str, one: Operation, respond: Respond) -> None:
-        self._engine.submit_for_reservation(
-            reservation_id, one, lambda line: respond(refused_without_asking(line) or self._render(one[0], str(line)))
-        )
+    async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:
+        """The ledger row of a charge. Raises `Answered`."""
+        place = seq_of(transaction_id)
+        missing = Answered(problem("transaction-not-found", "The user has no transaction of that id."))
+        if place is None or place[0] != self._engine.partition_of(user_id):
+            raise missing
+        row = await self._history.transaction(transaction_id, *place)
+        if row is None or row.user_id != user_id:
+            await self._services.now_ms(user_id)  # refuses where Redis lost the partition
+            raise missing
+        if row.kind not in CHARGES:
+            raise Answered(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
+        return row
 
 
 def deduct_operation(body: DeductRequest, key: str) -> Operation:
     """The operation of a deduct."""
     return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key))
-
-
-def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
-    """The operation of a commit."""
-    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key))

@@ -1,113 +1,25 @@
-"""The handlers that meet the durable ledger: credits in, refunds, history, and lists of what has ended."""
+"""The calls about grants: what there is to burn, what ends soon, and ending one early."""
 
 from __future__ import annotations
 
-import secrets
-import time
-
-from meter.api.credits import HotHandlers
-from meter.api.services import Services, asked_of, path_user
-from meter.clock import DAY_MS, NEVER_MS, milliseconds
-from meter.contract.requests import (
-    AddRequest,
-    BalanceQuery,
-    ExpiringQuery,
-    GrantsQuery,
-    HistoryQuery,
-    RefundRequest,
-    ReservationsQuery,
-)
+from meter.api.services import Services, asked_of, path_id, path_user
+from meter.clock import DAY_MS, NEVER_MS
+from meter.contract.requests import ExpiringQuery, GrantsQuery, VoidRequest
 from meter.engine import operations
-from meter.engine.outbox import CHARGES, seq_of
 from meter.http.exchange import Request
-from meter.http.reading import number_cursor, pair_cursor, read_body, read_key, read_query, script_cursor
-from meter.http.rendered import Answered, Rendered, page, problem
-from meter.ledger.history import Filter, History
-from meter.ledger.pending_grants import Intake, pending_row
-from meter.store.rows import TransactionRow
+from meter.http.reading import pair_cursor, read_body, read_key, read_query, script_cursor
+from meter.http.rendered import Rendered, page
 
 
-class LedgerHandlers:
-    """One coroutine per route: a request in, its answer out. Raises `Answered` or a `MeterError`."""
+class GrantHandlers:
+    """One coroutine per call: a request in, its answer out. Raises `Answered` or a `MeterError`."""
 
-    def __init__(self, services: Services, hot: HotHandlers) -> None:
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._engine = services.engine
         self._store = services.store
-        self._settings = services.settings
         self._scale = services.scale
         self._renderer = services.renderer
-        self._hot = hot
-        self._history = History(services.engine, services.redis, services.store)
-        self._intake = None if services.store is None else Intake(services.engine, services.store)
-
-    async def add(self, request: Request) -> Rendered:
-        """`POST /credits/add`: durable first where there is a store."""
-        body, key = read_body(AddRequest, request, self._scale), read_key(request)
-        chosen = body.grant_id is not None
-        grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
-        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # blanks: no caller's key has one
-        one = operations.grant(
-            body.user_id,
-            grant_id,
-            body.amount,
-            priority=body.priority,
-            effective_at_ms=0 if body.effective_at is None else milliseconds(body.effective_at),
-            expires_at_ms=NEVER_MS if body.expires_at is None else milliseconds(body.expires_at),
-            chosen=chosen,
-            asked=asked,
-        )
-        if self._intake is None:
-            return self._renderer.render("grant", await self._engine.run(body.user_id, one))
-        row = pending_row(one, self._settings.partitions, key, _now_ms()).model_copy(
-            update={"description": body.description, "metadata": body.metadata}
-        )
-        return self._renderer.render("grant", await self._intake.add(row, asked.extra))
-
-    async def refund(self, request: Request) -> Rendered:
-        """`POST /credits/refund`"""
-        body, key = read_body(RefundRequest, request, self._scale), read_key(request)
-        charge = await self._charge(body.user_id, body.transaction_id)
-        refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
-        draws = charge.draws if isinstance(charge.draws, list) else []
-        one = operations.refund(
-            body.user_id,
-            body.transaction_id,
-            body.amount,
-            charged=charge.amount,
-            refunded=refunded,
-            draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
-            asked=asked_of(body, key),
-        )
-        return self._renderer.render("refund", await self._engine.run(body.user_id, one))
-
-    async def balance(self, request: Request) -> Rendered:
-        """`GET /credits/balance/{user_id}`, with `?at=` a time in the past."""
-        user_id, query = path_user(request), read_query(BalanceQuery, request, self._scale)
-        if query.at is None or milliseconds(query.at) >= await self._now_ms(user_id):
-            line = await self._engine.run(user_id, operations.balance(user_id))
-            return self._renderer.render("balance", line)
-        return self._renderer.balances_at(user_id, await self._history.at(user_id, milliseconds(query.at)))
-
-    async def history(self, request: Request) -> Rendered:
-        """`GET /credits/history/{user_id}`"""
-        user_id, query = path_user(request), read_query(HistoryQuery, request, self._scale)
-        wanted = Filter(
-            kinds=() if query.kind is None else (query.kind,),
-            from_ms=None if query.from_ is None else milliseconds(query.from_),
-            to_ms=None if query.to is None else milliseconds(query.to),
-            before_seq=number_cursor(query.cursor),
-        )
-        await self._now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
-        rows = await self._history.page(user_id, wanted, query.limit)
-        cursor = str(rows[-1].seq) if len(rows) == query.limit else None
-        return page([self._renderer.transaction(row) for row in rows], cursor)
-
-    async def expiring(self, request: Request) -> Rendered:
-        """`GET /credits/expiring/{user_id}`"""
-        user_id, query = path_user(request), read_query(ExpiringQuery, request, self._scale)
-        until_ms = await self._now_ms(user_id) + round(query.days * DAY_MS)
-        one = operations.expiring(user_id, min(until_ms, NEVER_MS), script_cursor(query.cursor), query.limit)
-        return self._renderer.grants(await self._engine.run(user_id, one))
 
     async def grants(self, request: Request) -> Rendered:
         """`GET /credits/grants/{user_id}`: live ones from Redis, `?state=all` from the store where there is one."""
@@ -120,38 +32,16 @@ class LedgerHandlers:
         cursor = f"{rows[-1].created_at_ms}~{rows[-1].grant_id}" if len(rows) == query.limit else None
         return page([self._renderer.stored_grant(row, now_ms) for row in rows], cursor)
 
-    async def reservations(self, request: Request) -> Rendered:
-        """`GET /credits/reservations`: open ones from Redis, others from the store."""
-        query = read_query(ReservationsQuery, request, self._scale)
-        if query.state == "open":
-            one = operations.reservations(query.user_id, script_cursor(query.cursor), query.limit)
-            return self._renderer.reservations(await self._engine.run(query.user_id, one))
-        if self._store is None:
-            return problem("not-implemented", "The store lists finished reservations; METER_STORE_URL is none.")
-        state = None if query.state == "all" else query.state
-        after = pair_cursor(query.cursor)
-        rows = await self._store.reservations_of(query.user_id, state=state, after=after, limit=query.limit)
-        cursor = f"{rows[-1].created_at_ms}~{rows[-1].reservation_id}" if len(rows) == query.limit else None
-        return page([self._renderer.stored_reservation(row) for row in rows], cursor)
+    async def expiring(self, request: Request) -> Rendered:
+        """`GET /credits/expiring/{user_id}`"""
+        user_id, query = path_user(request), read_query(ExpiringQuery, request, self._scale)
+        until_ms = await self._services.now_ms(user_id) + round(query.days * DAY_MS)
+        one = operations.expiring(user_id, min(until_ms, NEVER_MS), script_cursor(query.cursor), query.limit)
+        return self._renderer.grants(await self._engine.run(user_id, one))
 
-    async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:
-        """The ledger row of a charge. Raises `Answered`."""
-        place = seq_of(transaction_id)
-        missing = Answered(problem("transaction-not-found", "The user has no transaction of that id."))
-        if place is None or place[0] != self._engine.partition_of(user_id):
-            raise missing
-        row = await self._history.transaction(transaction_id, *place)
-        if row is None or row.user_id != user_id:
-            await self._now_ms(user_id)  # refuses where Redis lost the partition
-            raise missing
-        if row.kind not in CHARGES:
-            raise Answered(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
-        return row
-
-    async def _now_ms(self, user_id: str) -> int:
-        """The time that a user's partition sees. Raises `Unavailable` where that is not served."""
-        return await self._engine.now_ms(self._engine.partition_of(user_id))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    async def void(self, request: Request) -> Rendered:
+        """`POST /credits/grants/{user_id}/{grant_id}/void`"""
+        body = read_body(VoidRequest, request, self._scale)
+        user_id, grant_id = path_user(request), path_id(request, "grant_id")
+        one = operations.void(user_id, grant_id, asked_of(body, read_key(request)))
+        return self._renderer.render("void", await self._engine.run(user_id, one))

@@ -10,10 +10,10 @@ from meter.config import Settings
 from meter.contract.requests import Described
 from meter.engine import operations
 from meter.engine.engine import Engine
-from meter.engine.operations import Asked
+from meter.engine.operations import Asked, Operation
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
-from meter.http.exchange import Request
+from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.keys import OBJECT_ID, USER_ID
@@ -30,6 +30,24 @@ class Services:
     settings: Settings
     scale: AmountScale
     renderer: Renderer
+
+    def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
+        """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""
+        self.engine.submit(
+            user_id, operation, lambda line: respond(unanswered(line) or self.renderer.render(operation[0], str(line)))
+        )
+
+    def ask_of_reservation(self, reservation_id: str, operation: Operation, respond: Respond) -> None:
+        """The same for an operation that names a reservation."""
+        self.engine.submit_for_reservation(
+            reservation_id,
+            operation,
+            lambda line: respond(unanswered(line) or self.renderer.render(operation[0], str(line))),
+        )
+
+    async def now_ms(self, user_id: str) -> int:
+        """The time that a user's partition sees. Raises `Unavailable` where that is not served."""
+        return await self.engine.now_ms(self.engine.partition_of(user_id))
 
 
 def asked_of(body: Described, key: str) -> Asked:
@@ -56,5 +74,6 @@ def path_id(request: Request, name: str) -> str:
     return value
 
 
-def refused_without_asking(line: str | MeterError) -> Rendered | None:
+def unanswered(line: str | MeterError) -> Rendered | None:
+    """The answer where an operation got none."""
     return failure(line) if isinstance(line, MeterError) else None

@@ -1,4 +1,4 @@
-"""The Python API: one class of calls, whatever carries them (in process: `meter.local`, over HTTP: `meter.client`).
+"""The Python API: one class of calls, whatever carries them (meter/in_process.py, meter/client/over_http.py).
 
 Amounts are credits: `int`, `Decimal`, a plain decimal string, or a `float` that means its shortest decimal. A refusal
 is a value, a `Refusal`, which is false; `reserve` alone raises `HoldRefused`, because its block must not run.
@@ -7,26 +7,17 @@ is a value, a `Refusal`, which is false; `reserve` alone raises `HoldRefused`, b
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from decimal import Decimal
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
+from meter.client.calls import CreditAmount, Metadata, wire_text
 from meter.client.plans import PlanCalls
 from meter.client.webhooks import NotificationCalls
 from meter.contract import answers, fields
 from meter.contract.answers import Refusal
 from meter.errors import MeterError, Unavailable
-
-CreditAmount = int | float | str | Decimal
-Metadata = Mapping[str, object]
-
-_A = TypeVar("_A", bound=answers.Answer)
-_B = TypeVar("_B", bound=answers.Answer)
-
-_EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
 class HoldRefused(MeterError):
@@ -35,16 +26,6 @@ class HoldRefused(MeterError):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
-
-
-class Carrier(Protocol):
-    """Carries one call of meter/contract/calls.py and answers (status, body, replayed). Raises `Unavailable`."""
-
-    async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
-    ) -> tuple[int, bytes, bool]:
-        """`path` and `query` are members by name; `key` is the idempotency key."""
-        ...
 
 
 class Hold:
@@ -84,10 +65,7 @@ class Hold:
 
 
 class Credits(PlanCalls, NotificationCalls):
-    """The calls of DESIGN section 5. Every method raises `Unavailable` when the call was not decided."""
-
-    def __init__(self, carrier: Carrier) -> None:
-        self._carry = carrier
+    """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(
         self,
@@ -113,7 +91,7 @@ class Credits(PlanCalls, NotificationCalls):
             "expires_at": expires_at,
             "metadata": metadata,
         }
-        return await self._call("add", answers.Added, later=answers.Pending, body=body, key=idempotency_key)
+        return await self._call_or_later("add", answers.Added, answers.Pending, body=body, key=idempotency_key)
 
     async def deduct(
         self,
@@ -301,7 +279,7 @@ class Credits(PlanCalls, NotificationCalls):
 
     async def explain(self, user_id: str, amount: CreditAmount) -> answers.Explanation | Refusal:
         """What a deduct of an amount would do now."""
-        query = {"amount": _text(amount)}
+        query = {"amount": wire_text(amount)}
         return await self._call("explain", answers.Explanation, path={"user_id": user_id}, query=query)
 
     async def user(self, user_id: str) -> answers.User | Refusal:
@@ -325,52 +303,3 @@ class Credits(PlanCalls, NotificationCalls):
             "metadata": metadata,
         }
         return await self._call("configure", answers.User, path={"user_id": user_id}, body=body)
-
-    async def _asked(
-        self,
-        name: str,
-        answer: type[_A],
-        *,
-        path: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        key: str | None = None,
-    ) -> _A | Refusal:
-        return await self._call(name, answer, path=path, query=query, body=body, key=key)
-
-    async def _call(
-        self,
-        name: str,
-        answer: type[_A],
-        *,
-        later: type[_B] | None = None,
-        path: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        key: str | None = None,
-    ) -> _A | _B | Refusal:
-        """`later` is the answer to a call that is accepted but not done (202)."""
-        payload = None if body is None else _dump(body)
-        status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
-        kind = Refusal if status >= 400 else later if status == 202 and later else answer
-        try:
-            found = kind.model_validate(_EXACT_JSON.decode(text.decode()))
-        except ValueError as error:
-            raise Unavailable("answer", f"{status}, but no answer of a sidecar: {text[:200]!r}") from error
-        if isinstance(found, Refusal):
-            if status >= 500:
-                raise Unavailable(found.code, found.detail)
-            return found
-        return found.model_copy(update={"replayed": True}) if replayed else found
-
-
-def _dump(body: Mapping[str, object]) -> bytes:
-    """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
-    return json.dumps({name: value for name, value in body.items() if value is not None}, default=_text).encode()
-
-
-def _text(value: object) -> str:
-    """A time as RFC 3339; a number without an exponent, which no amount may have in a string."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else str(value)

@@ -1,25 +1,21 @@
-"""The Python API of plans and subscriptions, a part of `meter.credits.Credits`."""
+"""The Python API of plans and subscriptions, a part of `Credits` in meter/client/credits.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
-from typing import Literal, TypeVar
+from typing import Literal
 
-from meter.contract import answers
+from meter.client.calls import Calls, CreditAmount
 from meter.contract.answers import Refusal
 from meter.contract.plans import Allocated, Expired, Plan, PlanPage, Subscription, SubscriptionPage
 
-_A = TypeVar("_A", bound=answers.Answer)
-
-CreditAmount = int | float | str | Decimal
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 Rollover = Mapping[str, object]
 """`max_amount` or `percent`, and `valid_days`."""
 
 
-class PlanCalls:
+class PlanCalls(Calls):
     """Plans, who has them, and the allocation. Every method raises `Unavailable` when the call was not decided."""
 
     async def create_plan(
@@ -52,15 +48,15 @@ class PlanCalls:
             active=active,
         )
         body["plan_id"] = plan_id
-        return await self._asked("create_plan", Plan, body=body, key=idempotency_key)
+        return await self._call("create_plan", Plan, body=body, key=idempotency_key)
 
     async def plans(self, *, limit: int = 50, cursor: str = "") -> PlanPage | Refusal:
         """A page of plans."""
-        return await self._asked("plans", PlanPage, query={"limit": str(limit), "cursor": cursor})
+        return await self._call("plans", PlanPage, query={"limit": str(limit), "cursor": cursor})
 
     async def plan(self, plan_id: str) -> Plan | Refusal:
         """Reads a plan."""
-        return await self._asked("plan", Plan, path={"plan_id": plan_id})
+        return await self._call("plan", Plan, path={"plan_id": plan_id})
 
     async def update_plan(
         self,
@@ -90,11 +86,11 @@ class PlanCalls:
             plan_group,
             active=active,
         )
-        return await self._asked("update_plan", Plan, path={"plan_id": plan_id}, body=body)
+        return await self._call("update_plan", Plan, path={"plan_id": plan_id}, body=body)
 
     async def delete_plan(self, plan_id: str) -> Plan | Refusal:
         """Withdraws a plan; those who have it go on."""
-        return await self._asked("delete_plan", Plan, path={"plan_id": plan_id})
+        return await self._call("delete_plan", Plan, path={"plan_id": plan_id})
 
     async def subscribe(
         self,
@@ -107,12 +103,12 @@ class PlanCalls:
     ) -> Subscription | Refusal:
         """Gives a user a plan, and the credits of the first period."""
         body = {"plan_id": plan_id, "auto_renew": auto_renew, "time_zone": time_zone, "anchor_at": anchor_at}
-        return await self._asked("subscribe", Subscription, path={"user_id": user_id}, body=body)
+        return await self._call("subscribe", Subscription, path={"user_id": user_id}, body=body)
 
     async def subscriptions(self, user_id: str, *, limit: int = 50, cursor: str = "") -> SubscriptionPage | Refusal:
         """A page of a user's subscriptions, one per plan group."""
         query = {"limit": str(limit), "cursor": cursor}
-        return await self._asked("subscriptions", SubscriptionPage, path={"user_id": user_id}, query=query)
+        return await self._call("subscriptions", SubscriptionPage, path={"user_id": user_id}, query=query)
 
     async def upgrade(
         self,
@@ -124,7 +120,7 @@ class PlanCalls:
     ) -> Subscription | Refusal:
         """Changes to another plan of the same group, up or down; `UpgradeRequest` says what becomes of the credits."""
         body = {"plan_id": plan_id, "when": when, "proration": proration}
-        return await self._asked("upgrade", Subscription, path={"user_id": user_id}, body=body)
+        return await self._call("upgrade", Subscription, path={"user_id": user_id}, body=body)
 
     async def unsubscribe(
         self,
@@ -136,29 +132,17 @@ class PlanCalls:
     ) -> Subscription | Refusal:
         """Ends a subscription. What is unspent of its period stays until it expires, or is void at the end."""
         query = {"plan_group": plan_group, "when": when, "unspent": unspent}
-        return await self._asked("unsubscribe", Subscription, path={"user_id": user_id}, query=query)
+        return await self._call("unsubscribe", Subscription, path={"user_id": user_id}, query=query)
 
     async def allocate(self) -> Allocated | Refusal:
         """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""
-        return await self._asked("allocate", Allocated, body={})
+        return await self._call("allocate", Allocated, body={})
 
     async def expire(self) -> Expired | Refusal:
         """Ends credits and holds that are due, as the worker does every few seconds; again while the answer says
         `more`. No balance waits for it.
         """
-        return await self._asked("expire", Expired, body={})
-
-    async def _asked(
-        self,
-        name: str,
-        answer: type[_A],
-        *,
-        path: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        key: str | None = None,
-    ) -> _A | Refusal:
-        raise NotImplementedError
+        return await self._call("expire", Expired, body={})
 
 
 def _plan_body(

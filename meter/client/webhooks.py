@@ -1,18 +1,16 @@
-"""The Python API of webhooks and of the log of deliveries, a part of `meter.credits.Credits`."""
+"""The Python API of webhooks and of the log of deliveries, a part of `Credits` in meter/client/credits.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
-from meter.contract import answers
+from meter.client.calls import Calls
 from meter.contract.answers import Refusal
 from meter.contract.webhooks import Delivery, DeliveryPage, Kind, Webhook, WebhookPage, WebhookWithSecret
 
-_A = TypeVar("_A", bound=answers.Answer)
 
-
-class NotificationCalls:
+class NotificationCalls(Calls):
     """Who is told of alerts, and what was sent. Every method raises `Unavailable` when the call was not decided."""
 
     async def create_webhook(
@@ -20,12 +18,12 @@ class NotificationCalls:
     ) -> WebhookWithSecret | Refusal:
         """Adds an endpoint, of all kinds of alerts when none are named. Only this answer shows its secret."""
         body = {"url": url, "description": description, "kinds": None if kinds is None else list(kinds)}
-        return await self._asked("create_webhook", WebhookWithSecret, body=body)
+        return await self._call("create_webhook", WebhookWithSecret, body=body)
 
     async def webhooks(self, *, limit: int = 50, cursor: str = "") -> WebhookPage | Refusal:
         """A page of endpoints."""
         query = {"limit": str(limit), "cursor": cursor}
-        return await self._asked("webhooks", WebhookPage, query=query)
+        return await self._call("webhooks", WebhookPage, query=query)
 
     async def update_webhook(
         self,
@@ -38,21 +36,21 @@ class NotificationCalls:
         """Says anew what an endpoint is told of, and whether; `enabled` takes back that it answered 410."""
         body = {"description": description, "kinds": None if kinds is None else list(kinds), "enabled": enabled}
         path = {"webhook_id": webhook_id}
-        return await self._asked("update_webhook", Webhook, path=path, body=body)
+        return await self._call("update_webhook", Webhook, path=path, body=body)
 
     async def delete_webhook(self, webhook_id: str) -> Webhook | Refusal:
         """Removes an endpoint."""
-        return await self._asked("delete_webhook", Webhook, path={"webhook_id": webhook_id})
+        return await self._call("delete_webhook", Webhook, path={"webhook_id": webhook_id})
 
     async def rotate_webhook(self, webhook_id: str) -> WebhookWithSecret | Refusal:
         """Gives an endpoint a new secret; for a day the old one signs as well."""
         path = {"webhook_id": webhook_id}
-        return await self._asked("rotate_webhook", WebhookWithSecret, path=path, body={})
+        return await self._call("rotate_webhook", WebhookWithSecret, path=path, body={})
 
     async def test_webhook(self, webhook_id: str) -> Delivery | Refusal:
         """Sends a test to an endpoint."""
         path = {"webhook_id": webhook_id}
-        return await self._asked("test_webhook", Delivery, path=path, body={})
+        return await self._call("test_webhook", Delivery, path=path, body={})
 
     async def notifications(
         self,
@@ -68,21 +66,9 @@ class NotificationCalls:
             query["user_id"] = user_id
         if state is not None:
             query["state"] = state
-        return await self._asked("notifications", DeliveryPage, query=query)
+        return await self._call("notifications", DeliveryPage, query=query)
 
     async def retry_notification(self, notification_id: str) -> Delivery | Refusal:
         """Sends a notification again, under the same id."""
         path = {"notification_id": notification_id}
-        return await self._asked("retry_notification", Delivery, path=path, body={})
-
-    async def _asked(
-        self,
-        name: str,
-        answer: type[_A],
-        *,
-        path: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        key: str | None = None,
-    ) -> _A | Refusal:
-        raise NotImplementedError
+        return await self._call("retry_notification", Delivery, path=path, body={})

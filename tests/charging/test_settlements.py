@@ -13,7 +13,7 @@ from meter import Credits, Meter, Refusal
 from meter.charging import Charge, ChargePolicy, Charger, Ending, settlements
 from meter.charging.admission import Admitted
 from meter.charging.policy import Verdict
-from meter.client.credits import Carrier
+from meter.client.calls import Carrier
 from meter.contract.answers import Committed
 from meter.engine.outbox import parse_entry
 from meter.errors import Unavailable

@@ -16,7 +16,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from meter.api.credits import HotHandlers
 from meter.api.lane.cycle import Found, HotCycle, HotFlow
 from meter.http.endpoint import header_list
 from meter.http.exchange import Handler, Request, joined_headers
@@ -37,24 +36,26 @@ class HotLane:
 
     def __init__(
         self,
-        handlers: HotHandlers,
+        handlers: Mapping[str, Handler],
         body_max_bytes: int,
         responses: dict[int, int],
         gateway: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`responses` counts answers by status; `gateway` has `authorize` and `commit` where gateways are served."""
+        """`handlers` are the hot ones by the name of their call. `responses` counts answers by status. `gateway` has
+        `authorize` and `commit` where gateways are served.
+        """
         self.body_max_bytes = body_max_bytes
         self.responses = responses
         self._whole: dict[tuple[bytes, bytes], Found] = {
-            (b"POST", b"/credits/deduct"): Found(handlers.deduct, _NO_PATH),
-            (b"POST", b"/credits/reservations"): Found(handlers.reserve, _NO_PATH),
+            (b"POST", b"/credits/deduct"): Found(handlers["deduct"], _NO_PATH),
+            (b"POST", b"/credits/reservations"): Found(handlers["reserve"], _NO_PATH),
         }
         self._verbs: dict[bytes, Handler] = {
-            b"commit": handlers.commit,
-            b"release": handlers.release,
-            b"extend": handlers.extend,
+            b"commit": handlers["commit"],
+            b"release": handlers["release"],
+            b"extend": handlers["extend"],
         }
-        self._balance = handlers.balance
+        self._balance = handlers["balance"]
         self._gateway = gateway or {}
         self._default_list: list[tuple[bytes, bytes]] | None = None
         self._default_bytes = b""

@@ -1,0 +1,89 @@
+"""Several operations in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from meter.api.credits import deduct_operation
+from meter.api.reservations import commit_operation, reserve_operation
+from meter.api.services import Services, asked_of
+from meter.contract.requests import BatchCommit, BatchDeduct, BatchOperation, BatchRequest, BatchReserve
+from meter.engine import operations
+from meter.engine.operations import Operation
+from meter.errors import MeterError
+from meter.http.exchange import Request
+from meter.http.reading import failure, read_body, read_key
+from meter.http.rendered import Rendered, problem, validation_problem
+
+_NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
+
+
+class BatchHandler:
+    """Runs a batch: each partition's operations in order and in one script call."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._engine = services.engine
+        self._settings = services.settings
+        self._scale = services.scale
+        self._renderer = services.renderer
+
+    async def batch(self, request: Request) -> Rendered:
+        """`POST /credits/batch`: each partition's operations in order and in one batch."""
+        body, key = read_body(BatchRequest, request, self._scale), read_key(request)
+        if len(body.operations) > self._settings.batch_max:
+            return validation_problem([("/operations", f"must not be more than {self._settings.batch_max}")])
+        many = [self._operation(one, f"{key}.{n}" if key else "", n) for n, one in enumerate(body.operations)]
+        places = await asyncio.gather(*map(self._place, body.operations))
+        if body.atomic and len(set(places)) > 1:
+            detail = "Users of one atomic batch must share a partition, and reservations must exist."
+            return problem("operations-span-partitions", detail)
+        results: list[Rendered] = [_NOT_APPLIED] * len(many)
+        groups: dict[int, list[int]] = {}
+        for n, place in enumerate(places):
+            groups.setdefault(place, []).append(n)
+        await asyncio.gather(
+            *(self._run_group(place, numbers, many, results, body.atomic) for place, numbers in groups.items())
+        )
+        if all(result.status >= 500 for result in results):
+            return results[0]  # nothing was decided
+        done = [result for result in results if result.status < 400]
+        replayed = bool(done) and all(result.replayed for result in done)
+        return Rendered(200, b'{"results":[' + b",".join(map(_result, results)) + b"]}", replayed=replayed)
+
+    async def _place(self, one: BatchOperation) -> int:
+        if isinstance(one, BatchDeduct | BatchReserve):
+            return self._engine.partition_of(one.user_id)
+        return await self._engine.partition_of_reservation(one.reservation_id) or 0
+
+    def _operation(self, one: BatchOperation, key: str, n: int) -> Operation:
+        if isinstance(one, BatchDeduct):
+            return deduct_operation(one, key)
+        if isinstance(one, BatchReserve):
+            return reserve_operation(self._services, one, key, f"/operations/{n}")
+        if isinstance(one, BatchCommit):
+            return commit_operation(one.reservation_id, one, key)
+        return operations.release(one.reservation_id, asked_of(one, key))
+
+    async def _run_group(
+        self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool
+    ) -> None:
+        """Runs one partition's share and puts its answers into `results`."""
+        try:
+            lines = await self._engine.run_many(place, [many[n] for n in numbers], "atomic" if atomic else "each")
+        except MeterError as error:
+            for n in numbers:
+                results[n] = failure(error)
+            return
+        undone = atomic and any(line.startswith("0 ") and not line.startswith("0 ok ") for line in lines)
+        for n, line in zip(numbers, lines, strict=True):
+            if not (undone and line.startswith("0 ok ")):
+                results[n] = self._renderer.render(many[n][0], line)
+
+
+def _result(rendered: Rendered) -> bytes:
+    """An answer as an item of a batch: with its status (a problem has it already)."""
+    if rendered.body.startswith(b'{"type"'):
+        return rendered.body
+    return b'{"status":%d,' % rendered.status + rendered.body[1:]

@@ -1,0 +1,101 @@
+"""The calls that hold credits before work starts, and settle for what was used."""
+
+from __future__ import annotations
+
+from meter.api.services import Services, asked_of, path_id
+from meter.contract.requests import (
+    CommitRequest,
+    ExtendRequest,
+    ReleaseRequest,
+    ReservationsQuery,
+    ReserveRequest,
+)
+from meter.engine import operations
+from meter.engine.operations import Operation
+from meter.http.exchange import Request, Respond
+from meter.http.reading import pair_cursor, read_body, read_key, read_query, script_cursor
+from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
+
+
+class ReservationHandlers:
+    """Handlers of the hot lane take a `Respond`: one submit, one answer. Each raises `Answered` or a `MeterError`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._engine = services.engine
+        self._store = services.store
+        self._scale = services.scale
+        self._renderer = services.renderer
+
+    def reserve(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations`"""
+        body = read_body(ReserveRequest, request, self._scale)
+        self._services.ask(body.user_id, reserve_operation(self._services, body, read_key(request)), respond)
+
+    def commit(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/commit`"""
+        body = read_body(CommitRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        operation = commit_operation(reservation_id, body, read_key(request))
+        self._services.ask_of_reservation(reservation_id, operation, respond)
+
+    def release(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/release`"""
+        body = read_body(ReleaseRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        operation = operations.release(reservation_id, asked_of(body, read_key(request)))
+        self._services.ask_of_reservation(reservation_id, operation, respond)
+
+    def extend(self, request: Request, respond: Respond) -> None:
+        """`POST /credits/reservations/{reservation_id}/extend`"""
+        body = read_body(ExtendRequest, request, self._scale)
+        reservation_id = path_id(request, "reservation_id")
+        ttl_ms = None if body.ttl_seconds is None else milliseconds_to_live(self._services, body.ttl_seconds)
+        operation = operations.extend(reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request)))
+        self._services.ask_of_reservation(reservation_id, operation, respond)
+
+    def reservation(self, request: Request, respond: Respond) -> None:
+        """`GET /credits/reservations/{reservation_id}`"""
+        reservation_id = path_id(request, "reservation_id")
+        self._services.ask_of_reservation(reservation_id, operations.reservation(reservation_id), respond)
+
+    async def reservations(self, request: Request) -> Rendered:
+        """`GET /credits/reservations`: open ones from Redis, others from the store."""
+        query = read_query(ReservationsQuery, request, self._scale)
+        if query.state == "open":
+            operation = operations.reservations(query.user_id, script_cursor(query.cursor), query.limit)
+            return self._renderer.reservations(await self._engine.run(query.user_id, operation))
+        if self._store is None:
+            return problem("not-implemented", "The store lists finished reservations; METER_STORE_URL is none.")
+        state = None if query.state == "all" else query.state
+        after = pair_cursor(query.cursor)
+        rows = await self._store.reservations_of(query.user_id, state=state, after=after, limit=query.limit)
+        cursor = f"{rows[-1].created_at_ms}~{rows[-1].reservation_id}" if len(rows) == query.limit else None
+        return page([self._renderer.stored_reservation(row) for row in rows], cursor)
+
+
+def reserve_operation(services: Services, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
+    """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
+    ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
+    reservation_id = body.reservation_id or services.engine.new_reservation_id(body.user_id)
+    return operations.reserve(
+        body.user_id,
+        reservation_id,
+        body.amount,
+        milliseconds_to_live(services, ttl_seconds, pointer),
+        chosen=body.reservation_id is not None,
+        asked=asked_of(body, key),
+    )
+
+
+def milliseconds_to_live(services: Services, ttl_seconds: float, pointer: str = "") -> int:
+    """Milliseconds of a time to live. Raises `Answered` above the longest one allowed."""
+    longest = services.settings.reservation_ttl_max_seconds
+    if ttl_seconds > longest:
+        raise Answered(validation_problem([(f"{pointer}/ttl_seconds", f"must not be more than {longest}")]))
+    return max(1, round(ttl_seconds * 1000))
+
+
+def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
+    """The operation of a commit."""
+    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key))

@@ -1,0 +1,86 @@
+"""What the Python calls are made of: one that any of them is, and how it travels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol, TypeVar
+
+from meter.contract.answers import Answer, Refusal
+from meter.errors import Unavailable
+
+CreditAmount = int | float | str | Decimal
+Metadata = Mapping[str, object]
+
+_A = TypeVar("_A", bound=Answer)
+_B = TypeVar("_B", bound=Answer)
+
+_EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
+
+
+class Carrier(Protocol):
+    """Carries one call of meter/contract/calls.py and answers (status, body, replayed). Raises `Unavailable`."""
+
+    async def __call__(
+        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+    ) -> tuple[int, bytes, bool]:
+        """`path` and `query` are members by name; `key` is the idempotency key."""
+        ...
+
+
+class Calls:
+    """Calls over a carrier. Each raises `Unavailable` when it was not decided."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carry = carrier
+
+    async def _call(
+        self,
+        name: str,
+        answer: type[_A],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | Refusal:
+        return await self._call_or_later(name, answer, answer, path=path, query=query, body=body, key=key)
+
+    async def _call_or_later(
+        self,
+        name: str,
+        answer: type[_A],
+        later: type[_B],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | _B | Refusal:
+        """`later` is the answer to a call that is accepted but not done (202)."""
+        payload = None if body is None else _dump(body)
+        status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
+        kind = Refusal if status >= 400 else later if status == 202 else answer
+        try:
+            found = kind.model_validate(_EXACT_JSON.decode(text.decode()))
+        except ValueError as error:
+            raise Unavailable("answer", f"{status}, but no answer of a sidecar: {text[:200]!r}") from error
+        if isinstance(found, Refusal):
+            if status >= 500:
+                raise Unavailable(found.code, found.detail)
+            return found
+        return found.model_copy(update={"replayed": True}) if replayed else found
+
+
+def wire_text(value: object) -> str:
+    """A time as RFC 3339; a number without an exponent, which no amount may have in a string."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else str(value)
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
+    return json.dumps({name: value for name, value in body.items() if value is not None}, default=wire_text).encode()
