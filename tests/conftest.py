@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -84,6 +86,12 @@ async def engine(gateway: RedisGateway, settings: Settings) -> AsyncIterator[Eng
         yield started
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument and number: compressed ones hold the time, and the workers of `pytest -n auto`
+    must collect the same names."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
+
+
 SLOW = ("bench", "e2e", "faults", "lane", "store")
 """Folders whose tests start many real processes or databases; `pytest` alone leaves them out, `.ci/run` does not."""
 
@@ -94,3 +102,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(folder in item.path.parents for folder in folders):
             item.add_marker(pytest.mark.slow)
+
+
+HOW_TO_RUN = {
+    "gateways": "real gateways: pytest -m gateways",
+    "slow": "real processes, databases, faults: pytest -m slow",
+}
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts the count of what this run leaves out."""
+    config.stash[LEFT_OUT] = Counter[str]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Counts what the marks leave out."""
+    for item in items:
+        mark = next((mark for mark in HOW_TO_RUN if item.get_closest_marker(mark)), None)
+        if mark:
+            item.config.stash[LEFT_OUT][mark] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of `pytest -n` tells its count; all of them have collected the same."""
+    left_out = session.config.stash[LEFT_OUT]
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = {**left_out}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes a worker's count."""
+    told: dict[str, int] = getattr(node, "workeroutput", {}).get("left_out", {})
+    config: pytest.Config = node.config
+    config.stash[LEFT_OUT].clear()
+    config.stash[LEFT_OUT].update(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says what was left out, and how to run it."""
+    for mark, count in sorted(config.stash[LEFT_OUT].items()):
+        terminalreporter.write_line(f"left out: {count} tests with {HOW_TO_RUN[mark]}")

@@ -64,6 +64,8 @@ FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60
 NAMES_THAT_SAY_NOTHING = re.compile(r"(^|_)(utils?|helpers?|common|managers?|misc|stuff)(_|$)")
 A_PATH = re.compile(r"(?<![\w./-])(?:meter|lua|tests|docs|examples|workers)/[\w./-]*\w\.(?:py|lua|md|html|yaml|conf)\b")
 
+A_MODULE = re.compile(r"^(?:from|import) (meter(?:\.\w+)+)", re.MULTILINE)
+
 
 def modules() -> dict[str, Path]:
     """Every module of the packages, by its dotted name; a package's own file is `name.__init__`."""
@@ -200,6 +202,18 @@ def test_every_file_that_is_named_exists() -> None:
         if path.is_file()
         for named in A_PATH.findall(path.read_text())
         if not (ROOT / named).exists()
+    ]
+    assert missing == []
+
+
+def test_every_module_that_is_named_exists() -> None:
+    """In the text of a program that a test starts, too, where nothing else looks."""
+    missing = [
+        f"{path.relative_to(ROOT)} names {named}"
+        for folder in ("meter", "workers", "tests", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+        for named in A_MODULE.findall(path.read_text())
+        if own(named) is None
     ]
     assert missing == []
 

@@ -32,7 +32,7 @@ PATH_BINARIES = [Path(found) for name in ("redis-server", "valkey-server") if (f
 OTHER_RUN = """
 import sys
 from pathlib import Path
-from meter.embedded import EmbeddedServer, EmbeddedServerError
+from meter.dev.redis_server import EmbeddedServer, EmbeddedServerError
 data_dir, binary = Path(sys.argv[1]), Path(sys.argv[3])
 server = EmbeddedServer(data_dir=data_dir, die_with_parent=sys.argv[2] == "1", binary=binary)
 try:
