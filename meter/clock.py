@@ -6,7 +6,7 @@ Wall-clock time of a zone, answered as UTC milliseconds.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +16,8 @@ NEVER_MS = 9999999999999
 """The end of what never ends; `NEVER` in lua/prelude.lua."""
 
 DAY_MS = 86_400_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 BILLING_PERIODS = ("daily", "weekly", "monthly", "yearly")
 _UNITS = dict(zip(BILLING_PERIODS, ("days", "weeks", "months", "years"), strict=True))
@@ -58,6 +60,11 @@ def time_text(ms: int) -> str:
 @lru_cache(maxsize=4096)
 def _second_text(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def utc_time(ms: int) -> datetime:
+    """The time of milliseconds since 1970, exact."""
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def milliseconds(time: datetime) -> int:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from hashlib import blake2b
+from typing import cast
 
-import orjson
-
+from meter.api.idempotency import KeyedCall, answered_once, keyed_call
 from meter.api.services import Services, path_user
-from meter.clock import milliseconds, time_text
+from meter.clock import milliseconds, utc_time
 from meter.contract.plans import (
+    BillingPeriod,
     CreatePlanRequest,
+    Plan,
     PlanRequest,
     PlansQuery,
+    Rollover,
     SubscribeRequest,
+    Subscription,
+    SubscriptionState,
     UnsubscribeQuery,
     UpgradeRequest,
 )
 from meter.contract.requests import Query
 from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
-from meter.http.reading import read_body, read_key, read_query
-from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
+from meter.http.reading import read_body, read_query
+from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.plans.allocation import allocate_page
-from meter.plans.subscriptions import Proration, Subscriptions
+from meter.plans.subscriptions import SWAPS_MAX, Proration, Subscriptions
 from meter.store.base import Store
-from meter.store.rows import OperationRow, PlanRow, SubscriptionRow
+from meter.store.catalog import Change
+from meter.store.rows import PlanRow, SubscriptionRow
 
 JOB_PAGE = 500
 
@@ -46,29 +56,28 @@ class PlanHandlers:
         self._engine = services.engine
         self._store = services.store
         self._scale = services.scale
-        self._amount = services.scale.text
         self._partitions = services.settings.partitions
 
     async def create(self, request: Request) -> Rendered:
-        """`POST /credits/plans`: the same plan_id or key with the same body answers as the first time."""
-        body, key = read_body(CreatePlanRequest, request, self._scale), read_key(request)
+        """`POST /credits/plans`: the same plan_id and body, as the same key, answers as the first time."""
+        body = read_body(CreatePlanRequest, request, self._scale)
+        call = keyed_call("create_plan", request, body)
+        return await answered_once(self._catalog(), call, partial(self._create, body, call))
+
+    async def _create(self, body: CreatePlanRequest, call: KeyedCall) -> Rendered:
         now_ms, made_of = await self._engine.now_ms(), _fingerprint(body)
         plan_id = body.plan_id or f"p_{secrets.token_urlsafe(9)}"
-        if key:
-            operation_id = f"plan {key}"  # a blank: no caller's key of another call has one
-            if body.plan_id is not None:
-                await self._refuse_another(plan_id, made_of)
-            used = await self._used_key(operation_id, plan_id, made_of, now_ms)
-            if used.fingerprint != made_of:
-                return problem("idempotency-key-reused", "The key was used before with another body.")
-            plan_id, now_ms = used.transaction_id, used.created_at_ms
         row = _plan_row(body, plan_id, now_ms, now_ms, 1).model_copy(update={"fingerprint": made_of})
-        if await self._catalog().insert(row):
-            return Rendered(201, self._plan(row).encode())
-        present = await self._refuse_another(plan_id, made_of)
-        first_ms = now_ms if present is None else present.created_at_ms
-        row = _plan_row(body, plan_id, first_ms, first_ms, 1)
-        return Rendered(201, self._plan(row).encode(), replayed=True)
+        made = answer(201, self._plan(row))
+        if await self._catalog().commit(Change(new=[row, *call.kept(made, now_ms)])):
+            return made
+        present = await self._catalog().get(PlanRow, plan_id)
+        if present is None or present.deleted or present.fingerprint != made_of:
+            return problem("plan-exists", "There is, or was, another plan of that id.")
+        first = _plan_row(body, plan_id, present.created_at_ms, present.created_at_ms, 1)
+        again = answer(201, self._plan(first))
+        await self._catalog().commit(Change(new=call.kept(again, now_ms)))
+        return replace(again, replayed=True)
 
     async def list(self, request: Request) -> Rendered:
         """`GET /credits/plans`"""
@@ -78,32 +87,43 @@ class PlanHandlers:
             PlanRow, {"deleted": False}, order_by="plan_id", after=after, limit=query.limit
         )
         cursor = rows[-1].plan_id if len(rows) == query.limit else None
-        return page([self._plan(row) for row in rows], cursor)
+        return page([model_json(self._plan(row)) for row in rows], cursor)
 
     async def read(self, request: Request) -> Rendered:
         """`GET /credits/plans/{plan_id}`"""
-        return Rendered(200, self._plan(await self._present(request)).encode())
+        return answer(200, self._plan(await self._present(request)))
 
     async def update(self, request: Request) -> Rendered:
         """`PUT /credits/plans/{plan_id}`: from the next period on, for those who have it."""
-        body, present = read_body(PlanRequest, request, self._scale), await self._present(request)
-        if body.plan_group != present.plan_group:
-            return validation_problem([("/plan_group", "cannot be changed")])
-        now_ms = await self._engine.now_ms()
-        row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
-        row = row.model_copy(update={"fingerprint": present.fingerprint})
-        if not await self._catalog().swap(row):
-            return problem("busy", _DETAILS["busy"])
-        return Rendered(200, self._plan(row).encode())
+        body = read_body(PlanRequest, request, self._scale)
+        call = keyed_call("update_plan", request, body)
+
+        async def once() -> Rendered | None:
+            present = await self._present(request)
+            if body.plan_group != present.plan_group:
+                return validation_problem([("/plan_group", "cannot be changed")])
+            now_ms = await self._engine.now_ms()
+            row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
+            return await self._swap(row.model_copy(update={"fingerprint": present.fingerprint}), call)
+
+        return await answered_once(self._catalog(), call, partial(_until_first, once))
 
     async def delete(self, request: Request) -> Rendered:
         """`DELETE /credits/plans/{plan_id}`: nobody can take it any more; those who have it go on."""
-        present = await self._present(request)
-        now_ms = await self._engine.now_ms()
-        row = present.model_copy(update={"deleted": True, "version": present.version + 1, "updated_at_ms": now_ms})
-        if not await self._catalog().swap(row):
-            return problem("busy", _DETAILS["busy"])
-        return Rendered(200, self._plan(row).encode())
+        call = keyed_call("delete_plan", request)
+
+        async def once() -> Rendered | None:
+            present = await self._present(request)
+            members = {"deleted": True, "active": False, "version": present.version + 1}
+            members["updated_at_ms"] = await self._engine.now_ms()
+            return await self._swap(present.model_copy(update=members), call)
+
+        return await answered_once(self._catalog(), call, partial(_until_first, once))
+
+    async def _swap(self, row: PlanRow, call: KeyedCall) -> Rendered | None:
+        done = answer(200, self._plan(row))
+        change = Change(swaps=[row], new=call.kept(done, row.updated_at_ms))
+        return done if await self._catalog().commit(change) else None
 
     async def subscriptions(self, request: Request) -> Rendered:
         """`GET /credits/subscriptions/{user_id}`"""
@@ -111,7 +131,7 @@ class PlanHandlers:
         query = read_query(Query, request, self._scale)
         rows = await self._service().of_user(user_id, query.cursor, query.limit)
         cursor = rows[-1].plan_group if len(rows) == query.limit else None
-        return page([_subscription(row) for row in rows], cursor)
+        return page([model_json(_subscription(row)) for row in rows], cursor)
 
     async def subscribe(self, request: Request) -> Rendered:
         """`PUT /credits/subscriptions/{user_id}`"""
@@ -139,26 +159,6 @@ class PlanHandlers:
         moved, more = await allocate_page(self._engine, self._service(), JOB_PAGE)
         return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if more else b"false"))
 
-    async def _refuse_another(self, plan_id: str, made_of: str) -> PlanRow | None:
-        """The plan of that id, if any. Raises `Answered` when it was made of another body."""
-        present = await self._catalog().get(PlanRow, plan_id)
-        if present is not None and present.fingerprint != made_of:
-            raise Answered(problem("plan-exists", "There is, or was, another plan of that id."))
-        return present
-
-    async def _used_key(self, operation_id: str, plan_id: str, made_of: str, now_ms: int) -> OperationRow:
-        """What a key was first used for, which may be this very call: a process that died may have got no further."""
-        mine = OperationRow(
-            partition=0,
-            operation_id=operation_id,
-            transaction_id=plan_id,
-            fingerprint=made_of,
-            created_at_ms=now_ms,
-        )
-        if await self._catalog().insert(mine):
-            return mine
-        return await self._catalog().get(OperationRow, 0, operation_id) or mine
-
     def _catalog(self) -> Store:
         if self._store is None:
             raise StoreUnavailable("plans need a store; METER_STORE_URL is none")
@@ -174,24 +174,37 @@ class PlanHandlers:
             raise Answered(problem("plan-not-found", _DETAILS["plan-not-found"]))
         return row
 
-    def _plan(self, row: PlanRow) -> str:
-        plan_id = orjson.dumps(row.plan_id).decode()
-        return (
-            f'{{"id":{plan_id},"plan_id":{plan_id},"name":{orjson.dumps(row.name).decode()},'
-            f'"description":{orjson.dumps(row.description).decode()},"credit_limit":{self._amount(row.credit_limit)},'
-            f'"price":{row.price},"billing_period":"{row.billing_period}",'
-            f'"validity_days":{orjson.dumps(row.validity_days).decode()},"rollover":{self._rollover(row)},'
-            f'"priority":{row.priority},'
-            f'"plan_group":"{row.plan_group}","active":{orjson.dumps(row.active).decode()},'
-            f'"created_at":{time_text(row.created_at_ms)},"updated_at":{time_text(row.updated_at_ms)}}}'
+    def _plan(self, row: PlanRow) -> Plan:
+        return Plan(
+            id=row.plan_id,
+            plan_id=row.plan_id,
+            name=row.name,
+            description=row.description,
+            credit_limit=self._scale.credits(row.credit_limit),
+            price=Decimal(row.price),
+            billing_period=cast("BillingPeriod", row.billing_period),
+            validity_days=row.validity_days,
+            rollover=self._rollover(row),
+            priority=row.priority,
+            plan_group=row.plan_group,
+            active=row.active,
+            created_at=utc_time(row.created_at_ms),
+            updated_at=utc_time(row.updated_at_ms),
         )
 
-    def _rollover(self, row: PlanRow) -> str:
+    def _rollover(self, row: PlanRow) -> Rollover | None:
         if row.rollover_days is None:
-            return "null"
-        most = "null" if row.rollover_max is None else self._amount(row.rollover_max)
-        percent = orjson.dumps(row.rollover_percent).decode()
-        return f'{{"max_amount":{most},"percent":{percent},"valid_days":{row.rollover_days}}}'
+            return None
+        most = None if row.rollover_max is None else self._scale.credits(row.rollover_max)
+        return Rollover(max_amount=most, percent=row.rollover_percent, valid_days=row.rollover_days)
+
+
+async def _until_first(once: Callable[[], Awaitable[Rendered | None]]) -> Rendered:
+    """What `once` answers when no other process was first, of a few tries."""
+    for _ in range(SWAPS_MAX):
+        if (done := await once()) is not None:
+            return done
+    return problem("busy", _DETAILS["busy"])
 
 
 def _fingerprint(body: CreatePlanRequest) -> str:
@@ -225,15 +238,23 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
 def _answer(found: SubscriptionRow | str) -> Rendered:
     if isinstance(found, str):
         return problem(found, _DETAILS[found])
-    return Rendered(200, _subscription(found).encode())
+    return answer(200, _subscription(found))
 
 
-def _subscription(row: SubscriptionRow) -> str:
-    return (
-        f'{{"subscription_id":"{row.subscription_id}","user_id":"{row.user_id}","plan_id":"{row.plan_id}",'
-        f'"plan_group":"{row.plan_group}","state":"{row.state}","auto_renew":{orjson.dumps(row.auto_renew).decode()},'
-        f'"anchor_at":{time_text(row.anchor_at_ms)},"time_zone":"{row.time_zone}","period":{row.period},'
-        f'"period_started_at":{time_text(row.period_started_at_ms)},"next_period_at":{time_text(row.next_period_at_ms)},'
-        f'"next_plan_id":{orjson.dumps(row.next_plan_id).decode()},"created_at":{time_text(row.created_at_ms)},'
-        f'"updated_at":{time_text(row.updated_at_ms)}}}'
+def _subscription(row: SubscriptionRow) -> Subscription:
+    return Subscription(
+        subscription_id=row.subscription_id,
+        user_id=row.user_id,
+        plan_id=row.plan_id,
+        plan_group=row.plan_group,
+        state=cast("SubscriptionState", row.state),
+        auto_renew=row.auto_renew,
+        anchor_at=utc_time(row.anchor_at_ms),
+        time_zone=row.time_zone,
+        period=row.period,
+        period_started_at=utc_time(row.period_started_at_ms),
+        next_period_at=utc_time(row.next_period_at_ms),
+        next_plan_id=row.next_plan_id,
+        created_at=utc_time(row.created_at_ms),
+        updated_at=utc_time(row.updated_at_ms),
     )

@@ -72,6 +72,7 @@ class PlanCalls(Calls):
         priority: int = 10,
         plan_group: str = "default",
         active: bool = True,
+        idempotency_key: str | None = None,
     ) -> Plan | Refusal:
         """Replaces what a plan says; for those who have it, from their next period on."""
         body = _plan_body(
@@ -86,11 +87,11 @@ class PlanCalls(Calls):
             plan_group,
             active=active,
         )
-        return await self._call("update_plan", Plan, path={"plan_id": plan_id}, body=body)
+        return await self._call("update_plan", Plan, path={"plan_id": plan_id}, body=body, key=idempotency_key)
 
-    async def delete_plan(self, plan_id: str) -> Plan | Refusal:
+    async def delete_plan(self, plan_id: str, *, idempotency_key: str | None = None) -> Plan | Refusal:
         """Withdraws a plan; those who have it go on."""
-        return await self._call("delete_plan", Plan, path={"plan_id": plan_id})
+        return await self._call("delete_plan", Plan, path={"plan_id": plan_id}, key=idempotency_key)
 
     async def subscribe(
         self,

@@ -51,6 +51,7 @@ Price = Annotated[
 TimeZone = Annotated[str, BeforeValidator(_zone)]
 PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
+SubscriptionState = Literal["active", "ended"]
 
 
 class RolloverRequest(Body):
@@ -166,7 +167,7 @@ class Subscription(Answer):
     user_id: str
     plan_id: str
     plan_group: str
-    state: Literal["active", "ended"]
+    state: SubscriptionState
     auto_renew: bool
     anchor_at: datetime
     time_zone: str

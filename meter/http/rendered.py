@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 
 import orjson
+from pydantic import BaseModel
 
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS, Problem
 
@@ -22,6 +25,24 @@ class Rendered:
     """Empty where there is no body."""
     replayed: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def answer(status: int, model: BaseModel) -> Rendered:
+    """An answer made of its model: for calls that are not on the hot path."""
+    return Rendered(status, model_json(model).encode())
+
+
+def model_json(model: BaseModel) -> str:
+    """The JSON of a model: decimals are numbers digit by digit, times have milliseconds and Z."""
+    return orjson.dumps(model.model_dump(), default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+    raise TypeError(f"no JSON for {type(value).__name__}")
 
 
 def problem(slug: str, detail: str, members: str = "") -> Rendered:

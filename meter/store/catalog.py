@@ -7,6 +7,7 @@ the current one changes it. Part of every store, beside `base.Store`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from meter.store.rows import Row, VersionedRow
@@ -15,6 +16,18 @@ R = TypeVar("R", bound=Row)
 
 Plain = str | int | bool | None
 """A value of a column that can be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Rows that are written together or not at all. Rows of any models; no row twice."""
+
+    swaps: Sequence[VersionedRow] = ()
+    """Each replaces the row that has the version before."""
+    new: Sequence[Row] = ()
+    """None of whose keys may be there yet."""
+    missing: Sequence[Row] = ()
+    """Added where their keys are not there yet; the others stay as they are."""
 
 
 class Catalog(Protocol):
@@ -46,6 +59,12 @@ class Catalog(Protocol):
         """`swap` for rows of one model, each on its own; answers how many were replaced."""
         ...
 
+    async def commit(self, change: Change) -> bool:
+        """Writes a change in one transaction; False, and nothing changes, when another process was first: a version has
+        moved on, or a new key is there. MongoDB without transactions writes in the order of the members of `Change`.
+        """
+        ...
+
     async def find(
         self,
         model: type[R],
@@ -61,3 +80,11 @@ class Catalog(Protocol):
         after that (`order_by`, key…) tuple in the order that is asked for.
         """
         ...
+
+
+def by_model(rows: Sequence[R]) -> list[list[R]]:
+    """The rows of each model, in the order in which the models come."""
+    groups: dict[type[Row], list[R]] = {}
+    for row in rows:
+        groups.setdefault(type(row), []).append(row)
+    return list(groups.values())

@@ -181,6 +181,21 @@ class OperationRow(Row):
     created_at_ms: Milliseconds
 
 
+class AnswerRow(Row):
+    """What a call with an Idempotency-Key that changed rows here answered first; written with what it changed."""
+
+    TABLE = "answers"
+    KEY = ("operation_id",)
+
+    operation_id: Annotated[str, Field(max_length=128)]
+    """The caller's key."""
+    fingerprint: Annotated[str, Field(max_length=64)]
+    """Of what was asked, so that a repeated call is told from another one."""
+    status: int
+    body: str
+    created_at_ms: Milliseconds
+
+
 class EventRow(Row):
     """A ledger event for people: transaction, error or system."""
 
@@ -357,6 +372,7 @@ ROWS: tuple[type[Row], ...] = (
     ReservationRow,
     WatermarkRow,
     OperationRow,
+    AnswerRow,
     EventRow,
     AlertRow,
     PlanRow,

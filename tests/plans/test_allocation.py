@@ -13,7 +13,7 @@ import pytest
 from meter.plans import allocation as job
 from meter.plans.subscriptions import Subscriptions
 from meter.store.base import Store
-from meter.store.catalog import Plain
+from meter.store.catalog import Change, Plain
 from meter.store.memory.store import MemoryStore, _Tables
 from meter.store.rows import AlertRow, GrantRow, Row, VersionedRow
 from tests.plans.conftest import START
@@ -46,6 +46,12 @@ class Interruptible(MemoryStore):
     async def swap(self, row: VersionedRow) -> bool:
         await pause()
         found = await super().swap(row)
+        await pause()
+        return found
+
+    async def commit(self, change: Change) -> bool:
+        await pause()
+        found = await super().commit(change)
         await pause()
         return found
 

@@ -89,6 +89,7 @@ CALLS = (
         Example({**_PLAN, "price": 12}, {**_BODY_WITHOUT_ID, "price": "12.00"}, path=_PRO),
         body=plans.PlanRequest,
         refuses=("plan-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "delete_plan",
@@ -97,8 +98,9 @@ CALLS = (
         "Withdraw a plan",
         TAG,
         plans.Plan,
-        Example({**_PLAN, "price": 12}, path=_PRO),
+        Example({**_PLAN, "price": 12, "active": False}, path=_PRO),
         refuses=("plan-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "subscriptions",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from operator import gt, lt
 from typing import TypeVar
 
-from meter.store.catalog import Plain
+from meter.store.catalog import Change, Plain
 from meter.store.rows import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
@@ -48,6 +48,21 @@ class MemoryCatalog:
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         return sum([await self.swap(row) for row in rows])
 
+    async def commit(self, change: Change) -> bool:
+        swaps = [(self._place(row), row) for row in change.swaps]
+        stored = [(rows.get(key), row) for (rows, key), row in swaps]
+        if any(not isinstance(old, VersionedRow) or old.version != row.version - 1 for old, row in stored):
+            return False
+        new = [(self._place(row), row) for row in change.new]
+        if any(key in rows for (rows, key), _ in new):
+            return False
+        for (rows, key), row in [*swaps, *new]:
+            rows[key] = row
+        for row in change.missing:
+            rows, key = self._place(row)
+            rows.setdefault(key, row)
+        return True
+
     async def find(
         self,
         model: type[R],
@@ -70,6 +85,9 @@ class MemoryCatalog:
             and (after is None or beyond(_values(row, order), tuple(after)))
         ]
         return sorted(found, key=lambda row: _values(row, order), reverse=descending)[:limit]
+
+    def _place(self, row: Row) -> tuple[dict[tuple[object, ...], Row], tuple[object, ...]]:
+        return self._rows.setdefault(type(row), {}), _values(row, row.KEY)
 
 
 def _values(row: Row, names: Sequence[str]) -> tuple[object, ...]:

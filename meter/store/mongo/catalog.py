@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pymongo import ReplaceOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from meter.store.catalog import Plain
+from meter.store.catalog import Change, Plain
 from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
+from meter.store.mongo.flush import Fenced, MongoFlush, replacements
 from meter.store.rows import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
@@ -23,6 +23,9 @@ class MongoCatalog:
     """Rows that people make and change; a part of `MongoStore`, which gives the collections."""
 
     async def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        raise NotImplementedError
+
+    async def _transact(self, work: Callable[[MongoFlush], Awaitable[T]]) -> T:
         raise NotImplementedError
 
     def _collection(self, model: type[Row]) -> AsyncCollection[Document]:
@@ -51,12 +54,15 @@ class MongoCatalog:
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:
             return 0
-        changes: list[ReplaceOne[Document]] = [
-            ReplaceOne({"_id": document["_id"], "version": row.version - 1}, document)
-            for row, document in zip(rows, documents_of(rows), strict=True)
-        ]
-        done = await self._run(self._collection(type(rows[0])).bulk_write(changes, ordered=False))
+        done = await self._run(self._collection(type(rows[0])).bulk_write(replacements(rows), ordered=False))
         return done.modified_count
+
+    async def commit(self, change: Change) -> bool:
+        try:
+            await self._run(self._transact(lambda flush: flush.commit(change)))
+        except Fenced:
+            return False
+        return True
 
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import InsertOne, UpdateOne
+from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.base import Flush, Flushed, StoreRefused
+from meter.store.catalog import Change, by_model
 from meter.store.mongo.documents import Document, documents_of, id_of
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
@@ -28,6 +29,7 @@ from meter.store.rows import (
     ReservationRow,
     Row,
     TransactionRow,
+    VersionedRow,
     WatermarkRow,
 )
 from meter.store.sql.columns import R
@@ -40,11 +42,11 @@ _TRANSIENT = "TransientTransactionError"  # the transaction is to be tried again
 
 
 class Fenced(Exception):
-    """The watermark is not the expected one."""
+    """Another process was first: the watermark, or a row to change, is not the expected one."""
 
 
 class MongoFlush:
-    """Writes one flush; `session` is in a transaction, or None on a standalone server."""
+    """Writes one flush, or one change; `session` is in a transaction, or None on a standalone server."""
 
     def __init__(self, database: Database, session: AsyncClientSession | None) -> None:
         self._database = database
@@ -86,9 +88,35 @@ class MongoFlush:
         if moved.matched_count != 1:
             raise Fenced
 
+    async def commit(self, change: Change) -> None:
+        """Writes a change. Raises `Fenced`."""
+        if self._session is None:
+            await self._check_new(change.new)
+        for rows in by_model(change.swaps):
+            written = await self._database[rows[0].TABLE].bulk_write(replacements(rows), session=self._session)
+            if written.modified_count < len(rows):
+                raise Fenced
+        for new in by_model(change.new):
+            try:
+                await self._database[new[0].TABLE].insert_many(documents_of(new), session=self._session)
+            except BulkWriteError as error:
+                if error.has_error_label(_TRANSIENT):
+                    raise
+                if any(one["code"] == _DUPLICATE_KEY for one in error.details["writeErrors"]):
+                    raise Fenced from None
+                raise _refusal(type(new[0]), error) from error
+        for missing in by_model(change.missing):
+            await self.insert_missing(type(missing[0]), missing)
+
     async def insert_missing(self, model: type[R], rows: Sequence[R]) -> None:
         """Adds the rows that are not there yet; the others stay as they are."""
         await self._write(model, [_added(document) for document in documents_of(rows)])
+
+    async def _check_new(self, rows: Sequence[Row]) -> None:
+        for of_model in by_model(rows):
+            ids = [document["_id"] for document in documents_of(of_model)]
+            if await self._database[of_model[0].TABLE].find_one({"_id": {"$in": ids}}) is not None:
+                raise Fenced
 
     async def _check_watermark(self, flush: Flush) -> None:
         found = await self._database[WatermarkRow.TABLE].find_one({"_id": flush.partition})
@@ -167,6 +195,14 @@ class MongoFlush:
 def by_operation(partition: int, operation_ids: Sequence[str]) -> Document:
     """The grants of some operation ids. The type is named because the index has only texts."""
     return {"partition": partition, "operation_id": {"$in": list(operation_ids), "$type": "string"}}
+
+
+def replacements(rows: Sequence[VersionedRow]) -> list[ReplaceOne[Document]]:
+    """Each row in the place of the one that has the version before."""
+    return [
+        ReplaceOne({"_id": document["_id"], "version": row.version - 1}, document)
+        for row, document in zip(rows, documents_of(rows), strict=True)
+    ]
 
 
 def _added(document: Document) -> UpdateOne:

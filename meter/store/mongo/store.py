@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from pymongo import AsyncMongoClient, WriteConcern
@@ -112,7 +112,7 @@ class MongoStore(MongoCatalog):
 
     async def apply(self, flush: Flush) -> Flushed:
         try:
-            return await self._run(self._transact(flush))
+            return await self._run(self._transact(lambda writer: writer.apply(flush)))
         except Fenced:
             return Flushed(done=False)
 
@@ -279,9 +279,11 @@ class MongoStore(MongoCatalog):
             log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
         await prepare(self._database, settings)
 
-    async def _transact(self, flush: Flush) -> Flushed:
-        async def write(session: AsyncClientSession | None) -> Flushed:
-            return await MongoFlush(self._database, session).apply(flush)
+    async def _transact(self, work: Callable[[MongoFlush], Awaitable[T]]) -> T:
+        """Does the work in a transaction, where the server has them."""
+
+        async def write(session: AsyncClientSession | None) -> T:
+            return await work(MongoFlush(self._database, session))
 
         if not self._atomic:
             return await write(None)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
-from meter.store.catalog import Plain
+from meter.store.catalog import Change, Plain, by_model
 from meter.store.rows import Row, VersionedRow
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.flush import insert_missing
@@ -19,7 +19,12 @@ from meter.store.sql.tables import table_of
 RACES_MAX = 3
 
 R = TypeVar("R", bound=Row)
+V = TypeVar("V", bound=VersionedRow)
 T = TypeVar("T")
+
+
+class Outrun(Exception):
+    """Another process was first: the transaction is to be rolled back."""
 
 
 class SqlCatalog:
@@ -47,11 +52,7 @@ class SqlCatalog:
         return True
 
     async def swap(self, row: VersionedRow) -> bool:
-        table = table_of(type(row))
-        same = [table.c[name] == getattr(row, name) for name in row.KEY]
-        changed = update(table).where(*same, table.c.version == row.version - 1).values(row.__dict__)
-        done = await self._write(lambda connection: connection.execute(changed))
-        return bool(done.rowcount == 1)
+        return await self._write(lambda connection: _swap_one(connection, row)) == 1
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
         await self._add(rows)
@@ -75,6 +76,39 @@ class SqlCatalog:
         if not rows:
             return 0
         return await self._write(lambda connection: self._dialect.swap(connection, type(rows[0]), rows))
+
+    async def commit(self, change: Change) -> bool:
+        attempt = 1
+        while True:
+            try:
+                await self._write(lambda connection: self._commit(connection, change))
+                return True
+            except Outrun:
+                return False
+            except StoreRefused:
+                if await self._is_any_there(change.new):
+                    return False
+                if attempt == RACES_MAX:  # not that another process added one of the missing rows in between
+                    raise
+                attempt += 1
+
+    async def _commit(self, connection: AsyncConnection, change: Change) -> None:
+        for swapped in by_model(change.swaps):
+            if await self._swap(connection, swapped) < len(swapped):
+                raise Outrun
+        for new in by_model(change.new):
+            await self._dialect.insert(connection, type(new[0]), new)
+        for missing in by_model(change.missing):
+            await insert_missing(connection, self._dialect, type(missing[0]), missing)
+
+    async def _swap(self, connection: AsyncConnection, rows: Sequence[V]) -> int:
+        if len(rows) == 1:
+            return await _swap_one(connection, rows[0])
+        return await self._dialect.swap(connection, type(rows[0]), rows)
+
+    async def _is_any_there(self, rows: Sequence[Row]) -> bool:
+        found = [await self.get(type(row), *(getattr(row, name) for name in row.KEY)) for row in rows]
+        return any(row is not None for row in found)
 
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         table = table_of(model)
@@ -112,3 +146,11 @@ class SqlCatalog:
         ordered = [column.desc() for column in order] if descending else order
         statement = select(table_of(model)).where(*wanted).order_by(*ordered).limit(limit)
         return await self._all(model, statement)
+
+
+async def _swap_one(connection: AsyncConnection, row: VersionedRow) -> int:
+    """Replaces a row that has the version before; answers how many had it."""
+    table = table_of(type(row))
+    same = [table.c[name] == getattr(row, name) for name in row.KEY]
+    changed = update(table).where(*same, table.c.version == row.version - 1).values(row.__dict__)
+    return (await connection.execute(changed)).rowcount
