@@ -1,83 +1,104 @@
-"""Which addresses a webhook may reach: public ones only, checked on the very address that is connected to.
+"""Where webhooks connect: to public addresses only, checked on the very address that is connected to.
 
 A check when the URL is registered loses to a name that answers differently later (DNS rebinding), so the check is in
-the resolver (every address of a name must be public) and again where the socket is made (addresses in URLs too).
+the resolver (every address of a name must be public) and again where the socket is made (addresses in URLs too). On a
+trusted network private addresses pass as well; what no receiver ever has (meter/alerts/addresses.py) passes nowhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from errno import EACCES
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
-_TRANSLATED = (
-    IPv6Network("64:ff9b::/96"),
-    IPv6Network("64:ff9b:1::/48"),
-    IPv6Network("2002::/16"),
-    IPv6Network("2001::/32"),
-)
+from meter.alerts.addresses import address_fault
 
-_SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))  # metadata of one cloud, and a relay
+LOOKUPS_MAX = 512
+"""Names asked for at once: at least one of each endpoint. The threads are made when they are needed."""
 
 
 class ForbiddenAddress(OSError):
-    """The address is not a public one."""
+    """The address is not one that a webhook may reach."""
 
     def __init__(self, text: str) -> None:
         super().__init__(EACCES, text)
 
 
-def is_public(text: str) -> bool:
-    """Whether an address is reachable on the internet, and not a way around: mapped and translated ones never are."""
-    try:
-        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and (
-        address.ipv4_mapped is not None or any(address in network for network in _TRANSLATED)
-    ):
-        return False
-    if any(address in network for network in _SPECIAL):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+class SystemResolver(AbstractResolver):
+    """Asks the system, in threads of its own: in those that asyncio shares, a handful of names that nobody answers for
+    would hold up every other name.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="meter-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(place[0]),
+                port=int(place[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, place in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class PublicResolver(AbstractResolver):
-    """Resolves names whose addresses are all public. Raises `ForbiddenAddress`."""
+class GuardedResolver(AbstractResolver):
+    """Resolves names all of whose addresses may be reached. Raises `ForbiddenAddress`."""
 
-    def __init__(self, inner: AbstractResolver | None = None) -> None:
-        self._inner = inner or ThreadedResolver()
+    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
+        self._inner = inner
+        self._allow_private = allow_private
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
         for one in found:
-            if not is_public(one["host"]):
-                raise ForbiddenAddress(f"{host} has the address {one['host']}, which is not public")
+            _check(one["host"], f"{host} leads to {one['host']}, which", allow_private=self._allow_private)
         return found
 
     async def close(self) -> None:
         await self._inner.close()
 
 
-def public_socket(address: tuple[Any, ...]) -> socket.socket:
+def guarded_socket(address: tuple[Any, ...], *, allow_private: bool) -> socket.socket:
     """The socket for a connection to an address of `getaddrinfo`. Raises `ForbiddenAddress`."""
     family, kind, protocol, _, place = address
-    if not is_public(str(place[0])):
-        raise ForbiddenAddress(f"{place[0]} is not a public address")
+    _check(str(place[0]), str(place[0]), allow_private=allow_private)
     return socket.socket(family, kind, protocol)
 
 
-def connector(*, allow_private: bool, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
-    """What a session connects by. No connection is kept: each attempt is checked anew."""
-    if allow_private:
-        return aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
+def connector(resolver: AbstractResolver, *, allow_private: bool) -> aiohttp.TCPConnector:
+    """What a session connects by. No connection is kept: each attempt is checked anew. How many there are at once is
+    bounded by target, not here, where one target's would be in the way of another's.
+    """
     return aiohttp.TCPConnector(
-        force_close=True, use_dns_cache=False, resolver=PublicResolver(resolver), socket_factory=public_socket
+        limit=0,
+        force_close=True,
+        use_dns_cache=False,
+        resolver=GuardedResolver(resolver, allow_private=allow_private),
+        socket_factory=partial(guarded_socket, allow_private=allow_private),
     )
+
+
+def _check(address: str, subject: str, *, allow_private: bool) -> None:
+    fault = address_fault(address, allow_private=allow_private)
+    if fault is not None:
+        raise ForbiddenAddress(f"{subject} {fault}")

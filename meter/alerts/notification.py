@@ -12,17 +12,6 @@ from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.errors import MeterError
 
-KINDS = (
-    "low_credits",
-    "credits_exhausted",
-    "credits_expired",
-    "expiring_credits",
-    "subscription_renewed",
-    "subscription_ended",
-    "transaction_error",
-)
-"""What is told; and `test`."""
-
 _UNITS = frozenset({"threshold", "amount", "available", "remaining"})
 
 
@@ -40,16 +29,23 @@ class NotDelivered(MeterError):
     """A target did not take a notification; it is tried again.
 
     `status` is the HTTP status, if it came to one; `retry_after_seconds` what the target asked for; `gone`: the target
-    wants no more, ever.
+    wants no more, ever; `silent`: it gave no answer at all, so the next delivery would fare no better just now.
     """
 
     def __init__(
-        self, reason: str, *, status: int | None = None, retry_after_seconds: float | None = None, gone: bool = False
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        gone: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.retry_after_seconds = retry_after_seconds
         self.gone = gone
+        self.silent = silent
 
 
 class AsyncNotificationQueue(Protocol):

@@ -8,9 +8,9 @@ from hashlib import blake2b
 import orjson
 
 from meter.alerts.dispatcher import delivery_of
+from meter.alerts.endpoint_url import same_url, url_faults
 from meter.alerts.notification import body_of
 from meter.alerts.signing import new_secret
-from meter.alerts.webhook import url_fault
 from meter.api.services import Services
 from meter.clock import time_text
 from meter.contract.requests import Query
@@ -50,12 +50,12 @@ class NotificationHandlers:
     async def create(self, request: Request) -> Rendered:
         """`POST /credits/webhooks`"""
         body = read_body(WebhookRequest, request, self._scale)
-        fault = url_fault(body.url, allow_private=self._allow_private)
-        if fault is not None:
-            return validation_problem([("/url", fault)])
+        faults = url_faults(body.url, allow_private=self._allow_private)
+        if faults:
+            return validation_problem([("/url", fault) for fault in faults])
         now_ms = await self._engine.now_ms()
         row = WebhookRow(
-            webhook_id="w_" + blake2b(body.url.encode(), digest_size=9).hexdigest(),
+            webhook_id="w_" + blake2b(same_url(body.url).encode(), digest_size=9).hexdigest(),
             url=body.url,
             description=body.description,
             kinds=None if body.kinds is None else list(body.kinds),
