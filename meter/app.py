@@ -26,6 +26,8 @@ from meter.contract.call import CREDITS
 from meter.engine.redis import RedisGateway
 from meter.gateway.authorize import GatewayHandlers, gateway_listeners
 from meter.gateway.log_calls import LogHandler
+from meter.http.bounded import Bounds
+from meter.http.browsers import BrowserGuard, Guarded, is_loopback
 from meter.http.endpoint import AnyMethod, header_list
 from meter.http.exchange import Coroutine, awaitable
 from meter.http.rendered import problem
@@ -101,16 +103,35 @@ def application_of(parts: Parts) -> Starlette:
         async with parts.runtime, gateway_listeners(settings, gateway):
             yield
 
+    guard = BrowserGuard(
+        is_local=is_loopback(settings.host),
+        hosts=settings.allowed_hosts.replace(",", " ").split(),
+        origins=settings.allowed_origins.replace(",", " ").split(),
+    )
     app = Starlette(
         routes=routes_of(parts),
         lifespan=lifespan,
-        middleware=[Middleware(CountedResponses, parts.metrics.responses)],
+        middleware=[Middleware(CountedResponses, parts.metrics.responses), Middleware(Guarded, guard)],
         exception_handlers={HTTPException: _http_problem},
     )
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
     of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
-    app.state.hot_lane = HotLane(parts.handlers.hot, settings.body_max_bytes, parts.metrics.responses, of_gateway)
+    app.state.hot_lane = HotLane(
+        parts.handlers.hot, settings.body_max_bytes, parts.metrics.responses, guard, of_gateway
+    )
+    app.state.bounds = bounds_of(settings)
     return app
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """What one connection may take."""
+    return Bounds(
+        settings.head_max_bytes,
+        settings.headers_max,
+        settings.head_timeout_seconds,
+        settings.body_timeout_seconds,
+        settings.connections_max,
+    )
 
 
 def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Starlette:

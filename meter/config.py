@@ -62,6 +62,21 @@ class Settings(BaseSettings):
     ] = 6
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    allowed_hosts: Annotated[
+        str,
+        Field(description="Further names, with commas between, by which a sidecar on loopback may be called."),
+    ] = ""
+    allowed_origins: Annotated[
+        str,
+        Field(description="Origins of web pages, with commas between, that may call the API: `https://app.example`."),
+    ] = ""
+    connections_max: Annotated[int, Field(ge=1, description="Open connections of one process.")] = 4096
+    head_max_bytes: Annotated[int, Field(ge=1024, le=2**20, description="Longest request line with its headers.")] = (
+        65536
+    )
+    headers_max: Annotated[int, Field(ge=8, le=10000, description="Headers of one request.")] = 100
+    head_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="Time for the headers of a request.")] = 10.0
+    body_timeout_seconds: Annotated[float, Field(gt=0, le=600, description="Time for the body of a request.")] = 60.0
     hot_lane: Annotated[
         bool, Field(description="Serve hot requests from the HTTP parser; off: every request goes through ASGI.")
     ] = True

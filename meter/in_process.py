@@ -17,7 +17,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
 from meter.http.exchange import Coroutine, Request
 from meter.http.reading import failure
-from meter.http.rendered import Rendered
+from meter.http.rendered import JSON_TYPE, Rendered
 from meter.runtime import Runtime
 from meter.store.base import Store
 
@@ -82,7 +82,9 @@ class _InProcess:
     async def __call__(
         self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
     ) -> tuple[int, bytes, bool]:
-        headers = {} if key is None else {b"idempotency-key": key.encode()}
+        headers = {b"content-type": JSON_TYPE}
+        if key is not None:
+            headers[b"idempotency-key"] = key.encode()
         request = Request(path, urlencode(query), headers, body or b"")
         try:
             rendered = await self._coroutines[name](request)

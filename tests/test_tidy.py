@@ -54,7 +54,7 @@ LIBRARIES = {
         *("meter.api", "meter.http", "meter.openapi", "meter.middleware", "meter.proxy", "meter.app"),
         *("meter.in_process", "meter.testing", "meter.bench"),
     ),
-    "uvicorn": ("meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
+    "uvicorn": ("meter.http", "meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
     "typer": ("meter.cli",),
     "aiohttp": ("meter.client", "meter.proxy", "meter.alerts"),
     "prometheus_client": ("meter.api",),

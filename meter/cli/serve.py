@@ -222,6 +222,7 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
     """Runs uvicorn until it is told to stop."""
     from meter.api.lane.protocol import HotProtocol
     from meter.app import create_app
+    from meter.http.bounded import BoundedProtocol
 
     # Several processes compose their own, from the environment.
     app = create_app(settings) if workers == 1 else "meter.asgi:app"
@@ -231,7 +232,7 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
         host=settings.host,
         port=settings.port,
         uds=None if uds is None else str(uds),
-        http=HotProtocol if settings.hot_lane else "httptools",
+        http=HotProtocol if settings.hot_lane else BoundedProtocol,
         proxy_headers=False,  # nothing here depends on the client's address, and the lane finds the application itself
         workers=workers,
         access_log=False,

@@ -24,8 +24,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
     """The body as a model. An empty body counts as an empty object. Raises `Answered` with pointers to each fault."""
-    content_type = request.headers.get(b"content-type")
-    if content_type is not None and request.body and not _is_json(content_type):
+    if request.body and not _is_json(request.headers.get(b"content-type", b"")):
         raise Answered(problem("unsupported-media-type", "The body must be application/json."))
     try:
         return model.model_validate_json(request.body or b"{}", context=scale)

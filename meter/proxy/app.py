@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from logging import getLogger
 
+from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from meter.charging import Charge, Charger
@@ -13,6 +14,7 @@ from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
+from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
 from meter.proxy.exchange import Exchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
@@ -36,6 +38,7 @@ class Proxy:
         *,
         owned: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
+        self.state = State({"bounds": Bounds(body_seconds=None)})  # an upload may take as long as it likes
         self._options = options
         self._paths = options.paths()
         self._admission = options.admission()

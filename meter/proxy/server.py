@@ -10,6 +10,7 @@ import uvicorn
 from meter.client.over_http import MeterClient
 from meter.config import Settings
 from meter.heap import collect_garbage_rarely
+from meter.http.bounded import BoundedProtocol
 from meter.in_process import Meter
 from meter.proxy.app import Proxy
 from meter.proxy.options import ProxyOptions
@@ -33,7 +34,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
             host=options.host,
             port=options.port,
             uds=None if options.uds is None else str(options.uds),
-            http="httptools",  # the parser whose refusals of ambiguous requests the tests know
+            http=BoundedProtocol,
             ws="none",
             lifespan="on",
             access_log=False,

@@ -70,7 +70,7 @@ def request(method: str, path: str, body: bytes = b"", *headers: str, version: s
 
 
 def chunked(path: str, *chunks: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nhost: sidecar\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    head = request("POST", path, b"", "content-type: application/json", "transfer-encoding: chunked")
     return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 

@@ -121,7 +121,7 @@ def test_answers_are_counted_by_status_whatever_gave_them() -> None:
         client.post("/credits/add", json={"user_id": "user-1", "amount": 1})
         client.post("/credits/reservations", json={"user_id": "user-1", "amount": 1})
         client.post("/credits/deduct", json={"user_id": "user-1", "amount": 1})
-        client.post("/credits/deduct", content=b"{")
+        client.post("/credits/deduct", content=b"{", headers={"content-type": "application/json"})
         client.get("/nowhere")
         client.post("/docs")
         found = scraped(client)

@@ -193,12 +193,12 @@ def test_another_media_type_is_415(api: Api) -> None:
     assert api.entries() == []
 
 
-def test_every_json_media_type_is_taken_and_none_at_all(api: Api) -> None:
+def test_every_json_media_type_is_taken(api: Api) -> None:
     content = b'{"user_id":"u","amount":1}'
     for content_type in ("application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"):
         answer = api.call("POST", "/credits/add", content=content, headers={"content-type": content_type})
         assert answer.status == 200
-    assert api.http.post("/credits/deduct", content=content).json()["available"] == 2
+    assert api.http.post("/credits/deduct", content=content).status_code == 415
 
 
 def test_an_empty_body_is_an_empty_object_whatever_its_type(api: Api) -> None:

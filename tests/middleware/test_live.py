@@ -217,7 +217,9 @@ async def test_middleware_and_mounted_api_share_one_balance(meter_server: FakeSe
 
     async with served(server_of(app, lifespan="on")) as port:
         added = b'{"user_id":"user-1","amount":100}'
-        assert (await fetch(port, request("POST", "/credits/add", body=added))).status == 200
+        assert (
+            await fetch(port, request("POST", "/credits/add", "Content-Type: application/json", body=added))
+        ).status == 200
         answer = await fetch(port, request("GET", "/api/chat"))
         left = await fetch(port, request("GET", "/credits/balance/user-1"))
 

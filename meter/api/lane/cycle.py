@@ -43,10 +43,10 @@ class HotCycle:
         "body",
         "disconnected",
         "found",
-        "head",
         "headers",
         "keep_alive",
         "message_event",
+        "method",
         "more_body",
         "response_complete",
         "started",
@@ -54,14 +54,14 @@ class HotCycle:
     )
 
     def __init__(
-        self, found: Found, headers: Mapping[bytes, bytes], *, head: bool, keep_alive: bool, expects: bool
+        self, found: Found, method: bytes, headers: Mapping[bytes, bytes], *, keep_alive: bool, expects: bool
     ) -> None:
         self.found = found
         self.headers = headers
-        self.head = head
+        self.method = method
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects
-        self.body = bytearray()
+        self.body: bytes | bytearray = bytearray()
         self.more_body = True
         self.started = False
         self.answered = False

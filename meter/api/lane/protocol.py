@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from meter.api.lane.cycle import Found, HotCycle, HotFlow
+from meter.api.lane.plain import PlainRequest, plain_request
+from meter.http.bounded import ANSWER, HEAD, IDLE, BoundedProtocol
+from meter.http.browsers import BrowserGuard
 from meter.http.endpoint import header_list
 from meter.http.exchange import Handler, Request, joined_headers
 from meter.http.reading import failure
@@ -39,11 +42,13 @@ class HotLane:
         handlers: Mapping[str, Handler],
         body_max_bytes: int,
         responses: dict[int, int],
+        guard: BrowserGuard,
         gateway: Mapping[str, Handler] | None = None,
     ) -> None:
         """`handlers` are the hot ones by the name of their call. `responses` counts answers by status. `gateway` has
         `authorize` and `commit` where gateways are served.
         """
+        self._guard = guard
         self.body_max_bytes = body_max_bytes
         self.responses = responses
         self._whole: dict[tuple[bytes, bytes], Found] = {
@@ -92,6 +97,14 @@ class HotLane:
             return Found(self._gateway["authorize"], {"rest": rest}, query, reads_body=False)
         return None
 
+    def refusal(self, cycle: HotCycle) -> Rendered | None:
+        """The answer to a request that a page of others made a browser send."""
+        if self._guard.is_plain(cycle.headers):
+            return None
+        return self._guard.refusal(
+            cycle.headers, reads=cycle.method in (b"GET", b"HEAD"), passed_on=not cycle.found.reads_body
+        )
+
     def default_headers(self, state: ServerState) -> bytes:
         """The server's own headers, as bytes; uvicorn makes a new list of them each second."""
         if state.default_headers is not self._default_list:
@@ -100,8 +113,8 @@ class HotLane:
         return self._default_bytes
 
 
-class HotProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with a hot lane, which the application carries as `app.state.hot_lane`.
+class HotProtocol(BoundedProtocol):
+    """The bounded protocol with a hot lane, which the application carries as `app.state.hot_lane`.
 
     Nothing is hot under a root path, a concurrency limit or an access log, which only uvicorn's own way serves.
     """
@@ -113,6 +126,18 @@ class HotProtocol(HttpToolsProtocol):
         self._parsing: HotCycle | None = None  # the request that the parser is in, when it is a hot one
         self._unread: HotCycle | None = None  # written to a client that does not read
         self._advancing = self._again = False
+
+    def data_received(self, data: bytes) -> None:
+        """Plain hot requests are taken from the front while nothing else is going on; the parser has the rest."""
+        while data and self._phase == IDLE and self._usable and (self.cycle is None or self.cycle.response_complete):
+            plain = plain_request(data, self._bounds.headers_max, self._bounds.head_max_bytes)
+            found = None if plain is None else self._lane.find(plain.method, plain.target)
+            if plain is None or found is None or self._last_word is not None or self.transport.is_closing():
+                break
+            data = data[plain.size :]
+            self._run_plain(plain, found)
+        if data:
+            super().data_received(data)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -128,7 +153,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins; the ASGI scope is made when it turns out not to be hot."""
-        self._unset_keepalive_if_required()  # armed by an answer given while the same data was parsed
+        self._enter(HEAD)
         self._parsing = None
         self.url = b""
         self.expect_100_continue = False
@@ -138,15 +163,18 @@ class HotProtocol(HttpToolsProtocol):
         """The target is known: hot, or uvicorn's."""
         if self.transport.is_closing():  # it follows one that closed the connection, so it is not run
             return
+        self.check_head()
+        if self.parser.should_upgrade():  # comes once more without
+            return
         method = self.parser.get_method()
         found = self._lane.find(method, self.url) if self._usable else None
-        if found is None or self.parser.should_upgrade():
+        if found is None:
             self._hand_over()
             return
         cycle = HotCycle(
             found,
+            method,
             joined_headers(self.headers),
-            head=method == b"HEAD",
             keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
             expects=self.expect_100_continue and found.reads_body,
         )
@@ -171,10 +199,11 @@ class HotProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         cycle = self._parsing
-        if cycle is None:
+        if cycle is None or self.parser.should_upgrade():
             super().on_message_complete()
             return
         cycle.more_body = False
+        self._enter(ANSWER if self._owes() else IDLE)
         if cycle.started and cycle.found.reads_body and not cycle.answered:
             self._handle(cycle)
 
@@ -201,16 +230,6 @@ class HotProtocol(HttpToolsProtocol):
         if cycle is not None:
             self._complete(cycle)
 
-    def send_400_response(self, msg: str) -> None:
-        """Nothing follows an answer that closed the connection, not even this."""
-        if not self.transport.is_closing():
-            super().send_400_response(msg)
-
-    def handle_websocket_upgrade(self) -> None:
-        """The same."""
-        if not self.transport.is_closing():
-            super().handle_websocket_upgrade()
-
     def _hand_over(self) -> None:
         """Gives uvicorn what its own on_message_begin would have made of the request so far."""
         headers, url, expects = self.headers, self.url, self.expect_100_continue
@@ -228,6 +247,10 @@ class HotProtocol(HttpToolsProtocol):
 
     def _start_hot(self, cycle: HotCycle) -> None:
         cycle.started = True
+        refusal = self._lane.refusal(cycle)
+        if refusal is not None:
+            self._respond(cycle, refusal)
+            return
         if cycle.waiting_for_100_continue:
             self.transport.write(_CONTINUE)
         if len(cycle.body) > self._lane.body_max_bytes:
@@ -243,6 +266,15 @@ class HotProtocol(HttpToolsProtocol):
             handler(Request(path, query, cycle.headers, bytes(cycle.body)), self._responder(cycle))
         except Exception as error:  # every way out of a handler is an answer
             self._respond(cycle, failure(error))
+
+    def _run_plain(self, plain: PlainRequest, found: Found) -> None:
+        cycle = HotCycle(found, plain.method, plain.headers, keep_alive=True, expects=False)
+        cycle.more_body = False
+        if found.reads_body:
+            cycle.body = plain.body
+        self.cycle = cycle  # type: ignore[assignment]
+        self._enter(ANSWER)
+        self._start_hot(cycle)
 
     def _responder(self, cycle: HotCycle) -> Callable[[Rendered], None]:
         return lambda rendered: self._respond(cycle, rendered)
@@ -261,7 +293,7 @@ class HotProtocol(HttpToolsProtocol):
         parts = [STATUS_LINE[rendered.status], self._lane.default_headers(self.server_state), _head(rendered)]
         if not cycle.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", b"" if cycle.head else rendered.body)
+        parts += (b"\r\n", b"" if cycle.method == b"HEAD" else rendered.body)
         self.transport.write(b"".join(parts))
         if self.flow.write_paused and cycle.keep_alive:
             self._unread = cycle  # a client that does not read gets no further answers meanwhile

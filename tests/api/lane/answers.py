@@ -36,11 +36,6 @@ class Answer:
         headers = [(name, _DRAWN.sub(b"*", value.encode()).decode()) for name, value in self.headers]
         return Answer(self.status, tuple(header for header in headers if header[0] not in dropped), body)
 
-    @property
-    def of_the_parser(self) -> bool:
-        """Whether uvicorn gave it in place of the application, to what is not HTTP."""
-        return self.body == b"Invalid HTTP request received."
-
 
 def answers_in(text: bytes) -> list[Answer]:
     """The answers, interim ones too. No body of ours contains a status line, so none is mistaken."""

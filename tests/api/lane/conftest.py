@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from meter.api.lane.protocol import HotProtocol
+from meter.http.bounded import BoundedProtocol
 from tests.api.lane.serving import Sidecar
 from tests.api.lane.ways import Ways
 
-WAYS: dict[str, Any] = {"lane": HotProtocol, "plain": "httptools"}
+WAYS: dict[str, Any] = {"lane": HotProtocol, "plain": BoundedProtocol}
 
 
 @pytest.fixture(scope="module")
