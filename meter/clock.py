@@ -1,26 +1,27 @@
 """Times as the wire has them, and billing periods by the calendar.
 
-The n-th period always counts from the anchor, so 31 January is followed by 28 (or 29) February and then by 31 March.
-Wall-clock time of a zone, answered as UTC milliseconds.
+A period is told by its anchor, unit, zone and number, and each is computed from these alone, whatever its number: 31
+January is followed by 28 (or 29) February and then by 31 March. Wall-clock time of a zone, as UTC milliseconds.
 """
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from dateutil.relativedelta import relativedelta
+from functools import cache, lru_cache
+from importlib import resources
+from zoneinfo import ZoneInfo
 
 NEVER_MS = 9999999999999
 """The end of what never ends; `NEVER` in lua/prelude.lua."""
 
 DAY_MS = 86_400_000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAYS = {"daily": 1, "weekly": 7}
+_MONTHS = {"monthly": 1, "yearly": 12}
 
-BILLING_PERIODS = ("daily", "weekly", "monthly", "yearly")
-_UNITS = dict(zip(BILLING_PERIODS, ("days", "weeks", "months", "years"), strict=True))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 class UnknownTimeZone(ValueError):
@@ -28,25 +29,55 @@ class UnknownTimeZone(ValueError):
 
 
 def time_zone(name: str) -> ZoneInfo:
-    """The zone of an IANA name. Raises `UnknownTimeZone`."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UnknownTimeZone(f"{name[:64]!r} is no time zone of the IANA database, such as Europe/Berlin") from None
+    """The zone of an IANA name, from the `tzdata` wheel: the same names and rules on every machine, whatever its own
+    files are. Raises `UnknownTimeZone`.
+    """
+    if name not in _zone_names():
+        raise UnknownTimeZone(f"{name[:64]!r} is no time zone of the IANA database, such as Europe/Berlin")
+    return _zone(name)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    names = resources.files("tzdata").joinpath("zones").read_text().split()
+    return frozenset(names) - {"Factory"}  # what a clock is set to that nobody has set
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
 
 
 def period_start_ms(anchor_ms: int, billing_period: str, number: int, zone: ZoneInfo) -> int:
     """The start of period `number` (0 starts at the anchor), which is the end of the one before it.
 
-    A wall-clock time that a zone skips in spring is taken as the same moment after the gap.
+    A wall-clock time that a zone skips in spring is taken as the same moment after the gap; of one that it has twice,
+    the first. Where a zone left out a whole day, a daily period has no length.
     """
-    anchor = datetime.fromtimestamp(anchor_ms / 1000, UTC).astimezone(zone)
-    wall = anchor.replace(tzinfo=None) + _span(billing_period, number)
-    return round(wall.replace(tzinfo=zone).astimezone(UTC).timestamp() * 1000)
+    if number == 0:
+        return anchor_ms
+    wall = utc_time(anchor_ms).astimezone(zone).replace(tzinfo=None)
+    if billing_period in _DAYS:
+        wall += timedelta(days=_DAYS[billing_period] * number)
+    else:
+        year, month = divmod(wall.year * 12 + wall.month - 1 + _MONTHS[billing_period] * number, 12)
+        day = min(wall.day, monthrange(year, month + 1)[1])
+        wall = wall.replace(year=year, month=month + 1, day=day)
+    return (wall.replace(tzinfo=zone) - _EPOCH) // _MS
 
 
-def _span(billing_period: str, number: int) -> relativedelta:
-    return relativedelta(**{_UNITS[billing_period]: number})  # type: ignore[arg-type]
+def period_number(anchor_ms: int, billing_period: str, at_ms: int, zone: ZoneInfo) -> int:
+    """The number of the period that a time from the anchor on lies in; the last one, where several begin at once."""
+    first, at = (utc_time(ms).astimezone(zone) for ms in (anchor_ms, at_ms))
+    if billing_period in _DAYS:
+        number = (at.date() - first.date()).days // _DAYS[billing_period]
+    else:
+        number = ((at.year - first.year) * 12 + at.month - first.month) // _MONTHS[billing_period]
+    number += 2  # beyond it, however the clocks were changed in between
+    while number > 0 and period_start_ms(anchor_ms, billing_period, number, zone) > at_ms:
+        number -= 1
+    return number
 
 
 def time_text(ms: int) -> str:

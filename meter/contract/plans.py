@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.amount import plain_decimal
 from meter.clock import UnknownTimeZone, time_zone
 from meter.contract.answers import Answer
-from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount
+from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount, Time
 from meter.contract.requests import Body, Query
 from meter.errors import InvalidAmount
 
 PRICE_MAX = Decimal(10) ** 12
+_FIRST_ANCHOR = datetime(1970, 1, 1, tzinfo=UTC)
 VALIDITY_DAYS_MAX = 36_525
 _PRICE = re.compile(r"(?=.{1,40}$)(0|[1-9][0-9]*)(\.[0-9]+)?")  # what is a JSON number as it stands
 
@@ -101,7 +102,7 @@ class SubscribeRequest(Body):
     plan_id: ObjectId
     auto_renew: bool = True
     time_zone: TimeZone = "UTC"
-    anchor_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    anchor_at: Annotated[Time, Field(ge=_FIRST_ANCHOR)] | None = None
 
 
 class UpgradeRequest(Body):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from hashlib import blake2b
 
-from meter.clock import DAY_MS, NEVER_MS, period_start_ms, time_zone
+from meter.clock import DAY_MS, NEVER_MS, period_number, period_start_ms, time_zone
 from meter.engine import operations
 from meter.engine.operations import Asked, Operation
 from meter.ledger.pending_grants import pending_row
@@ -129,9 +129,10 @@ def _at_end(row: SubscriptionRow, plan: PlanRow, amount: int, expires_ms: int) -
 
 
 def _in_period_of(row: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:
-    zone, number = time_zone(row.time_zone), row.period
-    start, end = row.period_started_at_ms, row.next_period_at_ms
-    while end <= now_ms:
-        number += 1
-        start, end = end, period_start_ms(row.anchor_at_ms, plan.billing_period, number + 1, zone)
-    return row.model_copy(update={"period": number, "period_started_at_ms": start, "next_period_at_ms": end})
+    zone, anchor_ms, unit = time_zone(row.time_zone), row.anchor_at_ms, plan.billing_period
+    number = max(row.period, period_number(anchor_ms, unit, max(anchor_ms, now_ms), zone))
+    times = {
+        "period_started_at_ms": period_start_ms(anchor_ms, unit, number, zone),
+        "next_period_at_ms": period_start_ms(anchor_ms, unit, number + 1, zone),
+    }
+    return row.model_copy(update={"period": number, **times})

@@ -73,7 +73,9 @@ class Subscriptions:
                 return present
             if not plan.active:
                 return "plan-inactive"
-            row = begun(user_id, plan, now_ms, anchor_ms or now_ms, auto_renew=auto_renew, zone=zone)
+            row = begun(
+                user_id, plan, now_ms, now_ms if anchor_ms is None else anchor_ms, auto_renew=auto_renew, zone=zone
+            )
             if present is not None:
                 row = row.model_copy(update={"version": present.version + 1})
             if not await (self._store.insert(row) if present is None else self._store.swap(row)):
