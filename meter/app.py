@@ -24,8 +24,7 @@ from meter.api.services import Services
 from meter.config import Settings
 from meter.contract.call import CREDITS
 from meter.engine.redis import RedisGateway
-from meter.gateway.authorize import GatewayHandlers, gateway_listeners
-from meter.gateway.log_calls import LogHandler
+from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
 from meter.http.endpoint import AnyMethod, header_list
@@ -64,7 +63,7 @@ def parts_of(runtime: Runtime) -> Parts:
     services = services_of(runtime)
     gateway = GatewayHandlers(services)
     metrics = Metrics(services.engine.counts, lambda: services.engine.waiting)
-    gateway.tally.show(metrics.counted)
+    gateway.counts.show(metrics.counted)
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
@@ -81,13 +80,12 @@ def routes_of(parts: Parts) -> list[BaseRoute]:
         ("GET", "/metrics", probes.metrics),
         ("GET", "/problems/{slug}", probes.problem),
     ]
-    logs = LogHandler(gateway.intake, settings.gateway_logs_max_bytes)
     return [
         *routes(plain, settings.body_max_bytes),
         Route("/gateway/authorize", AnyMethod(awaitable(gateway.authorize))),
         Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
         Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
-        *routes([("POST", "/gateway/logs", logs.logs)], settings.gateway_logs_max_bytes),
+        *routes([("POST", "/gateway/logs", gateway.logs.logs)], settings.gateway_logs_max_bytes),
         *docs_routes(),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
         Mount(CREDITS, routes=call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes)),
@@ -100,7 +98,7 @@ def application_of(parts: Parts) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with parts.runtime, gateway_listeners(settings, gateway):
+        async with parts.runtime, gateway.listening(settings):
             yield
 
     guard = BrowserGuard(

@@ -16,6 +16,9 @@ OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPERATION_KEY = re.compile(r"[!#-\[\]-~]{1,128}")
 """An idempotency key: visible ASCII without the two characters that JSON escapes."""
 
+REQUEST_ID = OPERATION_KEY
+"""The id that a gateway or a client gave a request; the ledger keeps it, so it may be what a key may be."""
+
 # The order in which lua/prelude.lua binds them.
 _NAMES = (
     "meta",

@@ -126,7 +126,7 @@ class CreditDeductionMiddleware:
             await send_rendered(refused(charge), send)
             return
         scope.setdefault("state", {})["credit_reservation"] = charge.reserved
-        await _Exchange(charge, receive, send).run(self.app, scope)
+        await MeteredResponse(charge, receive, send).run(self.app, scope)
 
     def _settling(self, receive: Receive) -> Receive:
         """Settles what is under way before the application hears of the shutdown, and closes its meter."""
@@ -140,7 +140,7 @@ class CreditDeductionMiddleware:
         return settled_receive
 
 
-class _Exchange:
+class MeteredResponse:
     """One metered request on its way through the application."""
 
     def __init__(self, charge: Charge, receive: Receive, send: Send) -> None:

@@ -10,16 +10,16 @@ from meter.charging.admission import Admission, Admitted
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import ChargePolicy, Ending, Missing
-from meter.charging.settlements import Settlements
+from meter.charging.settlements import BackgroundSettlements
 
 __all__ = [
     "Admission",
     "Admitted",
+    "BackgroundSettlements",
     "Charge",
     "ChargePolicy",
     "Charger",
     "Ending",
     "MeteredPaths",
     "Missing",
-    "Settlements",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 from logging import getLogger
 
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
 from meter.charging.policy import ChargePolicy, Ending, Verdict, verdict_on
-from meter.charging.settlements import Settled, Settlements
+from meter.charging.settlements import BackgroundSettlements
+from meter.charging.verdicts import Settled, VerdictRunner, words
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal, Reserved
 from meter.errors import Unavailable
@@ -27,7 +29,8 @@ class Charger:
     def __init__(self, credits_: Credits, policy: ChargePolicy) -> None:
         self.credits = credits_
         self.policy = policy
-        self.settlements = Settlements(credits_)
+        self.settlements = BackgroundSettlements()
+        self._runner = VerdictRunner(credits_, policy.over)
         self._open: set[Charge] = set()
 
     async def open(self, admitted: Admitted) -> Charge | Refusal:
@@ -43,7 +46,7 @@ class Charger:
                 metadata=None if admitted.request_id is None else {"request_id": admitted.request_id},
             )
         except (Unavailable, asyncio.CancelledError):
-            self.settlements.undo(reservation_id)
+            self._runner.undo(reservation_id, self.settlements)
             raise
         if isinstance(reserved, Refusal):
             return reserved
@@ -51,10 +54,13 @@ class Charger:
         self._open.add(charge)
         return charge
 
-    def end(self, charge: Charge, verdict: Verdict) -> asyncio.Task[Settled]:
+    def end(self, charge: Charge, verdict: Verdict) -> asyncio.Task[Settled | None]:
         """Settles a charge; `Charge.settle` calls it."""
         self._open.discard(charge)
-        return self.settlements.settle(charge.reserved.reservation_id, verdict, self.policy.over)
+        reservation_id = charge.reserved.reservation_id
+        return self.settlements.settle(
+            partial(self._runner.run, reservation_id, verdict), words(reservation_id, verdict)
+        )
 
     async def close(self) -> None:
         """Settles every charge: those of exchanges that did not end by what was seen of them. Then the meter can be
@@ -70,7 +76,7 @@ class Charge:
 
     def __init__(self, charger: Charger, reserved: Reserved, estimate: Number) -> None:
         self.reserved = reserved
-        self.settled: asyncio.Task[Settled] | None = None
+        self.settled: asyncio.Task[Settled | None] | None = None
         self._charger = charger
         self._estimate = estimate
         self._status: int | None = None
@@ -113,7 +119,7 @@ class Charge:
         if self._reader is not None:
             self._reader.feed(chunk)
 
-    def settle(self, ending: Ending) -> asyncio.Task[Settled]:
+    def settle(self, ending: Ending) -> asyncio.Task[Settled | None]:
         """Commits or releases, in a task that outlives the request. The first ending counts."""
         if self.settled is None:
             self._timer.cancel()

@@ -1,51 +1,39 @@
-"""The end of holds: committed or released in tasks of their own, so that no client that leaves and no request that is
-cancelled takes the settlement along.
+"""The end of holds, in the background: done in tasks of their own, so that no client that leaves and no request that is
+cancelled takes the settlement along, and tried again while nobody can decide, within bounds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine
+import random
+from collections.abc import Awaitable, Callable, Coroutine
 from logging import getLogger
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from meter.charging.amounts import is_whole, plain, rounded_up
-from meter.charging.policy import Verdict
-from meter.client.credits import Credits
-from meter.contract.answers import Committed, Refusal, Released
 from meter.errors import Unavailable
-from meter.usage import Number
 
-RETRY_SECONDS_MAX = 60.0
-"""How long a settlement that was not decided is tried again. Afterwards the hold ends by itself, uncharged."""
+RETRY_SECONDS_MAX = 3600.0
+"""How long a settlement that was not decided is tried again: as long as a commit that comes late is taken by default
+(`METER_LATE_COMMIT_GRACE_SECONDS`). Afterwards the hold has ended by itself."""
 RETRY_PAUSE_SECONDS = 0.1
 RETRY_PAUSE_SECONDS_MAX = 5.0
-UNDO_PAUSES_SECONDS = (0.5, 2.0, 5.0)
-"""Between the tries to release a hold that may not have been made yet."""
-UNDO_MAX = 1000
-"""Undone at once, so that an outage of Redis is not answered with a second load; the others end by themselves."""
+WAITING_MAX = 10_000
+"""Settlements that wait to be tried again (about 2 KB each); one too many is given up, and its hold ends by itself."""
 DRAIN_SECONDS = 10.0
-NOT_VALID = 422
-PLACES_MAX = 9
-"""More decimal places than any meter counts; how many ours does, the first amounts find out."""
-
-Settled = Committed | Released | Refusal | None
-"""How a hold ended; None when nobody could say."""
 
 _T = TypeVar("_T")
 _log = getLogger("meter.charging")
 
 
-class Settlements:
-    """Settles holds of one event loop. `drain` it before the meter is closed."""
+class BackgroundSettlements:
+    """Settles holds of one event loop. `drain` it before what it settles with is closed."""
 
-    def __init__(self, credits_: Credits) -> None:
-        self._credits = credits_
+    def __init__(self, given_up: Callable[[], None] = lambda: None) -> None:
+        """`given_up` is told of each settlement that was not made."""
+        self._given_up = given_up
         self._tasks: set[asyncio.Task[object]] = set()
-        self._undoing = 0
+        self._waiting = 0
         self._draining = asyncio.Event()
-        self._places = PLACES_MAX
 
     def spawn(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
         """Runs work that must not be lost: nobody else needs to keep the task."""
@@ -54,88 +42,57 @@ class Settlements:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Waits for what is under way, but no longer than that. Nothing is settled afterwards."""
+    def settle(self, attempt: Callable[[], Awaitable[_T]], what: str) -> asyncio.Task[_T | None]:
+        """Runs `attempt` until it does not raise `Unavailable`; doing it twice must do it once. The task never raises;
+        None when nobody could say. `what` is for the log.
+        """
+        return self.spawn(self._settle(attempt, what))
+
+    async def pause(self, seconds: float) -> bool:
+        """Waits; true when this is being drained, and there is no use in waiting for better times."""
+        try:
+            await asyncio.wait_for(self._draining.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Waits for what is under way, but no longer than that (`DRAIN_SECONDS`). Nothing is settled afterwards."""
+        seconds = DRAIN_SECONDS if seconds is None else seconds
         self._draining.set()
         tasks = set(self._tasks)
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
         if late:
             _log.error(
                 "%d settlements were still undecided after %g s; their holds end by themselves", len(late), seconds
             )
 
-    def settle(self, reservation_id: str, verdict: Verdict, over: Literal["cap", "overdraft"]) -> asyncio.Task[Settled]:
-        """Ends a hold. The task never raises; it goes on trying while the meter is away."""
-        return self.spawn(self._settle(reservation_id, verdict, over))
-
-    def undo(self, reservation_id: str) -> None:
-        """Releases a hold that was asked for and may have been made, or may be made in a moment."""
-        if self._undoing < UNDO_MAX:
-            self._undoing += 1
-            self.spawn(self._undo(reservation_id))
-
-    async def _settle(self, reservation_id: str, verdict: Verdict, over: Literal["cap", "overdraft"]) -> Settled:
+    async def _settle(self, attempt: Callable[[], Awaitable[_T]], what: str) -> _T | None:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + RETRY_SECONDS_MAX, RETRY_PAUSE_SECONDS
         while True:
             try:
-                return await self._attempt(reservation_id, verdict, over)
+                return await attempt()
             except Unavailable as error:
-                if loop.time() + pause > deadline:
-                    _log.error("reservation %s was not settled (%s): %s", reservation_id, _words(verdict), error)
-                    return None
+                if loop.time() + pause > deadline or self._waiting >= WAITING_MAX:
+                    _log.error("%s was not settled, its hold ends by itself: %s", what, error)
+                    break
             except Exception:
-                _log.exception("reservation %s was not settled (%s)", reservation_id, _words(verdict))
-                return None
-            await asyncio.sleep(pause)
+                _log.exception("%s was not settled", what)
+                break
+            await self._wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, RETRY_PAUSE_SECONDS_MAX)
+        self._given_up()
+        return None
 
-    async def _attempt(self, reservation_id: str, verdict: Verdict, over: Literal["cap", "overdraft"]) -> Settled:
-        if not verdict.charge:
-            answer: Committed | Released | Refusal = await self._credits.release(reservation_id)
-        else:
-            answer = await self._commit(reservation_id, verdict.amount, over)
-        if isinstance(answer, Refusal):
-            _log.error("reservation %s was not settled (%s): %s", reservation_id, _words(verdict), answer.detail)
-        return answer
-
-    async def _commit(
-        self, reservation_id: str, amount: Number | None, over: Literal["cap", "overdraft"]
-    ) -> Committed | Refusal:
-        """Charges the amount, rounded up to what the meter counts; all that is held if it is more than that."""
-        if amount is None:
-            return await self._credits.commit(reservation_id, over=over)
-        whole = is_whole(amount)
-        for places in [0] if whole else range(self._places, -1, -1):
-            answer = await self._credits.commit(reservation_id, plain(rounded_up(amount, places)), over=over)
-            if not _is_no_amount(answer):
-                self._places = self._places if whole else places
-                return answer
-        _log.error(
-            "reservation %s: a usage of %s cannot be counted; all that is held is charged", reservation_id, amount
-        )
-        return await self._credits.commit(reservation_id, over=over)
-
-    async def _undo(self, reservation_id: str) -> None:
+    async def _wait(self, seconds: float) -> None:
+        """Not all at once, when what was away comes back."""
+        self._waiting += 1
         try:
-            for pause in (*UNDO_PAUSES_SECONDS, 0.0):
-                with contextlib.suppress(Unavailable):
-                    if await self._credits.release(reservation_id):
-                        return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._draining.wait(), pause)
-                    return  # the process ends; so will the hold
+            await asyncio.sleep(seconds)
         finally:
-            self._undoing -= 1
-
-
-def _is_no_amount(answer: Committed | Refusal) -> bool:
-    return isinstance(answer, Refusal) and answer.status == NOT_VALID
-
-
-def _words(verdict: Verdict) -> str:
-    if not verdict.charge:
-        return "to be released"
-    return "all of it to be charged" if verdict.amount is None else f"{verdict.amount} to be charged"
+            self._waiting -= 1

@@ -7,18 +7,20 @@ user, a request or a gateway.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from meter.engine.operations import Operation
 from meter.errors import MeterError, Unavailable
 
 Way = Literal["commit", "logs", "syslog", "ext_proc"]
-Counts = Iterable[tuple[tuple[str, ...], int]]
+Word = Literal["charged", "late", "released", "repeated", "ended", "unknown", "unavailable", "error"]
+"""What became of a settlement."""
 
+SETTLED: frozenset[Word] = frozenset({"charged", "late", "released", "repeated"})
 LATE = 9
 """Where the line of a commit says whether it came after the end of the hold."""
-_ENDED = {"finished": "ended", "not_found": "unknown"}
+_ENDED: Mapping[str, Word] = {"finished": "ended", "not_found": "unknown"}
 
 
 class CountedBy(Protocol):
@@ -28,7 +30,7 @@ class CountedBy(Protocol):
         """Shows the counts from now on."""
 
 
-class GatewayTally:
+class GatewayCounts:
     """Plain integers, written on the event loop."""
 
     def __init__(self) -> None:
@@ -37,9 +39,15 @@ class GatewayTally:
         self.entries: dict[tuple[str, ...], int] = defaultdict(int)
         self.dropped: dict[tuple[str, ...], int] = defaultdict(int)
 
-    def settled(self, way: Way, one: Operation, line: str | MeterError) -> None:
-        """Counts what the engine made of a settlement."""
-        self.settlements[way, _outcome(one, line)] += 1
+    def settled(self, way: Way, settlement: Operation, line: str | MeterError) -> Word:
+        """Counts what the engine made of a settlement, and says it in a word."""
+        word = _word(settlement, line)
+        self.settlements[way, word] += 1
+        return word
+
+    def gave_up(self) -> None:
+        """Counts a settlement that was never made."""
+        self.dropped["settlement",] += 1
 
     def without_usage(self, way: Way, *, charged: bool) -> None:
         """Counts what the policy made of a request that told no usage."""
@@ -72,13 +80,14 @@ class GatewayTally:
         )
         counted_by(
             "meter_gateway_dropped",
-            "Lost: settlement (too many waited for Redis; their holds end by themselves), datagram (by the kernel).",
+            "Lost: settlement (Redis was away for too long, or too many waited; their holds end by themselves), "
+            "datagram (by the kernel).",
             ("what",),
             self.dropped,
         )
 
 
-def _outcome(one: Operation, line: str | MeterError) -> str:
+def _word(settlement: Operation, line: str | MeterError) -> Word:
     if isinstance(line, MeterError):
         return "unavailable" if isinstance(line, Unavailable) else "error"
     fields = line.split(" ")
@@ -86,6 +95,6 @@ def _outcome(one: Operation, line: str | MeterError) -> str:
         return "repeated"
     if fields[1] != "ok":
         return _ENDED.get(fields[1], "error")
-    if one[0] == "release":
+    if settlement[0] == "release":
         return "released"
     return "late" if fields[LATE] == "1" else "charged"

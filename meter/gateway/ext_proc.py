@@ -12,10 +12,9 @@ from typing import Any
 
 from meter.charging.policy import Ending
 from meter.errors import ConfigError
-from meter.gateway.background import Settler
 from meter.gateway.headers import ACTUAL, RESERVATION
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
-from meter.gateway.settlement import Exchange, Settlement, read_status, read_usage
+from meter.gateway.settlement import GatewaySettlements, Outcome, SettlementRules, read_status, read_usage
 from meter.http.exchange import Coroutine, Request
 from meter.http.rendered import Rendered
 from meter.usage import Format, Number, Reader, open_reader, shape_of
@@ -38,11 +37,13 @@ Headers = Mapping[bytes, bytes]
 class ExternalProcessor:
     """`async with` it: listens on `127.0.0.1:9515`. Raises `ConfigError` without grpcio."""
 
-    def __init__(self, address: str, authorize: Coroutine, settlement: Settlement, settler: Settler) -> None:
+    def __init__(
+        self, address: str, authorize: Coroutine, rules: SettlementRules, settlements: GatewaySettlements
+    ) -> None:
         self._address = address
         self._authorize = authorize
-        self._settlement = settlement
-        self._settler = settler
+        self._rules = rules
+        self._settlements = settlements
         self._server: Any = None
         self._shape = shape_of(Format.AUTO)
 
@@ -92,8 +93,8 @@ class ExternalProcessor:
                         yield _answer(number)
         finally:
             if metered is not None and metered.reservation_id:
-                one = self._settlement.operation(metered.reservation_id, metered.exchange(), "ext_proc")
-                self._settler.settle(one, "ext_proc")
+                settlement = self._rules.settlement_of(metered.reservation_id, metered.outcome(), "ext_proc")
+                self._settlements.settle(settlement, "ext_proc")
 
     def _reader(self, headers: Headers) -> Reader:
         content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
@@ -132,13 +133,13 @@ class _Metered:
             elif number == 2 and value:
                 self._whole = True
 
-    def exchange(self) -> Exchange:
+    def outcome(self) -> Outcome:
         """How the request ended."""
         usage = self._told
         if usage is None and self._reader is not None:
             self._reader.finish()
             usage = None if self._reader.usage is None else self._reader.usage.total
-        return Exchange(self._status, usage, Ending.CLEAN if self._whole else Ending.GONE)
+        return Outcome(self._status, usage, Ending.CLEAN if self._whole else Ending.GONE)
 
 
 def _headers(part: bytes) -> dict[bytes, bytes]:

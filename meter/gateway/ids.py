@@ -6,12 +6,8 @@ what another one made, and nothing is stored for it.
 
 from __future__ import annotations
 
-import re
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
-
-REQUEST_ID = re.compile(r"[!#-\[\]-~]{1,128}")
-"""Visible ASCII without the two characters that JSON escapes."""
 
 
 def reservation_id_of(user_id: str, request_id: str, *, partition: int, secret: bytes) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from meter.charging.policy import Ending
-from meter.gateway.ids import REQUEST_ID
-from meter.gateway.settlement import Exchange, Told, read_status, read_usage
-from meter.keys import OBJECT_ID, USER_ID
+from meter.gateway.entries import BadEntry
+from meter.gateway.settlement import Outcome, Told, read_status, read_usage
+from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
 from meter.usage import Number
 
 Path = tuple[str, ...]
@@ -21,12 +21,10 @@ Paths = tuple[Path, ...]
 
 _WHOLE = frozenset({"ok", "true", "1"})
 """What `complete` says when the client got all of it: nginx's $request_completion, or a truth."""
+MEMBERS_MAX = 500
+"""An object with more is searched for exact names only."""
 _NOTHING = ("", "-")
 _STATUS_OF_WORD = {"success": 200, "failure": 500}
-
-
-class BadEntry(ValueError):
-    """An entry that cannot be what it should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +116,10 @@ def read_entry(source: Source, entry: object) -> Told | None:
     for value, pattern in ((reservation_id, OBJECT_ID), (user_id, USER_ID), (request_id, REQUEST_ID)):
         if value and not pattern.fullmatch(value) and not (reservation_id and value is not reservation_id):
             raise BadEntry("has an id that cannot be")
-    return Told(reservation_id, user_id, request_id, _exchange(source, entry))
+    return Told(reservation_id, user_id, request_id, _outcome(source, entry))
 
 
-def _exchange(source: Source, entry: Mapping[str, object]) -> Exchange:
+def _outcome(source: Source, entry: Mapping[str, object]) -> Outcome:
     status_text = _text(entry, source.status)
     usage_text = _text(entry, source.usage)
     usage = read_usage(usage_text) if usage_text else _sum(entry, source.sums)
@@ -130,7 +128,7 @@ def _exchange(source: Source, entry: Mapping[str, object]) -> Exchange:
     status = 200 if status_text is None else _STATUS_OF_WORD.get(status_text) or read_status(status_text)
     # Traefik's OriginStatus stays 0 when the client leaves in the middle.
     ending = _ending(source, entry) or (Ending.GONE if status is None else Ending.CLEAN)
-    return Exchange(status, usage, ending)
+    return Outcome(status, usage, ending)
 
 
 def _ending(source: Source, entry: Mapping[str, object]) -> Ending | None:
@@ -173,7 +171,7 @@ def _value(entry: object, path: Path) -> object:
         if not isinstance(entry, Mapping):
             return None
         found = entry.get(name)
-        if found is None:
+        if found is None and len(entry) <= MEMBERS_MAX:
             found = next((value for key, value in entry.items() if key.lower() == name.lower()), None)
         entry = found
     if isinstance(entry, Sequence) and not isinstance(entry, str):

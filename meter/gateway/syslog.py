@@ -1,7 +1,7 @@
 """A syslog listener: one datagram, one request, as nginx and HAProxy send their access logs.
 
 The JSON begins at the first brace; whatever frames it (RFC 3164 or 5424) is skipped. A datagram is nobody's to repeat,
-so what Redis cannot decide now is tried again (`meter.gateway.settler`).
+so what Redis cannot decide now is tried again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 import socket
 from pathlib import Path
 
-from meter.gateway.background import Settler
-from meter.gateway.counts import GatewayTally
-from meter.gateway.logs import Intake, entries_of
+from meter.gateway.counts import GatewayCounts
+from meter.gateway.entries import entry_of
+from meter.gateway.logs import AccessLogs, Delivered
+from meter.gateway.settlement import GatewaySettlements
 from meter.gateway.sources import SOURCES
 
 RECEIVE_BYTES = 4 * 2**20
@@ -27,13 +28,13 @@ _TABLES = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
 class SyslogListener(asyncio.DatagramProtocol):
     """`async with` it: listens on `127.0.0.1:9514` or `unix:/path`."""
 
-    def __init__(self, address: str, intake: Intake, settler: Settler, tally: GatewayTally) -> None:
+    def __init__(self, address: str, logs: AccessLogs, settlements: GatewaySettlements, counts: GatewayCounts) -> None:
         kind, _, path = address.partition(":")
         self._address = address
         self._path = Path(path) if kind == "unix" else None
-        self._intake = intake
-        self._settler = settler
-        self._tally = tally
+        self._logs = logs
+        self._settlements = settlements
+        self._counts = counts
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -65,17 +66,17 @@ class SyslogListener(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, _: object) -> None:
         """One access log entry."""
-        begin = data.find(b"{")
-        entry = entries_of(data[begin:].rstrip(b"\0\r\n"))[0] if begin >= 0 else None
-        one = self._intake.operation(entry, SOURCES["meter"], self._settler.outcome, "syslog")
-        if one is not None:
-            self._settler.settle(one, "syslog")
+        _, brace, text = data.partition(b"{")
+        entry = entry_of((brace + text).rstrip(b"\0\r\n").decode("utf-8", "replace"))
+        settlement = self._logs.settlement(entry, SOURCES["meter"], "syslog", Delivered())
+        if settlement is not None:
+            self._settlements.settle(settlement, "syslog")
 
     def _look(self, descriptor: int) -> None:
         """A sender of UDP is not told what was dropped; the kernel counts it."""
         dropped = dropped_by_kernel(os.fstat(descriptor).st_ino)
         if dropped:
-            self._tally.dropped["datagram",] = dropped
+            self._counts.dropped["datagram",] = dropped
         self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look, descriptor)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meter.contract.call import OF_EVERY_CALL, OF_SPENDING
-from meter.gateway.authorize import DIALECTS, MODES
-from meter.gateway.ids import REQUEST_ID
-from meter.gateway.logs import ENTRIES_MAX
+from meter.gateway.choices import DIALECTS, MODES
+from meter.gateway.entries import ENTRIES_MAX
 from meter.gateway.sources import SOURCES
-from meter.keys import OBJECT_ID, USER_ID
+from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
 
 JsonObject = dict[str, object]
 Problems = Callable[[Iterable[str]], Mapping[str, JsonObject]]

@@ -16,7 +16,7 @@ from meter.contract.answers import Refusal
 from meter.errors import Unavailable
 from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
-from meter.proxy.exchange import Exchange, Route, metered_headers
+from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
@@ -89,7 +89,7 @@ class Proxy:
                 return
             charge = found
             ours = [UNMETERED] if charge is None else metered_headers(charge)
-        await Exchange(self._route, scope, receive, send, charge).run(ours)
+        await ProxyExchange(self._route, scope, receive, send, charge).run(ours)
 
     async def _charged(self, headers: list[Header]) -> Charge | Rendered | None:
         """A hold for the request, or its refusal; None for a request to be served unmetered."""

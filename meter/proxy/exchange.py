@@ -33,7 +33,7 @@ class Route:
     usage_headers: tuple[bytes, ...]
 
 
-class Exchange:
+class ProxyExchange:
     """`charge` is None for a request that is not metered; `ours` are headers for its response."""
 
     def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, charge: Charge | None) -> None:

@@ -10,9 +10,10 @@ import pytest
 from fakeredis import FakeRedis, FakeServer
 
 from meter import Credits, Meter, Refusal
-from meter.charging import Charge, ChargePolicy, Charger, Ending, settlements
+from meter.charging import BackgroundSettlements, Charge, ChargePolicy, Charger, Ending, settlements, verdicts
 from meter.charging.admission import Admitted
 from meter.charging.policy import Verdict
+from meter.charging.verdicts import VerdictRunner
 from meter.client.calls import Carrier
 from meter.contract.answers import Committed
 from meter.engine.outbox import parse_entry
@@ -60,7 +61,7 @@ async def opened(charger: Charger, admitted: Admitted = HOLD) -> Charge:
 async def committed(meter: Meter, amount: Number | None, estimate: Number = 100) -> Committed:
     charger = Charger(meter, ChargePolicy())
     charge = await opened(charger, Admitted("user-1", estimate))
-    answer = await charger.settlements.settle(charge.reserved.reservation_id, Verdict(True, amount), "cap")
+    answer = await VerdictRunner(meter, "cap").run(charge.reserved.reservation_id, Verdict(True, amount))
     assert isinstance(answer, Committed)
     charge.settle(Ending.CUT)
     await charger.settlements.drain()
@@ -93,10 +94,10 @@ async def test_the_meters_decimal_places_are_found_once(meter_server: FakeServer
     async with fake_meter(meter_server, decimal_places=2) as meter:
         await meter.add("user-1", 1000)
         flaky = Flaky(meter)
-        charger = Charger(Credits(flaky), ChargePolicy())
+        charger, runner = Charger(Credits(flaky), ChargePolicy()), VerdictRunner(Credits(flaky), "cap")
         for usage in (Decimal("0.001"), Decimal("0.0049")):
             charge = await opened(charger)
-            await charger.settlements.settle(charge.reserved.reservation_id, Verdict(True, usage), "cap")
+            await runner.run(charge.reserved.reservation_id, Verdict(True, usage))
             charge.settle(Ending.CUT)
         await charger.settlements.drain()
 
@@ -128,7 +129,7 @@ async def test_a_settlement_that_cannot_be_made_is_given_up_with_a_word(
     flaky.lose_calls = ["release"]
 
     assert await charge.settle(Ending.CUT) is None
-    assert f"reservation {charge.reserved.reservation_id} was not settled" in caplog.text
+    assert f"reservation {charge.reserved.reservation_id} (to be released) was not settled" in caplog.text
     await bank.release(charge.reserved.reservation_id)
 
 
@@ -173,12 +174,12 @@ async def test_a_hold_that_nobody_waits_for_any_more_is_released(bank: Meter) ->
 
 
 async def test_no_more_than_so_many_holds_are_undone_at_once(bank: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settlements, "UNDO_MAX", 1)
+    monkeypatch.setattr(verdicts, "UNDO_MAX", 1)
     flaky = Flaky(bank)
-    doing = settlements.Settlements(Credits(flaky))
-    doing.undo("x_1")
-    doing.undo("x_2")
-    await doing.drain()
+    background, runner = BackgroundSettlements(), VerdictRunner(Credits(flaky), "cap")
+    runner.undo("x_1", background)
+    runner.undo("x_2", background)
+    await background.drain()
 
     assert flaky.calls == ["release"]
 
@@ -186,7 +187,7 @@ async def test_no_more_than_so_many_holds_are_undone_at_once(bank: Meter, monkey
 async def test_a_hold_that_is_made_after_its_release_is_released_again(
     bank: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settlements, "UNDO_PAUSES_SECONDS", (0.01,) * 500)
+    monkeypatch.setattr(verdicts, "UNDO_PAUSES_SECONDS", (0.01,) * 500)
     flaky = Flaky(bank)
     flaky.lose_calls = ["reserve", "release"]
     charger = Charger(Credits(flaky), ChargePolicy())
@@ -225,12 +226,13 @@ async def test_the_first_ending_counts(bank: Meter) -> None:
 
 
 async def test_draining_has_an_end(bank: Meter, caplog: pytest.LogCaptureFixture) -> None:
-    doing = settlements.Settlements(bank)
-    task = doing.spawn(asyncio.sleep(3600))
-    await doing.drain(0.01)
+    background = BackgroundSettlements()
+    task = background.spawn(asyncio.sleep(3600))
+    await background.drain(0.01)
 
     assert "1 settlements were still undecided" in caplog.text
-    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_hold_is_renewed_while_the_exchange_lasts(bank: Meter) -> None:
@@ -266,7 +268,7 @@ async def test_a_refused_settlement_is_told(bank: Meter, caplog: pytest.LogCaptu
     answer = await charge.settle(Ending.CUT)
 
     assert isinstance(answer, Refusal) and answer.status == 409
-    assert "was not settled (to be released)" in caplog.text
+    assert "(to be released) was not settled" in caplog.text
 
     async def is_settled() -> bool:
         return await balance(bank) == (995, 0)

@@ -16,7 +16,7 @@ from meter.engine.engine import Engine
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.errors import Overloaded, RedisUnavailable
-from meter.gateway.authorize import GatewayHandlers
+from meter.gateway.handlers import GatewayHandlers
 from meter.http.exchange import Coroutine, Request, awaitable
 from meter.http.rendered import Rendered
 from meter.runtime import Runtime

@@ -13,8 +13,8 @@ from meter.app import services_of
 from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.errors import ConfigError
-from meter.gateway.authorize import GatewayHandlers, gateway_listeners
 from meter.gateway.ext_proc import ExternalProcessor
+from meter.gateway.handlers import GatewayHandlers
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
 from meter.http.exchange import awaitable
 from meter.runtime import Runtime
@@ -72,7 +72,7 @@ async def scene() -> AsyncIterator[Scene]:
         await runtime.engine.run("u", operations.grant("u", "g", 1000))
         yield Scene(
             runtime.engine,
-            ExternalProcessor("", awaitable(handlers.authorize), handlers.settlement, handlers.settler),
+            ExternalProcessor("", awaitable(handlers.authorize), handlers.rules, handlers.settlements),
         )
     await redis.close()
 
@@ -161,6 +161,6 @@ async def test_without_grpcio_the_setting_is_refused(monkeypatch: pytest.MonkeyP
     settings = fake_settings(ext_proc="127.0.0.1:9515")
     async with Runtime(settings, redis) as runtime:
         with pytest.raises(ConfigError, match="METER_EXT_PROC"):
-            async with gateway_listeners(settings, GatewayHandlers(services_of(runtime))):
+            async with GatewayHandlers(services_of(runtime)).listening(settings):
                 pass
     await redis.close()

@@ -1,4 +1,4 @@
-"""`POST /gateway/logs`: meter/gateway/logs.py and meter/gateway/sources.py."""
+"""`POST /gateway/logs`: meter/gateway/logs.py, meter/gateway/entries.py, meter/gateway/sources.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meter.gateway.logs import ENTRIES_MAX
+from meter.gateway.entries import ENTRIES_MAX
 from meter.gateway.sources import SOURCES
 from tests.gateway.caller import Caller, calling
 

@@ -11,8 +11,8 @@ import pytest
 from meter.engine import operations
 from meter.errors import Unavailable
 from meter.gateway import syslog
-from meter.gateway.background import Settler
-from meter.gateway.counts import GatewayTally
+from meter.gateway.counts import GatewayCounts
+from meter.gateway.settlement import GatewaySettlements
 from meter.gateway.syslog import dropped_by_kernel
 from tests.api.sidecar import wait_for
 from tests.api.test_metrics import samples
@@ -106,11 +106,15 @@ async def test_a_settlement_too_many_is_counted(monkeypatch: pytest.MonkeyPatch)
         def submit_for_reservation(self, *_: object) -> None:
             raise Unavailable("redis", "away")
 
-    monkeypatch.setattr("meter.gateway.background.WAITING_MAX", 2)
-    tally = GatewayTally()
-    settler = Settler(Away(), tally)  # type: ignore[arg-type]
-    for number in range(3):
-        settler.settle(operations.release(f"r0_{number}"), "syslog")
-    settler.close()
+        async def run_for_reservation(self, *_: object) -> str:
+            raise Unavailable("redis", "away")
 
-    assert dict(tally.dropped) == {("settlement",): 1}
+    monkeypatch.setattr("meter.charging.settlements.WAITING_MAX", 2)
+    monkeypatch.setattr("meter.charging.settlements.DRAIN_SECONDS", 0.0)
+    counts = GatewayCounts()
+    settlements = GatewaySettlements(Away(), counts)  # type: ignore[arg-type]
+    for number in range(3):
+        settlements.settle(operations.release(f"r0_{number}"), "syslog")
+    await settlements.close()
+
+    assert dict(counts.dropped) == {("settlement",): 1}

@@ -1,0 +1,61 @@
+"""The gateway contract: one authorizer and one commit that every gateway can call, with headers only, and its logs.
+
+A request is allowed by exactly 200 without a body, and refused by the problem that it is. Every documented header is on
+every answer, so that no gateway ever passes on a client's own. An answer comes within `METER_GATEWAY_TIMEOUT_MS`, which
+is sooner than any gateway stops waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from meter.api.services import Services
+from meter.config import Settings
+from meter.gateway.authorize import Authorizer
+from meter.gateway.commit import Commits
+from meter.gateway.counts import GatewayCounts
+from meter.gateway.ext_proc import ExternalProcessor
+from meter.gateway.headers import GatewayHeaders
+from meter.gateway.logs import AccessLogs
+from meter.gateway.settlement import GatewaySettlements, SettlementRules
+from meter.gateway.syslog import SyslogListener
+from meter.http.exchange import awaitable
+
+
+class GatewayHandlers:
+    """All that gateways call, sharing their counts and what settles in the background."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        headers = GatewayHeaders(settings, services.scale)
+        self.counts = GatewayCounts()
+        self.rules = SettlementRules(services.scale, settings.gateway_on_missing_usage, self.counts)
+        self.settlements = GatewaySettlements(services.engine, self.counts)
+        self.logs = AccessLogs(
+            services.engine,
+            self.rules,
+            self.counts,
+            secret=settings.gateway_secret.encode(),
+            bytes_max=settings.gateway_logs_max_bytes,
+            batch_max=settings.batch_max,
+        )
+        self.authorize = Authorizer(services, headers).authorize
+        self.commit = Commits(services, headers, self.rules, self.settlements, self.counts).commit
+
+    @contextlib.asynccontextmanager
+    async def listening(self, settings: Settings) -> AsyncIterator[None]:
+        """What gateways speak to besides HTTP, while it is open: syslog and ext_proc, as the settings say. At its end
+        what settles in the background has a little time left.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.settlements.close)
+            if settings.syslog:
+                listener = SyslogListener(settings.syslog, self.logs, self.settlements, self.counts)
+                await stack.enter_async_context(listener)
+            if settings.ext_proc:
+                processor = ExternalProcessor(
+                    settings.ext_proc, awaitable(self.authorize), self.rules, self.settlements
+                )
+                await stack.enter_async_context(processor)
+            yield
