@@ -5,8 +5,11 @@ Every field has its unit in its name; the table in README.md is checked against 
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -16,7 +19,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import ConfigError
 
+STORE_VARIABLE = "METER_STORE_URL"
+SEED_DATABASE = "credit_management"
+"""What `credit-management` calls its database when nobody names one."""
+
 _PREFIX = "METER_"
+_READ_ELSEWHERE = {
+    *("METER_URL", "METER_KEY", "METER_KEY_FILE"),  # by commands that call a sidecar
+    *("METER_TEST_EXAMPLES", "METER_TEST_STEPS", "METER_TEST_HISTORIES", "METER_TEST_SEED"),  # and by our tests
+    *("METER_TEST_POSTGRES_URL", "METER_TEST_MYSQL_URL", "METER_TEST_MONGO_URL", "METER_TEST_REDIS_BINARY"),
+    *("METER_FAULT_SECONDS", "METER_FAULT_TRACE", "METER_FLUSH_SEEDS"),
+}
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _HEADER = r"^[A-Za-z0-9-]{1,64}$"
 _LOCAL = r"^(|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
@@ -195,6 +208,12 @@ class Settings(BaseSettings):
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses that are not public. Only on trusted networks.")
     ] = False
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="How each line on stderr is written: for people, or JSON.")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="The least that is logged.")
+    ] = "info"
     test_clock: Annotated[bool, Field(description="Allow `PUT /test-clock`. Never where real money is metered.")] = (
         False
     )
@@ -223,10 +242,66 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises `ConfigError` with one line that names each wrong variable, its value and what is wrong.
     """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    seeds = store_url_of_seed(os.environ)
+    if seeds and "store_url" not in given and variable_of_store(os.environ) != STORE_VARIABLE:
+        given["store_url"] = seeds
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError("; ".join(_complaints(error))) from None
+
+
+def store_url_of_seed(environment: Mapping[str, str]) -> str | None:
+    """The MongoDB that `CREDIT_MONGO_URI` and `CREDIT_MONGO_DB` name, as `credit-management` read them; None when the
+    first is not set. A database in the URI counts unless the second names one.
+    """
+    uri = environment.get("CREDIT_MONGO_URI")
+    if not uri:
+        return None
+    head, mark, query = uri.partition("?")
+    scheme, _, rest = head.partition("://")
+    hosts, _, database = rest.partition("/")
+    return f"{scheme}://{hosts}/{environment.get('CREDIT_MONGO_DB') or database or SEED_DATABASE}{mark}{query}"
+
+
+def is_set(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether the environment has a setting, in any case of letters, or the file that has it."""
+    return any(name.upper().removesuffix("_FILE") == variable for name in environment)
+
+
+def variable_of_store(environment: Mapping[str, str]) -> str:
+    """Which variable names the store: what a complaint about its URL begins with."""
+    is_seeds = store_url_of_seed(environment) is not None and not is_set(STORE_VARIABLE, environment)
+    return "CREDIT_MONGO_URI" if is_seeds else STORE_VARIABLE
+
+
+def remarks(environment: Mapping[str, str]) -> list[str]:
+    """What is odd about an environment without being wrong, a line each."""
+    lines = []
+    seeds = store_url_of_seed(environment)
+    if seeds and is_set(STORE_VARIABLE, environment) and environment.get(STORE_VARIABLE) != seeds:
+        lines.append(f"CREDIT_MONGO_URI is not used: {STORE_VARIABLE} is set")
+    if not seeds and environment.get("CREDIT_MONGO_DB"):
+        lines.append("CREDIT_MONGO_DB is not used: CREDIT_MONGO_URI is not set")
+    for name in sorted(environment):
+        variable = name.upper()
+        if not variable.startswith(_PREFIX) or variable in _READ_ELSEWHERE or _is_setting(variable):
+            continue
+        near = get_close_matches(variable[len(_PREFIX) :], [known[len(_PREFIX) :] for known in _variables()], 1)
+        lines.append(f"{name} is no setting" + (f". Did you mean {_PREFIX}{near[0]}?" if near else ""))
+    return lines
+
+
+def _variables() -> list[str]:
+    """Every variable that is read, aliases among them."""
+    aliases = [field.validation_alias for field in Settings.model_fields.values()]
+    more = [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
+    return [_variable(name) for name in Settings.model_fields] + more
+
+
+def _is_setting(variable: str) -> bool:
+    return variable in _variables() or variable.removesuffix("_FILE") in _variables()
 
 
 def _complaints(error: ValidationError) -> list[str]:

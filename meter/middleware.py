@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Sequence
-from logging import getLogger
 from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +23,7 @@ from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
 from meter.http.endpoint import send_rendered
 from meter.http.rendered import Rendered
+from meter.log import logger
 from meter.usage import Format, Number, Shape, shape_of
 
 HELD_BYTES_MAX = 64 * 1024
@@ -32,7 +32,7 @@ SETTLE_SECONDS_MAX = 1.0
 """A response waits no longer for its commit, which goes on without it."""
 FREE_METHOD = "OPTIONS"
 
-_log = getLogger("meter.middleware")
+_log = logger("meter.middleware")
 
 
 class CreditDeductionMiddleware:
@@ -119,7 +119,7 @@ class CreditDeductionMiddleware:
             if not self._fail_open:
                 await send_rendered(unavailable(error), send)
                 return
-            _log.warning("served unmetered: %s", error)
+            _log.warning("served unmetered", why=str(error))
             await self.app(scope, receive, send)
             return
         if isinstance(charge, Refusal):

@@ -7,19 +7,20 @@ the background, and what needs the missing one is refused meanwhile.
 from __future__ import annotations
 
 import asyncio
-from logging import getLogger
+import os
 from typing import Self
 
-from meter.config import Settings
+from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
 from meter.ledger.log_file import ledger_log
+from meter.log import logger
 from meter.store.base import Store, StoreMismatch
 
 STORE_OPEN_PAUSE_SECONDS = 0.5
 
-_log = getLogger("meter")
+_log = logger("meter")
 
 
 class Runtime:
@@ -84,14 +85,14 @@ class Runtime:
             await self._open_store()
             await self.engine.open_partitions()
         except Unavailable as error:
-            _log.warning("not ready yet: %s", error)
+            _log.warning("not ready yet", why=str(error))
 
     async def _start(self) -> None:
         self._log_refusals()
         try:
             await self._open_store()
         except StoreUnavailable as error:
-            _log.warning("the store is away, adding credits waits for it: %s", error)
+            _log.warning("the store is away, adding credits waits for it", why=str(error))
             self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
         await self.engine.start()
 
@@ -102,7 +103,7 @@ class Runtime:
         try:
             self.refusals.start()
         except OSError as error:
-            _log.error("refusals are not logged, the ledger log cannot be opened: %s", error)
+            _log.error("refusals are not logged, the ledger log cannot be opened", why=str(error))
             return
         self._is_logging = True
         for counts in self.engine.counts:
@@ -126,7 +127,7 @@ class Runtime:
             except StoreUnavailable:
                 continue
             except ConfigError as error:
-                _log.error("%s", error)  # a running process cannot refuse to start; adds stay refused
+                _log.error(str(error))  # a running process cannot refuse to start; adds stay refused
                 return
 
     async def _watermark(self, partition: int) -> Watermark:
@@ -152,4 +153,7 @@ def _store(settings: Settings) -> Store | None:
         return None
     from meter.store.connect import open_store  # noqa: PLC0415 - database libraries take their time to import
 
-    return open_store(settings.store_url)
+    try:
+        return open_store(settings.store_url)
+    except ConfigError as error:  # a store knows no environment
+        raise ConfigError(str(error).replace(STORE_VARIABLE, variable_of_store(os.environ), 1)) from None

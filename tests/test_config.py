@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from meter.config import load_settings
+from meter.config import Settings, load_settings, remarks
 from meter.errors import ConfigError
+from meter.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """None of the machine's own settings."""
-    for name in [name for name in os.environ if name.startswith("METER_")]:
+    for name in [name for name in os.environ if name.startswith(("METER_", "CREDIT_MONGO_"))]:
         monkeypatch.delenv(name)
     yield
 
@@ -113,3 +114,54 @@ def test_a_file_that_happens_to_be_there_is_not_read(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("METER_PORT=1\n")
     assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("uri", "database", "url"),
+    [
+        ("mongodb://h:27017", None, "mongodb://h:27017/credit_management"),
+        ("mongodb://h:27017/", "shop", "mongodb://h:27017/shop"),
+        ("mongodb://u:p@a,b/own?replicaSet=rs0", None, "mongodb://u:p@a,b/own?replicaSet=rs0"),
+        ("mongodb+srv://h/own?w=1", "shop", "mongodb+srv://h/shop?w=1"),
+    ],
+)
+def test_p21_the_seeds_variables_choose_mongodb(
+    monkeypatch: pytest.MonkeyPatch, uri: str, database: str | None, url: str
+) -> None:
+    """P21: CREDIT_MONGO_URI and CREDIT_MONGO_DB, and no METER_STORE_URL."""
+    monkeypatch.setenv("CREDIT_MONGO_URI", uri)
+    if database is not None:
+        monkeypatch.setenv("CREDIT_MONGO_DB", database)
+    assert load_settings().store_url == url
+    assert remarks(os.environ) == []
+    assert load_settings(store_url="none").store_url == "none"
+    monkeypatch.setattr("meter.store.connect.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"^CREDIT_MONGO_URI: .*pip install 'meter-sidecar\[mongo\]'"):
+        Runtime(load_settings())
+
+
+@pytest.mark.parametrize("name", ["METER_STORE_URL", "meter_store_url"])
+def test_p21_with_both_our_own_wins_and_a_line_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("CREDIT_MONGO_URI", "mongodb://u:hunter2@h")
+    monkeypatch.setenv(name, "none")
+    assert load_settings().store_url == "none"
+    assert remarks(os.environ) == ["CREDIT_MONGO_URI is not used: METER_STORE_URL is set"]
+
+
+def test_p21_a_database_without_its_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDIT_MONGO_DB", "shop")
+    assert load_settings().store_url == "sqlite:///.meter/meter.db"
+    assert remarks(os.environ) == ["CREDIT_MONGO_DB is not used: CREDIT_MONGO_URI is not set"]
+
+
+def test_p22_a_variable_that_nobody_reads_is_told_with_the_nearest() -> None:
+    """P22: METER_REDIS_ULR."""
+    odd = {"METER_REDIS_ULR": "x", "METER_TEST_CLOK": "1", "meter_prot": "1", "METER_QQQ": "", "PATH": "", "METERS": ""}
+    assert remarks(odd) == [
+        "METER_QQQ is no setting",
+        "METER_REDIS_ULR is no setting. Did you mean METER_REDIS_URL?",
+        "METER_TEST_CLOK is no setting. Did you mean METER_TEST_CLOCK?",
+        "meter_prot is no setting. Did you mean METER_PORT?",
+    ]
+    read = {f"METER_{name.upper()}": "" for name in Settings.model_fields}
+    assert remarks({**read, "meter_port": "1", "METER_LATE_COMMIT_GRACE": "1", "METER_STORE_URL_FILE": "f"}) == []

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The architecture, ground first: a folder (or a file at the top of `meter/`) imports what stands on lines above its
 # own, never what stands on its own line or below. A new folder has to be put into a line here.
 ORDER = """
-errors keys clock usage heap
+errors keys clock usage heap log
 amount config store
 engine contract
 http client ledger alerts schema_generator
@@ -35,9 +35,9 @@ LINES = [line.split() for line in ORDER.split("\n") if line]
 LINE_OF = {room: number for number, rooms in enumerate(LINES) for room in rooms}
 
 ONLY = {
-    "engine": {"config", "clock", "keys", "errors"},
+    "engine": {"config", "clock", "keys", "errors", "log"},
     "client": {"contract", "errors"},
-    "http": {"contract", "amount", "keys", "errors"},
+    "http": {"contract", "amount", "keys", "errors", "log"},
 }
 """Folders that may import these and no more, whatever stands above them."""
 
@@ -56,6 +56,8 @@ LIBRARIES = {
     ),
     "uvicorn": ("meter.http", "meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
     "typer": ("meter.cli",),
+    "structlog": ("meter.log",),
+    "logging": ("meter.log",),
     "aiohttp": ("meter.client", "meter.proxy", "meter.alerts"),
     "prometheus_client": ("meter.api",),
 }

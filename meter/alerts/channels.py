@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from logging import getLogger
 from typing import Protocol
+
+import orjson
 
 from meter.alerts.notification import AsyncNotificationQueue, NotDelivered, Notification
 from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
+from meter.log import logger
 
 STREAM_MAX = 100_000
 """Notifications that the stream keeps, about."""
@@ -15,14 +17,14 @@ STREAM_MAX = 100_000
 _APPRISE = "apprise:"
 _STREAM = "stream:"
 
-_log = getLogger("meter.alerts")
+_log = logger("meter.alerts")
 
 
 class LogQueue:
     """One line of the worker's log for each notification."""
 
     async def enqueue(self, notification: Notification) -> None:
-        _log.info("%s %s", notification.notification_id, notification.body.decode())
+        _log.info("alert", id=notification.notification_id, body=orjson.loads(notification.body))
 
 
 class StreamQueue:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from logging import getLogger
 
 from meter.alerts.notification import AsyncNotificationQueue, NotDelivered, Notification, body_of
 from meter.alerts.retries import delay_ms
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
+from meter.log import logger
 from meter.store.base import Store
 from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 
@@ -24,7 +24,7 @@ PAGE = 200
 WEBHOOKS_MAX = 1_000
 SWAPS_MAX = 5
 
-_log = getLogger("meter.alerts")
+_log = logger("meter.alerts")
 
 
 class Dispatcher:
@@ -103,14 +103,16 @@ class Dispatcher:
         delay = None if error.gone else delay_ms(row.attempts, error.retry_after_seconds)
         state, at_ms = ("failed", row.next_attempt_at_ms) if delay is None else ("due", now_ms + delay)
         text = str(error)[:500]
-        _log.warning("%s to %s, attempt %s: %s", row.delivery_id, row.target, row.attempts, text)
+        _log.warning(
+            "the delivery failed", delivery_id=row.delivery_id, target=row.target, attempt=row.attempts, why=text
+        )
         await self._settle(_changed(row, state=state, next_attempt_at_ms=at_ms, status=error.status, error=text))
         if error.status is not None and error.gone:
             await self._disable(row.target, now_ms)
 
     async def _settle(self, row: DeliveryRow) -> None:
         if not await self._store.swap(row):  # the claim ran out, or somebody asked for a retry: theirs counts
-            _log.warning("%s was taken over by another process", row.delivery_id)
+            _log.warning("the delivery was taken over by another process", delivery_id=row.delivery_id)
 
     async def _disable(self, webhook_id: str, now_ms: int) -> None:
         """410: the endpoint wants no more."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from functools import partial
-from logging import getLogger
 
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
@@ -15,12 +14,13 @@ from meter.charging.verdicts import Settled, VerdictRunner, words
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal, Reserved
 from meter.errors import Unavailable
+from meter.log import logger
 from meter.usage import Number, Reader, open_reader
 from meter.usage.number import read_number
 
 RENEWALS_PER_TTL = 3
 
-_log = getLogger("meter.charging")
+_log = logger("meter.charging")
 
 
 class Charger:

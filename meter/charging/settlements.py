@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from logging import getLogger
 from typing import TypeVar
 
 from meter.errors import Unavailable
+from meter.log import logger
 
 RETRY_SECONDS_MAX = 3600.0
 """How long a settlement that was not decided is tried again: as long as a commit that comes late is taken by default
@@ -22,7 +22,7 @@ WAITING_MAX = 10_000
 DRAIN_SECONDS = 10.0
 
 _T = TypeVar("_T")
-_log = getLogger("meter.charging")
+_log = logger("meter.charging")
 
 
 class BackgroundSettlements:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from logging import getLogger
 from typing import Literal
 
 from meter.charging.amounts import is_whole, plain, rounded_up
@@ -12,6 +11,7 @@ from meter.charging.settlements import BackgroundSettlements
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal, Released
 from meter.errors import Unavailable
+from meter.log import logger
 from meter.usage import Number
 
 UNDO_PAUSES_SECONDS = (0.5, 2.0, 5.0)
@@ -26,7 +26,7 @@ Over = Literal["cap", "overdraft"]
 Settled = Committed | Released | Refusal
 """How a hold ended."""
 
-_log = getLogger("meter.charging")
+_log = logger("meter.charging")
 
 
 class VerdictRunner:

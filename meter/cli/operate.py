@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from logging import getLogger
 from typing import TypeVar
 
 import orjson
@@ -22,6 +21,7 @@ from meter.keys import partition_of
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
+from meter.log import logger
 from meter.runtime import Runtime
 from meter.store.base import Store
 
@@ -29,7 +29,7 @@ SHOWN_MAX = 50
 
 _A = TypeVar("_A", bound=Answer)
 
-_log = getLogger("meter")
+_log = logger("meter")
 
 
 async def rebuild(settings: Settings, partition: int | None, user: str | None, *, as_json: bool) -> int:
@@ -137,7 +137,7 @@ class _Open:
             try:
                 await self._runtime.start()
             except Unavailable as error:
-                _log.warning("%s", error)
+                _log.warning(str(error))
             await self._runtime.store.ping()
         except BaseException:
             await self._runtime.close()

@@ -41,14 +41,19 @@ _READ: dict[str, tuple[Any, object, Any]] = {
 
 def proxy(**given: object) -> None:
     """Meter any upstream: a reverse proxy that holds, forwards, reads the usage and commits."""
+    from meter.cli.starting import begin_log, ends_of, tell_start
     from meter.config import load_settings
     from meter.proxy.server import run_proxy
 
     try:
+        settings = load_settings()
+        begin_log(settings)
         read: dict[str, Any] = {
             name: _READ[name][2](value) if name in _READ else value for name, value in given.items()
         }
-        run_proxy(load_settings(), ProxyOptions(**read))
+        options = ProxyOptions(**read)
+        tell_start("proxy", **options.described(), **({} if options.meter_url else ends_of(settings)))
+        run_proxy(settings, options)
     except ConfigError as error:
         complain(error, 2)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ import uvicorn
 from meter.cli.ending import complain, run
 from meter.cli.measure import Json, commands
 from meter.cli.proxy import proxy
+from meter.cli.starting import address_of, begin_log, ends_of, tell_start
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -64,11 +64,12 @@ def dev(
     from meter.config import load_settings
     from meter.dev.processes import embedded_server, ledger_file_of, store_url_of, worker_process
 
-    _log_to_stderr()
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _check_address(load_settings(host=host, port=port))  # a bad setting is told before anything starts
+        settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
+        begin_log(settings)
+        _check_address(settings)
         with embedded_server(data_dir) as server:
             settings = load_settings(
                 host=host,
@@ -77,10 +78,10 @@ def dev(
                 store_url=store_url_of(data_dir),
                 ledger_file=ledger_file_of(data_dir),
             )
-            asyncio.run(_check(settings))
+            _check(settings)
             worker = worker_process(settings, data_dir)
             worker.start()
-            typer.echo(f"meter: http://{settings.host}:{settings.port}  redis {server.url}  data {data_dir}/", err=True)
+            tell_start("dev", address=address_of(settings), **ends_of(settings), data=f"{data_dir}/")
             try:
                 _serve(settings)
             finally:
@@ -101,13 +102,15 @@ def serve(
     """Serve the API on the Redis of METER_REDIS_URL."""
     from meter.config import load_settings
 
-    _log_to_stderr()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
     try:
         settings = load_settings(host=host, port=port)
+        begin_log(settings)
         if uds is None:
             _check_address(settings)
-        asyncio.run(_check(settings))
+        _check(settings)
+        address = address_of(settings) if uds is None else f"unix:{uds}"
+        tell_start("serve", address=address, **ends_of(settings), processes=workers)
         _serve(settings, uds, workers)
     except ConfigError as error:
         complain(error, 2)
@@ -119,10 +122,11 @@ def worker() -> None:
     from meter.config import load_settings
     from meter.worker.run import run_worker
 
-    _log_to_stderr()
     try:
         settings = load_settings()
-        asyncio.run(_check(settings))
+        begin_log(settings)
+        _check(settings)
+        tell_start("worker", **ends_of(settings))
         run_worker(settings)
     except ConfigError as error:
         complain(error, 2)
@@ -137,7 +141,6 @@ def rebuild(
     """Make Redis again from the store, open holds included, and report what could not be."""
     from meter.cli import operate
 
-    _log_to_stderr()
     run(operate.rebuild(_settings(), partition, user, as_json=as_json))
 
 
@@ -146,7 +149,6 @@ def reconcile(as_json: Json = False) -> None:
     """Compare Redis with the store, account by account; exit code 1 on any drift."""
     from meter.cli import operate
 
-    _log_to_stderr()
     run(operate.reconcile(_settings(), as_json=as_json))
 
 
@@ -155,7 +157,6 @@ def allocate(as_json: Json = False) -> None:
     """Grant every period of a subscription that has begun. Safe beside the worker: each period is granted once."""
     from meter.cli import operate
 
-    _log_to_stderr()
     run(operate.allocate(_settings(), as_json=as_json))
 
 
@@ -164,7 +165,6 @@ def expire(as_json: Json = False) -> None:
     """End credits and holds that are due. No balance waits for it: whoever touches an account does it first."""
     from meter.cli import operate
 
-    _log_to_stderr()
     run(operate.expire(_settings(), as_json=as_json))
 
 
@@ -183,13 +183,26 @@ def _settings() -> Settings:
     from meter.config import load_settings
 
     try:
-        return load_settings()
+        settings = load_settings()
     except ConfigError as error:
         complain(error, 2)
+    begin_log(settings)
+    return settings
 
 
-async def _check(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
     """Refuses to start on a Redis or a store made with other settings; one that is away is waited for while serving."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        check = loop.create_task(_check_once(settings))
+        loop.add_signal_handler(signal.SIGTERM, check.cancel)  # an exit from within would tear a call apart
+        try:
+            loop.run_until_complete(check)
+        except asyncio.CancelledError:
+            sys.exit(0)
+
+
+async def _check_once(settings: Settings) -> None:
     from meter.runtime import Runtime
 
     runtime = Runtime(settings)
@@ -225,10 +238,11 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
     from meter.http.bounded import BoundedProtocol
 
     # Several processes compose their own, from the environment.
-    app = create_app(settings) if workers == 1 else "meter.asgi:app"
+    app = create_app(settings) if workers == 1 else "meter.cli.child:application"
     collect_garbage_rarely()
     uvicorn.run(
         app,
+        factory=workers > 1,
         host=settings.host,
         port=settings.port,
         uds=None if uds is None else str(uds),
@@ -236,14 +250,9 @@ def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> Non
         proxy_headers=False,  # nothing here depends on the client's address, and the lane finds the application itself
         workers=workers,
         access_log=False,
+        log_config=None,  # ours, see meter/log.py
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         lifespan="on",
     )
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("arq", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -9,18 +9,18 @@ import os
 import subprocess
 import sys
 import threading
-from logging import getLogger
 from pathlib import Path
 
-from meter.config import Settings
+from meter.config import STORE_VARIABLE, Settings, is_set, store_url_of_seed
 from meter.dev.child import can_end_with_parent, ending_with_parent
 from meter.dev.redis_server import EmbeddedServer
 from meter.errors import ConfigError
+from meter.log import logger
 
 WORKER_RESTART_PAUSE_SECONDS = 1.0
 WORKER_STOP_SECONDS = 10.0
 
-_log = getLogger("meter.dev.processes")
+_log = logger("meter.dev.processes")
 
 
 class WorkerProcess:
@@ -57,7 +57,7 @@ class WorkerProcess:
                 self._process.terminate()
             code = self._process.wait()
             if not self._stopping.wait(WORKER_RESTART_PAUSE_SECONDS):
-                _log.warning("the worker ended with code %s and is started again; see %s", code, self._log_path)
+                _log.warning("the worker ended and is started again", code=code, log=str(self._log_path))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "meter", "worker"]
@@ -87,7 +87,8 @@ def embedded_server(data_dir: Path) -> EmbeddedServer:
 
 def store_url_of(data_dir: Path) -> str | None:
     """SQLite in the data folder; None (leave it to the settings) when another store was asked for."""
-    return None if "METER_STORE_URL" in os.environ else f"sqlite:///{data_dir / 'meter.db'}"
+    is_chosen = is_set(STORE_VARIABLE, os.environ) or store_url_of_seed(os.environ) is not None
+    return None if is_chosen else f"sqlite:///{data_dir / 'meter.db'}"
 
 
 def ledger_file_of(data_dir: Path) -> str | None:

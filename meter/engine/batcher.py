@@ -12,7 +12,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from logging import getLogger
 from typing import Literal
 
 from meter.engine.counts import Counts
@@ -21,13 +20,14 @@ from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError, Unavailable
 from meter.keys import PartitionKeys
+from meter.log import logger
 
 Mode = Literal["each", "atomic", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.005
 
-_log = getLogger("meter.engine.batcher")
+_log = logger("meter.engine.batcher")
 
 Lines = list[str]
 Done = Callable[["Lines | MeterError"], None]

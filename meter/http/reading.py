@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 from decimal import Decimal
-from logging import getLogger
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,6 +17,7 @@ from meter.errors import Unavailable
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.keys import OPERATION_KEY
+from meter.log import logger
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -95,7 +95,7 @@ def _pointer(fault: ErrorDetails) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-_log = getLogger("meter.api")
+_log = logger("meter.api")
 
 
 def failure(error: Exception) -> Rendered:
@@ -105,7 +105,7 @@ def failure(error: Exception) -> Rendered:
     if isinstance(error, Unavailable):
         return problem("metering-unavailable", str(error), f'"reason":"{error.reason}"')
     fault_id = secrets.token_hex(6)
-    _log.error("internal error %s", fault_id, exc_info=error)
+    _log.error("internal error", id=fault_id, exc_info=error)
     return problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
 
 

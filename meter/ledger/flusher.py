@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from logging import getLogger
 
 from pydantic import JsonValue
 
@@ -30,6 +29,7 @@ from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unre
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
+from meter.log import logger
 from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import EventRow, WatermarkRow
 
@@ -43,7 +43,7 @@ QUARANTINE_MAX = 1_000
 REBUILD_PATIENCE_MS = 60_000
 """A rebuild that has given no sign for so long is dead."""
 
-_log = getLogger("meter.flusher")
+_log = logger("meter.flusher")
 
 Read = tuple[Entry | Unread, bytes]
 """An outbox entry with its text."""
@@ -290,7 +290,7 @@ class Flusher:
     def _tell(self, events: Sequence[EventRow]) -> None:
         """Alarms, to the log and the ledger log."""
         for event in events:
-            _log.error("%s", event.message)
+            _log.error(event.message, event_id=event.event_id)
         if self._ledger is not None and events:
             self._ledger.events(events)
 
@@ -348,9 +348,11 @@ class Flusher:
         level = (2 * backlog >= limit) + (backlog >= limit) if limit else 0
         if level > self._warned:
             what = "reservations and deductions are refused" if level == 2 else "at that limit spending is refused"
-            _log.warning("partition %s: %s of %s not in the store; %s", self._keys.number, backlog, limit, what)
+            _log.warning(
+                f"the backlog grows; {what}", partition=self._keys.number, transactions=backlog, outbox_max=limit
+            )
         elif level < self._warned:
-            _log.warning("partition %s: the backlog is down to %s of %s", self._keys.number, backlog, limit)
+            _log.warning("the backlog is down", partition=self._keys.number, transactions=backlog, outbox_max=limit)
         self._warned = level
 
 

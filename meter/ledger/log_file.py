@@ -14,7 +14,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from logging import getLogger
 from pathlib import Path
 
 import orjson
@@ -24,6 +23,7 @@ from meter.clock import time_text
 from meter.config import Settings
 from meter.engine.counts import RefusedOperation
 from meter.engine.operations import Operation
+from meter.log import logger
 from meter.store.rows import EventRow, TransactionRow
 
 QUEUE_MAX = 10_000
@@ -52,7 +52,7 @@ _CHANGES: dict[str, tuple[str, int | None]] = {
 
 _USER_AT = {"insufficient": 2, "finished": 3}  # of the lines that name it
 
-_log = getLogger("meter.ledger.log_file")
+_log = logger("meter.ledger.log_file")
 
 
 class LedgerFile:
@@ -142,7 +142,7 @@ class LedgerFile:
                     self._rotate()
             except OSError as error:
                 self.drops[()] += lines.count(b"\n")
-                _log.error("the ledger log %s cannot be written: %s", self._path, error)
+                _log.error("the ledger log cannot be written", path=str(self._path), why=str(error))
                 time.sleep(1)
 
     def _rotate(self) -> None:

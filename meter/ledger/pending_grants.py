@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from logging import getLogger
 
 from meter.engine import operations
 from meter.engine.engine import Engine
@@ -18,6 +17,7 @@ from meter.errors import Unavailable
 from meter.keys import partition_of
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.log_file import LedgerFile
+from meter.log import logger
 from meter.store.base import Store
 from meter.store.rows import EventRow, GrantRow
 
@@ -33,7 +33,7 @@ _FORGOTTEN = "exists"
 _EXPIRES_AT = 9  # among the members of a grant operation
 _LONG_AGO = "1"
 
-_log = getLogger("meter")
+_log = logger("meter")
 
 
 class Intake:
@@ -108,7 +108,7 @@ class Intake:
             message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {line[2:]}"[:500],
             created_at_ms=time.time_ns() // 1_000_000,
         )
-        _log.error("%s: %s", row.user_id, event.message)
+        _log.error(event.message, user_id=row.user_id)
         at_ms = await self._engine.now_ms(row.partition)
         is_new = await self._store.insert(error_alert(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from logging import getLogger
 
 from meter.config import Settings
 from meter.errors import MeterError
 from meter.ledger.flusher import Flusher, HistoryLost
+from meter.log import logger
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
@@ -22,7 +22,7 @@ CANCEL_AGAIN_SECONDS = 0.5
 Repair = Callable[[int], Awaitable[None]]
 """Rebuilds a partition by number."""
 
-_log = getLogger("meter.flusher")
+_log = logger("meter.flusher")
 
 
 class Supervisor:
@@ -59,7 +59,7 @@ class Supervisor:
                     await asyncio.sleep(LOST_PAUSE_SECONDS)
             except Exception as error:  # whatever it is, the next step starts from the store's own state
                 known = isinstance(error, MeterError)
-                _log.log(30 if known else 40, "flush of partition %s: %s", number, error, exc_info=not known)
+                _log.log(30 if known else 40, "the flush failed", partition=number, why=str(error), exc_info=not known)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
             else:
@@ -75,6 +75,6 @@ class Supervisor:
             await self._repair(number)
         except Exception as error:  # it is tried again
             known = isinstance(error, MeterError)
-            _log.error("repair of partition %s: %s", number, error, exc_info=not known)
+            _log.error("the repair failed", partition=number, why=str(error), exc_info=not known)
             return False
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from logging import getLogger
 
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
@@ -16,6 +15,7 @@ from meter.contract.answers import Refusal
 from meter.errors import Unavailable
 from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
+from meter.log import logger
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.options import ProxyOptions
@@ -25,7 +25,7 @@ from meter.proxy.upstream import Upstream
 FREE_METHOD = "OPTIONS"
 UNMETERED: Header = (b"x-credits-metered", b"0")
 
-_log = getLogger("meter.proxy")
+_log = logger("meter.proxy")
 
 
 class Proxy:

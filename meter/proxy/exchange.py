@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from logging import getLogger
 
 import aiohttp
 from starlette.types import Receive, Scope, Send
@@ -12,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from meter.charging import Charge, Ending
 from meter.charging.amounts import header_value
 from meter.http.rendered import problem
+from meter.log import logger
 from meter.proxy.body import RequestBody, read_up_to
 from meter.proxy.client import Client, ClientGone
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
@@ -20,7 +20,7 @@ from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
 
-_log = getLogger("meter.proxy")
+_log = logger("meter.proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class ProxyExchange:
             except UpstreamError as error:
                 if self._client.gone and not self._client.requested:
                     return Ending.GONE  # the client broke off its upload, and that our connection
-                _log.warning("the upstream broke off: %s: %s", type(error).__name__, error)
+                _log.warning("the upstream broke off", why=f"{type(error).__name__}: {error}")
                 return Ending.CUT
             if not chunk:
                 break
@@ -158,7 +158,7 @@ class ProxyExchange:
         if self._client.gone:
             return
         slug = "upstream-timeout" if is_timeout(error) else "upstream-unreachable"
-        _log.warning("%s: %s: %s", slug, type(error).__name__, error)
+        _log.warning("the upstream did not answer", problem=slug, why=f"{type(error).__name__}: {error}")
         headers = [] if self._client.requested else self._headers
         detail = f"The upstream did not answer: {type(error).__name__}."
         await answer(problem(slug, detail), headers, self._receive, self._send)

@@ -132,6 +132,12 @@ class ProxyOptions:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"meter proxy: {name}={getattr(self, name)!r}: must be positive")
 
+    def described(self) -> dict[str, object]:
+        """What an operator wants to see of them when the proxy starts."""
+        place = f"unix:{self.uds}" if self.uds else f"http://{self.host}:{self.port}"
+        decided_by = {"meter": self.meter_url} if self.meter_url else {}
+        return {"address": place, "upstream": self.upstream, "identity_header": self.user_id_header, **decided_by}
+
     def paths(self) -> MeteredPaths:
         """Which paths are metered. Raises ValueError."""
         return MeteredPaths(self.path_prefix, self.skip_paths)

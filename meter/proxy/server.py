@@ -38,6 +38,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
             ws="none",
             lifespan="on",
             access_log=False,
+            log_config=None,  # ours, see meter/log.py
             log_level="warning",
             server_header=False,
             date_header=False,

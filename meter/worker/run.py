@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from logging import getLogger
 from typing import cast
 
 from arq.worker import Worker, create_worker
@@ -14,12 +13,13 @@ from redis.exceptions import RedisError
 from meter.config import Settings
 from meter.errors import Unavailable
 from meter.heap import collect_garbage_rarely
+from meter.log import logger
 from meter.worker.context import Context, close_context
 from meter.worker.schedule import worker_settings
 
 RESTART_PAUSE_SECONDS = 1.0
 
-_log = getLogger("meter.worker")
+_log = logger("meter.worker")
 
 
 def run_worker(settings: Settings) -> None:
@@ -44,7 +44,7 @@ async def _run_until_stopped(settings: Settings) -> None:
         try:
             await run
         except (RedisError, OSError, Unavailable) as error:
-            _log.warning("the worker lost Redis and starts again: %s: %s", type(error).__name__, error)
+            _log.warning("the worker lost Redis and starts again", why=f"{type(error).__name__}: {error}")
             await asyncio.wait((stop,), timeout=RESTART_PAUSE_SECONDS)
         except asyncio.CancelledError:
             continue

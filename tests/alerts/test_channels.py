@@ -26,7 +26,7 @@ async def test_the_log_and_the_stream_take_every_notification(caplog: pytest.Log
     with caplog.at_level(logging.INFO, "meter.alerts"):
         for channel in channels.values():
             await channel.enqueue(NOTE)
-    assert caplog.messages == ['msg_1 {"type":"low_credits"}']
+    assert caplog.messages == ['alert id=msg_1 body={"type":"low_credits"}']
     client: Any = FakeRedis(server=server)
     ((_, members),) = client.xrange("alerts")
     assert members == {b"id": b"msg_1", b"kind": b"low_credits", b"body": NOTE.body}

@@ -57,7 +57,7 @@ def test_a_worker_that_dies_is_started_again_and_stop_ends_it(
     last = pid_of(worker)
     worker.stop()
     assert _start_time(last) is None
-    assert "ended with code -9 and is started again" in caplog.text and "worker.log" in caplog.text
+    assert "the worker ended and is started again code=-9 log=" in caplog.text and "worker.log" in caplog.text
     assert starts(tmp_path) == 2
 
 

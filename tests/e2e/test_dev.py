@@ -55,7 +55,7 @@ def caller(process: MeterProcess, port: int) -> Iterator[Api]:
 
 def redis_url(process: MeterProcess) -> str:
     """Where the embedded server of the last start listens, as `meter dev` tells."""
-    found: list[str] = re.findall(r"redis (redis://\S+)", process.log)
+    found: list[str] = re.findall(r"redis=(redis://\S+)", process.log)
     return found[-1]
 
 

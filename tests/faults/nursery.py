@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from meter.cli.serve import _log_to_stderr
+from meter.cli.starting import begin_log
 from meter.config import load_settings
 from meter.worker.run import run_worker
 
@@ -31,7 +31,7 @@ def main() -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             os.close(0)
             os.dup2(2, 1)  # standard output tells process ids and nothing else
-            _log_to_stderr()
+            begin_log(settings)
             run_worker(settings)
             os._exit(0)
         # It is never waited for, so that its id is not another process's when it has ended by itself.

@@ -80,14 +80,18 @@ async def test_a_store_that_is_away_is_warned_of_twice(bounded: Ground, caplog: 
     partition.batch(*(operations.deduct("u", 1) for _ in range(10)))
     assert await warnings() == []
     partition.batch(*(operations.deduct("u", 1) for _ in range(10)))
-    assert await warnings() == ["partition 0: 21 of 40 not in the store; at that limit spending is refused"]
+    assert await warnings() == [
+        "the backlog grows; at that limit spending is refused partition=0 transactions=21 outbox_max=40"
+    ]
     assert await warnings() == []
     while partition.run(operations.deduct("u", 1)).status == "ok":
         pass
-    assert await warnings() == ["partition 0: 40 of 40 not in the store; reservations and deductions are refused"]
+    assert await warnings() == [
+        "the backlog grows; reservations and deductions are refused partition=0 transactions=40 outbox_max=40"
+    ]
     store._times = 0
     with caplog.at_level(logging.WARNING):
         await flusher.step()
-    assert caplog.records[-1].message == "partition 0: the backlog is down to 0 of 40"
+    assert caplog.records[-1].message == "the backlog is down partition=0 transactions=0 outbox_max=40"
     await ground.drain(flusher)
     await ground.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from meter.errors import ConfigError
+from meter.log import logger
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
 from meter.store.mongo.catalog import MongoCatalog
@@ -49,7 +49,7 @@ _LIVE: Document = {
     "$or": [{"remaining": {"$gt": 0}}, {"reserved": {"$gt": 0}}, {"state": "scheduled"}],
 }
 
-log = logging.getLogger(__name__)
+_log = logger("meter.store")
 
 
 def open_mongo(url: str, *, timeout_seconds: float) -> MongoStore:
@@ -276,7 +276,7 @@ class MongoStore(MongoCatalog):
         if self._atomic is None:
             self._atomic = await has_transactions(self._database)
         if not self._atomic:
-            log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
+            _log.warning("MongoDB runs alone, without transactions: for development only, use a replica set")
         await prepare(self._database, settings)
 
     async def _transact(self, work: Callable[[MongoFlush], Awaitable[T]]) -> T:
