@@ -42,8 +42,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from meter import Meter
-from meter.middleware import CreditDeductionMiddleware
+from meter import CreditDeductionMiddleware, Meter
 
 
 def open_meter() -> Meter:

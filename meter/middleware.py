@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Sequence
+from copy import copy
 from typing import Literal
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meter.charging import Admission, Charge, ChargePolicy, Charger, Ending, MeteredPaths, Missing
@@ -22,6 +24,7 @@ from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
 from meter.http.endpoint import send_rendered
+from meter.http.incoming import Incoming
 from meter.http.rendered import Rendered
 from meter.log import logger
 from meter.usage import Format, Number, Shape, shape_of
@@ -44,13 +47,17 @@ class CreditDeductionMiddleware:
 
     **Refusals**, all as problems with `detail` and `code`: 401 without `user_id_header`; 400 when that or the
     estimate is malformed, negative or there twice; 402 without the credits; 403 for a suspended account; 503 when
-    nobody can say, unless `fail_open`, which serves unmetered.
+    nobody can say, unless `fail_open`, which serves unmetered. A refusal has the headers of Starlette's and FastAPI's
+    `CORSMiddleware`, whichever of the two was added first; any other has to be added after this, to be outside.
 
     **Charges.** The number at `response_usage_key`, or what the API of `usage_format` reports. A response of a
     status outside `charge_statuses`, and a request that ends in an exception without a response, cost nothing. A
     response that ends without usage costs `on_missing_usage`; one whose client left before usage was told costs
-    `on_disconnect`. A stream that breaks off costs the usage it told so far. The commit survives the client and the
-    cancelled request, and is waited for at shutdown, before the application closes its meter.
+    `on_disconnect`, however the application went on. A stream that breaks off costs the usage it told so far.
+
+    **The end.** The commit survives the client and the cancelled request. At shutdown (SIGTERM) what is still under way
+    is settled by what was seen of it, before the application closes its meter; that takes at most 10 seconds. What a
+    server kills before that stays held until the hold ends by itself (`ttl_seconds`), and is released then.
 
     **`X-Credits-Deducted`** equals what was charged. It is there when that is more than nothing and known before the
     response starts: for JSON in one piece, or with a Content-Length of at most `HELD_BYTES_MAX`. Streams never have it.
@@ -111,22 +118,37 @@ class CreditDeductionMiddleware:
     async def _metered(self, scope: Scope, receive: Receive, send: Send) -> None:
         admitted = self._admission.admit(scope["headers"])
         if isinstance(admitted, Rendered):
-            await send_rendered(admitted, send)
+            await self._refuse(admitted, scope, receive, send)
             return
         try:
             charge = await self._charger.open(admitted)
         except Unavailable as error:
             if not self._fail_open:
-                await send_rendered(unavailable(error), send)
+                await self._refuse(unavailable(error), scope, receive, send)
                 return
             _log.warning("served unmetered", why=str(error))
             await self.app(scope, receive, send)
             return
         if isinstance(charge, Refusal):
-            await send_rendered(refused(charge), send)
+            await self._refuse(refused(charge), scope, receive, send)
             return
         scope.setdefault("state", {})["credit_reservation"] = charge.reserved
-        await MeteredResponse(charge, receive, send).run(self.app, scope)
+        incoming, is_head = Incoming(receive, scope["headers"]), scope["method"] == "HEAD"
+        await MeteredResponse(charge, incoming, send, is_head=is_head).run(self.app, scope)
+
+    async def _refuse(self, rendered: Rendered, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers in the application's place, with the headers of a `CORSMiddleware` of Starlette's further inside."""
+
+        async def answer(scope: Scope, _: Receive, send: Send) -> None:
+            await send_rendered(rendered, send, head=scope["method"] == "HEAD")
+
+        cors = _cors_inside(self.app)
+        if cors is None:
+            await answer(scope, receive, send)
+        else:
+            around = copy(cors)
+            around.app = answer
+            await around(scope, receive, send)
 
     def _settling(self, receive: Receive) -> Receive:
         """Settles what is under way before the application hears of the shutdown, and closes its meter."""
@@ -143,40 +165,34 @@ class CreditDeductionMiddleware:
 class MeteredResponse:
     """One metered request on its way through the application."""
 
-    def __init__(self, charge: Charge, receive: Receive, send: Send) -> None:
+    def __init__(self, charge: Charge, incoming: Incoming, send: Send, *, is_head: bool) -> None:
         self._charge = charge
-        self._receive = receive
+        self._is_head = is_head
+        self._incoming = incoming
         self._send = send
-        self._requested = False
         self._started = False
-        self._client_gone = False
+        self._send_failed = False
         self._held: list[Message] = []
         self._held_bytes = 0
         self._length: int | None = None
+        self._left_to_send: int | None = None
+        """Bytes of the announced length that the client was not given while it was there; None: nobody knows."""
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Runs the application and sees to it that the hold is settled, however that ends."""
         try:
-            await app(scope, self.receive, self.send)
+            await app(scope, self._incoming.receive, self.send)
         except BaseException as error:
             # An outer middleware cancels us when the client leaves in the middle of a stream.
             cancelled = isinstance(error, asyncio.CancelledError)
-            left = self._client_gone or (self._started and cancelled)
-            settlement = self._charge.settle(Ending.GONE if left else Ending.CUT)
+            settlement = self._charge.settle(self._ending(Ending.CUT, left=self._started and cancelled))
             if not cancelled:
                 await _wait(settlement)
             raise
+        finally:
+            self._incoming.close()
         await self._send_held()
-        await _wait(self._charge.settle(Ending.GONE if self._client_gone else Ending.CUT))
-
-    async def receive(self) -> Message:
-        """As the server's, but it notices that the client went away; a request that broke off itself costs nothing."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._client_gone = self._requested or self._started
-        else:
-            self._requested = not message.get("more_body", False)
-        return message
+        await _wait(self._charge.settle(self._ending(Ending.CUT)))
 
     async def send(self, message: Message) -> None:
         """As the server's, with an eye on the response."""
@@ -186,16 +202,27 @@ class MeteredResponse:
             await self._body(message)
         else:  # trailers, and extensions such as pathsend: nothing to be read, nothing to be held
             await self._send_held()
+            ending = self._ending(Ending.CLEAN)
             await self._deliver(message)
             if message["type"] in ("http.response.pathsend", "http.response.zerocopysend"):
-                self._charge.settle(Ending.CLEAN)
+                self._charge.settle(ending)
+
+    def _ending(self, ending: Ending, *, left: bool = False) -> Ending:
+        """How it ended, when it ends now. Who was given all of the announced length has not left early; of a response
+        without a length nobody can say that, since whoever stands in between may have stopped it for the client's sake.
+        """
+        gone = left or self._incoming.gone or self._send_failed
+        return Ending.GONE if gone and self._left_to_send != 0 else ending
 
     async def _start(self, message: Message) -> None:
         headers = list(message.get("headers", ()))
         self._started = True
         self._charge.respond(message["status"], headers)
+        length = _content_length(headers)
+        if not self._incoming.gone:
+            self._left_to_send = 0 if self._is_head else length
         if self._charge.counts and _is_json(headers):
-            self._length = _content_length(headers)
+            self._length = length
             self._held.append(message)
             return
         if not self._charge.counts:
@@ -205,11 +232,16 @@ class MeteredResponse:
     async def _body(self, message: Message) -> None:
         body, is_last = message.get("body", b""), not message.get("more_body", False)
         self._charge.see(body)
+        if self._left_to_send is not None and not self._incoming.gone:
+            self._left_to_send = max(0, self._left_to_send - len(body))
+        ending = self._ending(
+            Ending.CLEAN
+        )  # before it is given to the server, which then says that the exchange is over
         if self._held:
             self._held.append(message)
             self._held_bytes += len(body)
             if is_last:
-                await self._tell_deducted(self._charge.settle(Ending.CLEAN))
+                await self._tell_deducted(self._charge.settle(ending))
             if is_last or self._length is None or max(self._length, self._held_bytes) > HELD_BYTES_MAX:
                 await self._send_held()
             return
@@ -217,7 +249,7 @@ class MeteredResponse:
             await self._deliver(message)
         finally:
             if is_last:
-                self._charge.settle(Ending.CLEAN)
+                self._charge.settle(Ending.GONE if self._send_failed else ending)
 
     async def _tell_deducted(self, settlement: asyncio.Task[object]) -> None:
         await _wait(settlement)
@@ -236,8 +268,15 @@ class MeteredResponse:
         try:
             await self._send(message)
         except OSError:  # how a server may say that the client left
-            self._client_gone = True
+            self._send_failed = True
             raise
+
+
+def _cors_inside(app: object) -> CORSMiddleware | None:
+    """What answers to other origins between us and the routes; the metering may have been added behind it."""
+    while app is not None and not isinstance(app, CORSMiddleware):
+        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
+    return app
 
 
 async def _wait(settlement: asyncio.Task[object]) -> None:

@@ -21,6 +21,8 @@ class Client:
         """Whether the whole request was read."""
         self.started = False
         """Whether a response was started."""
+        self.missed = False
+        """Whether there was something to be sent to it when it was gone."""
         self._receive = receive
         self._send = send
         self._stall_seconds = stall_seconds
@@ -70,6 +72,7 @@ class Client:
     async def _deliver(self, message: Message) -> None:
         """One timer looks after all that is sent: one for each event of a stream would cost more than the sending."""
         if self.gone:
+            self.missed |= message["type"] == "http.response.start" or bool(message["body"])
             return
         self._sending, self._sending_since = asyncio.current_task(), self._loop.time()
         if self._patience is None:
@@ -79,8 +82,10 @@ class Client:
         except asyncio.CancelledError:
             if not self._stalled or self._sending is None or self._sending.uncancel():
                 raise  # cancelled by somebody else, too
+            self.missed = True
             self._leave()
         except OSError:  # servers may say so when the client left
+            self.missed = True
             self._leave()
         finally:
             self._sending = None

@@ -135,7 +135,7 @@ class ProxyExchange:
                 if self._client.gone and not self._client.requested:
                     return Ending.GONE  # the client broke off its upload, and that our connection
                 _log.warning("the upstream broke off", why=f"{type(error).__name__}: {error}")
-                return Ending.CUT
+                return self._left_ending() if self._client.missed else Ending.CUT
             if not chunk:
                 break
             if self._client.gone:
@@ -144,7 +144,8 @@ class ProxyExchange:
                     return self._left_ending()
             await self._pass_on(chunk)
         await self._client.send(b"" if self._filter is None else self._filter.finish(), more=False)
-        return Ending.CLEAN
+        # Who left behind the last byte has left nothing; who left before it pays as one who left, drained or not.
+        return self._left_ending() if self._client.missed else Ending.CLEAN
 
     async def _pass_on(self, chunk: bytes) -> None:
         if self._charge is not None:

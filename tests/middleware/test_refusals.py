@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
+import meter
 from meter import Credits, Meter
 from meter.errors import Unavailable
 from meter.middleware import CreditDeductionMiddleware
@@ -125,3 +126,19 @@ async def test_paths_elsewhere_are_not_metered(bank: Meter) -> None:
 async def test_an_option_that_cannot_be_is_refused_at_once(bank: Meter, options: dict[str, str]) -> None:
     with pytest.raises(ValueError):
         CreditDeductionMiddleware(Shop().app, bank, **options)  # type: ignore[arg-type]
+
+
+async def test_u14_the_middleware_is_importable_from_the_top_with_the_seeds_keywords(bank: Meter) -> None:
+    middleware = meter.CreditDeductionMiddleware(
+        Shop().app,
+        credit_service=bank,
+        path_prefix="/api",
+        user_id_header="X-User-Id",
+        estimated_tokens_header="X-Estimated-Tokens",
+        default_estimated_tokens=100,
+        response_usage_key="total_token",
+        skip_paths=("/api/health",),
+    )
+
+    assert type(middleware) is CreditDeductionMiddleware
+    assert "CreditDeductionMiddleware" in meter.__all__

@@ -55,12 +55,79 @@ async def test_the_response_is_drained_for_its_usage(bank: Meter) -> None:
     assert talker.finished == 1
 
 
-async def test_a_response_that_is_drained_to_an_end_without_usage_costs_what_staying_costs(bank: Meter) -> None:
+@pytest.mark.parametrize(
+    ("on_disconnect", "on_missing_usage", "left"),
+    [
+        (Missing.ESTIMATE, Missing.RELEASE, 900),
+        (Missing.RELEASE, Missing.ESTIMATE, 1000),
+        (Missing.RELEASE, Missing.RESERVED, 1000),
+        (Missing.RESERVED, Missing.RELEASE, 900),
+    ],
+)
+async def test_c2_who_left_pays_by_the_policy_for_leaving_though_the_rest_was_drained(
+    bank: Meter, on_disconnect: Missing, on_missing_usage: Missing, left: int
+) -> None:
     talker = Talker(last=SILENT)
-    async with proxied(talker, bank) as proxy:
+    policies: dict[str, Any] = {"on_disconnect": on_disconnect, "on_missing_usage": on_missing_usage}
+    async with proxied(talker, bank, **policies) as proxy:
         await leave_in_the_middle(proxy)
+        await until(lambda: proxy.clients == 0, "the proxy knows that the client left")
         talker.go_on.set()
+        await proxy.settles_at(left)
+
+    assert talker.finished == 1
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_c2_who_leaves_before_the_first_byte_has_left(bank: Meter, method: str, version: str) -> None:
+    go_on = asyncio.Event()
+
+    async def script(_: Asked, reply: Reply) -> None:
+        await go_on.wait()
+        await reply.json(b'{"text":"hi"}')
+
+    async with proxied(script, bank) as proxy, connected(proxy.port) as client:
+        await client.send(request(method, "/").replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+        await proxy.upstream.was_asked()
+        client.leave()
+        await until(lambda: proxy.clients == 0, "the proxy knows that the client left")
+        go_on.set()
+        await proxy.settles_at(900)
+
+
+async def test_c2_who_leaves_behind_the_last_byte_has_stayed(bank: Meter) -> None:
+    """Nothing more comes but the end, which the client does not wait for."""
+    go_on = asyncio.Event()
+
+    async def script(_: Asked, reply: Reply) -> None:
+        await reply.stream()
+        await reply.chunk(SILENT)
+        await go_on.wait()
+        await reply.chunk(b"")
+
+    async with proxied(script, bank, on_missing_usage=Missing.RELEASE) as proxy:
+        await leave_in_the_middle(proxy)
+        await until(lambda: proxy.clients == 0, "the proxy knows that the client left")
+        go_on.set()
         await proxy.settles_at(1000)
+
+
+async def test_c2_an_upstream_that_breaks_off_while_it_is_drained_makes_leaving_no_cheaper(bank: Meter) -> None:
+    go_on = asyncio.Event()
+
+    async def script(_: Asked, reply: Reply) -> None:
+        await reply.stream()
+        await reply.chunk(SILENT)
+        await go_on.wait()
+        await reply.chunk(SILENT)
+        reply.die()
+
+    async with proxied(script, bank) as proxy:
+        await leave_in_the_middle(proxy)
+        await until(lambda: proxy.clients == 0, "the proxy knows that the client left")
+        go_on.set()
+        await proxy.settles_at(900)
 
 
 @pytest.mark.parametrize(
