@@ -22,13 +22,11 @@ _PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,32}(\.[0-9]{1,32})?")
 class AmountScale:
     """Converts between decimal credits and integer units for one number of decimal places (0 to 12)."""
 
-    __slots__ = ("_float_units_max", "decimal_places", "units_per_credit")
+    __slots__ = ("decimal_places", "units_per_credit")
 
     def __init__(self, decimal_places: int) -> None:
         self.decimal_places = decimal_places
         self.units_per_credit = 10**decimal_places
-        # Below this a double lies within half a unit of every decimal it may stand for.
-        self._float_units_max = 2**51 / self.units_per_credit
 
     def units(self, value: object) -> int:
         """Units of a wire value: a JSON number, a plain decimal string or a `Decimal`.
@@ -39,10 +37,6 @@ class AmountScale:
         if type(value) is int:
             return self._checked(value * self.units_per_credit)
         return self._checked(self._scaled(plain_decimal(value)))
-
-    def is_exact(self, value: float) -> bool:
-        """Whether a float read from JSON still identifies the decimal that was written."""
-        return bool(abs(value) < self._float_units_max)
 
     def text(self, units: int) -> str:
         """The shortest plain decimal of an amount, a valid JSON number: 30, 0.5, -12.000001."""
@@ -59,8 +53,8 @@ class AmountScale:
     def _scaled(self, value: Decimal) -> int:
         if not value.is_finite():
             raise InvalidAmount("must be a finite number")
-        if value and value.adjusted() > _EXPONENT_MAX:
-            return UNITS_MAX + 1  # out of range, and too long to be written out
+        if value.adjusted() > _EXPONENT_MAX and value:
+            return UNITS_MAX + 1
         try:
             scaled = value.scaleb(self.decimal_places, _EXACT)
         except Inexact:
@@ -75,8 +69,16 @@ class AmountScale:
         return units
 
 
+def is_countable(value: Decimal) -> bool:
+    """Whether a number is finite and near enough to 1 to be written out: `1e-999999` takes a million digits."""
+    return value.is_finite() and (not value or -_EXPONENT_MAX <= value.adjusted() <= _EXPONENT_MAX)
+
+
 def plain_decimal(value: object) -> Decimal:
-    """The exact decimal of a wire value. Raises `InvalidAmount` for booleans, exponents in strings and other types."""
+    """The exact decimal of a wire value. Raises `InvalidAmount` for booleans, exponents in strings and other types.
+
+    A `Decimal` comes back as it is, whatever its exponent: do not write it out before `is_countable` says so.
+    """
     if isinstance(value, Decimal):
         return value
     if isinstance(value, float):

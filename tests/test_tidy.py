@@ -60,6 +60,7 @@ LIBRARIES = {
     "logging": ("meter.log",),
     "aiohttp": ("meter.client", "meter.proxy", "meter.alerts"),
     "prometheus_client": ("meter.api",),
+    "jiter": ("meter.http",),
 }
 
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60

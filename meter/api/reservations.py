@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from meter.api.services import Services, asked_of, path_id
 from meter.contract.requests import (
     CommitRequest,
@@ -88,7 +90,7 @@ def reserve_operation(services: Services, body: ReserveRequest, key: str, pointe
     )
 
 
-def milliseconds_to_live(services: Services, ttl_seconds: float, pointer: str = "") -> int:
+def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer: str = "") -> int:
     """Milliseconds of a time to live. Raises `Answered` above the longest one allowed."""
     longest = services.settings.reservation_ttl_max_seconds
     if ttl_seconds > longest:

@@ -6,22 +6,22 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import orjson
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BeforeValidator,
     Field,
     JsonValue,
     PlainSerializer,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
-from meter.amount import AmountScale
+from meter.amount import AmountScale, plain_decimal
 from meter.errors import InvalidAmount
 from meter.keys import OBJECT_ID, USER_ID
 
@@ -43,6 +43,19 @@ BATCH_MAX = 500
 THRESHOLDS_MAX = 8
 
 
+SECONDS_MAX = 10**10
+"""More than 300 years."""
+
+
+NUL_FREE = r"^[^\x00]*$"
+
+
+NO_NUL = "must not contain U+0000"
+
+
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]")
 
 
@@ -56,8 +69,6 @@ def _units(value: object, info: ValidationInfo) -> int:
     scale = info.context
     if not isinstance(scale, AmountScale):
         raise PydanticCustomError("amount_scale", "amounts can only be read with an amount scale")
-    if isinstance(value, float) and isfinite(value) and not scale.is_exact(value):
-        raise PydanticCustomError("amount_inexact", "is too large to be read exactly from a JSON float")
     try:
         return scale.units(value)
     except InvalidAmount as error:
@@ -65,9 +76,11 @@ def _units(value: object, info: ValidationInfo) -> int:
 
 
 def _plain(value: object) -> object:
-    """The floats of exactly read numbers. Refuses numbers that JSON does not have or that its readers round."""
+    """JSON of the caller's own, whose numbers are doubles as everywhere in JSON. Refuses what JSON does not have, and
+    whole numbers that its readers round.
+    """
     if isinstance(value, Decimal):
-        return float(value)
+        value = float(value)
     if (isinstance(value, float) and not isfinite(value)) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
         raise PydanticCustomError("number", "has a number that JSON does not have or that its readers round")
     if isinstance(value, dict):
@@ -75,10 +88,36 @@ def _plain(value: object) -> object:
     return [_plain(member) for member in value] if isinstance(value, list) else value
 
 
-def _bounded(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(orjson.dumps(value)) > METADATA_MAX_BYTES:
+def _metadata(value: object) -> dict[str, JsonValue]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("metadata", "must be a JSON object")
+    members = cast("dict[str, JsonValue]", _plain(value))
+    text = orjson.dumps(members)
+    if len(text) > METADATA_MAX_BYTES:
         raise PydanticCustomError("metadata", f"is larger than {METADATA_MAX_BYTES} bytes")
-    return value
+    if b"\\u0000" in text and _ESCAPED_NUL.search(text):  # a search by pattern costs as much as all the rest
+        raise PydanticCustomError("nul", NO_NUL)
+    return members
+
+
+def _seconds(value: object) -> int | Decimal:
+    """A duration from its digits: a number, not a text."""
+    if type(value) is int:
+        found: int | Decimal = value
+    elif isinstance(value, float | Decimal) and isfinite(value):
+        found = plain_decimal(value)
+    else:
+        raise PydanticCustomError("seconds", "must be a number of seconds")
+    if not 0 <= found <= SECONDS_MAX:
+        raise PydanticCustomError("seconds", f"must be from 0 to {SECONDS_MAX}")
+    return found
+
+
+def _some_seconds(value: object) -> int | Decimal:
+    found = _seconds(value)
+    if not found:
+        raise PydanticCustomError("seconds", "must be more than 0")
+    return found
 
 
 def _rfc3339(value: object) -> object:
@@ -102,17 +141,36 @@ UserId = Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")]
 ObjectId = Annotated[str, Field(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 
 
-Description = Annotated[str, Field(max_length=DESCRIPTION_MAX_CHARS)]
+Text = Annotated[str, Field(pattern=NUL_FREE)]
+"""A text of the caller's own, without the one character that PostgreSQL cannot keep."""
+
+
+Description = Annotated[Text, Field(max_length=DESCRIPTION_MAX_CHARS)]
 
 
 Members = Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
 """JSON members of the caller's own."""
 
 
-Metadata = Annotated[Members, AfterValidator(_bounded)]
+Metadata = Annotated[
+    dict[str, JsonValue],
+    PlainValidator(_metadata),
+    WithJsonSchema({"type": "object", "description": f"Any members, as JSON at most {METADATA_MAX_BYTES} bytes."}),
+]
 
 
-TtlSeconds = Annotated[float, BeforeValidator(_plain), Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[
+    int | Decimal,
+    PlainValidator(_seconds),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": SECONDS_MAX}),
+]
+
+
+TtlSeconds = Annotated[
+    int | Decimal,
+    PlainValidator(_some_seconds),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": SECONDS_MAX}),
+]
 
 
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from meter.amount import plain_decimal
+from meter.amount import is_countable, plain_decimal
 from meter.clock import UnknownTimeZone, time_zone
 from meter.contract.answers import Answer
-from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount, Time
+from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount, Text, Time
 from meter.contract.requests import Body, Query
 from meter.errors import InvalidAmount
 
@@ -29,7 +29,7 @@ def _price(value: object) -> str:
         price = Decimal(value) if type(value) is int else plain_decimal(value)
     except InvalidAmount as error:
         raise PydanticCustomError("price", "{reason}", {"reason": str(error)}) from None
-    if not (price.is_finite() and 0 <= price < PRICE_MAX):
+    if not (is_countable(price) and 0 <= price < PRICE_MAX):
         raise PydanticCustomError("price", "must be a decimal from 0 to below 1000000000000")
     text = value if isinstance(value, str) else f"{price:f}"
     if not _PRICE.fullmatch(text):
@@ -74,7 +74,7 @@ class RolloverRequest(Body):
 class PlanRequest(Body):
     """A plan: what one period grants."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
     description: Description | None = None
     credit_limit: PositiveAmount
     price: Price

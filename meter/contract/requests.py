@@ -18,6 +18,7 @@ from meter.contract.fields import (
     Metadata,
     ObjectId,
     PositiveAmount,
+    Seconds,
     Time,
     TtlSeconds,
     UserId,
@@ -148,7 +149,7 @@ class ClockRequest(Body):
     """Freeze the test clock at a time, or move it forward."""
 
     now: Time | None = None
-    advance_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    advance_seconds: Seconds | None = None
 
 
 class Query(BaseModel):

@@ -1,18 +1,24 @@
-"""Reads what a request brings, exactly, or refuses it with the place of the fault."""
+"""Reads what a request brings, exactly, or refuses it with the place of the fault.
+
+Numbers are read from their digits: a number with a point or an exponent reaches the models as a `Decimal`, never as a
+double that may already be another number. A JSON text is read in bounded time: it is no deeper than 200 levels, an
+integer has at most 4,300 digits, and a member that is there twice is refused: two readers of it would not
+agree. NaN and Infinity are read, as writers that are not strict write them, and then refused by every field.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
+import jiter
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from meter.amount import AmountScale
+from meter.contract.fields import NO_NUL, NUL_FREE
 from meter.errors import Unavailable
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -27,12 +33,15 @@ def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
     if request.body and not _is_json(request.headers.get(b"content-type", b"")):
         raise Answered(problem("unsupported-media-type", "The body must be application/json."))
     try:
-        return model.model_validate_json(request.body or b"{}", context=scale)
+        value = jiter.from_json(request.body or b"{}", catch_duplicate_keys=True, float_mode="decimal")
+    except ValueError as error:
+        raise Answered(_json_fault(str(error))) from None
+    try:
+        # What `model_validate` comes to, 1 of 2.9 us faster: together as fast as reading and validating in one step.
+        found: _M = model.__pydantic_validator__.validate_python(value, context=scale)
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-    if any(fault["type"] == "amount_inexact" for fault in faults):
-        return _read_exactly(model, request.body, scale)
-    raise Answered(_fault_answer(faults))
+        raise Answered(_fault_answer(error.errors(include_url=False))) from None
+    return found
 
 
 def read_query(model: type[_M], request: Request, scale: AmountScale) -> _M:
@@ -60,33 +69,24 @@ def read_key(request: Request) -> str:
     return key
 
 
-def _read_exactly(model: type[_M], body: bytes, scale: AmountScale) -> _M:
-    """Reads a body whose amounts are too large for a double to tell apart."""
-    try:
-        return model.model_validate(json.loads(body, parse_float=_exact_number), context=scale)
-    except ValidationError as error:
-        raise Answered(_fault_answer(error.errors(include_url=False))) from None
-
-
-def _exact_number(text: str) -> Decimal | float:
-    """A number of JSON; what no amount can be stays a float, because a `Decimal` of any exponent may overflow."""
-    number = float(text)
-    return Decimal(text) if 1e-30 < abs(number) < 1e30 else number
-
-
 def _is_json(content_type: bytes) -> bool:
     media_type = content_type.partition(b";")[0].strip().lower()
     return media_type == b"application/json" or media_type.endswith(b"+json")
 
 
 def _fault_answer(faults: list[ErrorDetails]) -> Rendered:
-    if faults[0]["type"] == "json_invalid":
-        return validation_problem([("", _json_fault(faults[0]))], "malformed-json")
-    return validation_problem([(_pointer(fault), fault["msg"]) for fault in faults])
+    return validation_problem([(_pointer(fault), _reason(fault)) for fault in faults])
 
 
-def _json_fault(fault: ErrorDetails) -> str:
-    return str(fault.get("ctx", {}).get("error", "is not valid JSON"))
+def _reason(fault: ErrorDetails) -> str:
+    return NO_NUL if fault.get("ctx", {}).get("pattern") == NUL_FREE else fault["msg"]
+
+
+def _json_fault(message: str) -> Rendered:
+    """A text that is no JSON; or one with a number whose exponent has more than 18 digits, which no `Decimal` has."""
+    if message.startswith("Internal error"):
+        return validation_problem([("", f"has a number that is out of range{message[message.rindex(' at line') :]}")])
+    return validation_problem([("", message)], "malformed-json")
 
 
 def _pointer(fault: ErrorDetails) -> str:
