@@ -1,143 +1,146 @@
 """The dispatcher: alerts that are due become deliveries, one per target, and deliveries that are due are attempted.
 
-Any number of dispatchers may run. A delivery is claimed by compare-and-set before it is sent, for as long as an attempt
-can take; a process that dies in between leaves a claim that runs out, and the delivery is tried again under its id.
+Any number of dispatchers may run. Nothing waits for a whole page: each target has its own attempts
+(meter/alerts/target.py), and while some hang the others go on, whatever order the store has them in.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
-from meter.alerts.notification import AsyncNotificationQueue, NotDelivered, Notification, body_of
-from meter.alerts.retries import delay_ms
+from meter.alerts.attempt import Attempted, Attempts
+from meter.alerts.notification import AsyncNotificationQueue
+from meter.alerts.passing_on import enabled_webhooks, pass_on
+from meter.alerts.target import AHEAD_MAX, Stock, Target
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
-from meter.log import logger
 from meter.store.base import Store
-from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
+from meter.store.rows import DeliveryRow
 
-CLAIM_MS = 60_000
-ATTEMPTS_AT_ONCE = 16
 PAGE = 200
-WEBHOOKS_MAX = 1_000
-SWAPS_MAX = 5
+BESIDE_MAX = 256
+"""Attempts beside the first of each target: with one for each endpoint fewer than the 1,024 open files of a process."""
+BACKLOG_PAUSE_SECONDS = 0.1
+"""Between two looks at a backlog, each of which asks for every idle target."""
 
-_log = logger("meter.alerts")
+
+@dataclass(slots=True)
+class DispatchCounts:
+    """What a dispatcher has done since it was made."""
+
+    alerts: Counter[str] = field(default_factory=Counter)
+    """Alerts that were passed on, by kind."""
+    attempts: Counter[str] = field(default_factory=Counter)
+    """Attempts, by `Outcome` of meter/alerts/attempt.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of a pass. `more`: attempts are still under way, or more are due that can be made at once."""
+
+    attempted: int
+    delivered: int
+    more: bool
 
 
 class Dispatcher:
-    """Moves alerts to their targets. `channels` take everything, webhooks what they ask for."""
+    """Moves alerts to their targets. `channels` take everything, webhooks what they ask for. `close` it."""
 
     def __init__(
-        self, store: Store, sender: WebhookSender, channels: Mapping[str, AsyncNotificationQueue], scale: AmountScale
+        self,
+        store: Store,
+        sender: WebhookSender,
+        channels: Mapping[str, AsyncNotificationQueue],
+        scale: AmountScale,
+        now_ms: Callable[[], Awaitable[int]],
     ) -> None:
+        """`now_ms` is the time that the scripts see."""
         self._store = store
-        self._sender = sender
         self._channels = channels
-        self._scale = scale
+        self._now_ms = now_ms
+        self._attempts = Attempts(store, sender, channels, scale, now_ms)
+        self._targets: dict[str, Target] = {}
+        self._stock = Stock(BESIDE_MAX)
+        self._idle = asyncio.Event()
+        self.counts = DispatchCounts()
 
-    async def pass_on(self, now_ms: int) -> int:
-        """Makes the deliveries of alerts that are due, up to a page; answers how many alerts that were."""
-        alerts = await self._store.due(AlertRow, "due", "next_attempt_at_ms", now_ms, PAGE)
-        if not alerts:
-            return 0
-        webhooks = await self._store.find(WebhookRow, {"state": "enabled"}, order_by="webhook_id", limit=WEBHOOKS_MAX)
-        rows = [delivery_of(alert, target) for alert in alerts for target in self._targets_of(alert.kind, webhooks)]
-        await self._store.insert_many(rows)  # by ids that come from the alert: again without effect
-        passed = [one.model_copy(update={"state": "passed", "version": one.version + 1}) for one in alerts]
-        await self._store.swap_many(passed)
-        return len(alerts)
+    @property
+    def under_way(self) -> int:
+        """Attempts that have begun and not ended."""
+        return sum(target.running for target in self._targets.values())
 
-    async def deliver(self, now_ms: int) -> int:
-        """Attempts deliveries that are due, up to a page; answers how many were attempted here."""
-        rows = await self._store.due(DeliveryRow, "due", "next_attempt_at_ms", now_ms, PAGE)
-        slots = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
+    async def deliver(self, patience_seconds: float) -> Delivered:
+        """Passes on what is due now and attempts it, each delivery at most once.
 
-        async def in_turn(row: DeliveryRow) -> bool:
-            async with slots:
-                return await self._attempt(row, now_ms)
+        Waits for the attempts, but no longer than that, and not for a target that gave no answer the last time: what
+        is under way then goes on by itself. Raises `Unavailable`.
+        """
+        self._targets = {name: target for name, target in self._targets.items() if not target.is_new}
+        silences = {name: target.silences for name, target in self._targets.items()}
+        before = self.counts.attempts.copy()
+        until_ms, ends = await self._now_ms(), asyncio.get_running_loop().time() + patience_seconds
+        while True:
+            self._idle.clear()
+            passed = await pass_on(self._store, self._channels, until_ms, self.counts.alerts)
+            taken, is_backlog = await self._take(until_ms, silences)
+            is_busy = any(target.is_busy and not target.is_silent for target in self._targets.values())
+            left = ends - asyncio.get_running_loop().time()
+            if left <= 0 or not (passed or taken or is_busy):
+                break
+            if is_busy and not passed:
+                await _within(left, self._idle.wait())
+                await asyncio.sleep(BACKLOG_PAUSE_SECONDS if is_backlog else 0)
+        done = self.counts.attempts - before
+        return Delivered(done.total(), done["delivered"], more=bool(passed or taken or is_busy))
 
-        return sum(await asyncio.gather(*map(in_turn, rows)))
+    async def close(self) -> None:
+        """Cuts off what is under way; it is tried again by whoever comes next, under the same ids."""
+        await asyncio.gather(*(target.close() for target in self._targets.values()))
 
-    def _targets_of(self, kind: str, webhooks: Sequence[WebhookRow]) -> list[str]:
-        wanting = [one.webhook_id for one in webhooks if not isinstance(one.kinds, list) or kind in one.kinds]
-        return [*self._channels, *wanting]
+    async def _take(self, until_ms: int, silences: Mapping[str, int]) -> tuple[int, bool]:
+        """Gives targets what is due for them, and none to a target that has fallen silent since; answers how many
+        deliveries that were, and whether there may be more than a page.
+        """
+        rows = await self._store.due(DeliveryRow, "due", "next_attempt_at_ms", until_ms, PAGE)
+        is_backlog = len(rows) == PAGE
+        if is_backlog:
+            rows += await self._behind({row.target for row in rows}, until_ms)
+        wanted = [row for row in rows if self._target(row.target).silences == silences.get(row.target, 0)]
+        return sum([self._target(row.target).offer(row) for row in wanted]), is_backlog
 
-    async def _attempt(self, row: DeliveryRow, now_ms: int) -> bool:
-        """Whether it was attempted here."""
-        claimed = _changed(row, attempts=row.attempts + 1, next_attempt_at_ms=now_ms + CLAIM_MS, attempted_at_ms=now_ms)
-        if not await self._store.swap(claimed):
-            return False
-        try:
-            status = await self._send(claimed)
-        except NotDelivered as error:
-            await self._not_delivered(claimed, error, now_ms)
-        else:
-            await self._settle(_changed(claimed, state="delivered", status=status, error=None))
-        return True
+    async def _behind(self, shown: set[str], until_ms: int) -> list[DeliveryRow]:
+        """What is due for the targets that a full page has nothing for: it may be all of one that hangs."""
+        webhooks = await enabled_webhooks(self._store)
+        found: list[DeliveryRow] = []
+        for name in (*self._channels, *(webhook.webhook_id for webhook in webhooks)):
+            if name not in shown and not self._target(name).is_busy:
+                found += await self._store.find(
+                    DeliveryRow,
+                    {"target": name, "state": "due"},
+                    order_by="next_attempt_at_ms",
+                    until=until_ms,
+                    limit=AHEAD_MAX,
+                )
+        return found
 
-    async def _send(self, row: DeliveryRow) -> int | None:
-        """Raises `NotDelivered`."""
-        body = body_of(row.kind, row.user_id, row.payload, row.created_at_ms, self._scale)
-        notification = Notification(row.delivery_id, row.kind, row.user_id, body)
-        channel = self._channels.get(row.target)
-        if channel is not None:
-            try:
-                await channel.enqueue(notification)
-            except NotDelivered:
-                raise
-            except Exception as error:  # a channel is somebody else's code
-                raise NotDelivered(f"{type(error).__name__}: {error}"[:400]) from error
-            return None
-        webhook = await self._store.get(WebhookRow, row.target)
-        if webhook is None or webhook.state != "enabled":
-            raise NotDelivered("the endpoint is no longer enabled", gone=True)
-        keys = [webhook.secret]
-        if webhook.old_secret is not None and (row.attempted_at_ms or 0) < webhook.old_secret_until_ms:
-            keys.append(webhook.old_secret)
-        return await self._sender.post(webhook.url, keys, notification)
+    def _target(self, name: str) -> Target:
+        if name not in self._targets:
+            self._targets[name] = Target(self._attempt, self._stock, self._idle.set)
+        return self._targets[name]
 
-    async def _not_delivered(self, row: DeliveryRow, error: NotDelivered, now_ms: int) -> None:
-        delay = None if error.gone else delay_ms(row.attempts, error.retry_after_seconds)
-        state, at_ms = ("failed", row.next_attempt_at_ms) if delay is None else ("due", now_ms + delay)
-        text = str(error)[:500]
-        _log.warning(
-            "the delivery failed", delivery_id=row.delivery_id, target=row.target, attempt=row.attempts, why=text
-        )
-        await self._settle(_changed(row, state=state, next_attempt_at_ms=at_ms, status=error.status, error=text))
-        if error.status is not None and error.gone:
-            await self._disable(row.target, now_ms)
-
-    async def _settle(self, row: DeliveryRow) -> None:
-        if not await self._store.swap(row):  # the claim ran out, or somebody asked for a retry: theirs counts
-            _log.warning("the delivery was taken over by another process", delivery_id=row.delivery_id)
-
-    async def _disable(self, webhook_id: str, now_ms: int) -> None:
-        """410: the endpoint wants no more."""
-        for _ in range(SWAPS_MAX):
-            webhook = await self._store.get(WebhookRow, webhook_id)
-            if webhook is None or webhook.state != "enabled":
-                return
-            changed = {"state": "disabled", "version": webhook.version + 1, "updated_at_ms": now_ms}
-            if await self._store.swap(webhook.model_copy(update=changed)):
-                return
+    async def _attempt(self, row: DeliveryRow) -> Attempted:
+        done = await self._attempts.attempt(row)
+        if done.outcome is not None:
+            self.counts.attempts[done.outcome] += 1
+        return done
 
 
-def delivery_of(alert: AlertRow, target: str) -> DeliveryRow:
-    """The delivery of an alert to a target."""
-    digest = blake2b(f"{alert.alert_id} {target}".encode(), digest_size=15).hexdigest()
-    return DeliveryRow(
-        delivery_id=f"msg_{digest}",
-        alert_id=alert.alert_id,
-        target=target,
-        kind=alert.kind,
-        user_id=alert.user_id,
-        payload=alert.payload,
-        created_at_ms=alert.created_at_ms,
-    )
-
-
-def _changed(row: DeliveryRow, **members: object) -> DeliveryRow:
-    return row.model_copy(update={"version": row.version + 1, **members})
+async def _within(seconds: float, wait: Awaitable[object]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wait
+    except TimeoutError:
+        return

@@ -1,4 +1,4 @@
-"""One alert as a receiver sees it, and the queue that a channel is."""
+"""One alert as a target sees it, and the queue that a channel is."""
 
 from __future__ import annotations
 
@@ -49,10 +49,12 @@ class NotDelivered(MeterError):
 
 
 class AsyncNotificationQueue(Protocol):
-    """Where notifications go: the seed's extension point. The worker calls it, never a request."""
+    """Where notifications go: the extension point. The worker calls it, never a request."""
 
     async def enqueue(self, notification: Notification) -> None:
-        """Takes a notification for good. Raises `NotDelivered`."""
+        """Takes a notification for good. Raises `NotDelivered`; whatever else it raises counts as that. One that takes
+        longer than `CHANNEL_TIMEOUT_SECONDS` of meter/alerts/attempt.py is cancelled.
+        """
         ...
 
 
@@ -67,13 +69,21 @@ class InMemoryNotificationQueue:
 
 
 def body_of(kind: str, user_id: str, payload: JsonValue, created_at_ms: int, scale: AmountScale) -> bytes:
-    """`{type, timestamp, data}` of Standard Webhooks; amounts are exact decimals and times RFC 3339, as on the API."""
+    """`{type, timestamp, data}` of Standard Webhooks; amounts are exact decimals and times RFC 3339, as on the API.
+
+    Raises `ValueError` for what cannot be told.
+    """
+    if payload is not None and not isinstance(payload, dict):
+        raise ValueError(f"its payload is no JSON object: {str(payload)[:60]!r}")
     data: dict[str, object] = {"user_id": user_id} if user_id else {}
-    for name, value in (payload if isinstance(payload, dict) else {}).items():
-        if name in _UNITS and isinstance(value, int):
-            data[name] = orjson.Fragment(scale.text(value))
-        elif name.endswith("_at_ms") and isinstance(value, int):
-            data[name.removesuffix("_ms")] = orjson.Fragment(time_text(value))
-        else:
-            data[name] = value
-    return orjson.dumps({"type": kind, "timestamp": orjson.Fragment(time_text(created_at_ms)), "data": data})
+    try:
+        for name, value in (payload or {}).items():
+            if name in _UNITS and isinstance(value, int):
+                data[name] = orjson.Fragment(scale.text(value))
+            elif name.endswith("_at_ms") and isinstance(value, int):
+                data[name.removesuffix("_ms")] = orjson.Fragment(time_text(value))
+            else:
+                data[name] = value
+        return orjson.dumps({"type": kind, "timestamp": orjson.Fragment(time_text(created_at_ms)), "data": data})
+    except (TypeError, OverflowError, OSError) as error:  # no JSON, or no time
+        raise ValueError(f"its payload cannot be told: {error}") from error

@@ -7,9 +7,9 @@ from hashlib import blake2b
 
 import orjson
 
-from meter.alerts.dispatcher import delivery_of
 from meter.alerts.endpoint_url import same_url, url_faults
 from meter.alerts.notification import body_of
+from meter.alerts.passing_on import delivery_of
 from meter.alerts.signing import new_secret
 from meter.api.services import Services
 from meter.clock import time_text
@@ -152,7 +152,10 @@ class NotificationHandlers:
         return row
 
     def _delivery(self, row: DeliveryRow) -> str:
-        data = orjson.loads(body_of(row.kind, "", row.payload, row.created_at_ms, self._scale))["data"]
+        try:
+            data = orjson.loads(body_of(row.kind, "", row.payload, row.created_at_ms, self._scale))["data"]
+        except ValueError:
+            data = None  # it was set aside
         due = row.state == "due"
         members = {
             "notification_id": row.delivery_id,

@@ -51,6 +51,16 @@ def from_shallow_json(text: str | bytes) -> object:
     return unwrapped(orjson.loads(text))
 
 
+def json_or_text(text: str | bytes) -> object:
+    """The value of a JSON text; one that is none, in a database that does not look, is a string as it stands. Whoever
+    wants an object of it sets its row aside, and the rows beside it go on.
+    """
+    try:
+        return orjson.loads(text)
+    except (ValueError, TypeError):
+        return text
+
+
 def _depth(value: object) -> int:
     """Levels of lists and objects, without recursion."""
     depth, level = 0, [value]

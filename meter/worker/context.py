@@ -13,6 +13,11 @@ from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
+from meter.worker.loop import Loop
+
+DELIVERY_PATIENCE_SECONDS = 1.0
+"""How long new alerts wait for the attempts that are under way, at most."""
+DELIVERY_PAUSE_SECONDS = 0.5
 
 
 class Context(TypedDict, total=False):
@@ -23,18 +28,21 @@ class Context(TypedDict, total=False):
     supervisor: Supervisor | None
     sender: WebhookSender
     dispatcher: Dispatcher | None
+    delivery: Loop
 
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
-    """Starts the runtime and, where there is a store, the flushers."""
+    """Starts the runtime and, where there is a store, the flushers and the delivery of alerts."""
     await runtime.start()
     ctx["runtime"], ctx["ledger"], ctx["supervisor"] = runtime, None, None
     if runtime.store is None:
         return
     settings, store = runtime.settings, runtime.store
-    ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
     channels = channels_of(settings.notify, runtime.redis)
-    ctx["dispatcher"] = Dispatcher(store, ctx["sender"], channels, AmountScale(settings.decimal_places))
+    ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
+    scale, now_ms = AmountScale(settings.decimal_places), runtime.engine.now_ms
+    dispatcher = Dispatcher(store, ctx["sender"], channels, scale, now_ms)
+    ctx["dispatcher"] = dispatcher
     ledger = ledger_log(settings)
     if ledger is not None:
         ledger.start()
@@ -51,13 +59,20 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
     supervisor.start()
     ctx["supervisor"] = supervisor
+    delivery = Loop("delivery", lambda: dispatcher.deliver(DELIVERY_PATIENCE_SECONDS), DELIVERY_PAUSE_SECONDS)
+    delivery.start()
+    ctx["delivery"] = delivery
 
 
 async def close_context(ctx: Context) -> None:
-    """Stops the flushers and closes the runtime. Harmless when the context was never opened."""
+    """Stops deliveries and flushers and closes the runtime. Harmless when the context was never opened."""
     runtime = ctx.get("runtime")
     if runtime is None:
         return
+    if "delivery" in ctx:
+        await ctx["delivery"].close()
+    if (dispatcher := ctx.get("dispatcher")) is not None:
+        await dispatcher.close()
     if ctx["supervisor"] is not None:
         await ctx["supervisor"].close()
     if ctx["ledger"] is not None:

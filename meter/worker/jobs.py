@@ -15,7 +15,7 @@ from meter.plans.subscriptions import Subscriptions
 from meter.worker.context import Context
 
 SWEEP_CALLS_MAX = 10_000
-DELIVERY_PAGES_MAX = 1_000
+DELIVERY_PATIENCE_SECONDS = 30.0
 
 
 async def sweep(ctx: Context) -> int:
@@ -61,15 +61,11 @@ async def remind(ctx: Context) -> int:
 
 
 async def deliver(ctx: Context) -> int:
-    """Makes alerts into deliveries and attempts those that are due; answers how many attempts that were."""
-    dispatcher = ctx.get("dispatcher")
-    if dispatcher is None:
-        return 0
-    now_ms, attempts = await ctx["runtime"].engine.now_ms(), 0
-    for _ in range(DELIVERY_PAGES_MAX):
-        passed = await dispatcher.pass_on(now_ms)
-        attempted = await dispatcher.deliver(now_ms)
-        attempts += attempted
-        if not passed and not attempted:
-            break
+    """Makes alerts into deliveries and attempts those that are due, as the worker does all the time by itself; answers
+    how many attempts that were.
+    """
+    dispatcher, attempts, more = ctx.get("dispatcher"), 0, True
+    while dispatcher is not None and more:
+        done = await dispatcher.deliver(DELIVERY_PATIENCE_SECONDS)
+        attempts, more = attempts + done.attempted, done.more
     return attempts

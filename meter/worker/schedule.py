@@ -40,7 +40,6 @@ def worker_settings(settings: Settings) -> type:
             "cron_jobs": [
                 cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
                 cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
-                cron(_job(deliver), second=_every(5), run_at_startup=True, keep_result=0),
                 cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
                 cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
                 cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),

@@ -35,13 +35,17 @@ class Post:
 
     def dispatcher(self) -> Dispatcher:
         """A worker's dispatcher; a new one is another worker."""
-        return Dispatcher(self.town.store, self.sender, self.channels, AmountScale(6))
+        return Dispatcher(self.town.store, self.sender, self.channels, AmountScale(6), self.town.engine.now_ms)
 
     async def deliver(self) -> int:
         """The delivery, as a worker runs it, with everything flushed before."""
         await self.town.flush()
-        context: Context = {**self.town.context, "dispatcher": self.dispatcher()}
-        return await deliver(context)
+        dispatcher = self.dispatcher()
+        context: Context = {**self.town.context, "dispatcher": dispatcher}
+        try:
+            return await deliver(context)
+        finally:
+            await dispatcher.close()
 
     async def remind(self) -> int:
         """The reminder, with everything flushed before."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from meter.alerts.notification import InMemoryNotificationQueue, Notification
+from meter.alerts.passing_on import pass_on
 from meter.alerts.retries import DELAYS_SECONDS, delay_ms
 from meter.store.rows import DeliveryRow, WebhookRow
 from tests.alerts.post import Post
@@ -165,9 +167,8 @@ async def test_a_worker_that_died_while_sending_is_made_up_for(office: Post, hoo
     office.add_webhook(hook.url)
     await spend_low(office)
     await office.town.flush()
-    dispatcher = office.dispatcher()
     now_ms = await office.town.engine.now_ms()
-    await dispatcher.pass_on(now_ms)
+    await pass_on(office.town.store, office.channels, now_ms, Counter())
     (row,) = await office.deliveries()
     claimed = {"version": row.version + 1, "attempts": 1, "next_attempt_at_ms": now_ms + 60_000}
     assert await office.town.store.swap(row.model_copy(update=claimed))
@@ -182,7 +183,9 @@ async def test_an_alert_is_passed_on_once_however_often_that_is_done(office: Pos
     await spend_low(office)
     await office.town.flush()
     now_ms = await office.town.engine.now_ms()
-    await asyncio.gather(*(office.dispatcher().pass_on(now_ms) for _ in range(3)))
+    counted = Counter[str]()
+    await asyncio.gather(*(pass_on(office.town.store, office.channels, now_ms, counted) for _ in range(3)))
+    assert counted == {"low_credits": 1}
     await office.town.flush()
     assert len(await office.deliveries()) == 1
 

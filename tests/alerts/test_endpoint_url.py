@@ -161,7 +161,7 @@ def test_the_library_that_connects_reads_the_same_host_out_of_it(url: str) -> No
     if url_faults(url, allow_private=False):
         return
     read = URL(url, encoded=True)
-    host = read.raw_host or ""
+    host = (read.raw_host or "").lower()
     authority = url.split("//", 1)[1].split("/", 1)[0].split("?", 1)[0]
     assert authority.lower() in {host, f"[{host}]", f"{host}:{read.port}", f"[{host}]:{read.port}"}
     assert (read.user, read.password, read.fragment) == (None, None, "")

@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from meter.errors import ConfigError
+from meter.store.json_text import json_or_text
 from meter.store.rows import Row
 from meter.store.sql.dialect import SqlDialect, replaced_columns, to_json
 from meter.store.sql.store import SqlStore
@@ -84,7 +85,7 @@ def open_sqlite(url: URL, *, timeout_seconds: float) -> SqlStore:
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         json_serializer=to_json,
-        json_deserializer=orjson.loads,
+        json_deserializer=json_or_text,
         pool_size=READERS_MAX + 1,
         max_overflow=0,
         pool_timeout=timeout_seconds,
