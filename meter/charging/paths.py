@@ -1,21 +1,33 @@
 """Which paths are metered.
 
-Servers, routers and upstreams disagree on what `//api`, `/x/../api`, `/%61pi`, `/API` and `/api;v=1` mean. So a path
-counts by every reading that any of them might have: it is metered when one reading lies under the prefix, and skipped
-only when all of them lie under a skipped path. Whoever plays with spellings pays, or is refused.
+Servers, routers and upstreams disagree on what `//api`, `/x/../api`, `/%61pi`, `/API`, `/api;v=1`, `/api%3fx`,
+`/api./x` and `/\uff41pi` mean. So a path counts by every reading that any of them might have: it is metered when one
+reading lies under the prefix, and skipped only when all of them lie under a skipped path. What has no reading that all
+share (control characters such as %00, bytes that are no UTF-8, a path that was encoded over and over) counts as
+metered, and so does an unusual one that is very long; `meter proxy` refuses control characters. Whoever plays with
+spellings pays, or is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 DECODINGS_MAX = 3
 """A path that was encoded more often than this counts as metered."""
 
-_UNUSUAL = re.compile(r"//|/\.|[%;\\A-Z]")
+UNUSUAL_CHARS_MAX = 4096
+"""Of a path that is read in every way; it has about fifty."""
+
+_USUAL = re.compile(r"(?:/(?!\.)[A-Za-z0-9._~!$&'()*+,=:@-]*(?<!\.))+")
 _PARAMETERS = re.compile(r";[^/]*")
+_BEHIND = re.compile(r"[?#].*", re.DOTALL)
+_DOTTED = re.compile(r"[. ]+(?=/|$)")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd]")
+"""Controls, and what stands for bytes that are no UTF-8."""
 
 
 class MeteredPaths:
@@ -36,43 +48,56 @@ class MeteredPaths:
         be met with it in front.
         """
         below = path.removeprefix(root_path) if root_path else path
-        if not _UNUSUAL.search(path):
+        if _USUAL.fullmatch(path) and "//" not in path:
             return (self._meters(path) or self._meters(below)) and not (self._skips(path) or self._skips(below))
+        if _is_opaque(path):
+            return True
         whole, routed = _readings(path), _readings(below)
-        if not any(self._meters(reading.casefold()) for reading in (*whole, *routed)):
-            return _is_opaque(path)
+        if not any(map(self._meters, (*whole, *routed))):
+            return False
         return not (all(map(self._skips, whole)) or all(map(self._skips, routed)))
 
     def _meters(self, path: str) -> bool:
-        return path == self._prefix or path.startswith(self._prefix + "/")
+        """In any case, also by servers that compare in capitals: there is an \u0131 that becomes an I, and no i."""
+        spellings = {path.casefold(), path.upper().casefold()}
+        return any(spelt == self._prefix or spelt.startswith(self._prefix + "/") for spelt in spellings)
 
     def _skips(self, path: str) -> bool:
         return any(path == skip or path.startswith(skip + "/") for skip in self._skip)
+
+
+def has_controls(path: str) -> bool:
+    """Whether a decoded path holds control characters, at which some servers stop reading."""
+    return _CONTROL.search(path) is not None
 
 
 def _readings(path: str) -> tuple[str, ...]:
     """What servers may take the path for, as it stands included."""
     readings = {path: None}
     for text in _decodings(path):
-        slashed = text.replace("\\", "/")
-        for reading in (slashed, _PARAMETERS.sub("", slashed)):
-            readings[_resolved(reading)] = None
+        for spelt in (text, unicodedata.normalize("NFKC", text)):
+            slashed = spelt.replace("\\", "/")
+            for reading in (slashed, _PARAMETERS.sub("", slashed), _BEHIND.sub("", slashed)):
+                readings[_resolved(reading)] = None
+                readings[_DOTTED.sub("", _resolved(reading))] = None
     return tuple(readings)
 
 
-def _decodings(path: str) -> list[str]:
-    decodings = [path]
-    for _ in range(DECODINGS_MAX):
-        decoded = unquote(decodings[-1])
-        if decoded == decodings[-1]:
-            break
-        decodings.append(decoded)
-    return decodings
+def _decodings(path: str) -> Iterator[str]:
+    """The path as it stands, and decoded again and again."""
+    for _ in range(DECODINGS_MAX + 1):
+        yield path
+        decoded = unquote(path)
+        if decoded == path:
+            return
+        path = decoded
 
 
 def _is_opaque(path: str) -> bool:
-    last = _decodings(path)[-1]
-    return unquote(last) != last
+    if len(path) > UNUSUAL_CHARS_MAX:
+        return True
+    *_, last = decodings = list(_decodings(path))
+    return unquote(last) != last or any(map(_UNREADABLE.search, decodings))
 
 
 def _resolved(path: str) -> str:

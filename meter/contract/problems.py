@@ -51,6 +51,7 @@ _CATALOGUE = (
     Problem("missing-identity", 401, "No identity", "Send the header that names the user."),
     Problem("invalid-id", 400, "Invalid id", "Name one user and one request, in headers that are there once."),
     Problem("invalid-estimate", 400, "Invalid estimate", "Send one plain number that is not negative."),
+    Problem("invalid-path", 400, "Invalid path", "Send a path that every server reads alike (meter proxy)."),
     Problem("invalid-usage", 400, "Invalid usage", "Send one plain number that is not negative."),
     Problem("insufficient-credits", 402, "Insufficient credits", "Add credits, or ask for a smaller amount."),
     Problem("account-suspended", 403, "Account suspended", "Lift the suspension with PATCH /credits/users/{user_id}."),

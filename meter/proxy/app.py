@@ -9,6 +9,7 @@ from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from meter.charging import Charge, Charger
+from meter.charging.paths import has_controls
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
@@ -51,7 +52,11 @@ class Proxy:
         self._route = Route(
             options,
             Upstream(options),
-            Forwarding(dropped=dropped, preserve_host=options.preserve_host),
+            Forwarding(
+                dropped=dropped,
+                preserve_host=options.preserve_host,
+                ours=(options.user_id_header, options.estimated_tokens_header),
+            ),
             policy.usage_headers,
         )
 
@@ -79,6 +84,10 @@ class Proxy:
         if scope["method"] == "CONNECT" or wants_upgrade(headers):
             detail = "The proxy carries HTTP requests only: no upgrade, no websocket, no tunnel."
             await answer(problem("not-implemented", detail), [*headers, (b"expect", b"")], receive, send)
+            return
+        if not scope["path"].startswith("/") or has_controls(scope["path"]):
+            detail = "A path begins with a slash and holds no control characters, which servers read differently."
+            await answer(problem("invalid-path", detail), headers, receive, send)
             return
         charge: Charge | None = None
         ours: list[Header] = []

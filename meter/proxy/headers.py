@@ -22,6 +22,16 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+NOT_THE_CLIENTS = frozenset(
+    {
+        *(b"host", b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+        *(b"x-request-id", b"authorization", b"cookie", b"set-cookie", b"cache-control"),
+        *(b"accept-encoding", b"content-type", b"content-encoding", b"content-length"),
+    }
+)
+"""What `Connection` may not take away, besides the headers that are ours: who asks, by which way, for what and in which
+coding. They are for the whole way (RFC 9110, 7.6.1), so that a client that names them is up to something: without the
+accepted codings, say, the answer may come in one that we cannot read, and cost nothing."""
 OURS_PREFIX = b"x-credits-"
 RESERVATION_ID = b"x-reservation-id"
 VIA = b"1.1 meter"
@@ -34,8 +44,9 @@ _BODILESS_STATUSES = (204, 304)
 class Forwarding:
     """How requests look to the upstream. Header names are in lower case."""
 
-    def __init__(self, *, dropped: Iterable[str], preserve_host: bool) -> None:
-        """`dropped` are headers that are for us."""
+    def __init__(self, *, dropped: Iterable[str], preserve_host: bool, ours: Iterable[str] = ()) -> None:
+        """`dropped` are headers that are for us alone, `ours` those that we and the upstream go by."""
+        self._ours = NOT_THE_CLIENTS | {name.lower().encode() for name in ours}
         self._dropped = HOP_BY_HOP | {
             b"expect",  # we answer it ourselves, by reading the body or by refusing the request
             b"content-length",  # goes with the body, which may change
@@ -47,7 +58,7 @@ class Forwarding:
 
     def upstream(self, headers: list[Header], *, client: str | None, scheme: str, metered: bool) -> CIMultiDict[str]:
         """The request headers to send. A metered request asks for codings only that its usage can be read from."""
-        dropped = self._dropped | _named_by_connection(headers)
+        dropped = self._dropped | (_named_by_connection(headers) - self._ours)
         forwarded: CIMultiDict[str] = CIMultiDict()
         for name, value in headers:
             meant = name.replace(b"_", b"-")  # as CGI and WSGI applications will take it
@@ -70,7 +81,7 @@ class Forwarding:
 def downstream(headers: Iterable[Header], status: int, ours: list[Header], consumed: Iterable[bytes]) -> list[Header]:
     """The response headers for the client: the upstream's, repeated ones too, but for the `consumed`, then `ours`."""
     found = [(name.lower(), value) for name, value in headers]
-    dropped = HOP_BY_HOP | _named_by_connection(found) | {name for name, _ in ours} | set(consumed)
+    dropped = HOP_BY_HOP | (_named_by_connection(found) - NOT_THE_CLIENTS) | {name for name, _ in ours} | set(consumed)
     if status in _BODILESS_STATUSES:
         dropped |= {b"content-length"}  # of a body that does not follow; ASGI servers insist on it
     kept = [(name, value) for name, value in found if name not in dropped and not _BAD_VALUE.search(value)]

@@ -47,9 +47,31 @@ def test_skipped_paths_are_not(path: str) -> None:
         "/api/../public",
         "/api/..",
         "/../api/chat",
+        "/api\0/chat",
+        "/api%00/chat",
+        "/api%2500/chat",
+        "/api\t/chat",
+        "/api\x7f/chat",
+        "/\ufffd\ufffdapi/chat",
+        "/api\ufffd\ufffdchat",
+        "/%c1%a1pi/chat",
+        "/api%c0%afchat",
+        "/api?/chat",
+        "/api%3f/chat",
+        "/api#/chat",
+        "/api%23x",
+        "/api./chat",
+        "/api%20/chat",
+        "/api..;x/chat",
+        "/\uff41\uff50\uff49/chat",
+        "\uff0fapi\uff0fchat",
+        "/ap\u0131/chat",
+        "/public/%20" + "x" * 4096,
+        "/api;%2f/chat",
+        "/api%3bv=1/chat",
     ],
 )
-def test_a_spelling_does_not_lead_past_the_prefix(path: str) -> None:
+def test_x17_a_spelling_does_not_lead_past_the_prefix(path: str) -> None:
     assert API.cover(path)
 
 
@@ -64,13 +86,21 @@ def test_a_spelling_does_not_lead_past_the_prefix(path: str) -> None:
         "/api/health;/../chat",
         "/API/health",
         "/api//health/../chat",
+        "/api/health\0/../chat",
+        "/api/health%00",
+        "/api/health\ufffd",
+        "/api/health?/../../chat",
+        "/api/health/..%c0%afchat",
     ],
 )
 def test_a_spelling_does_not_lead_into_a_skipped_path(path: str) -> None:
     assert API.cover(path)
 
 
-@pytest.mark.parametrize("path", ["/public/a;b=1", "/public/100%", "/Public/x", "/public//x", "/public/.hidden"])
+@pytest.mark.parametrize(
+    "path",
+    ["/public/a;b=1", "/public/100%", "/Public/x", "/public//x", "/public/.hidden", "/public/\u00e9", "/public/a.b/c."],
+)
 def test_an_unusual_path_elsewhere_stays_free(path: str) -> None:
     assert not API.cover(path)
 
@@ -103,6 +133,11 @@ def test_a_path_without_its_slash_is_refused(path: str) -> None:
         MeteredPaths("/api", (path,))
 
 
-@given(st.lists(st.sampled_from(["/", "..", ".", "%2e", "%2f", "%25", "api", "API", ";", "\\", "x"]), max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(["/", "..", ".", "%2e", "%2f", "%25", "%00", "?", " ", "\uff0f", "api", "API", ";", "\\", "x"]),
+        max_size=8,
+    )
+)
 def test_what_starts_below_the_prefix_is_metered_whatever_follows(parts: list[str]) -> None:
     assert MeteredPaths("/api").cover("/api/" + "".join(parts))
