@@ -16,9 +16,11 @@ from typing import Literal
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from meter.charging import Admission, Charge, ChargePolicy, Charger, Ending, MeteredPaths, Missing
+from meter.charging.admission import Admission
 from meter.charging.amounts import header_value
-from meter.charging.policy import SUCCESS
+from meter.charging.charge import Charge, Charger
+from meter.charging.paths import MeteredPaths
+from meter.charging.policy import SUCCESS, ChargePolicy, Ending, Missing
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal

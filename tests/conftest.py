@@ -97,11 +97,11 @@ SLOW = ("bench", "e2e", "faults", "lane", "store")
 """Folders whose tests start many real processes or databases; `pytest` alone leaves them out, `.ci/run` does not."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is slow by its folder."""
-    folders = [config.rootpath / "tests" / name for name in SLOW]
+    folders = tuple(f"tests/{name}/" for name in SLOW)
     for item in items:
-        if any(folder in item.path.parents for folder in folders):
+        if item.nodeid.startswith(folders):
             item.add_marker(pytest.mark.slow)
 
 
@@ -132,6 +132,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = {**left_out}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours stay in one worker, which starts their servers once, until another has nothing left to do."""
+    from xdist.scheduler import WorkStealingScheduling  # noqa: PLC0415 - a run without -n needs no xdist
+
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,18 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
-TEST_TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+
+
+@cache
+def parsed() -> dict[str, ast.Module]:
+    """What we ship, by module; parsed when a test asks, because every worker of `pytest -n` imports this file."""
+    return {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
+def parsed_tests() -> dict[str, ast.Module]:
+    """The tests, by path."""
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -108,7 +119,7 @@ def room(module: str) -> str:
 def walks() -> dict[tuple[str, str], str]:
     """Which folder imports which, with one place where it does."""
     found = {}
-    for name, tree in TREES.items():
+    for name, tree in parsed().items():
         if name.startswith("meter."):
             for imported in imports(tree):
                 target = own(imported)
@@ -137,12 +148,14 @@ def test_the_engine_knows_no_store() -> None:
 
 def test_nothing_of_ours_imports_the_folder_of_arqs_door() -> None:
     """A project may have a `workers/` of its own."""
-    assert [name for name, tree in TREES.items() for found in imports(tree) if found.split(".")[0] == "workers"] == []
+    assert [
+        name for name, tree in parsed().items() for found in imports(tree) if found.split(".")[0] == "workers"
+    ] == []
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_touched_where_it_belongs(library: str) -> None:
-    users = {name for name, tree in TREES.items() if any(found.split(".")[0] == library for found in imports(tree))}
+    users = {name for name, tree in parsed().items() if any(found.split(".")[0] == library for found in imports(tree))}
 
     allowed = tuple(f"{place}." for place in LIBRARIES[library])
     assert {name for name in users if not f"{name}.".startswith(allowed)} == set()
@@ -155,7 +168,7 @@ def test_a_sidecar_does_not_load_arq() -> None:
         name = todo.pop()
         if name not in reached:
             reached.add(name)
-            todo += [target for found in _early_imports(TREES[name]) if (target := own(found))]
+            todo += [target for found in _early_imports(parsed()[name]) if (target := own(found))]
 
     assert "meter.engine.engine" in reached
     assert [name for name in reached if name.startswith("meter.worker")] == []
@@ -179,7 +192,7 @@ def test_nothing_is_dead() -> None:
 
     dead = [
         f"{name}: {defined}"
-        for name, tree in TREES.items()
+        for name, tree in parsed().items()
         for defined in _definitions(tree)
         if words[defined] < 2 and "migrations" not in name
     ]
@@ -223,11 +236,11 @@ def test_every_module_that_is_named_exists() -> None:
 
 def test_files_and_functions_are_short() -> None:
     paths = {str(path.relative_to(ROOT)): path for path in MODULES.values()}
-    paths |= {name: ROOT / name for name in TEST_TREES}
+    paths |= {name: ROOT / name for name in parsed_tests()}
     sizes = {name: len(path.read_text().splitlines()) for name, path in paths.items()}
     functions = {
         (name, node.name): (node.end_lineno or 0) - node.body[0].lineno + 1  # a signature of options is no length
-        for name, tree in (*TREES.items(), *TEST_TREES.items())
+        for name, tree in (*parsed().items(), *parsed_tests().items())
         if "migrations" not in name  # a migration is a list of statements, in order
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -238,20 +251,22 @@ def test_files_and_functions_are_short() -> None:
 
 
 def test_a_name_says_what_a_file_is() -> None:
-    parts = {part for name in (*MODULES, *TEST_TREES) for part in re.split(r"[./]", name)}
+    parts = {part for name in (*MODULES, *parsed_tests()) for part in re.split(r"[./]", name)}
 
     assert {part for part in parts if NAMES_THAT_SAY_NOTHING.search(part)} == set()
 
 
 def test_a_module_says_what_it_is_for() -> None:
-    assert [name for name, tree in TREES.items() if not name.endswith("__init__") and not ast.get_docstring(tree)] == []
+    assert [
+        name for name, tree in parsed().items() if not name.endswith("__init__") and not ast.get_docstring(tree)
+    ] == []
 
 
 def test_no_test_goes_without_an_assertion() -> None:
     """An assert or `pytest.raises` of its own, or a call of something in this folder that has one."""
     calls = {
         (name, node.name): _called(node)
-        for name, tree in TEST_TREES.items()
+        for name, tree in parsed_tests().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }

@@ -5,21 +5,3 @@ once. Knows headers, statuses and bytes; knows no ASGI, no socket and no upstrea
 """
 
 from __future__ import annotations
-
-from meter.charging.admission import Admission, Admitted
-from meter.charging.charge import Charge, Charger
-from meter.charging.paths import MeteredPaths
-from meter.charging.policy import ChargePolicy, Ending, Missing
-from meter.charging.settlements import BackgroundSettlements
-
-__all__ = [
-    "Admission",
-    "Admitted",
-    "BackgroundSettlements",
-    "Charge",
-    "ChargePolicy",
-    "Charger",
-    "Ending",
-    "MeteredPaths",
-    "Missing",
-]

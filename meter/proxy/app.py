@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
-from meter.charging import Charge, Charger
+from meter.charging.charge import Charge, Charger
 from meter.charging.paths import has_controls
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits

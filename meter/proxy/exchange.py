@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from meter.charging import Charge, Ending
 from meter.charging.amounts import header_value
+from meter.charging.charge import Charge
+from meter.charging.policy import Ending
 from meter.http.rendered import problem
 from meter.log import logger
 from meter.proxy.body import RequestBody, read_up_to

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from typing_extensions import Doc
 from yarl import URL
 
-from meter.charging import Admission, ChargePolicy, MeteredPaths, Missing
-from meter.charging.policy import SUCCESS
+from meter.charging.admission import Admission
+from meter.charging.paths import MeteredPaths
+from meter.charging.policy import SUCCESS, ChargePolicy, Missing
 from meter.errors import ConfigError
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import orjson
 import pytest
 
-from meter.charging import Admission, Admitted
+from meter.charging.admission import Admission, Admitted
 from meter.http.rendered import Rendered
 
 ME = (b"x-user-id", b"user-1")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.charging import MeteredPaths
+from meter.charging.paths import MeteredPaths
 
 API = MeteredPaths("/api", ("/api/health",))
 

@@ -10,9 +10,11 @@ import pytest
 from fakeredis import FakeRedis, FakeServer
 
 from meter import Credits, Meter, Refusal
-from meter.charging import BackgroundSettlements, Charge, ChargePolicy, Charger, Ending, settlements, verdicts
+from meter.charging import settlements, verdicts
 from meter.charging.admission import Admitted
-from meter.charging.policy import Verdict
+from meter.charging.charge import Charge, Charger
+from meter.charging.policy import ChargePolicy, Ending, Verdict
+from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import VerdictRunner
 from meter.client.calls import Carrier
 from meter.contract.answers import Committed

@@ -11,7 +11,8 @@ from typing import Any
 import uvicorn
 
 from meter import Credits, Meter, Refusal
-from meter.proxy import Proxy, ProxyOptions
+from meter.proxy.app import Proxy
+from meter.proxy.options import ProxyOptions
 from meter.proxy.server import server_of
 from tests.proxy.serving import served, until_it
 from tests.proxy.upstream import FakeUpstream, Script, upstream

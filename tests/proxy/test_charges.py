@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meter import Meter, Refusal
-from meter.charging import Missing
+from meter.charging.policy import Missing
 from meter.usage import Format
 from tests.proxy.proxied import proxied
 from tests.proxy.serving import connected, fetch, request, until_it

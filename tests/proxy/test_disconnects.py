@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meter import Meter
-from meter.charging import Missing
+from meter.charging.policy import Missing
 from tests.proxy.proxied import Proxied, balance, proxied
 from tests.proxy.serving import connected, request, until
 from tests.proxy.upstream import Asked, Reply

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from meter import Meter
-from meter.charging import Missing
+from meter.charging.policy import Missing
 from tests.proxy.proxied import proxied
 from tests.proxy.serving import RawAnswer, connected, fetch, request
 from tests.proxy.upstream import Asked, Reply

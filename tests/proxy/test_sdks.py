@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-import anthropic
-import openai
 import orjson
 import pytest
 
 from meter import Meter
 from tests.proxy.proxied import Proxied, proxied
 from tests.proxy.upstream import Asked, Reply
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 CHAT_USAGE = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
 RESPONSES_USAGE = {
@@ -126,6 +129,8 @@ async def proxy(bank: Meter, request: pytest.FixtureRequest) -> AsyncIterator[Pr
 
 @pytest.fixture
 async def open_ai(proxy: Proxied) -> AsyncIterator[openai.AsyncOpenAI]:
+    import openai  # noqa: PLC0415 - a second of CPU for each worker that only collects these tests
+
     headers = {"X-User-Id": "user-1"}
     url = f"http://127.0.0.1:{proxy.port}/v1"
     async with openai.AsyncOpenAI(api_key="key", base_url=url, default_headers=headers, max_retries=0) as client:
@@ -134,6 +139,8 @@ async def open_ai(proxy: Proxied) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest.fixture
 async def claude(proxy: Proxied) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    import anthropic  # noqa: PLC0415 - the same
+
     headers = {"X-User-Id": "user-1"}
     url = f"http://127.0.0.1:{proxy.port}"
     async with anthropic.AsyncAnthropic(api_key="key", base_url=url, default_headers=headers, max_retries=0) as client:
@@ -201,6 +208,8 @@ async def test_anthropic_messages(proxy: Proxied, claude: anthropic.AsyncAnthrop
 
 async def test_a_refusal_is_an_error_of_the_client(proxy: Proxied, open_ai: openai.AsyncOpenAI) -> None:
     poor = open_ai.with_options(default_headers={"X-User-Id": "stranger"})
+    import openai  # noqa: PLC0415 - as above
+
     with pytest.raises(openai.APIStatusError) as refused:
         await poor.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
 

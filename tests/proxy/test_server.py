@@ -20,7 +20,8 @@ from starlette.types import Message
 from meter import Meter, MeterClient
 from meter.charging.amounts import header_value
 from meter.errors import ConfigError
-from meter.proxy import Proxy, ProxyOptions, parse_statuses
+from meter.proxy.app import Proxy
+from meter.proxy.options import ProxyOptions, parse_statuses
 from meter.proxy.server import proxy_of, server_of
 from meter.testing import fake_app, fake_settings
 from tests.proxy import serving
@@ -33,7 +34,8 @@ USED = b'{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}'
 RUN = """
 import sys
 from meter.config import load_settings
-from meter.proxy import ProxyOptions, run_proxy
+from meter.proxy.options import ProxyOptions
+from meter.proxy.server import run_proxy
 run_proxy(load_settings(store_url="none"), ProxyOptions(upstream=sys.argv[1], port=int(sys.argv[2])))
 """
 
