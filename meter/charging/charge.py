@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from functools import partial
 
 from meter.charging.admission import Admitted, Headers
@@ -15,7 +16,7 @@ from meter.client.credits import Credits
 from meter.contract.answers import Refusal, Reserved
 from meter.errors import Unavailable
 from meter.log import logger
-from meter.usage import Number, Reader, open_reader
+from meter.usage import Number, Reader, Unread, open_reader
 from meter.usage.number import read_number
 
 RENEWALS_PER_TTL = 3
@@ -31,6 +32,8 @@ class Charger:
         self.policy = policy
         self.settlements = BackgroundSettlements()
         self._runner = VerdictRunner(credits_, policy.over)
+        self.unread: Counter[Unread] = Counter()
+        """Responses that told no usage, by why."""
         self._open: set[Charge] = set()
 
     async def open(self, admitted: Admitted) -> Charge | Refusal:
@@ -86,26 +89,25 @@ class Charge:
         self._timer = self._renew_later()
 
     def respond(self, status: int, headers: Headers) -> None:
-        """The response starts."""
+        """The response starts. A header that tells 0 may have been sent before anything was known: the body counts."""
+        headers = tuple(headers)
         policy = self._charger.policy
         self._status = status
         if not self.counts:
             return
-        content_type = content_encoding = None
+        content_encoding = None
         told: dict[bytes, Number] = {}
         for spelling, value in headers:
             name = spelling.lower()
-            if name == b"content-type":
-                content_type = value.decode("latin-1")
-            elif name == b"content-encoding":
+            if name == b"content-encoding":
                 content_encoding = value.decode("latin-1")
             elif name in policy.usage_headers and (number := read_number(value)) is not None:
                 told[name] = number
         self._told = next((told[name] for name in policy.usage_headers if name in told), None)
         self._reader = open_reader(
             policy.shape,
-            content_type=content_type,
             content_encoding=content_encoding,
+            headers=headers,
             inspect_bytes_max=policy.inspect_bytes_max,
         )
 
@@ -123,11 +125,13 @@ class Charge:
         """Commits or releases, in a task that outlives the request. The first ending counts."""
         if self.settled is None:
             self._timer.cancel()
+            usage = self._usage()
             verdict = verdict_on(
                 self._charger.policy,
                 ending=ending,
                 status=self._status,
-                usage=self._usage(),
+                usage=usage,
+                failed=usage is None and self._reader is not None and self._reader.failed,
                 estimate=self._estimate,
             )
             self.settled = self._charger.end(self, verdict)
@@ -135,14 +139,15 @@ class Charge:
 
     def _usage(self) -> Number | None:
         reader = self._reader
-        if self._told is not None or reader is None:
+        if self._told or reader is None:
             return self._told
         reader.finish()
-        if reader.usage is None and reader.unsupported_encoding is not None:
-            _log.warning("no usage was read: the response is encoded as %s", reader.unsupported_encoding)
-        elif reader.usage is None and reader.exhausted:
-            _log.warning("no usage was read in the first %d bytes", self._charger.policy.inspect_bytes_max)
-        return None if reader.usage is None else reader.usage.total
+        if reader.usage is not None:
+            return reader.usage.total
+        if self._told is None and not reader.failed:
+            self._charger.unread[reader.unread] += 1
+            _log.warning("reservation %s: no usage was read: %s", self.reserved.reservation_id, reader.unread)
+        return self._told
 
     def _renew_later(self) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._ttl_seconds / RENEWALS_PER_TTL, self._renew)

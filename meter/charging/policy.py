@@ -41,7 +41,8 @@ class ChargePolicy:
     shape: Shape = field(default_factory=lambda: shape_of(Format.AUTO))
     """Where a response tells its usage."""
     usage_headers: tuple[bytes, ...] = ()
-    """Response headers, in lower case, that tell the credits to charge; the first one found beats the body."""
+    """Response headers, in lower case, that tell the credits to charge; the first one found beats the body, unless it
+    tells 0 and the body more."""
     charge_statuses: Container[int] = SUCCESS
     """Responses of any other status release the hold."""
     on_missing_usage: Missing = Missing.RELEASE
@@ -54,7 +55,7 @@ class ChargePolicy:
     ttl_seconds: float | None = None
     """Life of a hold, renewed each third of it while the exchange lasts; None: the meter's default."""
     inspect_bytes_max: int = INSPECT_BYTES_MAX
-    """How much of a decoded response is searched for its usage."""
+    """How much of a decoded response is searched for its usage; 0: all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,19 @@ RELEASE = Verdict(charge=False)
 
 
 def verdict_on(
-    policy: ChargePolicy, *, ending: Ending, status: int | None, usage: Number | None, estimate: Number
+    policy: ChargePolicy,
+    *,
+    ending: Ending,
+    status: int | None,
+    usage: Number | None,
+    estimate: Number,
+    failed: bool = False,
 ) -> Verdict:
-    """What an exchange costs. `status` is None when there was no response."""
+    """What an exchange costs. `status` is None when there was no response; `failed`: a good status, and yet the body
+    says that it is a failure and tells no usage, for which nobody pays under any policy.
+    """
+    if failed:
+        return RELEASE
     if status is not None and status not in policy.charge_statuses:
         return RELEASE
     if usage is not None:

@@ -97,12 +97,16 @@ class ExternalProcessor:
                 self._settlements.settle(settlement, "ext_proc")
 
     def _reader(self, headers: Headers) -> Reader:
-        content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
+        encoding = headers.get(b"content-encoding")
         return open_reader(
             self._shape,
-            content_type=None if content_type is None else content_type.decode("latin-1"),
             content_encoding=None if encoding is None else encoding.decode("latin-1"),
+            headers=headers.items(),
         )
+
+
+FAILED_STATUS = 502
+"""What a good status counts as when the body says that it is a failure."""
 
 
 class _Metered:
@@ -135,11 +139,14 @@ class _Metered:
 
     def outcome(self) -> Outcome:
         """How the request ended."""
-        usage = self._told
-        if usage is None and self._reader is not None:
+        usage, status = self._told, self._status
+        if not usage and self._reader is not None:
             self._reader.finish()
-            usage = None if self._reader.usage is None else self._reader.usage.total
-        return Outcome(self._status, usage, Ending.CLEAN if self._whole else Ending.GONE)
+            if self._reader.usage is not None:
+                usage = self._reader.usage.total
+            elif usage is None and self._reader.failed:
+                status = FAILED_STATUS
+        return Outcome(status, usage, Ending.CLEAN if self._whole else Ending.GONE)
 
 
 def _headers(part: bytes) -> dict[bytes, bytes]:

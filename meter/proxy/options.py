@@ -66,9 +66,9 @@ class ProxyOptions:
         bool,
         Doc("Ask OpenAI chat completions that stream for the usage they would not send; the client does not see it."),
     ] = False
-    inspect_bytes_max: Annotated[int, Doc("How much of a decoded response is searched for its usage.")] = (
-        INSPECT_BYTES_MAX
-    )
+    inspect_bytes_max: Annotated[
+        int, Doc("How much of a decoded response is searched for its usage; 0: all of it.")
+    ] = INSPECT_BYTES_MAX
 
     charge_statuses: Annotated[Container[int], Doc("Responses of any other status cost nothing.")] = SUCCESS
     on_missing_usage: Annotated[

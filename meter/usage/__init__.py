@@ -1,7 +1,7 @@
 """Incremental readers of the usage that responses of metered upstreams report.
 
     shape = shape_of(Format.AUTO)                 # once per route
-    reader = open_reader(shape, content_type="text/event-stream")
+    reader = open_reader(shape, content_encoding=None)
     for chunk in response:
         reader.feed(chunk)
     reader.finish()
@@ -13,9 +13,9 @@ Pure state machines: no I/O, bounded memory, and no exception whatever the upstr
 from __future__ import annotations
 
 from meter.usage.number import Number
-from meter.usage.reader import INSPECT_BYTES_MAX, Reader, open_reader
-from meter.usage.shape import Shape, shape_of
-from meter.usage.usage import Format, Usage
+from meter.usage.reader import INSPECT_BYTES_MAX, Reader, Unread, open_reader
+from meter.usage.shape import Format, Shape, shape_of
+from meter.usage.usage import Usage
 
 __all__ = [
     "INSPECT_BYTES_MAX",
@@ -23,6 +23,7 @@ __all__ = [
     "Number",
     "Reader",
     "Shape",
+    "Unread",
     "Usage",
     "open_reader",
     "shape_of",

@@ -1,6 +1,6 @@
 """The key paths that a scanner looks for, as a tree built once and shared by all scanners.
 
-Knows how JSON may spell a key; does not know what the numbers at the paths mean.
+Knows how JSON may spell a key; does not know what the values at the paths mean.
 """
 
 from __future__ import annotations
@@ -8,19 +8,43 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Flag, auto
 
 Path = tuple[str, ...]
-"""Keys from the top-level object inwards: `usage.total_tokens` is `("usage", "total_tokens")`."""
+"""Keys from the top-level object inwards: `usage.total_tokens` is `("usage", "total_tokens")`. `EACH` and `SUM` stand
+for the items of an array.
+"""
+
+EACH = "[]"
+"""Every item of an array; of several numbers the largest counts."""
+SUM = "[+]"
+"""Every item of an array; their numbers are added."""
 
 _BYTES_PER_ESCAPE = 6  # `\u0061` for the one byte `a`; no spelling takes more per UTF-8 byte
 
 
+class Wanted(Flag):
+    """What is kept of the value at a path."""
+
+    NOTHING = 0
+    NUMBER = auto()
+    TEXT = auto()
+    PRESENCE = auto()
+    """Whether there is anything: no null, false, 0 or empty string."""
+
+
 def parse_path(dotted: str) -> Path:
-    """Split a dotted key. Raises ValueError when it is empty or has an empty part."""
-    path = tuple(dotted.split("."))
-    if not all(path):
-        raise ValueError(f"a key path needs a name between its dots: {dotted!r}")
-    return path
+    """Splits a dotted key; `name[]` and `name[+]` enter an array. Raises ValueError when a part is empty."""
+    path: list[str] = []
+    for part in dotted.split("."):
+        name, items = part, ""
+        for mark in (EACH, SUM):
+            if part.endswith(mark):
+                name, items = part.removesuffix(mark), mark
+        if not name:
+            raise ValueError(f"a key path needs a name between its dots: {dotted!r}")
+        path += [name, items] if items else [name]
+    return tuple(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +52,17 @@ class KeyNode:
     """One key on the way to a wanted path; the root stands for the top-level object."""
 
     path: Path
-    wanted: bool
+    wanted: Wanted
     children: Mapping[bytes, KeyNode]
+    names: Mapping[str, KeyNode]
+    """The children by their keys as text."""
+    items: KeyNode | None
+    """What the items are, where the value is an array."""
+    alone: bool
+    """Whether a number here counts at once, and not only with what stands beside it."""
+    base: bool
+    """Whether the object here tells all that belongs together: what it holds counts once it is closed."""
+    sums: bool
     below: tuple[Path, ...]
     """Every wanted path that starts with this one, itself included."""
 
@@ -37,15 +70,14 @@ class KeyNode:
 class KeyTree:
     """An immutable set of paths, answering for one spelled key at a time."""
 
-    __slots__ = ("_needles", "key_bytes_max", "root")
+    __slots__ = ("key_bytes_max", "root")
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        wanted = tuple(dict.fromkeys(paths))
-        self.root = _node((), wanted)
+    def __init__(self, wanted: Mapping[Path, Wanted], bases: Iterable[Path] = (), alone: Iterable[Path] = ()) -> None:
+        """`bases` are objects that tell all that belongs together; `alone` are numbers that belong to nothing."""
+        self.root = _node((), wanted, frozenset([(), *bases]), frozenset(alone))
         longest = max((len(_encoded(key)) for path in wanted for key in path), default=0)
         self.key_bytes_max = longest * _BYTES_PER_ESCAPE
         """A key spelled in more bytes than this is none of ours."""
-        self._needles = _needles(wanted)
 
     def child(self, node: KeyNode, spelling: bytes) -> KeyNode | None:
         """The node below `node` whose key JSON may spell like this, between its quotes."""
@@ -57,27 +89,23 @@ class KeyTree:
             return None
         return node.children.get(_encoded(key))
 
-    def may_occur(self, document: bytes) -> bool:
-        """Whether any path could be in the document; False spares scanning it."""
-        if self._needles is None or b"\\u" in document:
-            return True
-        return any(needle in document for needle in self._needles)
 
-
-def _node(path: Path, wanted: tuple[Path, ...]) -> KeyNode:
+def _node(path: Path, wanted: Mapping[Path, Wanted], bases: frozenset[Path], alone: frozenset[Path]) -> KeyNode:
     depth = len(path)
     below = tuple(candidate for candidate in wanted if candidate[:depth] == path)
     keys = dict.fromkeys(candidate[depth] for candidate in below if len(candidate) > depth)
-    children = {_encoded(key): _node((*path, key), below) for key in keys}
-    return KeyNode(path=path, wanted=path in below, children=children, below=below)
-
-
-def _needles(wanted: tuple[Path, ...]) -> tuple[bytes, ...] | None:
-    """Last keys of the paths, or None when one of them has spellings that need no `\\u`."""
-    leaves = dict.fromkeys(path[-1] for path in wanted)
-    if not all(leaf.isascii() and leaf.replace("_", "").isalnum() for leaf in leaves):
-        return None
-    return tuple(leaf.encode() for leaf in leaves if not any(o != leaf and o in leaf for o in leaves))
+    inner = {key: _node((*path, key), {found: wanted[found] for found in below}, bases, alone) for key in keys}
+    return KeyNode(
+        path=path,
+        wanted=wanted.get(path, Wanted.NOTHING),
+        children={_encoded(key): node for key, node in inner.items() if key not in (EACH, SUM)},
+        names={key: node for key, node in inner.items() if key not in (EACH, SUM)},
+        items=inner.get(EACH) or inner.get(SUM),
+        alone=path in alone,
+        base=path in bases,
+        sums=SUM in path,
+        below=below,
+    )
 
 
 def _encoded(key: str) -> bytes:

@@ -1,8 +1,8 @@
 """What counts as a number of credits or tokens in a JSON document.
 
-Non-negative and finite, written as a JSON number of at most `NUMBER_BYTES_MAX` bytes, at most
-`NUMBER_MAX`, with at most `DECIMAL_PLACES_MAX` digits behind the point. Everything else (strings,
-booleans, null, NaN, negative numbers, exponents out of range) is no number here.
+Non-negative and finite, written as a JSON number of at most `NUMBER_BYTES_MAX` bytes (some providers put it into a
+string), at most `NUMBER_MAX`, with at most `DECIMAL_PLACES_MAX` digits behind the point. Everything else (booleans,
+null, NaN, negative numbers, exponents out of range) is no number here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_number(token: bytes) -> Number | None:
     return number if number is not None and 0 <= number <= NUMBER_MAX else None
 
 
-def _read_decimal(token: bytes) -> Decimal | None:
+def _read_decimal(token: bytes) -> Number | None:
     try:
         number = Decimal(token.decode("ascii"))
     except InvalidOperation:  # the exponent does not even fit a Decimal

@@ -1,47 +1,61 @@
 """Read the usage out of one response while its bytes pass by.
 
-Owns the order decode, then scan, and the limit on how much is looked at; does no I/O, keeps no
-bytes, and never raises on what an upstream sends.
+Owns the order decode, then scan; does no I/O, keeps no bytes, and never raises on what an upstream sends.
 """
 
 from __future__ import annotations
 
-from meter.usage.body import Body, EventStream, JsonBody
+from collections.abc import Iterable
+from enum import StrEnum
+
 from meter.usage.decoder import Decoder, open_decoder
+from meter.usage.framing import Body
+from meter.usage.number import Number, read_number
 from meter.usage.shape import Shape
 from meter.usage.usage import Usage
 
-INSPECT_BYTES_MAX = 16 * 1024 * 1024
+INSPECT_BYTES_MAX = 0
+"""No limit: nothing is kept, so the size of a response decides nothing."""
+
+
+class Unread(StrEnum):
+    """Why a response told no usage."""
+
+    NONE_TOLD = "no usage"
+    TOO_LARGE = "too large"
+    CODING = "coding"
+    FRAMING = "framing"
 
 
 class Reader:
     """Bytes of one response in, usage out."""
 
-    __slots__ = ("_body", "_decoder", "_left", "unsupported_encoding")
+    __slots__ = ("_body", "_counts", "_decoder", "_left", "_shape", "_unread")
 
     def __init__(
-        self,
-        body: Body,
-        decoder: Decoder | None,
-        *,
-        unsupported_encoding: str | None = None,
-        inspect_bytes_max: int = INSPECT_BYTES_MAX,
+        self, shape: Shape, decoder: Decoder | None, counts: dict[str, Number], *, inspect_bytes_max: int
     ) -> None:
-        self._body = body
+        self._shape = shape
+        self._body = Body(shape)
         self._decoder = decoder
-        self._left = inspect_bytes_max
-        self.unsupported_encoding = unsupported_encoding
-        """The `Content-Encoding` that kept this reader from looking; None if it could look."""
+        self._counts = counts
+        self._left = inspect_bytes_max or -1
+        self._unread = Unread.CODING if decoder is None else Unread.NONE_TOLD
 
     @property
     def usage(self) -> Usage | None:
         """The usage the response has told so far, None if it told none; final after `finish`."""
-        return self._body.usage
+        return self._shape.read(self._body.scanner, self._counts)
 
     @property
-    def exhausted(self) -> bool:
-        """Whether looking stopped at the limit, so that usage behind it was missed."""
-        return self._left < 0 and not self._body.done
+    def failed(self) -> bool:
+        """Whether the response says that it failed, whatever its status. What it told as used counts all the same."""
+        return self._body.failed
+
+    @property
+    def unread(self) -> Unread:
+        """Why there is no usage, where there is none."""
+        return Unread.FRAMING if self._body.broken else self._unread
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes of the response, as sent."""
@@ -49,11 +63,13 @@ class Reader:
         if decoder is None:
             return
         for piece in decoder.decode(chunk):
-            self._body.feed(piece[: self._left] if len(piece) > self._left else piece)
-            self._left -= len(piece)
-            if self._left < 0 or self._body.done:
-                self._decoder = None
-                return
+            if self._left >= 0:
+                if len(piece) > self._left:
+                    self._body.feed(piece[: self._left])
+                    self._decoder, self._unread = None, Unread.TOO_LARGE
+                    return
+                self._left -= len(piece)
+            self._body.feed(piece)
         if decoder.ended:
             self._decoder = None
 
@@ -66,32 +82,21 @@ class Reader:
 def open_reader(
     shape: Shape,
     *,
-    content_type: str | None,
     content_encoding: str | None = None,
+    headers: Iterable[tuple[bytes, bytes]] = (),
     inspect_bytes_max: int = INSPECT_BYTES_MAX,
-    event_bytes_max: int | None = None,
 ) -> Reader:
-    """A reader for a response with these two headers (None: not sent).
+    """A reader for a response with these headers, of which some providers' tell usage.
 
-    Anything but `text/event-stream` is read as one JSON document. `inspect_bytes_max` counts
-    decoded bytes; `event_bytes_max` replaces the shape's own limit. With an encoding that cannot be
-    decoded the reader reports no usage and says so.
+    `inspect_bytes_max` counts decoded bytes; 0 sets no limit. With an encoding that cannot be decoded the reader
+    reports what headers told, if anything.
     """
-    coding = _coding(content_encoding or "")
-    decoder = open_decoder(coding)
-    return Reader(
-        _body(shape, content_type or "", event_bytes_max),
-        decoder,
-        unsupported_encoding=coding if decoder is None else None,
-        inspect_bytes_max=inspect_bytes_max,
-    )
-
-
-def _body(shape: Shape, content_type: str, event_bytes_max: int | None) -> Body:
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "text/event-stream":
-        return EventStream(shape, event_bytes_max=event_bytes_max)
-    return JsonBody(shape)
+    counts: dict[str, Number] = {}
+    for raw, value in headers if shape.headers else ():
+        name = raw.decode("latin-1").lower()
+        if name in shape.headers and (number := read_number(value.strip())) is not None:
+            counts[name] = number
+    return Reader(shape, open_decoder(_coding(content_encoding or "")), counts, inspect_bytes_max=inspect_bytes_max)
 
 
 def _coding(content_encoding: str) -> str:

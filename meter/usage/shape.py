@@ -1,222 +1,174 @@
-"""Where each API puts its usage, and how the documents of one response add up to one `Usage`.
+"""What to look for in the responses of a route: rows of meter/usage/profiles.py, or a key of the owner's own.
 
-A shape is immutable and built once per route; it reads what a scanner found in one document (a JSON
-body, or one event of a stream) and returns the usage of the response so far.
+A shape is immutable and built once per route; it reads what a scanner found and says what was used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 from meter.usage.json_scanner import JsonScanner
-from meter.usage.key_tree import KeyTree, Path, parse_path
+from meter.usage.key_tree import EACH, SUM, KeyTree, Path, Wanted, parse_path
 from meter.usage.number import Number
-from meter.usage.sse_splitter import EVENT_BYTES_MAX
-from meter.usage.usage import Format, Usage
+from meter.usage.profiles import FAILURE_PATHS, FAILURE_TYPES, MODEL_PATHS, PROFILES, TYPE_PATH, Counter, Profile
+from meter.usage.usage import TOKENS, Usage
 
-WHOLE_RESPONSE_EVENT_BYTES_MAX = 1024 * 1024
-"""The Responses API repeats the whole response, instructions and tools included, in the one event
-that has the usage."""
+_PLUS = re.compile(r"\+(?!\])")
 
 
-class Shape(Protocol):
-    """How one API reports usage."""
+class Format(StrEnum):
+    """Where in a response the usage is looked for."""
 
-    @property
-    def tree(self) -> KeyTree:
-        """The paths a scanner has to look for."""
+    KEY = "key"
+    """One number at a configured dotted key: `total_token`, `usage.total_tokens`; or several, with `+` between."""
+    OPENAI_CHAT = "openai-chat"
+    OPENAI_RESPONSES = "openai-responses"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+    BEDROCK = "bedrock"
+    COHERE = "cohere"
+    OLLAMA = "ollama"
+    LLAMA_CPP = "llama-cpp"
+    TGI = "tgi"
+    AUTO = "auto"
+    """Any of the above, decided by what the response holds."""
 
-    @property
-    def event_bytes_max(self) -> int:
-        """How big an event of this API may be before it is skipped."""
 
-    def read(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        """The usage after one more document; `seen` is the usage after those before it."""
-
-
-_Fields = Mapping[str, Path]
-"""Names of `Usage` to paths inside one usage object."""
-
-_CHAT_FIELDS: _Fields = {
-    "total": ("total_tokens",),
-    "input_tokens": ("prompt_tokens",),
-    "output_tokens": ("completion_tokens",),
-    "cache_read_tokens": ("prompt_tokens_details", "cached_tokens"),
-    "cache_write_tokens": ("prompt_tokens_details", "cache_write_tokens"),
+_ROWS: Mapping[Format, tuple[str, ...]] = {
+    Format.OPENAI_RESPONSES: ("input-output",),
+    Format.ANTHROPIC: ("anthropic-iterations", "input-output"),
+    Format.BEDROCK: ("bedrock", "bedrock-invoke", "anthropic-iterations", "input-output", "titan", "llama"),
+    Format.COHERE: ("cohere", "cohere-tokens"),
 }
-_RESPONSES_FIELDS: _Fields = {
-    "total": ("total_tokens",),
-    "input_tokens": ("input_tokens",),
-    "output_tokens": ("output_tokens",),
-    "cache_read_tokens": ("input_tokens_details", "cached_tokens"),
-    "cache_write_tokens": ("input_tokens_details", "cache_write_tokens"),
-}
-_ANTHROPIC_FIELDS: _Fields = {
-    "input_tokens": ("input_tokens",),
-    "output_tokens": ("output_tokens",),
-    "cache_read_tokens": ("cache_read_input_tokens",),
-    "cache_write_tokens": ("cache_creation_input_tokens",),
-}
+"""Formats that are not just the row of their name."""
 
 
-class KeyShape:
-    """One number at a dotted key. Raises ValueError for an empty key or part of a key."""
+class Shape:
+    """The paths that a scanner has to look for, and what the numbers there mean."""
 
-    __slots__ = ("event_bytes_max", "path", "tree")
+    __slots__ = ("_counters", "_failures", "_key", "_models", "_rows", "_type", "headers", "needles", "tree")
 
-    def __init__(self, key: str) -> None:
-        self.path = parse_path(key)
-        self.tree = KeyTree([self.path])
-        self.event_bytes_max = EVENT_BYTES_MAX
+    def __init__(self, profiles: Iterable[Profile], key: str | None = None) -> None:
+        """Raises ValueError for an empty key or part of a key."""
+        self._key = () if key is None else tuple(map(parse_path, _PLUS.split(key)))
+        self._rows = tuple(profiles)
+        self._counters: dict[Path, list[tuple[int, Counter]]] = {}  # path -> rows that count by it, and how
+        for number, row in enumerate(self._rows):
+            for path, counter in _paths_of(row).items():
+                self._counters.setdefault(path, []).append((number, counter))
+        self._models = tuple(map(parse_path, MODEL_PATHS))
+        self._failures = tuple(map(parse_path, FAILURE_PATHS))
+        self._type = parse_path(TYPE_PATH)
+        self.headers = {name: row for row in self._rows for name in row.headers}
+        """Response headers that count, in lower case."""
+        wanted = dict.fromkeys((*self._models, self._type), Wanted.TEXT)
+        wanted |= dict.fromkeys(self._failures, Wanted.PRESENCE)
+        for path in (*self._key, *self._counters):
+            wanted[path] = wanted.get(path, Wanted.NOTHING) | Wanted.NUMBER
+        bases = [_join(base) for row in self._rows for base in row.bases]
+        alone = [path for path in self._key if len(self._key) == 1 and path not in self._counters]
+        self.tree = KeyTree(wanted, [*bases, *map(_around, self._key)], alone)
+        self.needles = _needles([*(path[-1] for path in wanted if wanted[path] is not Wanted.TEXT), *FAILURE_TYPES])
 
-    def read(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        """The last document that has the key counts."""
-        total = scanner.values.get(self.path)
-        return seen if total is None else Usage(format=Format.KEY, total=total)
+    def failed(self, scanner: JsonScanner) -> bool:
+        """Whether the response says that it is none, although its status does not."""
+        if any(path in scanner.present for path in self._failures):
+            return True
+        return not FAILURE_TYPES.isdisjoint(scanner.texts.get(self._type, ()))
 
+    def read(self, scanner: JsonScanner, counts: Mapping[str, Number] | None = None) -> Usage | None:
+        """The usage that was told so far, None where none was. `counts`: what headers told, by their names."""
+        model = next((scanner.texts[path][0] for path in self._models if path in scanner.texts), None)
+        found = self._from_rows(scanner, model)
+        keyed = [scanner.numbers[path] for path in self._key if path in scanner.numbers]
+        if keyed:
+            total = sum(keyed)
+            if found is not None and found.total == total:
+                return found  # a key that points at a provider's own total must not cost the quantities
+            return Usage(profile=Format.KEY, total=total, model=model)
+        return self._from_headers(counts, model) if found is None and counts else found
 
-class OpenAiShape:
-    """A usage object with a total; the last document that has one counts."""
+    def _from_rows(self, scanner: JsonScanner, model: str | None) -> Usage | None:
+        """By the first row of which anything was told."""
+        told: dict[int, list[tuple[Counter, Number]]] = {}
+        for path, number in scanner.numbers.items():
+            for row, counter in self._counters.get(path, ()):
+                told.setdefault(row, []).append((counter, number))
+        if not told:
+            return None
+        parts = [row for row, counted in told.items() if not all(counter.is_total for counter, _ in counted)]
+        first = min(parts or told)  # several rows know a total of the same name
+        return _usage(self._rows[first].name, told[first], model)
 
-    __slots__ = ("_fields", "_format", "_prefixes", "event_bytes_max", "tree")
-
-    def __init__(self, fmt: Format, fields: _Fields, *prefixes: Path, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-        self._format = fmt
-        self._fields = fields
-        self._prefixes = prefixes
-        self.tree = _tree(fields, *prefixes)
-        self.event_bytes_max = event_bytes_max
-
-    def read(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        for prefix in self._prefixes:
-            found = _found(scanner, prefix, self._fields)
-            total = found.pop("total", None)
-            if total is None:
-                total = _sum(found.get("input_tokens"), found.get("output_tokens"))
-            if total is not None:
-                return Usage(format=self._format, total=total, **found)
-        return seen
-
-
-class AnthropicShape:
-    """Usage in parts: later documents overwrite the fields they have, and never add to them."""
-
-    __slots__ = ("_prefixes", "event_bytes_max", "tree")
-
-    def __init__(self) -> None:
-        self._prefixes: tuple[Path, ...] = (("message", "usage"), ("usage",))
-        self.tree = _tree(_ANTHROPIC_FIELDS, *self._prefixes)
-        self.event_bytes_max = EVENT_BYTES_MAX
-
-    def read(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        found: dict[str, Number] = {}
-        for prefix in self._prefixes:
-            found |= _found(scanner, prefix, _ANTHROPIC_FIELDS)
-        if not found:
-            return seen
-        if seen is None or seen.format is not Format.ANTHROPIC:
-            seen = Usage(format=Format.ANTHROPIC, total=0)
-        input_tokens = found.get("input_tokens", seen.input_tokens)
-        output_tokens = found.get("output_tokens", seen.output_tokens)
-        cache_read_tokens = found.get("cache_read_tokens", seen.cache_read_tokens)
-        cache_write_tokens = found.get("cache_write_tokens", seen.cache_write_tokens)
-        total = _sum(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
-        return Usage(
-            format=Format.ANTHROPIC,
-            total=0 if total is None else total,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=cache_read_tokens,
-            cache_write_tokens=cache_write_tokens,
-        )
-
-
-class AutoShape:
-    """Any of the shapes. A configured key decides the total, unless it only repeats an API's own."""
-
-    __slots__ = ("_anthropic", "_chat", "_key", "_responses", "event_bytes_max", "tree")
-
-    def __init__(self, key: str | None = None) -> None:
-        self._key = None if key is None else KeyShape(key)
-        self._chat = _chat_shape()
-        self._responses = _responses_shape()
-        self._anthropic = AnthropicShape()
-        shapes: list[Shape | None] = [self._chat, self._responses, self._anthropic, self._key]
-        self.tree = KeyTree(path for shape in shapes if shape for path in shape.tree.root.below)
-        self.event_bytes_max = WHOLE_RESPONSE_EVENT_BYTES_MAX
-
-    def read(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        if self._key is None:
-            return self._read_api(scanner, seen)
-        keyed = self._key.read(scanner, None)
-        if keyed is not None:
-            api = self._read_api(scanner, None)
-            # A key that points at an API's own total must not cost the other fields.
-            return api if api is not None and api.total == keyed.total else keyed
-        if seen is not None and seen.format is Format.KEY:
-            return seen
-        return self._read_api(scanner, seen)
-
-    def _read_api(self, scanner: JsonScanner, seen: Usage | None) -> Usage | None:
-        if any(path in scanner.values for path in _ONLY_IN_CHAT):
-            return self._chat.read(scanner, seen)
-        if any(path in scanner.values for path in _NEVER_IN_ANTHROPIC):
-            return self._responses.read(scanner, seen)
-        return self._anthropic.read(scanner, seen)
-
-
-_ONLY_IN_CHAT: tuple[Path, ...] = (("usage", "prompt_tokens"), ("usage", "completion_tokens"))
-_NEVER_IN_ANTHROPIC: tuple[Path, ...] = (
-    ("usage", "total_tokens"),
-    ("response", "usage", "total_tokens"),
-    ("response", "usage", "input_tokens"),
-    ("response", "usage", "output_tokens"),
-)
+    def _from_headers(self, counts: Mapping[str, Number], model: str | None) -> Usage | None:
+        for row in self._rows:
+            told = [(row.headers[name], counts[name]) for name in row.headers if name in counts]
+            if told:
+                return _usage(row.name, told, model)
+        return None
 
 
 def shape_of(fmt: Format, key: str | None = None) -> Shape:
     """The shape for a format. Raises ValueError if `key` is missing, malformed or unused."""
     if fmt is Format.AUTO:
-        return AutoShape(key)
+        return Shape(PROFILES, key)
     if fmt is Format.KEY:
         if key is None:
             raise ValueError("the format 'key' needs a key path")
-        return KeyShape(key)
+        return Shape((), key)
     if key is not None:
         raise ValueError(f"the format {fmt.value!r} takes no key path")
-    if fmt is Format.ANTHROPIC:
-        return AnthropicShape()
-    return _chat_shape() if fmt is Format.OPENAI_CHAT else _responses_shape()
+    names = _ROWS.get(fmt, (fmt.value,))
+    return Shape([profile for profile in PROFILES if profile.name in names])
 
 
-def _chat_shape() -> OpenAiShape:
-    return OpenAiShape(Format.OPENAI_CHAT, _CHAT_FIELDS, ("usage",))
+def _usage(name: str, told: list[tuple[Counter, Number]], model: str | None) -> Usage:
+    """Counters as quantities that do not contain each other."""
+    whole: dict[str, Number] = {}
+    inner: dict[str, tuple[str, Number]] = {}
+    total: Number = 0
+    for counter, number in told:
+        if counter.is_total:
+            total = max(total, number)
+        elif counter.within:
+            inner[counter.dimension] = (counter.within, max(number, inner.get(counter.dimension, ("", 0))[1]))
+        else:
+            whole[counter.dimension] = max(number, whole.get(counter.dimension, 0))
+    for dimension, (container, number) in inner.items():
+        part = min(number, whole.get(container, 0))
+        if part and dimension not in whole:
+            whole[container] -= part
+            whole[dimension] = part
+    if "tool_input" in whole:
+        whole["input"] = whole.get("input", 0) + whole.pop("tool_input")
+    tokens = sum(whole[dimension] for dimension in TOKENS if dimension in whole)
+    others = sum(number for dimension, number in whole.items() if dimension not in TOKENS)
+    quantities = {dimension: number for dimension, number in whole.items() if number}
+    return Usage(profile=name, total=max(total, tokens) or others, quantities=quantities, model=model)
 
 
-def _responses_shape() -> OpenAiShape:
-    return OpenAiShape(
-        Format.OPENAI_RESPONSES,
-        _RESPONSES_FIELDS,
-        ("response", "usage"),
-        ("usage",),
-        event_bytes_max=WHOLE_RESPONSE_EVENT_BYTES_MAX,
-    )
+def _paths_of(profile: Profile) -> dict[Path, Counter]:
+    return {
+        (*_join(base), *parse_path(path)): counter
+        for base in profile.bases
+        for path, counter in profile.counters.items()
+    }
 
 
-def _found(scanner: JsonScanner, prefix: Path, fields: _Fields) -> dict[str, Number]:
-    """The numbers of the usage object at `prefix`, by name; none while the object is open."""
-    if scanner.is_open(prefix):
-        return {}
-    values = ((name, scanner.values.get((*prefix, *path))) for name, path in fields.items())
-    return {name: value for name, value in values if value is not None}
+def _around(path: Path) -> Path:
+    """The object that a key belongs to: the one that holds it, or the array that it is in."""
+    inside = next((at for at, part in enumerate(path) if part in (EACH, SUM)), len(path))
+    return path[: inside - 1]
 
 
-def _tree(fields: _Fields, *prefixes: Path) -> KeyTree:
-    return KeyTree((*prefix, *path) for prefix in prefixes for path in fields.values())
+def _join(base: str) -> Path:
+    return parse_path(base) if base else ()
 
 
-def _sum(*parts: Number | None) -> Number | None:
-    """The sum of the parts that are known, None if none is."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+def _needles(leaves: Iterable[str]) -> tuple[bytes, ...]:
+    """Some letters of each last key, as few different ones as are needed: a line without any of them tells nothing."""
+    short = {"oken": b"oken", "eval_count": b"eval_count"}
+    found = {next((text for part, text in short.items() if part in leaf), leaf.encode()) for leaf in leaves}
+    return tuple(sorted(found, key=len))

@@ -60,9 +60,7 @@ async def test_usage_is_found_where_the_options_say(
     assert await balance(bank) == (1000 - Decimal(str(charged)), 0)
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"total_token": None}, {"total_token": "42"}, {"total_token": -1}, [1], "x", None]
-)
+@pytest.mark.parametrize("body", [{}, {"total_token": None}, {"total_token": "x"}, {"total_token": -1}, [1], "x", None])
 async def test_a_response_without_usage_costs_nothing(bank: Meter, body: object) -> None:
     async with calling(Shop(json=body), bank) as client:
         answer = await client.get("/api/chat")
@@ -196,5 +194,5 @@ async def test_usage_that_is_encoded_beyond_reading_is_missing(bank: Meter, capl
     async with calling(shop, bank) as client, client.stream("GET", "/api/raw"):
         pass
 
-    assert "encoded as zstd" in caplog.text
+    assert "no usage was read: coding" in caplog.text
     assert await balance(bank) == (1000, 0)
