@@ -18,12 +18,16 @@ from meter.contract.requests import (
 from meter.engine import operations
 from meter.engine.operations import Operation
 from meter.engine.outbox import CHARGES, seq_of
+from meter.http.cursors import NUMBER, Cursors
 from meter.http.exchange import Request, Respond
-from meter.http.reading import number_cursor, read_body, read_key, read_query
+from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
+from meter.ledger.tail import Tail
 from meter.store.rows import TransactionRow
+
+NEWEST_FIRST = Cursors("history", NUMBER)
 
 
 class CreditHandlers:
@@ -36,7 +40,7 @@ class CreditHandlers:
         self._settings = services.settings
         self._scale = services.scale
         self._renderer = services.renderer
-        self._history = History(services.engine, services.redis, services.store)
+        self._history = History(Tail(services.engine, services.redis, services.store), services.store)
         self._intake = None if services.store is None else Intake(services.engine, services.store)
 
     def deduct(self, request: Request, respond: Respond) -> None:
@@ -110,15 +114,16 @@ class CreditHandlers:
     async def history(self, request: Request) -> Rendered:
         """`GET /credits/history/{user_id}`"""
         user_id, query = path_user(request), read_query(HistoryQuery, request, self._scale)
+        [before] = NEWEST_FIRST.read(query.cursor, user_id) or [None]
         wanted = Filter(
             kinds=() if query.kind is None else (query.kind,),
             from_ms=None if query.from_ is None else milliseconds(query.from_),
             to_ms=None if query.to is None else milliseconds(query.to),
-            before_seq=number_cursor(query.cursor),
+            before_seq=None if before is None else int(before),
         )
         await self._services.now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
         rows = await self._history.page(user_id, wanted, query.limit)
-        cursor = str(rows[-1].seq) if len(rows) == query.limit else None
+        cursor = NEWEST_FIRST.write(rows[-1].seq, scope=user_id) if len(rows) == query.limit else None
         return page([self._renderer.transaction(row) for row in rows], cursor)
 
     async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:

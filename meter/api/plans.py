@@ -28,6 +28,7 @@ from meter.contract.plans import (
 )
 from meter.contract.requests import Query
 from meter.errors import StoreUnavailable
+from meter.http.cursors import ID, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
@@ -39,6 +40,9 @@ from meter.store.catalog import Change
 from meter.store.rows import PlanRow, SubscriptionRow
 
 JOB_PAGE = 500
+
+_BY_PLAN = Cursors("plans", ID)
+_BY_GROUP = Cursors("subscriptions", ID)
 
 _DETAILS = {
     "plan-not-found": "There is no plan of that id.",
@@ -82,11 +86,11 @@ class PlanHandlers:
     async def list(self, request: Request) -> Rendered:
         """`GET /credits/plans`"""
         query = read_query(PlansQuery, request, self._scale)
-        after = (query.cursor,) if query.cursor else None
+        after = _BY_PLAN.read(query.cursor) or None
         rows = await self._catalog().find(
             PlanRow, {"deleted": False}, order_by="plan_id", after=after, limit=query.limit
         )
-        cursor = rows[-1].plan_id if len(rows) == query.limit else None
+        cursor = _BY_PLAN.write(rows[-1].plan_id) if len(rows) == query.limit else None
         return page([model_json(self._plan(row)) for row in rows], cursor)
 
     async def read(self, request: Request) -> Rendered:
@@ -129,8 +133,9 @@ class PlanHandlers:
         """`GET /credits/subscriptions/{user_id}`"""
         user_id = path_user(request)
         query = read_query(Query, request, self._scale)
-        rows = await self._service().of_user(user_id, query.cursor, query.limit)
-        cursor = rows[-1].plan_group if len(rows) == query.limit else None
+        [after_group] = _BY_GROUP.read(query.cursor, user_id) or [""]
+        rows = await self._service().of_user(user_id, after_group, query.limit)
+        cursor = _BY_GROUP.write(rows[-1].plan_group, scope=user_id) if len(rows) == query.limit else None
         return page([model_json(_subscription(row)) for row in rows], cursor)
 
     async def subscribe(self, request: Request) -> Rendered:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from meter.amount import AmountScale
 from meter.clock import NEVER_MS, time_text
 from meter.contract.problems import PROBLEMS
+from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
 from meter.store.rows import GrantRow, ReservationRow, TransactionRow
 
@@ -95,16 +96,16 @@ class Renderer:
         text = self._members(self._shapes[name], fields, 2) + self._balances(fields) + extra_members
         return Rendered(_CREATED.get(name, 200), f"{{{text}}}".encode(), JSON_TYPE, fields[0] == "1")
 
-    def grants(self, line: str) -> Rendered:
-        """A page of grants."""
+    def grants(self, line: str, cursors: Cursors) -> Rendered:
+        """A page of grants; the script's position becomes one of these cursors of the user."""
         head, *items, _ = line.split(";")
-        return self._page(head, (self._grant(item.split(" ")) for item in items if item))
+        return self._page(head, cursors, (self._grant(item.split(" ")) for item in items if item))
 
-    def reservations(self, line: str) -> Rendered:
+    def reservations(self, line: str, cursors: Cursors) -> Rendered:
         """A page of open reservations."""
         head, *items, _ = line.split(";")
         user_id = head.split(" ")[2]
-        return self._page(head, (self._reservation(user_id, item.split(" ")) for item in items if item))
+        return self._page(head, cursors, (self._reservation(user_id, item.split(" ")) for item in items if item))
 
     def explanation(self, line: str, amount: int) -> Rendered:
         """What a deduct of `amount` units would do."""
@@ -140,8 +141,9 @@ class Renderer:
         if state in ("active", "exhausted", "scheduled") and row.expires_at_ms <= now_ms:
             state, remaining = "expired", 0
         class_ = {"scheduled": "S", "exhausted": "X"}.get(state, "L")
-        ended = {"expired": "e", "voided": "v"}.get(state, "-")
-        numbers = (row.amount, remaining, row.reserved, row.priority, row.effective_at_ms, row.expires_at_ms)
+        ended = "p" if row.pending else {"expired": "e", "voided": "v"}.get(state, "-")
+        effective_ms = row.effective_at_ms or row.created_at_ms
+        numbers = (row.amount, remaining, row.reserved, row.priority, effective_ms, row.expires_at_ms)
         words = [class_, ended, row.source, row.at_end or ""]
         return self._grant([row.grant_id, *map(str, numbers), str(row.created_at_ms), "0", *words])
 
@@ -249,9 +251,9 @@ class Renderer:
     def _burn(self, fields: list[str]) -> str:
         return f'{{"grant_id":"{fields[0]}","amount":{self._amount(int(fields[1]))}}}'
 
-    def _page(self, head: str, items: Iterable[str]) -> Rendered:
-        cursor = head.split(" ")[3]
-        return page(items, None if cursor == "-" else cursor)
+    def _page(self, head: str, cursors: Cursors, items: Iterable[str]) -> Rendered:
+        _, _, user_id, position = head.split(" ")
+        return page(items, None if position == "-" else cursors.write(position.replace("~", " "), scope=user_id))
 
 
 _Convert = Callable[[str], str]
@@ -267,5 +269,5 @@ def _seconds(ms: int) -> str:
 
 def _grant_state(class_: str, state: str) -> str:
     if state != "-":
-        return "expired" if state == "e" else "voided"
+        return {"e": "expired", "v": "voided", "p": "pending"}[state]
     return {"S": "scheduled", "X": "exhausted"}.get(class_, "active")

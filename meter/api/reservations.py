@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from meter.api.services import Services, asked_of, path_id
+from meter.api.services import Services, asked_of, lists_of, path_id
 from meter.contract.requests import (
     CommitRequest,
     ExtendRequest,
@@ -14,9 +14,13 @@ from meter.contract.requests import (
 )
 from meter.engine import operations
 from meter.engine.operations import Operation
+from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request, Respond
-from meter.http.reading import pair_cursor, read_body, read_key, read_query, script_cursor
+from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
+
+BY_END = Cursors("open reservations", r"([0-9]{13} h [A-Za-z0-9_.:-]{1,128})")  # as the script has it
+BY_CREATION = Cursors("reservations", NUMBER, ID)
 
 
 class ReservationHandlers:
@@ -25,7 +29,7 @@ class ReservationHandlers:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._engine = services.engine
-        self._store = services.store
+        self._lists = lists_of(services)
         self._scale = services.scale
         self._renderer = services.renderer
 
@@ -62,17 +66,22 @@ class ReservationHandlers:
         self._services.ask_of_reservation(reservation_id, operations.reservation(reservation_id), respond)
 
     async def reservations(self, request: Request) -> Rendered:
-        """`GET /credits/reservations`: open ones from Redis, others from the store."""
+        """`GET /credits/reservations`: open ones by their end, others by their making."""
         query = read_query(ReservationsQuery, request, self._scale)
         if query.state == "open":
-            operation = operations.reservations(query.user_id, script_cursor(query.cursor), query.limit)
-            return self._renderer.reservations(await self._engine.run(query.user_id, operation))
-        if self._store is None:
+            [position] = BY_END.read(query.cursor, query.user_id) or [""]
+            operation = operations.reservations(query.user_id, position, query.limit)
+            return self._renderer.reservations(await self._engine.run(query.user_id, operation), BY_END)
+        if self._lists is None:
             return problem("not-implemented", "The store lists finished reservations; METER_STORE_URL is none.")
         state = None if query.state == "all" else query.state
-        after = pair_cursor(query.cursor)
-        rows = await self._store.reservations_of(query.user_id, state=state, after=after, limit=query.limit)
-        cursor = f"{rows[-1].created_at_ms}~{rows[-1].reservation_id}" if len(rows) == query.limit else None
+        after = BY_CREATION.read(query.cursor, query.user_id)
+        behind = (int(after[0]), after[1]) if after else None
+        rows = await self._lists.reservations(query.user_id, state, behind, query.limit)
+        last = rows[-1] if len(rows) == query.limit else None
+        cursor = (
+            None if last is None else BY_CREATION.write(last.created_at_ms, last.reservation_id, scope=query.user_id)
+        )
         return page([self._renderer.stored_reservation(row) for row in rows], cursor)
 
 

@@ -17,6 +17,8 @@ from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.keys import OBJECT_ID, USER_ID
+from meter.ledger.lists import Lists
+from meter.ledger.tail import Tail
 from meter.store.base import Store
 
 
@@ -77,3 +79,10 @@ def path_id(request: Request, name: str) -> str:
 def unanswered(line: str | MeterError) -> Rendered | None:
     """The answer where an operation got none."""
     return failure(line) if isinstance(line, MeterError) else None
+
+
+def lists_of(services: Services) -> Lists | None:
+    """The lists that need a store, where there is one."""
+    if services.store is None:
+        return None
+    return Lists(Tail(services.engine, services.redis, services.store), services.store)

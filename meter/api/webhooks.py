@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from hashlib import blake2b
 
 import orjson
@@ -16,6 +15,7 @@ from meter.clock import time_text
 from meter.contract.requests import Query
 from meter.contract.webhooks import NotificationsQuery, WebhookChangeRequest, WebhookRequest
 from meter.errors import StoreUnavailable
+from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
@@ -26,7 +26,8 @@ from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 ROTATION_MS = 86_400_000
 """How long the old secret goes on signing beside the new one."""
 
-_CURSOR = re.compile(r"([0-9]{1,16})~([A-Za-z0-9_]{1,128})")
+_BY_ID = Cursors("webhooks", ID)
+_NEWEST_FIRST = Cursors("notifications", NUMBER, ID)
 _BUSY = problem("busy", "Another process changed it at the same time; try again.")
 
 
@@ -42,9 +43,9 @@ class NotificationHandlers:
     async def webhooks(self, request: Request) -> Rendered:
         """`GET /credits/webhooks`"""
         query = read_query(Query, request, self._scale)
-        after = (query.cursor,) if query.cursor else None
+        after = _BY_ID.read(query.cursor) or None
         rows = await self._catalog().find(WebhookRow, {}, order_by="webhook_id", after=after, limit=query.limit)
-        cursor = rows[-1].webhook_id if len(rows) == query.limit else None
+        cursor = _BY_ID.write(rows[-1].webhook_id) if len(rows) == query.limit else None
         return page([_webhook(row) for row in rows if row.state != "deleted"], cursor)
 
     async def create(self, request: Request) -> Rendered:
@@ -117,15 +118,17 @@ class NotificationHandlers:
         """`GET /credits/notifications`"""
         query = read_query(NotificationsQuery, request, self._scale)
         equal = {name: value for name in ("user_id", "state") if (value := getattr(query, name)) is not None}
+        after = _NEWEST_FIRST.read(query.cursor)
         rows = await self._catalog().find(
             DeliveryRow,
             equal,
             order_by="created_at_ms",
-            after=_after(query.cursor),
+            after=(int(after[0]), after[1]) if after else None,
             descending=True,
             limit=query.limit,
         )
-        cursor = f"{rows[-1].created_at_ms}~{rows[-1].delivery_id}" if len(rows) == query.limit else None
+        last = rows[-1] if len(rows) == query.limit else None
+        cursor = None if last is None else _NEWEST_FIRST.write(last.created_at_ms, last.delivery_id)
         return page([self._delivery(row) for row in rows], cursor)
 
     async def retry(self, request: Request) -> Rendered:
@@ -195,12 +198,3 @@ def _time(at_ms: int | None) -> orjson.Fragment | None:
 
 def _changed(row: WebhookRow, now_ms: int, **members: object) -> WebhookRow:
     return row.model_copy(update={"version": row.version + 1, "updated_at_ms": now_ms, **members})
-
-
-def _after(cursor: str) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
-        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
-    return int(found[1]), found[2]

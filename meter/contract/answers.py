@@ -172,7 +172,9 @@ class GrantRollover(BaseModel):
 
 
 class Grant(BaseModel):
-    """A grant. `remaining` is its free part, `reserved` the part in open reservations."""
+    """A grant. `remaining` is its free part, `reserved` the part in open reservations. `pending`: it is durable, but
+    Redis, which was away, does not have it yet.
+    """
 
     grant_id: str
     amount: Credits
@@ -183,19 +185,21 @@ class Grant(BaseModel):
     expires_at: datetime | None
     created_at: datetime
     source: str
-    state: Literal["scheduled", "active", "exhausted", "expired", "voided"]
+    state: Literal["pending", "scheduled", "active", "exhausted", "expired", "voided"]
     rollover: GrantRollover | None
 
 
 class GrantPage(Answer):
-    """Grants in burn order; then the scheduled ones, then those with nothing free."""
+    """Grants in burn order, then the scheduled ones, then those with nothing free; with `state=all` and a store all
+    that ever were, in the order of their making.
+    """
 
     items: list[Grant]
     next_cursor: str | None
 
 
 class ReservationPage(Answer):
-    """Open reservations, those that end first, first; others from the store, oldest first."""
+    """Open reservations, those that end first, first; with another `state` in the order of their making."""
 
     items: list[ListedReservation]
     next_cursor: str | None

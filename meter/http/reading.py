@@ -8,7 +8,6 @@ agree. NaN and Infinity are read, as writers that are not strict write them, and
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -107,28 +106,3 @@ def failure(error: Exception) -> Rendered:
     fault_id = secrets.token_hex(6)
     _log.error("internal error", id=fault_id, exc_info=error)
     return problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
-
-
-_NUMBER = re.compile(r"[0-9]{1,15}")
-
-
-def script_cursor(cursor: str) -> str:
-    """A page cursor as the scripts want it: blanks travel as `~`."""
-    return cursor.replace("~", " ")
-
-
-def number_cursor(cursor: str) -> int | None:
-    if not cursor:
-        return None
-    if not _NUMBER.fullmatch(cursor):
-        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
-    return int(cursor)
-
-
-def pair_cursor(cursor: str) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    number, _, text = cursor.partition("~")
-    if not _NUMBER.fullmatch(number) or not text:
-        raise Answered(validation_problem([("/cursor", "is not one of ours")]))
-    return int(number), text

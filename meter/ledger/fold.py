@@ -193,8 +193,13 @@ class Fold:
         if entry.kind == "reserve" and is_chosen(entry):
             self._operation(entry, f"{CHOSEN}{reservation_id}")
         self._account(entry)
+        self.follow(entry)
+
+    def follow(self, entry: Entry) -> None:
+        """Brings the rows of the entry's grants and reservation up to date, and books nothing."""
         for draw in entry.draws:
             self._grant(entry, draw.grant_id, draw.amount, draw.remaining, draw.reserved)
+        reservation_id = text_of(entry.detail.get("reservation_id"))
         if reservation_id is not None:
             self._reservation(entry, reservation_id)
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meter.engine import operations
-from meter.engine.engine import Engine
-from meter.engine.outbox import Entry, parse_entry
-from meter.engine.redis import RedisGateway
-from meter.errors import StoreUnavailable
 from meter.ledger.entry_rows import transaction_row
+from meter.ledger.tail import Tail
 from meter.store.base import Store
 from meter.store.rows import TransactionRow
-
-TAIL_PAGE = 5_000
-TAIL_MAX = 100_000
-"""Entries that a reader looks through at the most; only a store that is far behind, or none, leaves more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +33,13 @@ class Filter:
 class History:
     """Reads transactions. Without a store, Redis' outbox is all there is."""
 
-    def __init__(self, engine: Engine, redis: RedisGateway, store: Store | None) -> None:
-        self._engine = engine
-        self._redis = redis
+    def __init__(self, tail: Tail, store: Store | None) -> None:
+        self._tail = tail
         self._store = store
 
     async def page(self, user_id: str, wanted: Filter, limit: int) -> list[TransactionRow]:
         """Transactions, newest first. What is due is settled before, so that it is among them."""
-        tail = [row for row in await self._tail(user_id) if wanted.accepts(row)]
+        tail = [row for row in await self._unflushed(user_id) if wanted.accepts(row)]
         found = {row.seq: row for row in tail[-limit:]}
         if self._store is not None and len(found) < limit:
             rows = await self._store.history(
@@ -64,46 +55,19 @@ class History:
 
     async def at(self, user_id: str, at_ms: int) -> TransactionRow | None:
         """The last transaction at or before a time; its balances are those of that time."""
-        tail = [row for row in await self._tail(user_id) if row.created_at_ms <= at_ms]
+        tail = [row for row in await self._unflushed(user_id) if row.created_at_ms <= at_ms]
         if tail or self._store is None:
             return tail[-1] if tail else None
         return await self._store.transaction_at(user_id, at_ms)
 
     async def transaction(self, transaction_id: str, partition: int, seq: int) -> TransactionRow | None:
         """One transaction, wherever it is now."""
-        found = await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, 1)
-        entry = _parsed(found[0][1]) if found and found[0][0] == seq else None
+        entry = await self._tail.entry(partition, seq)
         if entry is not None and entry.transaction_id == transaction_id:
             return transaction_row(partition, entry)
         return None if self._store is None else await self._store.transaction(transaction_id)
 
-    async def _tail(self, user_id: str) -> list[TransactionRow]:
-        """A user's transactions that the store does not have, oldest first. Raises `StoreUnavailable` when those are
-        too many to look through: a part of a history is none.
-        """
-        partition = self._engine.partition_of(user_id)
-        await self._engine.run(user_id, operations.expire(user_id))
-        watermark = None if self._store is None else await self._store.watermark(partition)
-        keys, seq = self._engine.partitions[partition], watermark.seq + 1 if watermark else 1
-        state = await self._redis.partition_state(keys.meta)
-        if state is not None and state.seq - seq >= TAIL_MAX:
-            if self._store is not None:
-                raise StoreUnavailable(f"partition {partition}: the store is {state.seq - seq + 1} transactions behind")
-            seq = state.seq - TAIL_MAX + 1
-        rows: list[TransactionRow] = []
-        needle = b'"' + user_id.encode() + b'"'
-        while page := await self._redis.outbox_entries(keys.outbox, seq, TAIL_PAGE):
-            entries = [_parsed(text) for _, text in page if needle in text]
-            rows += [transaction_row(partition, entry) for entry in entries if entry and entry.user_id == user_id]
-            seq = page[-1][0] + 1
-            if len(page) < TAIL_PAGE:
-                break
-        return rows
-
-
-def _parsed(text: bytes) -> Entry | None:
-    """An entry; None for one that nobody can read, which the flush will put into quarantine."""
-    try:
-        return parse_entry(text)
-    except (ValueError, TypeError):
-        return None
+    async def _unflushed(self, user_id: str) -> list[TransactionRow]:
+        """A user's transactions that the store does not have, oldest first."""
+        partition, entries = await self._tail.entries(user_id)
+        return [transaction_row(partition, entry) for entry in entries]

@@ -37,7 +37,8 @@ class Flush:
     """One partition's step from `expected` to `reached`: everything in it is committed together or not at all.
 
     Accounts, grants and reservations are whole snapshots: they replace what is there. A reservation or grant row that
-    is replaced keeps its `created_at_ms`, `description`, `metadata`, `operation_id` and `fingerprint`.
+    is replaced keeps its `description`, `metadata`, `operation_id` and `fingerprint`, a reservation its
+    `created_at_ms` too.
     """
 
     partition: int

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fakeredis import FakeRedis, FakeServer
+from starlette.testclient import TestClient
 
+from meter.api.grants import BY_BURN_ORDER
+from meter.testing import fake_app
 from tests.api.sidecar import Api
 
 
@@ -81,30 +86,82 @@ def test_what_changes_between_two_pages_neither_repeats_nor_hides_the_rest(grant
     assert [item["grant_id"] for item in rest["items"]] == [f"g{n:02}" for n in reversed(range(15))] + ["later"]
 
 
-def test_a_made_up_cursor_shows_nothing_of_another_user(granted: Api) -> None:
-    for cursor in (
-        ".",
-        "~",
-        "~~",
-        "L~0",
-        "X~",
-        "S~",
-        "zzz",
-        "%20",
-        "%00",
-        "%F0%9F%99%82",
-        "u2~L",
-        "%0A",
-        "a" * 5000,
-        "%FF",
-    ):
-        for path in ("/grants/u?state=live", "/grants/u?state=all", "/reservations?user_id=u", "/expiring/u?days=9999"):
-            page = granted.get(f"{path}&cursor={cursor}")
-            assert "not-yours" not in {item.get("grant_id") for item in page["items"]}
-            assert len(page["items"]) <= 23
+LISTS = (
+    "/grants/u?state=live",
+    "/grants/u?state=all",
+    "/expiring/u?days=9999",
+    "/reservations?user_id=u",
+    "/reservations?user_id=u&state=all",
+    "/reservations?user_id=u&state=released",
+    "/history/u?",
+    "/plans?",
+    "/subscriptions/u?",
+    "/webhooks?",
+    "/notifications?",
+)
+MADE_UP = (
+    *(".", "~", "~~", "L~0", "X~", "S~", "zzz", "%20", "%00", "a%00", "%F0%9F%99%82", "u2~L", "%0A", "%FF"),
+    *("x", "-1", "1.5", "%C2%B2", "%D9%A3", "1~2", "9", "0", "null", "AAAA", "AAAAAAAA", "_" * 8, "="),
+    *("9" * 5000, "a" * 5000, "A" * 511, "A" * 512, "A" * 513),
+)
 
 
-def test_a_cursor_that_is_no_number_is_a_field_error(granted: Api) -> None:
-    for cursor in ("x", "-1", "1.5", "%C2%B2", "%D9%A3", "9" * 5000, "1~2"):
-        members = granted.refused(422, "validation-error", "GET", f"/history/u?cursor={cursor}")
-        assert [error["pointer"] for error in members["errors"]] == ["/cursor"]
+@pytest.fixture
+def listed() -> Iterator[Api]:
+    """Two users with two of everything that a list has, in a sidecar with a store whose worker does not run."""
+    server = FakeServer()
+    with TestClient(fake_app(server, store_url="memory://")) as http:
+        api = Api(http, FakeRedis(server=server))
+        for user_id in ("u", "u2"):
+            for n in range(2):
+                api.post("/add", {"user_id": user_id, "amount": 9, "expires_at": f"2030-01-0{n + 1}T00:00:00Z"})
+                for end in ("", "/release"):
+                    made = api.post("/reservations", {"user_id": user_id, "amount": 1}, status=201)
+                    if end:
+                        api.post(f"/reservations/{made['reservation_id']}{end}")
+        for n in range(2):
+            plan = {"name": "n", "plan_id": f"p{n}", "plan_group": f"g{n}", "credit_limit": 1, "price": 1}
+            api.post("/plans", {**plan, "billing_period": "monthly"}, status=201)
+            for user_id in ("u", "u2"):
+                assert api.call("PUT", f"/credits/subscriptions/{user_id}", {"plan_id": f"p{n}"}).status == 200
+            hook = api.post("/webhooks", {"url": f"https://example.com/{n}"}, status=201)
+            api.post(f"/webhooks/{hook['webhook_id']}/test")
+        yield api
+
+
+def cursor_of(api: Api, path: str) -> str:
+    page = api.get(f"{path}&limit=1")
+    assert len(page["items"]) == 1
+    return str(page["next_cursor"])
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_p10_a_cursor_that_is_none_of_the_lists_own_is_a_field_error(listed: Api, path: str) -> None:
+    """Cut, lengthened, made up, of another list or another user, with a NUL: 422, and no store or script sees it."""
+    own = cursor_of(listed, path)
+    assert len(listed.get(f"{path}&limit=1&cursor={own}")["items"]) == 1
+    others = {cursor_of(listed, other) for other in LISTS if other.partition("?")[0] != path.partition("?")[0]}
+    if "u" in path.partition("?")[2] or path.partition("?")[0].endswith("/u"):
+        others.add(cursor_of(listed, path.replace("/u?", "/u2?").replace("user_id=u", "user_id=u2")))
+    damaged = (own[:-1], own[1:], own + "A", own + "=", own + "%00", "%00" + own, own[:-4] + "AAAA", own * 200)
+    for cursor in (*damaged, *others, *MADE_UP):
+        members = listed.refused(422, "validation-error", "GET", f"{path}&cursor={cursor}")
+        assert [error["pointer"] for error in members["errors"]] == ["/cursor"], cursor
+
+
+def test_p10_a_cursor_of_another_order_is_refused(listed: Api) -> None:
+    """Open reservations go by their end, all of them by their creation."""
+    by_end = cursor_of(listed, "/reservations?user_id=u")
+    assert listed.refused(422, "validation-error", "GET", f"/reservations?user_id=u&state=all&cursor={by_end}")
+    by_burn_order = cursor_of(listed, "/grants/u?state=live")
+    assert listed.refused(422, "validation-error", "GET", f"/grants/u?state=all&cursor={by_burn_order}")
+
+
+def test_p10_a_cursor_made_with_the_right_checksum_shows_nothing_of_another_user(granted: Api) -> None:
+    for position in (".", f"L {'0' * 45} a", f"X {'9' * 45} zz"):
+        cursor = BY_BURN_ORDER.write(position, scope="u")
+        page = granted.get(f"/grants/u?state=all&cursor={cursor}")
+        assert "not-yours" not in {item["grant_id"] for item in page["items"]}
+    for position in ("u2 L", "L 0 a\nu2", f"L {'0' * 44} a", f"[ {'0' * 45} a", f"L {'0' * 45} u/x", "\0"):
+        cursor = BY_BURN_ORDER.write(position, scope="u")
+        assert granted.refused(422, "validation-error", "GET", f"/grants/u?state=all&cursor={cursor}")

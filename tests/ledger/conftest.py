@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+from starlette.testclient import TestClient
 
+from meter.app import create_app
 from meter.config import Settings
 from meter.engine.redis import RedisGateway
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.testing import fake_app, fake_settings
+from tests.api.sidecar import serving
 from tests.ledger.ground import Ground, open_at
+from tests.ledger.sidecar import Sidecar
 from tests.partition import Partition
 from tests.servers import Server
 
@@ -58,3 +64,18 @@ def live(ground: Ground) -> Ground:
     now_ms = int(ground.client.time()[0] * 1000)
     ground.client.hset(ground.partition.keys.meta, "recent_since", now_ms)
     return ground
+
+
+@pytest.fixture
+def api(server: Server, partition: Partition, tmp_path: Path) -> Iterator[Sidecar]:
+    """fakeredis above a store in memory, in process; a real server above SQLite, over a socket."""
+    del partition
+    if server.url is None:
+        url = f"memory://{tmp_path.name}"
+        with TestClient(fake_app(server.fake, store_url=url)) as http:
+            yield Sidecar(http, server, url)
+    else:
+        url = f"sqlite:///{tmp_path}/meter.db"
+        settings = fake_settings(redis_url=server.url, store_url=url)
+        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
+            yield Sidecar(http, server, url)

@@ -2,89 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from meter.app import create_app
 from meter.config import Settings
 from meter.engine import operations
+from meter.engine.engine import Engine
 from meter.engine.redis import RedisGateway
 from meter.errors import StoreUnavailable
-from meter.ledger import history
-from meter.ledger.flusher import Flusher
+from meter.ledger import history, tail
 from meter.runtime import Runtime
 from meter.store.base import Store
-from meter.store.connect import open_store
-from meter.testing import fake_app, fake_settings
-from tests.api.sidecar import Api, balances, serving
+from tests.api.sidecar import balances
 from tests.ledger.ground import open_at
+from tests.ledger.sidecar import URL, Sidecar
 from tests.ledger.test_flusher import poison
 from tests.partition import DAY, MINUTE, T0, Partition
 from tests.servers import Server
-
-URL = "/history/u"
-
-
-class Sidecar(Api):
-    """The HTTP API above a store, and a worker that flushes when it is told to."""
-
-    def __init__(self, http: httpx2.Client, server: Server, store_url: str) -> None:
-        super().__init__(http, server.client)
-        self._server = server
-        self._store_url = store_url
-
-    def flush(self, flush_max: int = 5_000) -> int:
-        """One step of a worker that keeps nothing in Redis once the store has it."""
-        return asyncio.run(self._flush(flush_max))
-
-    async def _flush(self, flush_max: int) -> int:
-        settings = Settings(flush_max=flush_max, outbox_retention_seconds=0, redis_timeout_ms=10_000)
-        gateway, store = self._server.gateway(), open_store(self._store_url)
-        try:
-            async with Runtime(settings, gateway, store) as runtime:
-                keys = runtime.engine.partitions[0]
-                return await Flusher(gateway, runtime.engine, store, keys, settings).step()
-        finally:
-            await store.close()
-            await gateway.close()
-
-    def rows(self, query: str = "") -> list[dict[str, Any]]:
-        """A page of user u's history."""
-        items: list[dict[str, Any]] = self.get(URL + query)["items"]
-        return items
-
-    def all_pages(self, query: str, limit: int) -> list[int]:
-        """The seqs of every page."""
-        seen: list[int] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self.get(f"{URL}?limit={limit}&cursor={cursor}{query}")
-            assert len(page["items"]) <= limit
-            seen += [row["seq"] for row in page["items"]]
-            cursor = page["next_cursor"]
-        return seen
-
-
-@pytest.fixture
-def api(server: Server, partition: Partition, tmp_path: Path) -> Iterator[Sidecar]:
-    """fakeredis above a store in memory, in process; a real server above SQLite, over a socket."""
-    del partition
-    if server.url is None:
-        url = f"memory://{tmp_path.name}"
-        with TestClient(fake_app(server.fake, store_url=url)) as http:
-            yield Sidecar(http, server, url)
-    else:
-        url = f"sqlite:///{tmp_path}/meter.db"
-        settings = fake_settings(redis_url=server.url, store_url=url)
-        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
-            yield Sidecar(http, server, url)
 
 
 def test_a_caller_reads_its_own_writes_before_any_flush(api: Sidecar) -> None:
@@ -207,6 +143,10 @@ def test_a_poison_entry_does_not_hide_the_others(api: Sidecar, partition: Partit
     assert [row["seq"] for row in api.rows()] == [3, 1]
 
 
+def reader_of(engine: Engine, gateway: RedisGateway, store: Store | None) -> history.History:
+    return history.History(tail.Tail(engine, gateway, store), store)
+
+
 @pytest.fixture
 async def reader(server: Server, gateway: RedisGateway, partition: Partition) -> Any:
     """A history reader above a store that is far behind."""
@@ -214,20 +154,20 @@ async def reader(server: Server, gateway: RedisGateway, partition: Partition) ->
         partition.run(operations.grant("u", f"g{n}", 1))
     store: Store = await open_at("memory://")
     async with Runtime(Settings(redis_timeout_ms=10_000), gateway, store) as runtime:
-        yield lambda which: history.History(runtime.engine, gateway, store if which else None)
+        yield lambda which: reader_of(runtime.engine, gateway, store if which else None)
 
 
 async def test_a_history_that_is_too_far_behind_is_refused_not_cut(
     reader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "TAIL_MAX", 20)
+    monkeypatch.setattr(tail, "ENTRIES_MAX", 20)
     with pytest.raises(StoreUnavailable, match="30 transactions behind"):
         await reader(True).page("u", history.Filter(), 5)
     assert [row.seq for row in await reader(False).page("u", history.Filter(), 50)] == list(range(30, 10, -1))
 
 
 async def test_many_pages_of_the_outbox_are_read(reader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "TAIL_PAGE", 7)
+    monkeypatch.setattr(tail, "PAGE", 7)
     assert [row.seq for row in await reader(True).page("u", history.Filter(), 50)] == list(range(30, 0, -1))
     found = await reader(True).at("u", T0 + DAY + MINUTE)
     assert found is not None and found.available_after == 30

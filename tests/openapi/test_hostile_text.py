@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
+from meter.contract.call import Call
 from meter.contract.calls import BY_NAME, CALLS
 from tests.openapi.story import DOCUMENT, Json, call, operation, tell_the_story
 
@@ -39,6 +40,12 @@ def bodies_with_nul(body: Json, schema: Json) -> Iterator[tuple[str, Json]]:
             yield from ((f"/{name}", {**body, name: value}) for value in values)
 
 
+def query_values(found: Call) -> Iterator[str]:
+    for parameter in operation(found.name)["parameters"]:
+        if parameter.get("in") == "query":
+            yield parameter["name"]
+
+
 @pytest.mark.parametrize("name", [row.name for row in CALLS if row.body is not None])
 def test_x18_nul_in_a_body_is_refused_with_its_place(client: TestClient, name: str) -> None:
     list(tell_the_story(client, until=name))
@@ -62,6 +69,15 @@ def test_x18_the_texts_of_a_batch_are_judged_alike(client: TestClient) -> None:
             answer = call(client, "batch", {"operations": [body]})
             assert answer.status_code == 422, answer.text
             assert answer.json()["errors"][0]["pointer"] in (f"/operations/0{pointer}", "/operations/0")
+
+
+@pytest.mark.parametrize("name", [row.name for row in CALLS if row.query is not None])
+def test_x18_nul_in_a_query_is_refused_with_its_place(client: TestClient, name: str) -> None:
+    list(tell_the_story(client, until=name))
+    for member in query_values(BY_NAME[name]):
+        answer = call(client, name, query={**BY_NAME[name].example.query, member: NUL})
+        assert (member, answer.status_code, answer.json().get("type")) == (member, 422, "/problems/validation-error")
+        assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{member}"]
 
 
 @pytest.mark.parametrize("name", [row.name for row in CALLS if "{" in row.path])

@@ -146,7 +146,7 @@ CALLS = (
                         "metadata": None,
                     }
                 ],
-                "next_cursor": "9",
+                "next_cursor": "LRxX2Dk",
             },
             path=USER,
             query={"limit": 1},

@@ -21,7 +21,9 @@ Insert = mysql.Insert | sqlite.Insert
 V = TypeVar("V", bound=VersionedRow)
 
 _OLD = "was "  # no column has a blank
-_MADE_ONCE = frozenset({"created_at_ms", "description", "metadata", "operation_id", "fingerprint"})
+_SAID_ONCE = {"description", "metadata", "operation_id", "fingerprint"}
+_MADE_ONCE = {GrantRow: _SAID_ONCE, ReservationRow: {*_SAID_ONCE, "created_at_ms"}}
+"""A pending grant gets the time at which Redis made it, which is the one that every list shows."""
 
 
 def to_json(value: object) -> str:
@@ -36,7 +38,7 @@ def changed_columns(model: type[VersionedRow]) -> list[str]:
 
 def replaced_columns(model: type[Row]) -> list[str]:
     """The columns that a newer snapshot changes, `last_seq` last: MySQL assigns from left to right."""
-    kept = set(model.KEY) | (_MADE_ONCE if model in (GrantRow, ReservationRow) else set())
+    kept = {*model.KEY, *_MADE_ONCE.get(model, ())}
     return [name for name in model.model_fields if name not in kept and name != "last_seq"] + ["last_seq"]
 
 
