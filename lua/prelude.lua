@@ -7,18 +7,19 @@
 -- KEYS  1 meta      hash: schema, state, epoch, seq, head, decimal_places, partitions, clock_ms, recent,
 --                    recent_since, flushed, full
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
---       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grants.lua)
---       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/grants.lua)
---       5 holds     hash: reservation_id -> packed open hold (state/holds.lua)
+--       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
+--       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)
+--       5 holds     hash: reservation_id -> packed open hold (state/hold.lua)
 --       6 agenda    lexical set: "user_id time kind id", what falls due and when (state/agenda.lua)
 --       7 due       sorted set: user_id by the time of its next due thing, for the sweeper
 --       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, answers to senders
 --      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --
--- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition  5 late_commit_grace_ms
---       6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max  10 number of operations, then each operation:
---       name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its own arguments
+-- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition
+--       5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
+--       10 number of operations, then each operation: name, number of arguments, then key, fingerprint, extra (JSON
+--       members, no braces) and its own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]

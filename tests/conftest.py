@@ -93,7 +93,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
 
 
-SLOW = ("bench", "e2e", "faults", "lane", "store")
+SLOW = ("bench", "e2e", "faults", "store")
 """Folders whose tests start many real processes or databases; `pytest` alone leaves them out, `.ci/run` does not."""
 
 

@@ -126,7 +126,7 @@ def test_many_tiny_members_take_no_quadratic_time() -> None:
     assert decode("gzip", member * 20_000 + gzip.compress(b"end")) == b"end"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(["gzip", "deflate", "identity"]), st.lists(st.binary(max_size=60)), st.data())
 def test_random_bytes_never_raise(coding: str, pieces: list[bytes], data: st.DataObject) -> None:
     decode(coding, *pieces)
@@ -135,7 +135,7 @@ def test_random_bytes_never_raise(coding: str, pieces: list[bytes], data: st.Dat
     decode(coding, bytes(encoded))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(CODINGS), st.binary(max_size=2000), st.data())
 def test_random_pieces_decode_as_the_whole(
     coding: tuple[str, Callable[[bytes], bytes]], body: bytes, data: st.DataObject

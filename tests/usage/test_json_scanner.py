@@ -352,7 +352,7 @@ def looked_up(document: str) -> dict[Path, Number]:
     return found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(document=documents, data=st.data())
 def test_random_documents_read_as_json_does(document: str, data: st.DataObject) -> None:
     encoded = document.encode()
@@ -365,7 +365,7 @@ def test_random_documents_read_as_json_does(document: str, data: st.DataObject) 
     assert scan(*(bytes([byte]) for byte in encoded)) == expected
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(document=documents, data=st.data())
 def test_broken_documents_never_raise_and_read_the_same_in_pieces(document: str, data: st.DataObject) -> None:
     encoded = bytearray(document.encode())
@@ -377,7 +377,7 @@ def test_broken_documents_never_raise_and_read_the_same_in_pieces(document: str,
     assert scan(bytes(encoded)) == scan(*(bytes([byte]) for byte in encoded))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=40)))
 def test_random_bytes_never_raise(pieces: list[bytes]) -> None:
     assert scan(*pieces) == scan(b"".join(pieces))

@@ -395,7 +395,7 @@ def test_wrong_key_is_refused_when_the_shape_is_built(fmt: Format, key: str | No
 bodies = st.sampled_from([sample[2] for sample in SAMPLES])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(bodies, st.sampled_from(SHAPES), st.data())
 def test_mutated_samples_never_raise_and_read_the_same_in_pieces(
     body: bytes, shape: Shape, data: st.DataObject
@@ -414,7 +414,7 @@ def test_mutated_samples_never_raise_and_read_the_same_in_pieces(
     assert read(shape, packed[:40], packed[40:], encoding="gzip") == seen
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.binary(max_size=50)),
     st.sampled_from(SHAPES),

@@ -90,7 +90,7 @@ def _own(ways: Ways, requests: list[bytes]) -> bytes:
     return b"".join(requests).replace(b"a-user", name.encode())
 
 
-_FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_FUZZ

@@ -11,6 +11,7 @@ from tests.api.lane.answers import Answer, balance, chunked, deduct, livez, requ
 from tests.api.lane.serving import Sidecar, wait_for
 
 USERS = ("one", "two", "three")
+JSON = "Content-Type: application/json"
 BAD = deduct("rich", "much")
 BAD_AND_CLOSE = deduct("rich", "much", "Connection: close")
 
@@ -76,7 +77,7 @@ def test_thousands_that_are_answered_at_once_do_not_nest(sidecar: Sidecar) -> No
 def test_bodies_of_pipelined_requests_stay_with_their_own(sidecar: Sidecar) -> None:
     sidecar.redis.open = False
     body = b'{"user_id":"rich","amount":7}'
-    late = request("POST", "/credits/deduct", "Transfer-Encoding: chunked", body=chunked(body[:5], body[5:]))
+    late = request("POST", "/credits/deduct", JSON, "Transfer-Encoding: chunked", body=chunked(body[:5], body[5:]))
     with sidecar.client() as client:
         client.send(deduct("rich", 1) + late[:-20])
         wait_for(lambda: sidecar.redis.waiting, "the first deduct waits")
@@ -145,8 +146,8 @@ def test_a_client_that_does_not_read_is_not_read_from(sidecar: Sidecar, text: by
 
 def test_a_client_that_reads_late_gets_every_answer_in_order(sidecar: Sidecar) -> None:
     """Hot answers fill the buffers, and cold ones come in between."""
-    many = 1000
-    text = b"".join(balance(f"u{n}") + (livez() if n % 10 == 0 else b"") for n in range(many))
+    many, long = 400, "x" * 110  # long names fill the buffers soon
+    text = b"".join(balance(f"u{n}{long}") + (livez() if n % 10 == 0 else b"") for n in range(many))
     with sidecar.client(receive_bytes=4096) as client:
         sender = threading.Thread(target=client.send, args=(text,))
         sender.start()
@@ -154,6 +155,6 @@ def test_a_client_that_reads_late_gets_every_answer_in_order(sidecar: Sidecar) -
         answers = client.answers(many + many // 10)
         sender.join()
 
-    assert [_which(answer) for answer in answers if _which(answer) != "live"] == [f"u{n}" for n in range(many)]
+    assert [_which(answer) for answer in answers if _which(answer) != "live"] == [f"u{n}{long}" for n in range(many)]
     live = [at for at, answer in enumerate(answers) if _which(answer) == "live"]
     assert live == [1 + 11 * n for n in range(many // 10)]
