@@ -33,7 +33,7 @@ local function run(name, at)
   local first = recent('k ' .. key)
   if first then return replay(first) end
   local answer = operations[name](at)
-  if sub(answer, 1, 3) == 'ok ' then recent_writes['k ' .. key] = current_fingerprint .. ' ' .. answer end
+  if sub(answer, 1, 3) == 'ok ' then remember_answer('k ', key, current_fingerprint, answer) end
   return answer
 end
 

@@ -65,13 +65,9 @@ for _ = 1, ARGV[10] + 0 do
 end
 local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
 
--- What the first argument of an operation names; apply.lua reads these ahead for the whole batch.
-local subjects = {
-  grant = 'user', deduct = 'user', reserve = 'user', refund = 'user', void = 'user', configure = 'user',
-  lapse = 'user', expire = 'user', balance = 'user', grants = 'user', reservations = 'user', explain = 'user',
-  expiring = 'user',
-  commit = 'reservation', release = 'reservation', extend = 'reservation', reservation = 'reservation',
-}
+-- What the first argument of a wanted operation names, user or reservation; apply.lua reads these ahead for the whole
+-- batch. Each operation's stands in its declaration (meter/engine/operations.py), from which programs.py puts it here.
+local subjects = {}
 
 -- Byte order, as in Redis' lexical sets: Lua's own < on strings follows the server's locale.
 local function before(x, y)
@@ -85,6 +81,10 @@ end
 local recent_writes = {} -- field -> text
 local function recent(field)
   return recent_writes[field] or redis.call('HGET', RECENT, field) or redis.call('HGET', OLDER, field)
+end
+
+local function remember_answer(kind, id, fingerprint, answer)
+  recent_writes[kind .. id] = fingerprint .. ' ' .. answer
 end
 
 -- The answer to a call with a key that was used before: the first answer for the same body, a refusal for another.

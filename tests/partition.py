@@ -8,8 +8,10 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.answers import FORMS, Form
 from meter.engine.batcher import Mode
+from meter.engine.declarations import DECLARED
 from meter.engine.engine import NO_WATERMARK
 from meter.engine.operations import Operation
 from meter.engine.outbox import Entry, parse_entry
@@ -26,42 +28,7 @@ GRACE = HOUR
 
 APPLY, OPEN = apply_program(), open_program()
 
-# The fields of each answer, in order, without the balances: the "Answers" lines of lua/operations, written again.
-_OK = {
-    "grant": "user grant transaction amount",
-    "deduct": "user transaction amount taken uncovered",
-    "reserve": "user reservation amount ends_at ttl_ms",
-    "commit": "user reservation transaction charged released forfeited uncovered late",
-    "release": "user reservation transaction released forfeited",
-    "extend": "user reservation amount ends_at left_ms",
-    "refund": "user transaction refunded forfeited left",
-    "void": "user grant transaction voided",
-    "configure": "user overdraft_limit suspended thresholds",
-    "expire": "user transactions",
-    "lapse": "user",
-    "balance": "user overdraft_limit suspended thresholds granted scheduled spent expired voided holds",
-    "reservation": "user reservation state amount charged ends_at",
-    "grants": "user cursor",
-    "expiring": "user cursor",
-    "reservations": "user cursor",
-    "explain": "user would short next_at next_amount overdraft_limit",
-    "clock": "now frozen",
-    "rotate": "rotated",
-    "flushed": "backlog removed was_full",
-    "recall": "",
-    "restore": "user",
-    "state": "",
-}
-_REFUSED = {
-    "insufficient": "user required",
-    "over": "user state",
-    "exceeds": "user left",
-    "finished": "state user charged",
-    "backwards": "now",
-}
-_NO_BALANCES = {"not_found", "finished", "key_reused", "backwards", "outbox_full"}
-_NO_ACCOUNT = {"clock", "rotate", "flushed", "recall", "state"}
-_TEXTS = {"user", "grant", "transaction", "reservation", "state", "suspended", "thresholds", "cursor", "would"}
+_NUMBERS = {Form.UNITS, Form.COUNT, Form.MOMENT, Form.SPAN, Form.YES_OR_NO}
 _NUMBER = re.compile(r"\d+")
 
 
@@ -82,23 +49,13 @@ class Answer:
 
 def read_answer(name: str, line: str) -> Answer:
     """Reads a line that the operation `name` answered; a field too many or too few is an error."""
-    head, *items = line.split(";")
-    replayed, status, *values = head.split(" ")
-    balances = None
-    if items:
-        balances = _balances(items.pop().split(" ")[1:])
-    elif status not in _NO_BALANCES and name not in _NO_ACCOUNT:
-        balances, values = _balances(values[-3:]), values[:-3]
-    names = (_OK[name] if status == "ok" else _REFUSED.get(status, "")).split()
-    assert len(names) == len(values), line
-    fields = {name: text if name in _TEXTS else int(text) for name, text in zip(names, values, strict=True)}
-    listed = tuple(tuple(item.split(" ")) for item in items if item)
-    return Answer(line, {"0": False, "1": True}[replayed], status, fields, balances, listed)
-
-
-def _balances(texts: list[str]) -> tuple[int, int, int]:
-    assert len(texts) == 3 and all(map(_NUMBER.fullmatch, texts)), texts
-    return int(texts[0]), int(texts[1]), int(texts[2])
+    read = DECLARED[name].read(line)
+    assert line[:2] in ("0 ", "1 "), line
+    assert read.balances is None or min(read.balances) >= 0, line
+    fields = {field: int(text) if FORMS[field] in _NUMBERS else text for field, text in read.fields.items()}
+    assert all(_NUMBER.fullmatch(text) for field, text in read.fields.items() if FORMS[field] in _NUMBERS), line
+    listed = tuple(tuple(item.split(" ")) for item in read.items)
+    return Answer(line, read.replayed, read.word, fields, read.balances, listed)
 
 
 @dataclass
@@ -164,9 +121,9 @@ class Partition:
 
     def advance(self, milliseconds: int) -> int:
         """Moves the frozen clock, answers the new time."""
-        answer = self.run(operations.clock("advance", milliseconds))
+        answer = self.run(upkeep.clock("advance", milliseconds))
         assert answer.status == "ok"
-        now: int = answer["now"]
+        now: int = answer["now_ms"]
         return now
 
     def entries(self) -> list[Entry]:

@@ -139,7 +139,7 @@ class Reference:
         if start <= self.now:
             g.begun = True
             self._arrive(a, g, amount)
-        return self._done(a, user=user, grant=grant_id, amount=amount)
+        return self._done(a, user_id=user, grant_id=grant_id, amount=amount)
 
     def deduct(self, user: str, amount: int, shortfall: str) -> Outcome:
         a = self._account(user)
@@ -151,12 +151,12 @@ class Reference:
             shortfall, not short or a.debt + on_debt <= a.limit
         )
         if not enough:
-            return self._refused("insufficient", a, user=user, required=amount)
+            return self._refused("insufficient", a, user_id=user, required=amount)
         draws = self._draw(a, amount - short)
         a.debt += on_debt
         taken = amount - short + on_debt
         a.spent += taken
-        return self._done(a, draws, user=user, amount=amount, taken=taken, uncovered=amount - taken)
+        return self._done(a, draws, user_id=user, amount=amount, taken=taken, uncovered=amount - taken)
 
     def reserve(
         self, user: str, hold_id: str, amount: int, ttl_ms: int, at_end: str, *, body: object, chosen: bool
@@ -171,13 +171,19 @@ class Reference:
         if a.suspended:
             return self._refused("suspended", a)
         if amount > a.available:
-            return self._refused("insufficient", a, user=user, required=amount)
+            return self._refused("insufficient", a, user_id=user, required=amount)
         if len(a.holds) >= self.reservations_max:
             return self._refused("too_many", a)
         draws = self._draw(a, amount, held=True)
         a.holds[hold_id] = Hold(hold_id, user, amount, self.now + ttl_ms, draws, at_end)
         outcome = self._done(
-            a, draws, user=user, reservation=hold_id, amount=amount, ends_at=self.now + ttl_ms, ttl_ms=ttl_ms
+            a,
+            draws,
+            user_id=user,
+            reservation_id=hold_id,
+            amount=amount,
+            expires_at_ms=self.now + ttl_ms,
+            expires_in_ms=ttl_ms,
         )
         if chosen:
             self.recent[f"c {hold_id}"] = (body, outcome)
@@ -197,7 +203,7 @@ class Reference:
         held = 0 if late else hold.amount
         beyond = max(0, requested - held)
         if over == "reject" and beyond > a.available:
-            return self._refused("insufficient", a, user=hold.user, required=requested)
+            return self._refused("insufficient", a, user_id=hold.user, required=requested)
         draws, forfeited = ([], 0) if late else self._end(a, hold, min(requested, held))
         free = min(beyond, a.available)
         draws = draws + self._draw(a, free)
@@ -208,8 +214,8 @@ class Reference:
         outcome = self._done(
             a,
             draws,
-            user=hold.user,
-            reservation=hold_id,
+            user_id=hold.user,
+            reservation_id=hold_id,
             charged=charged,
             released=max(0, held - requested),
             forfeited=forfeited,
@@ -229,7 +235,7 @@ class Reference:
             return self._finished(hold)
         a = self._account(hold.user)
         _, forfeited = self._end(a, hold, 0)
-        outcome = self._done(a, user=hold.user, reservation=hold_id, released=hold.amount, forfeited=forfeited)
+        outcome = self._done(a, user_id=hold.user, reservation_id=hold_id, released=hold.amount, forfeited=forfeited)
         self._finish(hold, "released", self.now, 0, -1, outcome)
         return outcome
 
@@ -243,12 +249,18 @@ class Reference:
         if add and a.suspended:
             return self._refused("suspended", a)
         if add > a.available:
-            return self._refused("insufficient", a, user=hold.user, required=add)
+            return self._refused("insufficient", a, user_id=hold.user, required=add)
         hold.draws += self._draw(a, add, held=True)
         hold.amount += add
         hold.ends = hold.ends if ttl_ms is None else self.now + ttl_ms
-        left = hold.ends - self.now
-        return self._done(a, user=hold.user, reservation=hold_id, amount=hold.amount, ends_at=hold.ends, left_ms=left)
+        return self._done(
+            a,
+            user_id=hold.user,
+            reservation_id=hold_id,
+            amount=hold.amount,
+            expires_at_ms=hold.ends,
+            expires_in_ms=hold.ends - self.now,
+        )
 
     def refund(self, user: str, charge: str, amount: int | None, charged: int, before: int, draws: Draws) -> Outcome:
         """`charge` names one of `charged` from `draws`, of which `before` was refunded as far as the ledger knows."""
@@ -257,7 +269,7 @@ class Reference:
         left = charged - before
         amount = left if amount is None else amount
         if amount > left or left == 0:
-            return self._refused("exceeds", a, user=user, left=left)
+            return self._refused("exceeds", a, user_id=user, left=left)
         units = [n for n, (_, part) in enumerate(draws) for _ in range(part)]
         units += [-1] * (charged - len(units))  # what was debt was drawn last
         back = units[::-1][before : before + amount]
@@ -277,7 +289,7 @@ class Reference:
             g = a.grants[NEW_GRANT] = Grant(NEW_GRANT, homeless, 10, self.now, NEVER, self.now, begun=True)
             self._arrive(a, g, homeless)
         self.recent[f"f {charge}"] = before + amount
-        return self._done(a, user=user, refunded=amount, forfeited=forfeited, left=left - amount)
+        return self._done(a, user_id=user, amount=amount, forfeited=forfeited, left=left - amount)
 
     def rename(self, user: str, grant_id: str) -> None:
         g = self.accounts[user].grants.pop(NEW_GRANT)
@@ -290,20 +302,20 @@ class Reference:
         if g is None:
             return Outcome("not_found", {}, None)
         if g.over:
-            return self._refused("over", a, user=user, state=g.over)
+            return self._refused("over", a, user_id=user, state={"e": "expired", "v": "voided"}[g.over])
         voided = g.remaining if g.begun else g.amount
         g.over, g.remaining = "v", 0
-        return self._done(a, user=user, grant=grant_id, voided=voided)
+        return self._done(a, user_id=user, grant_id=grant_id, voided=voided)
 
     def configure(self, user: str, limit: int | None, suspended: bool | None) -> Outcome:
         a = self._account(user)
         a.limit = a.limit if limit is None else limit
         a.suspended = a.suspended if suspended is None else suspended
-        return self._done(a, user=user, overdraft_limit=a.limit, suspended="s" if a.suspended else "-")
+        return self._done(a, user_id=user, overdraft_limit=a.limit, suspended="s" if a.suspended else "-")
 
     def balance(self, user: str) -> Outcome:
         a = self._account(user)
-        return self._done(a, user=user, overdraft_limit=a.limit, spent=a.spent, holds=len(a.holds))
+        return self._done(a, user_id=user, overdraft_limit=a.limit, spent=a.spent, reservations=len(a.holds))
 
     def listed(self, user: str) -> list[tuple[str, int, int]]:
         """(grant_id, remaining, reserved) of each known grant that burns, in burn order."""
@@ -395,7 +407,7 @@ class Reference:
     def _charge_at_end(self, a: Account, hold: Hold, time: int) -> None:
         self._end(a, hold, hold.amount)
         a.spent += hold.amount
-        fields = {"user": hold.user, "reservation": hold.id, "charged": hold.amount}
+        fields = {"user_id": hold.user, "reservation_id": hold.id, "charged": hold.amount}
         fields |= {"released": 0, "forfeited": 0, "uncovered": 0, "late": 0}
         answer = Outcome("ok", fields, a.balances)
         self._finish(hold, "committed", time, hold.amount, hold.amount, answer)
@@ -421,7 +433,7 @@ class Reference:
         return self.recent.get(name, self.older.get(name))
 
     def _finished(self, hold: Hold) -> Outcome:
-        return Outcome("finished", {"state": hold.state, "user": hold.user, "charged": hold.charged}, None)
+        return Outcome("finished", {"state": hold.state, "user_id": hold.user, "charged": hold.charged}, None)
 
     def _refused(self, status: str, a: Account, **fields: Any) -> Outcome:
         return Outcome(status, fields, a.balances)

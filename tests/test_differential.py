@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from meter.clock import NEVER_MS
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.at_end import read_at_end
 from meter.engine.batcher import Mode
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
@@ -53,9 +54,9 @@ class Sender:
 
     def _one(self) -> Operation:
         pick = self._chance.choice
-        name = pick(sorted(operation_names() - {"restore", "recall", "state"}))
+        name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state"}))
         make = getattr(self, f"_{name}", None)
-        one: Operation = make() if make else getattr(operations, name)(self._user())
+        one: Operation = make() if make else getattr(upkeep if name in ("expire",) else operations, name)(self._user())
         return one
 
     def _user(self) -> str:
@@ -81,7 +82,7 @@ class Sender:
             priority=pick((0, 9, 10, 100)),
             effective_at_ms=start,
             expires_at_ms=end,
-            at_end=pick(("", "", "9+3600000", "7+1@a", "@a", "!b", f"{2**53 - 1}+99999999999999@b")),
+            at_end=read_at_end(pick(("", "", "9+3600000", "7+1@a", "@a", "!b", f"{2**53 - 1}+99999999999999@b"))),
             chosen=pick((True, False)),
             asked=self._asked(),
         )
@@ -132,7 +133,7 @@ class Sender:
         )
 
     def _lapse(self) -> Operation:
-        return operations.lapse(self._user(), f"g{self._chance.randrange(12)}")
+        return upkeep.lapse(self._user(), f"g{self._chance.randrange(12)}")
 
     def _void(self) -> Operation:
         return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._asked())
@@ -167,13 +168,13 @@ class Sender:
         return operations.expiring(self._user(), T0 + 5 * HOUR, "", self._chance.choice((1, 3, 50)))
 
     def _clock(self) -> Operation:
-        return operations.clock("advance", self._chance.choice((0, *SPANS)))
+        return upkeep.clock("advance", self._chance.choice((0, *SPANS)))
 
     def _rotate(self) -> Operation:
-        return operations.rotate()
+        return upkeep.rotate()
 
     def _flushed(self) -> Operation:
-        return operations.flushed(self._chance.randrange(20), 0, 100)
+        return upkeep.flushed(self._chance.randrange(20), 0, 100)
 
 
 def operation_names() -> set[str]:

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.at_end import NOTHING_AT_END, AtEnd
 from meter.engine.operations import Asked, Operation
 from tests import invariants
 from tests.partition import SECOND, T0, Answer, Partition
@@ -137,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
             priority=priority,
             effective_at_ms=begin,
             expires_at_ms=end,
-            at_end="" if rollover is None else operations.at_end_of("g", renews=which % 2 == 0, rollover=rollover),
+            at_end=NOTHING_AT_END if rollover is None else AtEnd(*rollover, "g", renews=which % 2 == 0),
             asked=self._asked(key),
         )
         self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover), later)
@@ -218,9 +219,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
         answer = self._do(one, expected, later=False)
         if answer.status == "ok" and not answer.replayed:
-            charge.refunded += answer["refunded"]
+            charge.refunded += answer["amount"]
             if NEW_GRANT in self.model.accounts[charge.user].grants:
-                self.model.rename(charge.user, self._draws(answer["transaction"])[-1][0])
+                self.model.rename(charge.user, self._draws(answer["transaction_id"])[-1][0])
 
     @step(3, user=USERS, which=WHICH, key=KEYS, later=LATER)
     def void(self, user: str, which: int, key: str, later: bool) -> None:
@@ -243,11 +244,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def time_passes(self, span: int, later: bool) -> None:
         self.model.now += span
         now = self.model.now
-        self._do(operations.clock("advance", span), lambda: Outcome("ok", {"now": now}, None), later)
+        self._do(upkeep.clock("advance", span), lambda: Outcome("ok", {"now": now}, None), later)
 
     @step(2)
     def rotate(self) -> None:
-        self._do(operations.rotate(), self.model.rotate, later=False)
+        self._do(upkeep.rotate(), self.model.rotate, later=False)
 
     @step(3, user=USERS, later=LATER)
     def look(self, user: str, later: bool) -> None:
@@ -323,12 +324,12 @@ class LedgerMachine(RuleBasedStateMachine):
             answer.status == "ok"
             and not answer.replayed
             and one[0] in ("deduct", "commit")
-            and answer["transaction"] != "-"
+            and answer["transaction_id"] != "-"
         ):
-            draws = self._draws(answer["transaction"])
+            draws = self._draws(answer["transaction_id"])
             assert tuple(draws) == outcome.draws, one
             charged = answer["taken" if one[0] == "deduct" else "charged"]
-            self.charges.append(Charge(answer["user"], answer["transaction"], charged, draws))
+            self.charges.append(Charge(answer["user_id"], answer["transaction_id"], charged, draws))
 
     def _draws(self, transaction: str) -> Draws:
         """The draws of a transaction as the outbox has them."""

@@ -1,6 +1,7 @@
 -- Reads an account, with everything due counted as done.
 -- ARGV    user_id
--- Answers ok user overdraft_limit suspended thresholds granted scheduled spent expired voided holds, then the balances
+-- Answers ok user_id overdraft_limit suspended low_credit_thresholds granted scheduled spent expired voided reservations,
+--         then the balances
 function operations.balance(i)
   local a = figures_of(account_of(ARGV[i]))
   return format('ok %s %.0f %s %s %.0f %.0f %.0f %.0f %.0f %.0f', a.user, a.overdraft_limit, a.suspended,

@@ -1,6 +1,6 @@
 -- Reads the partition's clock, or freezes and moves it (test clock; the caller checks that one is allowed).
 -- ARGV    what ("" reads, "set" to a time, "advance" by a span), milliseconds
--- Answers ok now frozen (0 | 1) | backwards now
+-- Answers ok now_ms frozen (0 | 1) | backwards now_ms
 -- Writes  meta
 function operations.clock(i)
   local what, ms = ARGV[i], ARGV[i + 1]

@@ -1,8 +1,8 @@
 -- Settles a reservation for what was really used.
 -- ARGV    reservation_id, amount ("" = all that is held), over (cap | reject | overdraft)
--- Answers ok user reservation_id transaction_id charged released forfeited uncovered late
---         | insufficient user required (over = reject; the hold stays) | overflow; then the balances
---         | not_found | finished state user charged
+-- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
+--         | insufficient user_id required (over = reject; the hold stays) | overflow; then the balances
+--         | not_found | finished state user_id charged
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
 
 -- What is charged beyond a hold: draws from what is free, then debt where allowed. Answers draws and sum.

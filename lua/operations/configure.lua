@@ -1,7 +1,7 @@
 -- Changes what an account may do. An empty argument leaves that setting as it is.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
 --         metadata (JSON text)
--- Answers ok user overdraft_limit suspended thresholds, then the balances
+-- Answers ok user_id overdraft_limit suspended low_credit_thresholds, then the balances
 -- Writes  accounts, profiles, outbox (account)
 function operations.configure(i)
   local a = figures_of(account_of(ARGV[i]))

@@ -1,7 +1,7 @@
 -- Spends credits in one step.
 -- ARGV    user_id, amount, shortfall (reject | partial | overdraft)
--- Answers ok user transaction_id amount taken uncovered | insufficient user required | suspended | overflow; then the
---         balances | outbox_full
+-- Answers ok user_id transaction_id amount taken uncovered | insufficient user_id required | suspended | overflow;
+--         then the balances | outbox_full
 -- Writes  accounts, grants, order, agenda, due, outbox (deduct)
 function operations.deduct(i)
   local a, amount, shortfall = account_of(ARGV[i]), ARGV[i + 1] + 0, ARGV[i + 2]

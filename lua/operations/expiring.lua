@@ -1,6 +1,6 @@
 -- Lists the live grants of an account that end before a time, by their end.
--- ARGV    user_id, until (ms, exclusive), cursor ("" = from the start; a member without its user), limit
--- Answers ok user next cursor or "-", then for each grant ";" grant_id and its packed text, then ";" and the balances
+-- ARGV    user_id, until_ms (exclusive), cursor ("" = from the start; a member without its user), limit
+-- Answers ok user_id next_cursor (or "-"), then for each grant ";" grant_id and its packed text, then ";" and the balances
 function operations.expiring(i)
   local a, cursor, limit = account_of(ARGV[i]), ARGV[i + 2], ARGV[i + 3] + 0
   write_all()

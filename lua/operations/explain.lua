@@ -1,7 +1,7 @@
 -- Tells what a deduct of an amount would do now, and changes nothing.
 -- ARGV    user_id, amount
--- Answers ok user would (ok | insufficient | suspended) short next_at next_amount (0 0 = nothing scheduled)
---         overdraft_limit, then for each grant that would burn ";" grant_id part, then ";" and the balances
+-- Answers ok user_id would (ok | insufficient | suspended) short next_credits_at_ms next_credits_amount (0 0 = nothing
+--         scheduled) overdraft_limit, then for each grant that would burn ";" grant_id amount, then ";" and the balances
 local EXPLAIN_GRANTS_MAX = 100
 
 -- When the next scheduled grant starts, and its amount; 0, 0 where none is.

@@ -1,7 +1,7 @@
 -- Gives an open reservation more time, counted from now, or more credits.
 -- ARGV    reservation_id, ttl_ms ("" = leave), add_amount
--- Answers ok user reservation_id amount ends_at remaining_ms | insufficient user required | suspended; then the balances
---         | not_found | finished state user charged
+-- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended; then
+--         the balances | not_found | finished state user_id charged
 -- Writes  accounts, grants, order, holds, agenda, due, outbox (extend)
 function operations.extend(i)
   local id, ttl_ms, add_amount = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0
@@ -23,7 +23,7 @@ function operations.extend(i)
   local draws = draw(a, add_amount, true)
   hold.amount = hold.amount + add_amount
   add_draws(hold, draws)
-  local detail = format('"reservation_id":"%s","expires_at":%.0f', id, hold.ends)
+  local detail = format('"reservation_id":"%s","expires_at":%.0f,"held":%.0f', id, hold.ends, hold.amount)
   record(a, 'extend', add_amount, draws, now, detail, current_key, current_extra)
   return format('ok %s %s %.0f %.0f %.0f', a.user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
 end

@@ -1,5 +1,5 @@
 -- Takes note of how far the store has the outbox, and trims what it has had for long enough.
--- ARGV    seq that the store has, seq up to which entries may go, how many to remove at most
+-- ARGV    seq (that the store has), trim_to_seq (up to which entries may go), removed_max
 -- Answers ok backlog (entries that the store does not have) removed was_full (0 | 1: spending was refused until now)
 -- Writes  meta, outbox
 function operations.flushed(i)

@@ -1,12 +1,12 @@
 -- Adds a grant of credits to an account; debt is paid first.
--- ARGV    user_id, grant_id, amount, priority, effective_at (ms, 0 = now), expires_at (ms, NEVER), source, at_end
---         (state/grant.lua)
--- Answers ok user grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
+-- ARGV    user_id, grant_id, amount, priority, effective_at_ms (0 = now), expires_at_ms (NEVER), source, rollover_max
+--         ("" = nothing), rollover_ms, plan_group ("" = no plan's), renews (1 = a renewal in this group follows | 0)
+-- Answers ok user_id grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
 -- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
 function operations.grant(i)
   local a, id, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1], ARGV[i + 2] + 0
   local priority, effective, expires = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0
-  local source, at_end = ARGV[i + 6], ARGV[i + 7]
+  local source, at_end = ARGV[i + 6], pack_at_end(ARGV[i + 7], ARGV[i + 8], ARGV[i + 9], ARGV[i + 10])
   if effective == 0 then effective = now end
   if grant_of(a, id) then return '0 exists' .. balances(a) end
   if expires <= now or expires <= effective then return '0 ended' .. balances(a) end

@@ -2,7 +2,7 @@
 -- with nothing free.
 -- ARGV    user_id, state (live | all), cursor ("" = from the start, "." = behind the front grant, else a member
 --         without its user), limit
--- Answers ok user next cursor or "-", then for each grant ";" grant_id and its packed text, then ";" and the balances
+-- Answers ok user_id next_cursor (or "-"), then for each grant ";" grant_id and its packed text, then ";" and the balances
 function operations.grants(i)
   local a, all, cursor, limit = account_of(ARGV[i]), ARGV[i + 1] == 'all', ARGV[i + 2], ARGV[i + 3] + 0
   write_all()

@@ -1,7 +1,7 @@
 -- Takes note that the renewal which a grant announces will not come: its end is an end like any other, and alerts that
 -- wait for the renewal already are judged now.
 -- ARGV    user_id, grant_id
--- Answers ok user, then the balances
+-- Answers ok user_id, then the balances
 -- Writes  accounts, grants, outbox (account, with the alerts, if there are any)
 function operations.lapse(i)
   local a, id = account_of(ARGV[i]), ARGV[i + 1]
@@ -13,8 +13,8 @@ function operations.lapse(i)
     change_account(a)
     if g.state == 'e' then
       renewed(a, group)
-      local told = a.judged and alerts_of(a, 'account', 0) or ''
-      if told ~= '' then record(a, 'account', 0, {}, now, join(settings_of(a), told)) end
+      local alerts = a.judged and alerts_of(a, 'account', 0) or ''
+      if alerts ~= '' then record(a, 'account', 0, {}, now, join(settings_of(a), alerts)) end
     end
   end
   return format('ok %s', a.user) .. balances(a)

@@ -1,13 +1,8 @@
--- Puts a stored answer back, so that a key used before a rebuild is not applied again; or a user's metadata.
--- ARGV    field of the recent hash, or "p user_id"; text
+-- Puts a stored answer back, so that a key used before a rebuild is not applied again.
+-- ARGV    what (key | reservation: an id that its caller chose), id, fingerprint ("-" = refuses every body), answer
 -- Answers ok
--- Writes  recent, profiles
+-- Writes  recent
 function operations.recall(i)
-  local user = match(ARGV[i], '^p (%S+)$')
-  if user then
-    profile_writes[user] = ARGV[i + 1]
-  else
-    recent_writes[ARGV[i]] = ARGV[i + 1]
-  end
+  remember_answer(ARGV[i] == 'key' and 'k ' or 'c ', ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
   return 'ok'
 end

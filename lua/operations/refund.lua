@@ -1,7 +1,7 @@
 -- Gives back part of an earlier charge, newest draw first.
--- ARGV    user_id, transaction_id of the charge, amount ("" = all that is left of it), charged, refunded before
---         (as the ledger knows it), draws of the charge as "grant_id amount grant_id amount ..."
--- Answers ok user transaction_id refunded forfeited left | exceeds left; then the balances
+-- ARGV    user_id, transaction_id (of the charge), amount ("" = all that is left of it), charged, refunded (before, as the
+--         ledger knows it), draws (of the charge: "grant_id amount grant_id amount ...")
+-- Answers ok user_id transaction_id amount forfeited left | exceeds user_id left; then the balances
 -- Writes  accounts, grants, order, agenda, due, recent, outbox (refund, grant_expired)
 
 -- The part of each draw that a refund of `amount` covers, when `before` was refunded already. Debt was drawn last.
@@ -61,7 +61,7 @@ function operations.refund(i)
   change_account(a)
   a.forfeiting = forfeited
   recent_writes['f ' .. charge] = format('%.0f', before + amount)
-  local detail = format('"refund_of":"%s","forfeited":%.0f', charge, forfeited)
+  local detail = format('"refund_of":"%s","forfeited":%.0f,"left":%.0f', charge, forfeited, left - amount)
   local transaction = record(a, 'refund', amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
   return format('ok %s %s %.0f %.0f %.0f', a.user, transaction, amount, forfeited, left - amount) .. balances(a)

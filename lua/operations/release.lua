@@ -1,7 +1,7 @@
 -- Gives a whole reservation back.
 -- ARGV    reservation_id
--- Answers ok user reservation_id transaction_id released forfeited, then the balances
---         | not_found | finished state user charged
+-- Answers ok user_id reservation_id transaction_id released forfeited; then the balances
+--         | not_found | finished state user_id charged
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (release, grant_expired)
 function operations.release(i)
   local id = ARGV[i]

@@ -1,6 +1,7 @@
 -- Reads one reservation, open or lately finished.
 -- ARGV    reservation_id
--- Answers ok user reservation_id state amount charged ends_at (of a finished one: ended_at), then the balances | not_found
+-- Answers ok user_id reservation_id state amount charged expires_at_ms (of a finished one: when it ended); then the balances
+--         | not_found
 function operations.reservation(i)
   local id = ARGV[i]
   local hold = hold_of(id)

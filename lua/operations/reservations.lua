@@ -1,6 +1,7 @@
 -- Lists the open reservations of an account, those that end first, first.
 -- ARGV    user_id, cursor ("" = from the start; a member without its user), limit
--- Answers ok user next cursor or "-", then for each reservation ";" id amount ends_at created, then ";" and the balances
+-- Answers ok user_id next_cursor (or "-"), then for each ";" reservation_id amount expires_at_ms created_at_ms, then ";" and
+--         the balances
 function operations.reservations(i)
   local a, cursor, limit = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2] + 0
   write_all()

@@ -1,8 +1,8 @@
 -- Holds an amount: it leaves the grants now and waits in a reservation for commit, release or its end.
 -- ARGV    user_id, reservation_id, amount, ttl_ms, chosen (1 when the caller chose the id), at_end (release | charge: what
 --         becomes of it when nobody settles it)
--- Answers ok user reservation_id amount ends_at ttl_ms | insufficient user required | suspended | too_many; then
---         the balances | key_reused | outbox_full
+-- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
+--         | too_many; then the balances | key_reused | outbox_full
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve)
 function operations.reserve(i)
   local user, id, amount, ttl_ms, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4] == '1'
@@ -30,6 +30,6 @@ function operations.reserve(i)
   if charged_at_end then detail = detail .. ',"at_end":"charge"' end
   record(a, 'reserve', amount, draws, now, detail, current_key, current_extra)
   local answer = format('ok %s %s %.0f %.0f %.0f', user, id, amount, hold.ends, ttl_ms) .. balances(a)
-  if chosen then recent_writes['c ' .. id] = current_fingerprint .. ' ' .. answer end
+  if chosen then remember_answer('c ', id, current_fingerprint, answer) end
   return answer
 end

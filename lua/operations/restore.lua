@@ -1,39 +1,64 @@
 -- Puts an account back as the store has it, grants and open holds included; books nothing. For a partition in repair.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds, debt, granted, spent, expired, voided,
---         number of grants, then each grant: grant_id and its packed text (state/grant.lua; class and shelved are ours),
---         number of holds, then each hold: reservation_id and its packed text (state/hold.lua)
--- Answers ok user, then the balances
--- Writes  accounts, grants, order, holds, agenda, due
+--         metadata (JSON text, "" = none), grants (how many), reservations (how many);
+--         then each of the grants: grant_id, amount, remaining, reserved, priority, effective_at_ms, expires_at_ms,
+--         created_at_ms, state (scheduled | active | exhausted | expired | voided), source, rollover_max, rollover_ms,
+--         plan_group, renews (as of grant.lua);
+--         then each of the reservations: reservation_id, amount, expires_at_ms, created_at_ms, at_end (release | charge),
+--         draws ("grant_id amount grant_id amount ...")
+-- Answers ok user_id, then the balances
+-- Writes  accounts, grants, order, holds, agenda, due, profiles
+local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 6
+
+local function restore_grant(a, at)
+  local state, effective = ARGV[at + 8], ARGV[at + 5] + 0
+  local g = {
+    id = ARGV[at], amount = ARGV[at + 1] + 0, remaining = ARGV[at + 2] + 0, reserved = ARGV[at + 3] + 0,
+    priority = ARGV[at + 4] + 0, effective = effective, expires = ARGV[at + 6] + 0, created = ARGV[at + 7] + 0,
+    state = state == 'expired' and 'e' or state == 'voided' and 'v' or '-', source = ARGV[at + 9], shelved = 0,
+    at_end = pack_at_end(ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]), class = 'N',
+  }
+  a.grants[g.id], a.grant_count = g, a.grant_count + 1
+  if state == 'scheduled' then
+    a.scheduled = a.scheduled + g.amount
+    schedule(a, effective, 's', g.id)
+  else
+    a.available = a.available + g.remaining
+  end
+  if g.expires < NEVER and g.state == '-' then schedule(a, g.expires, 'x', g.id) end
+  local begins = state == 'scheduled' and effective <= now -- its start is due and will be settled, not skipped
+  if begins then set_class(a, g, 'S') else place(a, g) end
+  change_grant(a, g)
+end
+
+local function restore_hold(a, at)
+  local hold = {
+    id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
+    charged_at_end = ARGV[at + 4] == 'charge', draws = {},
+  }
+  for id, part in gmatch(ARGV[at + 5], '(%S+) (%d+)') do
+    hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0
+  end
+  holds[hold.id], hold_writes[hold.id] = hold, hold
+  a.reserved, a.hold_count = a.reserved + hold.amount, a.hold_count + 1
+  schedule(a, hold.ends, 'h', hold.id)
+end
+
 function operations.restore(i)
   local a = new_account(ARGV[i])
   accounts[a.user] = a
   a.overdraft_limit, a.suspended, a.thresholds = ARGV[i + 1] + 0, ARGV[i + 2] == '1' and 's' or '-', ARGV[i + 3]
   a.debt, a.granted, a.spent = ARGV[i + 4] + 0, ARGV[i + 5] + 0, ARGV[i + 6] + 0
   a.expired, a.voided = ARGV[i + 7] + 0, ARGV[i + 8] + 0
-  local at = i + 10
-  for _ = 1, ARGV[i + 9] + 0 do
-    local g = parse_grant(ARGV[at], ARGV[at + 1])
-    g.shelved = 0
-    a.grants[g.id], a.grant_count = g, a.grant_count + 1
-    if g.class == 'S' then
-      a.scheduled = a.scheduled + g.amount
-      schedule(a, g.effective, 's', g.id)
-    else
-      a.available = a.available + g.remaining
-    end
-    if g.expires < NEVER and g.state == '-' then schedule(a, g.expires, 'x', g.id) end
-    local begins = g.class == 'S' and g.effective <= now -- its start is due and will be settled, not skipped
-    g.class = 'N'
-    if begins then set_class(a, g, 'S') else place(a, g) end
-    change_grant(a, g)
-    at = at + 2
+  if ARGV[i + 9] ~= '' then profile_writes[a.user] = ARGV[i + 9] end
+  local at = i + 12
+  for _ = 1, ARGV[i + 10] + 0 do
+    restore_grant(a, at)
+    at = at + GRANT_ARGUMENTS
   end
-  for n = 1, ARGV[at] + 0 do
-    hold_texts[ARGV[at + 2 * n - 1]] = ARGV[at + 2 * n]
-    local hold = hold_of(ARGV[at + 2 * n - 1])
-    hold_writes[hold.id] = hold
-    a.reserved, a.hold_count = a.reserved + hold.amount, a.hold_count + 1
-    schedule(a, hold.ends, 'h', hold.id)
+  for _ = 1, ARGV[i + 11] + 0 do
+    restore_hold(a, at)
+    at = at + HOLD_ARGUMENTS
   end
   local used = a.spent + a.expired + a.voided + a.reserved > 0
   a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0)

@@ -1,7 +1,7 @@
 -- Changes the state of the partition: closed, nothing is decided on it until a rebuild opens it again.
 -- ARGV    state (lost: its history is not the one that the store has; rebuilding: no change, what follows in the batch
 --         belongs to a rebuild; clear: drops everything but meta, for a rebuild; open: the rebuild is done),
---         epoch (0 = any): lost does nothing at another epoch; a rebuild fails at another epoch, another one has begun
+--         epoch (0 = any; lost does nothing at another epoch, a rebuild fails: another one has begun)
 -- Answers ok
 -- Writes  meta; clear: all keys
 function operations.state(i)

@@ -1,12 +1,12 @@
 -- Ends a grant early: its free rest is void; what open reservations hold of it stays theirs.
 -- ARGV    user_id, grant_id
--- Answers ok user grant_id transaction_id voided | over state (e expired, v voided); then the balances | not_found
+-- Answers ok user_id grant_id transaction_id voided | over user_id state (expired | voided); then the balances | not_found
 -- Writes  accounts, grants, order, agenda, due, outbox (void)
 function operations.void(i)
   local a, id = figures_of(account_of(ARGV[i])), ARGV[i + 1]
   local g = grant_of(a, id)
   if not g then return '0 not_found' end
-  if g.state ~= '-' then return format('0 over %s %s', a.user, g.state) .. balances(a) end
+  if g.state ~= '-' then return format('0 over %s %s', a.user, g.state == 'e' and 'expired' or 'voided') .. balances(a) end
 
   local voided = terms_of(g).remaining
   if g.class == 'S' then
@@ -20,7 +20,7 @@ function operations.void(i)
   g.state, g.remaining = 'v', 0
   place(a, g)
   change_account(a)
-  local detail = format('"grant_id":"%s"', id)
+  local detail = format('"grant_id":"%s","voided":%.0f', id, voided)
   local transaction = record(a, 'void', booked, { g, booked }, now, detail, current_key, current_extra)
   return format('ok %s %s %s %.0f', a.user, id, transaction, voided) .. balances(a)
 end

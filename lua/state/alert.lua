@@ -64,11 +64,11 @@ local function alerts_of(a, kind, amount)
   if since ~= '' and now - since <= RENEWAL_WAIT_MS then return '' end
   local judged = a.judged or since ~= ''
   a.judged = false
-  local available, parts, told = a.available - (a.forfeiting or 0), {}, {}
+  local available, parts, alerts = a.available - (a.forfeiting or 0), {}, {}
   for t, fired in gmatch(levels, '(%d+)(!?)') do
     local threshold = t + 0
     if available <= threshold then
-      if fired == '' then told[#told + 1] = format('["low_credits",%.0f]', threshold) end
+      if fired == '' then alerts[#alerts + 1] = format('["low_credits",%.0f]', threshold) end
       fired = '!'
     elseif available > threshold + threshold / 10 then
       fired = ''
@@ -79,12 +79,12 @@ local function alerts_of(a, kind, amount)
   if available > 0 and CREDITS_IN[kind] then
     exhausted = false
   elseif available == 0 and (judged or amount > 0 and CREDITS_OUT[kind]) and not exhausted then
-    told[#told + 1], exhausted = '["credits_exhausted",0]', true
+    alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end
   a.thresholds = parts[1] and concat(parts, ',') or '-'
   change_account(a)
-  return told[1] and '"alerts":[' .. concat(told, ',') .. ']' or ''
+  return alerts[1] and '"alerts":[' .. concat(alerts, ',') .. ']' or ''
 end
 
 -- What the account may do, as JSON members of an entry.

@@ -11,6 +11,12 @@ local GRANT_FORMAT = '%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %s'
 local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*) ?(%S*)$'
 local AT_END_PATTERN = '^(%d*)%+?(%d*)([@!]?)(%S*)$' -- units, milliseconds, mark, group
 
+local function pack_at_end(most, span, group, renews)
+  local rolled = most ~= '' and most .. '+' .. span or ''
+  if group == '' then return rolled end
+  return rolled .. (renews == '1' and '@' or '!') .. group
+end
+
 local changed_grants = {}
 
 local function parse_grant(id, text)

@@ -7,7 +7,8 @@ import orjson
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
 from meter.engine import operations
-from meter.engine.operations import Asked
+from meter.engine.answers import NAME
+from meter.engine.operations import Asked, Operation
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key
 from meter.http.rendered import Rendered
@@ -25,7 +26,7 @@ class AccountHandlers:
     async def user(self, request: Request) -> Rendered:
         """`GET /credits/users/{user_id}`"""
         user_id = path_user(request)
-        return await self._user(user_id, await self._engine.run(user_id, operations.balance(user_id)))
+        return await self._user(user_id, operations.balance(user_id))
 
     async def configure(self, request: Request) -> Rendered:
         """`PATCH /credits/users/{user_id}`"""
@@ -39,10 +40,11 @@ class AccountHandlers:
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
             asked=Asked(read_key(request)),
         )
-        return await self._user(user_id, await self._engine.run(user_id, one))
+        return await self._user(user_id, one)
 
-    async def _user(self, user_id: str, line: str) -> Rendered:
+    async def _user(self, user_id: str, one: Operation) -> Rendered:
+        line = await self._engine.run(user_id, one)
         keys = self._engine.partitions[self._engine.partition_of(user_id)]
         metadata = await self._redis.profile(keys.profiles, user_id)
         text = "null" if metadata is None else metadata.decode()
-        return self._renderer.render("configure", line, f',"metadata":{text}')
+        return self._renderer.user(one[NAME], line, text)

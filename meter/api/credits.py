@@ -22,6 +22,7 @@ from meter.http.cursors import NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem
+from meter.ledger.entry_rows import draws_of
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.ledger.tail import Tail
@@ -91,14 +92,13 @@ class CreditHandlers:
         body, key = read_body(RefundRequest, request, self._scale), read_key(request)
         charge = await self._charge(body.user_id, body.transaction_id)
         refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
-        draws = charge.draws if isinstance(charge.draws, list) else []
         one = operations.refund(
             body.user_id,
             body.transaction_id,
             body.amount,
             charged=charge.amount,
             refunded=refunded,
-            draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
+            draws=draws_of(charge),
             asked=asked_of(body, key),
         )
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meter.api.services import Services
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.requests import ClockRequest
-from meter.engine import operations
+from meter.engine import upkeep
 from meter.http.exchange import Request
 from meter.http.reading import read_body
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -23,7 +23,7 @@ class ClockHandlers:
     async def clock(self, request: Request) -> Rendered:
         """`GET /test-clock`"""
         self._require_test_clock()
-        return self._renderer.clock((await self._engine.run_many(0, (operations.clock(),)))[0])
+        return self._renderer.clock((await self._engine.run_many(0, (upkeep.clock(),)))[0])
 
     async def set_clock(self, request: Request) -> Rendered:
         """`PUT /test-clock`: every partition gets the same time."""
@@ -38,7 +38,7 @@ class ClockHandlers:
         if to_ms >= NEVER_MS:
             return validation_problem([("/now", "must be before the year 2286")])
         lines = [
-            (await self._engine.run_many(number, (operations.clock("set", to_ms),)))[0]
+            (await self._engine.run_many(number, (upkeep.clock("set", to_ms),)))[0]
             for number in range(self._settings.partitions)
         ]
         return self._renderer.clock(lines[0])

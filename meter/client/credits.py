@@ -15,7 +15,7 @@ from typing import Literal
 from meter.client.calls import CreditAmount, Metadata, wire_text
 from meter.client.plans import PlanCalls
 from meter.client.webhooks import NotificationCalls
-from meter.contract import answers, fields
+from meter.contract import answers
 from meter.contract.answers import Refusal
 from meter.errors import MeterError, Unavailable
 
@@ -232,7 +232,7 @@ class Credits(PlanCalls, NotificationCalls):
         self,
         user_id: str,
         *,
-        kind: fields.Kind | None = None,
+        kind: answers.Kind | None = None,
         from_: datetime | None = None,
         to: datetime | None = None,
         limit: int = 50,

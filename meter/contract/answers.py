@@ -16,7 +16,26 @@ from pydantic import (
     Field,
 )
 
-from meter.contract.fields import Credits, Kind, Members
+from meter.contract.fields import Credits, Members
+
+Kind = Literal[
+    "grant",
+    "grant_started",
+    "deduct",
+    "reserve",
+    "commit",
+    "release",
+    "extend",
+    "refund",
+    "void",
+    "grant_expired",
+    "grant_rolled_over",
+    "reservation_expired",
+    "account",
+]
+"""What a transaction is. `grant_started`: a scheduled grant began; `grant_rolled_over`: the rest of a grant that ended
+lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal.
+"""
 
 
 class Answer(BaseModel):
@@ -217,7 +236,8 @@ class Transaction(BaseModel):
 
     transaction_id: str
     seq: int
-    kind: Kind
+    kind: Kind | str
+    """One that is not listed is of a newer version."""
     user_id: str
     amount: Credits
     draws: list[Draw]

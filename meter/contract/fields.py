@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import orjson
 from pydantic import (
@@ -179,23 +179,3 @@ Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
 
 Credits = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An amount of an answer: credits as an exact decimal."""
-
-
-Kind = Literal[
-    "grant",
-    "grant_started",
-    "deduct",
-    "reserve",
-    "commit",
-    "release",
-    "extend",
-    "refund",
-    "void",
-    "grant_expired",
-    "grant_rolled_over",
-    "reservation_expired",
-    "account",
-]
-"""What a transaction is. `grant_started`: a scheduled grant began; `grant_rolled_over`: the rest of a grant that ended
-lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal.
-"""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from meter.contract.answers import Kind
 from meter.contract.fields import (
     BATCH_MAX,
     LIST_LIMIT_MAX,
@@ -14,7 +15,6 @@ from meter.contract.fields import (
     THRESHOLDS_MAX,
     Amount,
     Description,
-    Kind,
     Metadata,
     ObjectId,
     PositiveAmount,

@@ -9,12 +9,12 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from meter.engine.operations import Operation
+from meter.engine.answers import NAME, OK, REPLAYED, Operation, word_of
 
 BATCH_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 
-_DONE = "0 ok "
+_DONE = f"0 {OK} "
 _NOT_REFUSED = frozenset({"replayed", "undone"})
 
 RefusedOperation = tuple[Operation, str]
@@ -61,10 +61,10 @@ class Counts:
                 line = lines[at]
                 at += 1
                 if line.startswith(quick):
-                    done[operation[0]] += 1
+                    done[operation[NAME]] += 1
                 else:
                     outcome = _outcome(line)
-                    self._other[operation[0], outcome] += 1
+                    self._other[operation[NAME], outcome] += 1
                     if outcome not in _NOT_REFUSED:
                         refused.append((operation, line))
         if refused and self.on_refusals is not None:
@@ -81,7 +81,7 @@ class Counts:
     def refused(self, outcome: str, operations: Iterable[Operation]) -> None:
         """Counts operations that got no answer line."""
         for operation in operations:
-            self._other[operation[0], outcome] += 1
+            self._other[operation[NAME], outcome] += 1
 
     def outcomes(self) -> Iterator[tuple[tuple[str, str], int]]:
         """((operation, outcome), count) for all that was counted."""
@@ -91,8 +91,7 @@ class Counts:
 
 def _outcome(line: str) -> str:
     """What the line of an operation says that was not simply done; what was fine in an undone batch was undone."""
-    flag, _, answer = line.partition(" ")
-    if flag == "1":
+    if line.startswith(REPLAYED):
         return "replayed"
-    word = answer.partition(" ")[0]
-    return "undone" if word == "ok" else word
+    word = word_of(line)
+    return "undone" if word == OK else word

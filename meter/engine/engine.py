@@ -12,18 +12,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from meter.config import Settings
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, Lines, Mode
 from meter.engine.counts import Counts
-from meter.engine.operations import Operation
+from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
+from meter.engine.upkeep import CLOCK
 from meter.errors import ConfigError, MeterError, PartitionRefused, StoreUnavailable, Unavailable
 from meter.keys import SCHEMA, PartitionKeys, partition_of
 
 OPEN_PAUSE_SECONDS = 0.25
 
 _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
+
+_OWNER = RESERVATION.field("user_id")
 
 _T = TypeVar("_T", str, Lines)
 
@@ -125,10 +129,10 @@ class Engine:
         arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark)
         return await self._redis.run(self._open_program, (keys.meta, keys.accounts, keys.outbox), arguments)
 
-    def submit(self, user_id: str, one: Operation, done: LineDone) -> None:
+    def submit(self, user_id: str, operation: Operation, done: LineDone) -> None:
         """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
         number = partition_of(user_id, len(self._batchers))
-        self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+        self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
 
     def partition_named_by(self, reservation_id: str) -> int | None:
         """The partition that a reservation_id tells; None where its caller chose it and any partition may have it."""
@@ -137,24 +141,24 @@ class Engine:
         ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
         return int(ours.group(1)) if ours and int(ours.group(1)) < len(self._batchers) else None
 
-    def submit_for_reservation(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+    def submit_for_reservation(self, reservation_id: str, operation: Operation, done: LineDone) -> None:
         """Runs an operation on a reservation, whose id may or may not tell its partition."""
         number = self.partition_named_by(reservation_id)
         if number is None:
-            self._search(reservation_id, one, done)
+            self._search(reservation_id, operation, done)
         else:
-            self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+            self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
 
-    async def run(self, user_id: str, one: Operation) -> str:
+    async def run(self, user_id: str, operation: Operation) -> str:
         """`submit` for coroutines. Cancelling the caller does not cancel the operation."""
         answer = _LineFuture()
-        self.submit(user_id, one, answer.done)
+        self.submit(user_id, operation, answer.done)
         return await answer.future
 
-    async def run_for_reservation(self, reservation_id: str, one: Operation) -> str:
+    async def run_for_reservation(self, reservation_id: str, operation: Operation) -> str:
         """`submit_for_reservation` for coroutines."""
         answer = _LineFuture()
-        self.submit_for_reservation(reservation_id, one, answer.done)
+        self.submit_for_reservation(reservation_id, operation, answer.done)
         return await answer.future
 
     async def run_many(self, partition: int, many: Sequence[Operation], mode: Mode = "each") -> Lines:
@@ -172,8 +176,7 @@ class Engine:
         if len(self._batchers) == 1:
             return 0
         line = await self.run_for_reservation(reservation_id, operations.reservation(reservation_id))
-        fields = line.split(" ")
-        return self.partition_of(fields[2]) if fields[1] == "ok" else None
+        return self.partition_of(line.split(" ")[_OWNER]) if is_ok(line) else None
 
     def new_reservation_id(self, user_id: str) -> str:
         """An id that nobody can guess and that names its partition."""
@@ -184,15 +187,15 @@ class Engine:
         faults = []
         for number in range(len(self._batchers)):
             try:
-                await self.run_many(number, (operations.clock(),))
+                await self.run_many(number, (upkeep.clock(),))
             except MeterError as error:
                 faults.append(str(error))
         return faults
 
     async def now_ms(self, partition: int = 0) -> int:
         """The time that the scripts of a partition see."""
-        line = (await self.run_many(partition, (operations.clock(),)))[0]
-        return int(line.split(" ")[2])
+        (line,) = await self.run_many(partition, (upkeep.clock(),))
+        return CLOCK.read(line).units("now_ms")
 
     @property
     def waiting(self) -> int:
@@ -221,27 +224,27 @@ class Engine:
             except MeterError:
                 continue  # readyz says why; a batch is refused meanwhile
 
-    def _search(self, reservation_id: str, one: Operation, done: LineDone) -> None:
+    def _search(self, reservation_id: str, operation: Operation, done: LineDone) -> None:
         """Asks every partition for a reservation whose id was chosen by the caller, then runs the operation there."""
         answers: list[str | MeterError] = []
 
-        def heard(lines: Lines | MeterError) -> None:
+        def answered(lines: Lines | MeterError) -> None:
             answers.append(_single(lines))
             if len(answers) < len(self._batchers):
                 return
-            found = next((a for a in answers if isinstance(a, str) and a.split(" ")[1] == "ok"), None)
+            found = next((a for a in answers if isinstance(a, str) and is_ok(a)), None)
             failed = next((a for a in answers if isinstance(a, MeterError)), None)
             if found is None and failed is not None:
                 done(failed)
                 return
-            number = 0 if found is None else self.partition_of(found.split(" ")[2])
+            number = 0 if found is None else self.partition_of(found.split(" ")[_OWNER])
             try:
-                self._batchers[number].submit((one,), lambda lines: done(_single(lines)))
+                self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
             except MeterError as error:
                 done(error)
 
         for batcher in self._batchers:
-            batcher.submit((operations.reservation(reservation_id),), heard)
+            batcher.submit((operations.reservation(reservation_id),), answered)
 
 
 async def _no_watermark(_: int) -> Watermark:

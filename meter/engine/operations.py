@@ -1,18 +1,45 @@
-"""Operations as the Lua program takes them: (name, key, fingerprint, extra, own arguments…), all text.
+"""Each operation in one place: its declaration, what makes one, and what it answered, from the entry that it booked.
 
-Each function mirrors the ARGV line of `lua/operations/<name>.lua`. Amounts are units, times are milliseconds.
+Amounts are units, times are milliseconds. tests/lua/test_headers.py compares the declarations with the heads of
+`lua/operations`, tests/engine/test_operations.py with what is made here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import orjson
 
 from meter.clock import NEVER_MS
+from meter.engine import answers
+from meter.engine.answers import (
+    ENDED,
+    EXCEEDS,
+    EXISTS,
+    FINISHED,
+    INSUFFICIENT,
+    KEY_REUSED,
+    NOT_FOUND,
+    NOTHING,
+    OUTBOX_FULL,
+    OVER,
+    OVERFLOW,
+    PENDING,
+    SUSPENDED,
+    TOO_MANY,
+    Declared,
+    Subject,
+    Values,
+    drawn,
+    names,
+    plain,
+)
+from meter.engine.at_end import AT_END_ARGUMENTS, NOTHING_AT_END, AtEnd
+from meter.engine.outbox import Entry, Kind
 
-Operation = tuple[str, ...]
+Operation = answers.Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,56 +52,71 @@ class Asked:
 
 UNKEYED = Asked()
 
+# Credits in one step.
 
-def grant(
-    user_id: str,
-    grant_id: str,
-    amount: int,
-    *,
-    priority: int = 10,
-    effective_at_ms: int = 0,
-    expires_at_ms: int = NEVER_MS,
-    source: str = "api",
-    at_end: str = "",
-    chosen: bool = True,
-    asked: Asked = UNKEYED,
-) -> Operation:
-    """Credits in. `effective_at_ms` 0 means now; `at_end` comes from `at_end_of`; `chosen` says that the caller chose
-    the grant_id.
-    """
-    own = (
-        user_id,
-        grant_id,
-        str(amount),
-        str(priority),
-        str(effective_at_ms),
-        str(expires_at_ms),
-        source,
-    )
-    body = own if chosen else (user_id, *own[2:])
-    body = (*body, at_end) if at_end else body  # what asks for nothing new is told apart as ever
-    return (
-        "grant",
-        asked.key,
-        _fingerprint("grant", body, asked.extra) if asked.key else "",
-        asked.extra,
-        *own,
-        at_end,
-    )
-
-
-def at_end_of(plan_group: str, *, renews: bool, rollover: tuple[int, int] | None = None) -> str:
-    """What becomes of a plan's grant at its end, as lua/state/grant.lua reads it.
-
-    `renews`: the next period's grant follows. `rollover`: up to so many units of the rest live on for so many ms.
-    """
-    rolled = "" if rollover is None else f"{rollover[0]}+{rollover[1]}"
-    return f"{rolled}{'@' if renews else '!'}{plan_group}"
+DEDUCT = Declared(
+    "deduct",
+    Subject.USER,
+    names("user_id amount shortfall"),
+    names("user_id transaction_id amount taken uncovered"),
+    refusals=(INSUFFICIENT, SUSPENDED, OVERFLOW, OUTBOX_FULL),
+    books=(Kind.DEDUCT,),
+    answered=lambda entry: (
+        entry.transaction_id,
+        entry.amount + entry.units("uncovered"),
+        entry.amount,
+        entry.units("uncovered"),
+    ),
+)
 
 
 def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = UNKEYED) -> Operation:
     """Spends in one step; `shortfall` is reject, partial or overdraft."""
     return _keyed("deduct", asked, (user_id, str(amount), shortfall))
+
+
+REFUND = Declared(
+    "refund",
+    Subject.USER,
+    names("user_id transaction_id amount charged refunded draws"),
+    names("user_id transaction_id amount forfeited left"),
+    refusals=(EXCEEDS,),
+    books=(Kind.REFUND, Kind.GRANT_EXPIRED),
+    answered=lambda entry: (
+        (entry.transaction_id, entry.amount, entry.units("forfeited"), entry.units("left"))
+        if "left" in entry.detail
+        else None
+    ),
+)
+
+
+def refund(
+    user_id: str,
+    transaction_id: str,
+    amount: int | None,
+    *,
+    charged: int,
+    refunded: int,
+    draws: tuple[tuple[str, int], ...],
+    asked: Asked = UNKEYED,
+) -> Operation:
+    """Gives back part of a charge; what was charged and from where comes from the ledger."""
+    own = (user_id, transaction_id, "" if amount is None else str(amount))
+    fingerprint = _fingerprint("refund", own, asked.extra) if asked.key else ""
+    return ("refund", asked.key, fingerprint, asked.extra, *own, str(charged), str(refunded), drawn(draws))
+
+
+# Reservations.
+
+RESERVE = Declared(
+    "reserve",
+    Subject.USER,
+    names("user_id reservation_id amount ttl_ms chosen at_end"),
+    names("user_id reservation_id amount expires_at_ms expires_in_ms"),
+    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL),
+    books=(Kind.RESERVE,),
+    answered=lambda entry: (entry.text("reservation_id"), entry.amount, *_until(entry)),
+)
 
 
 def reserve(
@@ -98,9 +140,42 @@ def reserve(
     return ("reserve", asked.key, fingerprint, asked.extra, *own)
 
 
+COMMIT = Declared(
+    "commit",
+    Subject.RESERVATION,
+    names("reservation_id amount over"),
+    names("user_id reservation_id transaction_id charged released forfeited uncovered late"),
+    refusals=(INSUFFICIENT, OVERFLOW, NOT_FOUND, FINISHED),
+    books=(Kind.COMMIT, Kind.GRANT_EXPIRED),
+    answered=lambda entry: (
+        entry.text("reservation_id"),
+        entry.transaction_id,
+        entry.amount,
+        *map(entry.units, ("released", "forfeited", "uncovered")),
+        int(entry.units("late")),
+    ),
+)
+
+
 def commit(reservation_id: str, amount: int | None = None, over: str = "cap", asked: Asked = UNKEYED) -> Operation:
     """Settles a reservation; no amount means all of it. `over` is cap, reject or overdraft."""
     return _keyed("commit", asked, (reservation_id, "" if amount is None else str(amount), over))
+
+
+RELEASE = Declared(
+    "release",
+    Subject.RESERVATION,
+    names("reservation_id"),
+    names("user_id reservation_id transaction_id released forfeited"),
+    refusals=(NOT_FOUND, FINISHED),
+    books=(Kind.RELEASE, Kind.GRANT_EXPIRED),
+    answered=lambda entry: (
+        entry.text("reservation_id"),
+        entry.transaction_id,
+        entry.amount,
+        entry.units("forfeited"),
+    ),
+)
 
 
 def release(reservation_id: str, asked: Asked = UNKEYED) -> Operation:
@@ -108,31 +183,159 @@ def release(reservation_id: str, asked: Asked = UNKEYED) -> Operation:
     return _keyed("release", asked, (reservation_id,))
 
 
+EXTEND = Declared(
+    "extend",
+    Subject.RESERVATION,
+    names("reservation_id ttl_ms add_amount"),
+    names("user_id reservation_id amount expires_at_ms expires_in_ms"),
+    refusals=(INSUFFICIENT, SUSPENDED, NOT_FOUND, FINISHED),
+    books=(Kind.EXTEND,),
+    answered=lambda entry: (
+        (entry.text("reservation_id"), entry.units("held"), *_until(entry)) if "held" in entry.detail else None
+    ),
+)
+
+
 def extend(reservation_id: str, ttl_ms: int | None = None, add_amount: int = 0, asked: Asked = UNKEYED) -> Operation:
     """Gives a reservation more time, counted from now, or more credits."""
     return _keyed("extend", asked, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
 
 
-def refund(
+RESERVATION = Declared(
+    "reservation",
+    Subject.RESERVATION,
+    names("reservation_id"),
+    names("user_id reservation_id state amount charged expires_at_ms"),
+    refusals=(NOT_FOUND,),
+)
+
+
+def reservation(reservation_id: str) -> Operation:
+    """Reads one reservation."""
+    return plain("reservation", reservation_id)
+
+
+RESERVATIONS = Declared(
+    "reservations",
+    Subject.USER,
+    names("user_id cursor limit"),
+    names("user_id next_cursor"),
+    items=names("reservation_id amount expires_at_ms created_at_ms"),
+)
+
+
+def reservations(user_id: str, cursor: str, limit: int) -> Operation:
+    """Lists open reservations."""
+    return plain("reservations", user_id, cursor, str(limit))
+
+
+# Grants.
+
+GRANT = Declared(
+    "grant",
+    Subject.USER,
+    names("user_id grant_id amount priority effective_at_ms expires_at_ms source") + AT_END_ARGUMENTS,
+    names("user_id grant_id transaction_id amount"),
+    refusals=(EXISTS, ENDED, OVERFLOW, TOO_MANY, PENDING),
+    books=(Kind.GRANT,),
+    answered=lambda entry: (entry.text("grant_id"), entry.transaction_id, entry.amount),
+)
+
+
+def grant(
     user_id: str,
-    transaction_id: str,
-    amount: int | None,
+    grant_id: str,
+    amount: int,
     *,
-    charged: int,
-    refunded: int,
-    draws: tuple[tuple[str, int], ...],
+    priority: int = 10,
+    effective_at_ms: int = 0,
+    expires_at_ms: int = NEVER_MS,
+    source: str = "api",
+    at_end: AtEnd = NOTHING_AT_END,
+    chosen: bool = True,
     asked: Asked = UNKEYED,
 ) -> Operation:
-    """Gives back part of a charge; what was charged and from where comes from the ledger."""
-    drawn = " ".join(f"{grant_id} {part}" for grant_id, part in draws)
-    own = (user_id, transaction_id, "" if amount is None else str(amount))
-    fingerprint = _fingerprint("refund", own, asked.extra) if asked.key else ""
-    return ("refund", asked.key, fingerprint, asked.extra, *own, str(charged), str(refunded), drawn)
+    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id."""
+    own = (
+        user_id,
+        grant_id,
+        str(amount),
+        str(priority),
+        str(effective_at_ms),
+        str(expires_at_ms),
+        source,
+    )
+    body = own if chosen else (user_id, *own[2:])
+    body = (*body, at_end.text) if at_end.text else body  # what asks for nothing new is told apart as ever
+    fingerprint = _fingerprint("grant", body, asked.extra) if asked.key else ""
+    return ("grant", asked.key, fingerprint, asked.extra, *own, *at_end.arguments)
+
+
+VOID = Declared(
+    "void",
+    Subject.USER,
+    names("user_id grant_id"),
+    names("user_id grant_id transaction_id voided"),
+    refusals=(OVER, NOT_FOUND),
+    books=(Kind.VOID,),
+    answered=lambda entry: (
+        (entry.text("grant_id"), entry.transaction_id, entry.units("voided")) if "voided" in entry.detail else None
+    ),
+)
 
 
 def void(user_id: str, grant_id: str, asked: Asked = UNKEYED) -> Operation:
     """Ends a grant early."""
     return _keyed("void", asked, (user_id, grant_id))
+
+
+_GRANT_ITEM = names(
+    "grant_id amount remaining reserved priority effective_at_ms expires_at_ms created_at_ms shelved_ms class state"
+    " source at_end"
+)
+
+GRANTS = Declared(
+    "grants",
+    Subject.USER,
+    names("user_id state cursor limit"),
+    names("user_id next_cursor"),
+    items=_GRANT_ITEM,
+)
+
+
+def grants(user_id: str, state: str, cursor: str, limit: int) -> Operation:
+    """Lists grants in burn order; `state` is live or all."""
+    return plain("grants", user_id, state, cursor, str(limit))
+
+
+EXPIRING = Declared(
+    "expiring",
+    Subject.USER,
+    names("user_id until_ms cursor limit"),
+    names("user_id next_cursor"),
+    items=_GRANT_ITEM,
+)
+
+
+def expiring(user_id: str, until_ms: int, cursor: str, limit: int) -> Operation:
+    """Lists live grants that end before a time, by their end."""
+    return plain("expiring", user_id, str(until_ms), cursor, str(limit))
+
+
+# Accounts.
+
+CONFIGURE = Declared(
+    "configure",
+    Subject.USER,
+    names("user_id overdraft_limit suspended low_credit_thresholds metadata"),
+    names("user_id overdraft_limit suspended low_credit_thresholds"),
+    books=(Kind.ACCOUNT,),
+    answered=lambda entry: (
+        entry.units("overdraft_limit"),
+        "s" if entry.detail["suspended"] else NOTHING,
+        entry.text("low_credit_thresholds"),
+    ),
+)
 
 
 def configure(
@@ -155,74 +358,68 @@ def configure(
     return _keyed("configure", asked, own)
 
 
-def expire(user_id: str) -> Operation:
-    """Settles what is due for an idle account."""
-    return _plain("expire", user_id)
-
-
-def lapse(user_id: str, grant_id: str) -> Operation:
-    """The renewal that a grant announces will not come."""
-    return _plain("lapse", user_id, grant_id)
+BALANCE = Declared(
+    "balance",
+    Subject.USER,
+    names("user_id"),
+    names(
+        "user_id overdraft_limit suspended low_credit_thresholds granted scheduled spent expired voided reservations"
+    ),
+)
 
 
 def balance(user_id: str) -> Operation:
     """Reads an account."""
-    return _plain("balance", user_id)
+    return plain("balance", user_id)
 
 
-def grants(user_id: str, state: str, cursor: str, limit: int) -> Operation:
-    """Lists grants in burn order; `state` is live or all."""
-    return _plain("grants", user_id, state, cursor, str(limit))
-
-
-def expiring(user_id: str, until_ms: int, cursor: str, limit: int) -> Operation:
-    """Lists live grants that end before a time, by their end."""
-    return _plain("expiring", user_id, str(until_ms), cursor, str(limit))
-
-
-def reservations(user_id: str, cursor: str, limit: int) -> Operation:
-    """Lists open reservations."""
-    return _plain("reservations", user_id, cursor, str(limit))
-
-
-def reservation(reservation_id: str) -> Operation:
-    """Reads one reservation."""
-    return _plain("reservation", reservation_id)
+EXPLAIN = Declared(
+    "explain",
+    Subject.USER,
+    names("user_id amount"),
+    names("user_id would short next_credits_at_ms next_credits_amount overdraft_limit"),
+    items=names("grant_id amount"),
+)
 
 
 def explain(user_id: str, amount: int) -> Operation:
     """What a deduct would do now."""
-    return _plain("explain", user_id, str(amount))
+    return plain("explain", user_id, str(amount))
 
 
-def clock(what: str = "", milliseconds: int = 0) -> Operation:
-    """Reads the partition's clock; `set` or `advance` freezes and moves it."""
-    return _plain("clock", what, str(milliseconds))
+DECLARED = (
+    DEDUCT,
+    REFUND,
+    RESERVE,
+    COMMIT,
+    RELEASE,
+    EXTEND,
+    RESERVATION,
+    RESERVATIONS,
+    GRANT,
+    VOID,
+    GRANTS,
+    EXPIRING,
+    CONFIGURE,
+    BALANCE,
+    EXPLAIN,
+)
+"""What callers can ask for."""
+
+_ANSWERED: Mapping[Kind | str, Declared] = {one.books[0]: one for one in DECLARED if one.books}
 
 
-def rotate() -> Operation:
-    """Drops what is older than the recent window."""
-    return _plain("rotate")
-
-
-def flushed(seq: int, trim_to_seq: int, removed_max: int) -> Operation:
-    """Notes how far the store has the outbox; entries below `trim_to_seq` may go."""
-    return _plain("flushed", str(seq), str(trim_to_seq), str(removed_max))
-
-
-def state(name: str, epoch: int = 0) -> Operation:
-    """Closes the partition (`lost`), or takes a step of its rebuild; of that epoch only, when one is given."""
-    return _plain("state", name, str(epoch))
-
-
-def restore(user_id: str, *rest: str) -> Operation:
-    """Puts an account back as the store has it; see lua/operations/restore.lua."""
-    return _plain("restore", user_id, *rest)
-
-
-def recall(field: str, text: str) -> Operation:
-    """Puts a stored answer back."""
-    return _plain("recall", field, text)
+def answer_of(entry: Entry) -> str | None:
+    """The line, without its flag, that the script answered when it booked the entry; None for what no caller asked for,
+    and where an older script has not booked enough of it.
+    """
+    declared = _ANSWERED.get(entry.kind)
+    values = None if declared is None or declared.answered is None else declared.answered(entry)
+    if values is None:
+        return None
+    # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
+    available = entry.available - entry.units("forfeited")
+    return f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
 
 
 def members(description: str | None, metadata: object) -> str:
@@ -235,8 +432,9 @@ def members(description: str | None, metadata: object) -> str:
     return ",".join(parts)
 
 
-def _plain(name: str, *own: str) -> Operation:
-    return (name, "", "", "", *own)
+def _until(entry: Entry) -> Values:
+    ends_at_ms = entry.units("expires_at")
+    return ends_at_ms, ends_at_ms - entry.created_at_ms
 
 
 def _keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:

@@ -11,6 +11,7 @@ from hashlib import sha1
 from importlib.resources import files
 from pathlib import Path
 
+from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
 # Each file may use what the files before it define.
@@ -65,11 +66,16 @@ def open_program(folder: Path | None = None) -> Program:
 
 
 def _text(folder: Path, file: str) -> list[str]:
-    """The lines of a file. An operation's stand in a block of their own, so that a call makes only those it wants."""
+    """The lines of a file. An operation's stand in a block of their own, so that a call makes only those it wants, and
+    begin with what its declaration says of its subject. Raises `KeyError` for one that is not declared.
+    """
     lines = (folder / file).read_text(encoding="utf-8").splitlines()
     if not file.startswith("operations/"):
         return lines
-    return [f"if wanted.{Path(file).stem} then {lines[0]}", *lines[1:], "end"]
+    name = Path(file).stem
+    subject = DECLARED[name].subject.value
+    put = f"subjects.{name} = '{subject}' " if subject else ""
+    return [f"if wanted.{name} then {put}{lines[0]}", *lines[1:], "end"]
 
 
 def _compose(name: str, folder: Path, names: list[str]) -> Program:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 
 from meter.api.services import Services
 from meter.engine import operations
+from meter.engine.answers import AVAILABLE, FLAG, KEY_REUSED, OK, REPLAYED, WORD, Line, word_of
+from meter.engine.declarations import DECLARED
 from meter.engine.engine import LineDone
-from meter.engine.operations import Asked
+from meter.engine.operations import DEDUCT, EXPLAIN, RESERVATION, RESERVE, Asked
 from meter.errors import MeterError, RedisUnavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.choices import Choices, choices_of, fixed_price
@@ -18,6 +20,10 @@ from meter.gateway.headers import GatewayHeaders
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Rendered, problem
+
+_HELD = RESERVE.field("amount")
+_STATE, _STILL_HELD = RESERVATION.field("state"), RESERVATION.field("amount")
+_TAKEN = DEDUCT.field("taken")
 
 
 class Authorizer:
@@ -69,10 +75,10 @@ class Authorizer:
         )
 
         def on_ok(fields: Sequence[str]) -> None:
-            if fields[0] == "1":
+            if fields[FLAG] == REPLAYED:
                 self._again(reservation_id, answer)
             else:
-                answer.allow(reservation_id, self._text(fields[4]), self._text(fields[-3]))
+                answer.allow(reservation_id, self._text(fields[_HELD]), self._text(fields[AVAILABLE]))
 
         decided = self._decided("reserve", answer, on_ok)
 
@@ -87,9 +93,10 @@ class Authorizer:
         """The request id was seen before: its hold stands for it as long as it is open, and never longer."""
 
         def on_ok(fields: Sequence[str]) -> None:
-            state = fields[4]
+            state = fields[_STATE]
             if state == "open":
-                answer.allow(reservation_id, self._text(fields[5]), self._text(fields[-3]), replayed=True)
+                held = self._text(fields[_STILL_HELD])
+                answer.allow(reservation_id, held, self._text(fields[AVAILABLE]), replayed=True)
             else:
                 detail = f"The reservation of this request id is {state} already."
                 answer.refuse(problem("request-id-reused", detail, f'"state":"{state}"'))
@@ -115,23 +122,25 @@ class Authorizer:
         operation = operations.deduct(user_id, units, "reject", _asked(key, request_id))
 
         def on_ok(fields: Sequence[str]) -> None:
-            if fields[0] == "1":
+            if fields[FLAG] == REPLAYED:
                 answer.refuse(problem("request-id-reused", "This request id was charged already."))
             else:
-                more = ((b"x-credits-charged", self._text(fields[5])),)
-                answer.allow("", b"0", self._text(fields[-3]), more)
+                more = ((b"x-credits-charged", self._text(fields[_TAKEN])),)
+                answer.allow("", b"0", self._text(fields[AVAILABLE]), more)
 
         self._engine.submit(user_id, operation, self._decided("deduct", answer, on_ok))
 
     def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
-        decided = self._decided("deduct", answer, lambda fields: answer.allow("", b"0", self._text(fields[-3])))
+        decided = self._decided("deduct", answer, lambda _: None)
 
         def heard(line: str | MeterError) -> None:
             """What is explained is answered as the deduct that it explains."""
             if not isinstance(line, MeterError):
-                head, *_, balances = line.split(";")
-                would = head.split(" ")[3]
-                line = f"0 {would}" + (f" {user_id} {units}" if would == "insufficient" else "") + balances
+                explained = EXPLAIN.read(line)
+                if explained["would"] == OK:
+                    answer.allow("", b"0", self._text(_available(explained)))
+                    return
+                line = DEDUCT.refusing(explained["would"], explained.balances, user_id=user_id, required=units)
             decided(line)
 
         self._engine.submit(user_id, operations.explain(user_id, units), heard)
@@ -146,20 +155,25 @@ class Authorizer:
                 answer.refuse(failure(line))
                 return
             fields = line.split(" ")
-            if fields[1] == "ok":
+            if fields[WORD] == OK:
                 on_ok(fields)
             else:
-                answer.refuse(self._refusal(name, line), self._text(fields[-3]) if len(fields) > 4 else b"")
+                answer.refuse(self._refusal(name, line), self._text(_available(DECLARED[name].read(line))))
 
         return heard
 
     def _refusal(self, name: str, line: str) -> Rendered:
-        if line == "0 key_reused":
+        if word_of(line) == KEY_REUSED.word:
             return problem("request-id-reused", "This request id was used before, with another estimate.")
         return self._render(name, line)
 
     def _text(self, units: str) -> bytes:
-        return self._scale.text(int(units)).encode()
+        return self._scale.text(int(units)).encode() if units else b""
+
+
+def _available(answer: Line) -> str:
+    """What is left, where the answer tells it."""
+    return "" if answer.balances is None else str(answer.balances.available)
 
 
 def _asked(key: str, request_id: str) -> Asked:

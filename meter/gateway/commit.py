@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from meter.api.services import Services
+from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD
+from meter.engine.operations import COMMIT
 from meter.errors import MeterError, Unavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.counts import GatewayCounts
@@ -11,8 +13,7 @@ from meter.gateway.settlement import GatewaySettlements, SettlementRules
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 
-CHARGED = 5
-"""Where the line of a commit says what was charged."""
+_CHARGED = COMMIT.field("charged")
 
 
 class Commits:
@@ -55,12 +56,14 @@ class Commits:
                     self._settlements.settle(settlement, "commit")
                 return
             fields = line.split(" ")
-            if fields[1] != "ok":
-                answer.refuse(self._render(settlement[0], line))
+            name = settlement[NAME]
+            if fields[WORD] != OK:
+                answer.refuse(self._render(name, line))
                 return
-            charged = self._text(fields[CHARGED]) if settlement[0] == "commit" else b"0"
+            charged = self._text(fields[_CHARGED]) if name == COMMIT.name else b"0"
             more = ((b"x-credits-charged", charged),)
-            answer.allow(reservation_id, b"0", self._text(fields[-3]), more, replayed=fields[0] == "1")
+            remaining = self._text(fields[AVAILABLE])
+            answer.allow(reservation_id, b"0", remaining, more, replayed=fields[FLAG] == REPLAYED)
 
         try:
             self._engine.submit_for_reservation(reservation_id, settlement, heard)

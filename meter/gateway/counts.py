@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
-from meter.engine.operations import Operation
+from meter.engine.answers import FINISHED, FLAG, NAME, NOT_FOUND, OK, REPLAYED, WORD
+from meter.engine.operations import COMMIT, RELEASE, Operation
 from meter.errors import MeterError, Unavailable
 
 Way = Literal["commit", "logs", "syslog", "ext_proc"]
@@ -18,9 +19,8 @@ Word = Literal["charged", "late", "released", "repeated", "ended", "unknown", "u
 """What became of a settlement."""
 
 SETTLED: frozenset[Word] = frozenset({"charged", "late", "released", "repeated"})
-LATE = 9
-"""Where the line of a commit says whether it came after the end of the hold."""
-_ENDED: Mapping[str, Word] = {"finished": "ended", "not_found": "unknown"}
+_LATE = COMMIT.field("late")
+_ENDED: Mapping[str, Word] = {FINISHED.word: "ended", NOT_FOUND.word: "unknown"}
 
 
 class CountedBy(Protocol):
@@ -91,10 +91,10 @@ def _word(settlement: Operation, line: str | MeterError) -> Word:
     if isinstance(line, MeterError):
         return "unavailable" if isinstance(line, Unavailable) else "error"
     fields = line.split(" ")
-    if fields[0] == "1":
+    if fields[FLAG] == REPLAYED:
         return "repeated"
-    if fields[1] != "ok":
-        return _ENDED.get(fields[1], "error")
-    if settlement[0] == "release":
+    if fields[WORD] != OK:
+        return _ENDED.get(fields[WORD], "error")
+    if settlement[NAME] == RELEASE.name:
         return "released"
-    return "late" if fields[LATE] == "1" else "charged"
+    return "late" if fields[_LATE] == "1" else "charged"

@@ -13,13 +13,14 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from meter.engine.answers import subject_of
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.errors import MeterError
 from meter.gateway.counts import SETTLED, GatewayCounts, Way, Word
 from meter.gateway.entries import BadEntry, TooLarge, entries_of, unpacked
 from meter.gateway.ids import reservation_id_of
-from meter.gateway.settlement import RESERVATION, SettlementRules, Told
+from meter.gateway.settlement import SettlementRules, Told
 from meter.gateway.sources import SOURCES, Source, read_entry
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -121,7 +122,7 @@ class AccessLogs:
         """Settles a delivery. Raises `Unavailable` when some of it was not decided."""
         by_partition: dict[int | None, list[Operation]] = {}
         for settlement in settlements:
-            partition = self._engine.partition_named_by(settlement[RESERVATION])
+            partition = self._engine.partition_named_by(subject_of(settlement))
             by_partition.setdefault(partition, []).append(settlement)
         runs = [self._run(partition, batch) for partition, batch in by_partition.items()]
         answers = await asyncio.gather(*runs, return_exceptions=True)
@@ -145,7 +146,7 @@ class AccessLogs:
 
     async def _run(self, partition: int | None, batch: Sequence[Operation]) -> list[str]:
         if partition is None:  # ids that their callers chose: each is searched for
-            return [await self._engine.run_for_reservation(one[RESERVATION], one) for one in batch]
+            return [await self._engine.run_for_reservation(subject_of(one), one) for one in batch]
         lines: list[str] = []
         for at in range(0, len(batch), self._batch_max):
             lines += await self._engine.run_many(partition, batch[at : at + self._batch_max])

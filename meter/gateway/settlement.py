@@ -9,6 +9,7 @@ from meter.charging.amounts import plain, rounded_up
 from meter.charging.policy import ChargePolicy, Ending, Missing, Verdict, verdict_on
 from meter.charging.settlements import BackgroundSettlements
 from meter.engine import operations
+from meter.engine.answers import subject_of
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.errors import InvalidAmount, MeterError, Unavailable
@@ -17,8 +18,6 @@ from meter.usage.number import Number, read_number
 
 CLIENT_CLOSED_REQUEST = 499
 """What nginx logs when the client left before the response began."""
-RESERVATION = 4
-"""Where a settlement names its reservation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class GatewaySettlements:
                 self._counts.settled(way, settlement, line)
 
         try:
-            self._engine.submit_for_reservation(settlement[RESERVATION], settlement, heard)
+            self._engine.submit_for_reservation(subject_of(settlement), settlement, heard)
         except Unavailable:
             self._again(settlement, way)
 
@@ -106,10 +105,10 @@ class GatewaySettlements:
 
     def _again(self, settlement: Operation, way: Way) -> None:
         async def attempt() -> None:
-            line = await self._engine.run_for_reservation(settlement[RESERVATION], settlement)
+            line = await self._engine.run_for_reservation(subject_of(settlement), settlement)
             self._counts.settled(way, settlement, line)
 
-        self._background.settle(attempt, f"reservation {settlement[RESERVATION]}")
+        self._background.settle(attempt, f"reservation {subject_of(settlement)}")
 
 
 def read_usage(text: str) -> Number | None:

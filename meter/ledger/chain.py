@@ -27,6 +27,14 @@ class Unbookable(Exception):
         self.reason = reason
 
 
+class UnknownKind(Exception):
+    """An entry moves credits, and is of a kind that only newer code knows. `index` is its place among the entries."""
+
+    def __init__(self, seq: int, kind: str) -> None:
+        super().__init__(f"outbox entry {seq} is of the kind {kind}: upgrade this worker")
+        self.index = 0
+
+
 @dataclass(slots=True)
 class Known:
     """The rows that entries may touch, as of the watermark. A fold puts the rows it makes in here as well."""

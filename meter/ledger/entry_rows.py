@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from meter.engine.outbox import Entry
-from meter.store.rows import AlertRow, EventRow, Row, TransactionRow
+from meter.engine.outbox import Entry, Kind
+from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, TransactionRow
 
 _R = TypeVar("_R", bound=Row)
 
@@ -26,7 +26,7 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
         "partition": partition,
         "epoch": entry.epoch,
         "seq": entry.seq,
-        "kind": entry.kind,
+        "kind": str(entry.kind),
         "user_id": entry.user_id,
         "amount": entry.amount,
         "available_after": entry.available,
@@ -47,11 +47,11 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
 def alerts_of(entry: Entry) -> list[AlertRow]:
     """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
     alerts = entry.detail.get("alerts")
-    if alerts is None and entry.kind != "grant_expired":
+    if alerts is None and entry.kind is not Kind.GRANT_EXPIRED:
         return []
-    told = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
-    found = [_alert(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in told]
-    if entry.kind == "grant_expired":
+    fired = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
+    found = [_alert(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in fired]
+    if entry.kind is Kind.GRANT_EXPIRED:
         members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
         found.append(_alert(entry, "credits_expired", "credits_expired", members))
     return found
@@ -66,6 +66,12 @@ def error_alert(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, J
         payload={"event_id": event.event_id, "message": event.message, **about},
         created_at_ms=at_ms,
     )
+
+
+def draws_of(row: TransactionRow | ReservationRow) -> tuple[tuple[str, int], ...]:
+    """The draws of a row as (grant_id, amount)."""
+    draws = row.draws if isinstance(row.draws, list) else []
+    return tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list))
 
 
 def _alert(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) -> AlertRow:

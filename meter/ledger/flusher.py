@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from meter.config import Settings
-from meter.engine import operations
+from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.engine.redis import RedisGateway
+from meter.engine.upkeep import FLUSHED
 from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.keys import PartitionKeys
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
@@ -152,6 +153,10 @@ class Flusher:
                 flushed = await self._write(flush, known, more=len(todo) == self._settings.flush_max)
             except Unbookable as poison:
                 todo[poison.index] = _put_aside(todo[poison.index], poison.reason)
+            except UnknownKind as newer:
+                if newer.index == 0:
+                    raise NewerEntry(str(newer)) from None
+                todo = todo[: newer.index]
             except ChainBroken:
                 unread_seq = 0 if known.unread_seq else await self._last_unread()
                 if not unread_seq:
@@ -206,7 +211,7 @@ class Flusher:
             if not entries or entries[0][0].seq != first:
                 return known, None
             flush = await self._fold(reached, entries, known)
-        except (MeterError, ChainBroken, Unbookable):
+        except (MeterError, ChainBroken, Unbookable, UnknownKind):
             return None, None
         return _recent(known, flush), Ahead(entries, flush)
 
@@ -274,7 +279,7 @@ class Flusher:
             return False
         if state is not None:
             with suppress(PartitionRefused):  # a partition that vanished meanwhile is refused as it is
-                await self._engine.run_many(number, (operations.state("lost", state.epoch),), "repair")
+                await self._engine.run_many(number, (upkeep.state("lost", state.epoch),), "repair")
         if why != self._told:
             self._told = why
             event = EventRow(
@@ -331,9 +336,9 @@ class Flusher:
         while self._marks and self._marks[0][0] <= now - self._settings.outbox_retention_seconds:
             trim_to = self._marks.popleft()[1]
         with suppress(PartitionRefused):
-            note = operations.flushed(self._watermark.seq, trim_to, TRIM_MAX)
-            line = (await self._engine.run_many(self._keys.number, (note,)))[0]
-            self._warn(int(line.split(" ")[2]))
+            note = upkeep.flushed(self._watermark.seq, trim_to, TRIM_MAX)
+            (line,) = await self._engine.run_many(self._keys.number, (note,))
+            self._warn(FLUSHED.read(line).units("backlog"))
 
     async def _warn_of_backlog(self) -> None:
         """While the store is away nothing else tells how near the limit is."""

@@ -1,4 +1,4 @@
-"""The fold: outbox entries become one step of the durable ledger, each link of their chain checked.
+"""The fold adds entries up: they become one step of the durable ledger, each link of their chain checked.
 
 Pure: entries and the rows they touch go in, a `Flush` comes out. It also proves each entry's balances from the ones
 before it, so that what the store says of an account is what its transactions add up to.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import assert_never
 
 from pydantic import JsonValue
 
 from meter.clock import NEVER_MS
-from meter.engine.outbox import Entry
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread, quarantine_prefix
-from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, text_of, transaction_row, unchecked
+from meter.engine.operations import answer_of
+from meter.engine.outbox import Draw, Entry, Kind, ReservationState
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
+from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, transaction_row, unchecked
 from meter.store.base import Flush
 from meter.store.rows import (
     AccountRow,
@@ -35,33 +37,6 @@ CHOSEN = "reserve "
 _OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
 
-# What a transaction does to available + reserved - debt, per unit of its amount.
-_NET = {
-    "grant": 1,
-    "grant_started": 1,
-    "refund": 1,
-    "deduct": -1,
-    "commit": -1,
-    "void": -1,
-    "grant_expired": -1,
-}
-
-_MAKES_A_GRANT = frozenset({"grant", "grant_rolled_over"})
-
-# The counter of the account that a kind adds its amount to.
-_COUNTER = {
-    "grant": ("granted", 1),
-    "grant_started": ("granted", 1),
-    "deduct": ("spent", 1),
-    "commit": ("spent", 1),
-    "refund": ("spent", -1),
-    "void": ("voided", 1),
-    "grant_expired": ("expired", 1),
-}
-
-_ENDS = {"commit": "committed", "release": "released", "reservation_expired": "expired"}
-
-
 def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], set[tuple[str, str]], set[str]]:
     """user_ids, (user_id, grant_id)s and reservation_ids that a fold of the entries needs besides what is known and
     what they make themselves.
@@ -80,7 +55,7 @@ def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], 
             if (user_id, draw.grant_id) not in known.grants:
                 grants.add((user_id, draw.grant_id))
         reservation_id = entry.detail.get("reservation_id")
-        if entry.kind == "reserve":
+        if entry.kind is Kind.RESERVE:
             made.add(reservation_id)
         elif reservation_id is not None and reservation_id not in made and reservation_id not in known.reservations:
             reservations.add(str(reservation_id))
@@ -112,10 +87,13 @@ class Fold:
         self._reservations: set[str] = set()
 
     def take(self, entries: Iterable[Entry | Unread]) -> None:
-        """Adds the next entries. Raises `ChainBroken` and `Unbookable`, and then leaves `known` unusable."""
+        """Adds the next entries. Raises `ChainBroken`, `Unbookable` or `UnknownKind`, which leave `known` unusable."""
         for entry in entries:
             try:
                 self._take(entry)
+            except UnknownKind as unknown_kind:
+                unknown_kind.index = self._taken
+                raise
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise Unbookable(self._taken, f"{type(error).__name__}: {error}"[:500]) from error
             self._taken += 1
@@ -184,24 +162,38 @@ class Fold:
         )
 
     def _book(self, entry: Entry) -> None:
-        detail = entry.detail
-        reservation_id = text_of(detail.get("reservation_id"))
+        kind = entry.kind
+        if not isinstance(kind, Kind):
+            self._refuse_to_guess(entry)
         self._transactions.append(transaction_row(self._partition, entry))
         self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
-        if entry.kind == "reserve" and is_chosen(entry):
+        if not isinstance(kind, Kind):
+            return
+        reservation_id = entry.text("reservation_id")
+        if is_chosen(entry):
             self._operation(entry, f"{CHOSEN}{reservation_id}")
-        self._account(entry)
+        self._account(entry, kind)
         self.follow(entry)
 
     def follow(self, entry: Entry) -> None:
         """Brings the rows of the entry's grants and reservation up to date, and books nothing."""
+        kind = entry.kind
+        if not isinstance(kind, Kind):
+            return
         for draw in entry.draws:
-            self._grant(entry, draw.grant_id, draw.amount, draw.remaining, draw.reserved)
-        reservation_id = text_of(entry.detail.get("reservation_id"))
-        if reservation_id is not None:
-            self._reservation(entry, reservation_id)
+            self._grant(entry, kind, draw)
+        reservation_id = entry.text("reservation_id")
+        if reservation_id is not None and kind.leaves is not None:
+            self._reservation(entry, kind.leaves, reservation_id)
+
+    def _refuse_to_guess(self, entry: Entry) -> None:
+        """Raises `UnknownKind`, unless the entry moves nothing: then there is nothing to know."""
+        before = self._known.accounts.get(entry.user_id)
+        balances = (before.available, before.reserved, before.debt) if before else (0, 0, 0)
+        if entry.draws or balances != (entry.available, entry.reserved, entry.debt):
+            raise UnknownKind(entry.seq, entry.kind)
 
     def _operation(self, entry: Entry, operation_id: str) -> None:
         self._operations.append(
@@ -210,17 +202,16 @@ class Fold:
                 partition=self._partition,
                 operation_id=operation_id,
                 transaction_id=entry.transaction_id,
-                fingerprint=text_of(entry.detail.get("fingerprint")),
-                answer=answer_of(entry, self._known),
+                fingerprint=entry.text("fingerprint"),
+                answer=answer_of(entry),
                 created_at_ms=entry.created_at_ms,
             )
         )
 
-    def _account(self, entry: Entry) -> None:
+    def _account(self, entry: Entry, kind: Kind) -> None:
         row = self._account_of(entry.user_id)
-        kind = entry.kind
-        booked = kind != "grant" or not _is_scheduled(entry)
-        moved = _NET.get(kind, 0) * entry.amount if booked else 0
+        amount = 0 if _is_scheduled(entry) else entry.amount
+        moved = kind.net * amount
         net_before = row.available + row.reserved - row.debt
         if entry.available + entry.reserved - entry.debt != net_before + moved:
             self._mismatch(entry, row)
@@ -231,11 +222,9 @@ class Fold:
             "last_seq": entry.seq,
             "updated_at_ms": entry.created_at_ms,
         }
-        counter = _COUNTER.get(kind)
-        if counter is not None and booked:
-            name, sign = counter
-            changed[name] = getattr(row, name) + sign * entry.amount
-        if kind == "account":
+        if kind.counter is not None:
+            changed[kind.counter] = getattr(row, kind.counter) + kind.step * amount
+        if kind is Kind.ACCOUNT:
             changed.update(_configured(entry, row))
         amend(row, changed)
 
@@ -258,28 +247,29 @@ class Fold:
             raise ChainBroken(f"partition {self._partition}: {text}")
         self._alarm(entry, text)
 
-    def _grant(self, entry: Entry, grant_id: str, amount: int, remaining: int, reserved: int) -> None:
+    def _grant(self, entry: Entry, kind: Kind, draw: Draw) -> None:
+        grant_id = draw.grant_id
         key = (entry.user_id, grant_id)
         known = self._known.grants
         row = known.get(key)
-        if row is None or _makes(entry, grant_id):
-            row = known[key] = self._new_grant(entry, grant_id, amount)
+        if row is None or _makes(entry, kind, grant_id):
+            row = known[key] = self._new_grant(entry, kind, grant_id, draw.amount)
         elif key not in self._grants:
             row = known[key] = copied(row)
         self._grants.add(key)
         changed = {
-            "remaining": remaining,
-            "reserved": reserved,
-            "state": _grant_state(entry, row, remaining),
+            "remaining": draw.remaining,
+            "reserved": draw.reserved,
+            "state": _grant_state(entry, kind, row, draw.remaining),
             "pending": False,
             "last_seq": entry.seq,
         }
         amend(row, changed)
 
-    def _new_grant(self, entry: Entry, grant_id: str, amount: int) -> GrantRow:
+    def _new_grant(self, entry: Entry, kind: Kind, grant_id: str, amount: int) -> GrantRow:
         """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
-        detail, is_made = entry.detail, _makes(entry, grant_id)
-        if not is_made and entry.kind != "refund":
+        detail, is_made = entry.detail, _makes(entry, kind, grant_id)
+        if not is_made and kind is not Kind.REFUND:
             if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
             self._alarm(entry, f"the terms of grant {grant_id} are unknown")
@@ -297,22 +287,22 @@ class Fold:
             created_at_ms=entry.created_at_ms,
             source=detail.get("source", "refund"),
             state="active",
-            at_end=text_of(detail.get("at_end")),
+            at_end=entry.text("at_end"),
             pending=False,
             transaction_id=entry.transaction_id,
             operation_id=None,
-            fingerprint=text_of(detail.get("fingerprint")),
-            description=text_of(detail.get("description")),
+            fingerprint=entry.text("fingerprint"),
+            description=entry.text("description"),
             metadata=detail.get("metadata"),
             last_seq=entry.seq,
         )
 
-    def _reservation(self, entry: Entry, reservation_id: str) -> None:
+    def _reservation(self, entry: Entry, leaves: ReservationState, reservation_id: str) -> None:
         known, detail = self._known.reservations, entry.detail
         row = known.get(reservation_id)
-        if row is None and entry.kind != "reserve" and not self._known.unread_seq:
+        if row is None and entry.kind is not Kind.RESERVE and not self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
-        if entry.kind == "reserve" or row is None:
+        if entry.kind is Kind.RESERVE or row is None:
             row = known[reservation_id] = unchecked(
                 ReservationRow,
                 reservation_id=reservation_id,
@@ -334,17 +324,17 @@ class Fold:
             row = known[reservation_id] = copied(row)
         self._reservations.add(reservation_id)
         changed: dict[str, object] = {"last_seq": entry.seq}
-        if entry.kind in ("reserve", "extend"):
+        if leaves == "open":
             draws = row.draws if isinstance(row.draws, list) else []
             changed["amount"] = row.amount + entry.amount
             changed["draws"] = [*draws, *([draw.grant_id, draw.amount] for draw in entry.draws)]
             changed["expires_at_ms"] = detail["expires_at"]
         else:
-            changed["state"] = _ENDS[entry.kind]
-            changed["charged"] = entry.amount if entry.kind == "commit" else 0
+            changed["state"] = leaves
+            changed["charged"] = entry.amount if leaves == "committed" else 0
             changed["ended_at_ms"] = entry.created_at_ms
-            changed["requested"] = entry.amount + int(str(detail.get("uncovered", 0)))
-            changed["answer"] = answer_of(entry, self._known)
+            changed["requested"] = entry.amount + entry.units("uncovered")
+            changed["answer"] = answer_of(entry)
         amend(row, changed)
 
     def _alarm(self, entry: Entry | Unread, message: str) -> None:
@@ -362,84 +352,55 @@ class Fold:
             self._alerts.append(error_alert(event, entry.user_id, entry.created_at_ms, about))
 
 
-def answer_of(entry: Entry, known: Known) -> str | None:
-    """The line that the script answered (its Lua file's "Answers"), from the rows before it; None for what no caller
-    asked for, and for a refund, whose answer tells what is left of the charge.
-    """
-    told = _told(entry, known)
-    if told is None:
-        return None
-    # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
-    available = entry.available - _member(entry, "forfeited")
-    return f"ok {entry.user_id} {told} {available} {entry.reserved} {entry.debt}"
-
-
 def is_chosen(entry: Entry) -> bool:
     """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
-    ours = _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id")))
-    return entry.kind == "reserve" and ours is None and "fingerprint" in entry.detail
+    if entry.kind is not Kind.RESERVE or "fingerprint" not in entry.detail:
+        return False
+    return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
 
 
-def _told(entry: Entry, known: Known) -> str | None:
-    """An answer without "ok", user and balances."""
-    detail, amount, id_ = entry.detail, entry.amount, entry.transaction_id
-    reservation, short, ends_at = (
-        detail.get("reservation_id"),
-        _member(entry, "uncovered"),
-        _member(entry, "expires_at"),
-    )
-    match entry.kind:
-        case "grant":
-            return f"{detail['grant_id']} {id_} {amount}"
-        case "deduct":
-            return f"{id_} {amount + short} {amount} {short}"
-        case "reserve":
-            return f"{reservation} {amount} {ends_at} {ends_at - entry.created_at_ms}"
-        case "extend" if (hold := known.reservations.get(str(reservation))) is not None:
-            return f"{reservation} {hold.amount + amount} {ends_at} {ends_at - entry.created_at_ms}"
-        case "commit":
-            released, forfeited, late = (
-                _member(entry, "released"),
-                _member(entry, "forfeited"),
-                bool(detail.get("late")),
-            )
-            return f"{reservation} {id_} {amount} {released} {forfeited} {short} {int(late)}"
-        case "release":
-            return f"{reservation} {id_} {amount} {_member(entry, 'forfeited')}"
-        case "void" if (grant := known.grants.get((entry.user_id, str(detail["grant_id"])))) is not None:
-            return f"{grant.grant_id} {id_} {grant.remaining}"  # of a scheduled one nothing is booked
-        case "account":
-            suspended = "s" if detail["suspended"] else "-"
-            return f"{detail['overdraft_limit']} {suspended} {detail['low_credit_thresholds']}"
-    return None
-
-
-def _member(entry: Entry, name: str) -> int:
-    return int(str(entry.detail.get(name, 0)))
-
-
-def _makes(entry: Entry, grant_id: str) -> bool:
+def _makes(entry: Entry, kind: Kind, grant_id: str) -> bool:
     """Whether the entry is the one that made the grant."""
-    return entry.kind in _MAKES_A_GRANT and entry.detail["grant_id"] == grant_id
+    return kind.makes_a_grant and entry.detail["grant_id"] == grant_id
 
 
 def _is_scheduled(entry: Entry) -> bool:
     """Whether the entry is of a grant that begins later: it moves no balance yet."""
-    return entry.kind == "grant" and int(str(entry.detail["effective_at"])) > entry.created_at_ms
+    return entry.kind is Kind.GRANT and int(str(entry.detail["effective_at"])) > entry.created_at_ms
 
 
-def _grant_state(entry: Entry, before: GrantRow, remaining: int) -> str:
-    if entry.kind == "void":
-        return "voided"
-    if entry.kind == "grant" and _is_scheduled(entry):
-        return "scheduled"
-    is_ending = entry.kind == "grant_expired" or (
-        entry.kind == "grant_rolled_over" and not _makes(entry, before.grant_id)
-    )
-    if is_ending and before.state != "voided":
+def _grant_state(entry: Entry, kind: Kind, before: GrantRow, remaining: int) -> str:
+    ends = False
+    match kind:
+        case Kind.VOID:
+            return "voided"
+        case Kind.GRANT:
+            return "scheduled" if _is_scheduled(entry) else _left(remaining)
+        case Kind.GRANT_STARTED:
+            return _left(remaining)
+        case Kind.GRANT_EXPIRED:
+            ends = True
+        case Kind.GRANT_ROLLED_OVER:
+            ends = not _makes(entry, kind, before.grant_id)
+        case (
+            Kind.DEDUCT
+            | Kind.REFUND
+            | Kind.RESERVE
+            | Kind.EXTEND
+            | Kind.COMMIT
+            | Kind.RELEASE
+            | Kind.RESERVATION_EXPIRED
+            | Kind.ACCOUNT
+        ):
+            ends = False
+        case _:
+            assert_never(kind)
+    if ends and before.state != "voided":
         return "expired"
-    if before.state in ("voided", "expired") or (before.state == "scheduled" and entry.kind != "grant_started"):
-        return before.state
+    return before.state if before.state in ("voided", "expired", "scheduled") else _left(remaining)
+
+
+def _left(remaining: int) -> str:
     return "active" if remaining else "exhausted"
 
 

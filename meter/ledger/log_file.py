@@ -21,7 +21,9 @@ import orjson
 from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.config import Settings
+from meter.engine.answers import KEY, NAME
 from meter.engine.counts import RefusedOperation
+from meter.engine.declarations import DECLARED
 from meter.engine.operations import Operation
 from meter.log import logger
 from meter.store.rows import EventRow, TransactionRow
@@ -35,22 +37,8 @@ FILES_KEPT = 5
 _Refusals = tuple[int, Sequence[RefusedOperation]]
 """When, and what."""
 
-_USER, _HOLD = "user_id", "reservation_id"
-
-# What an operation that changes credits is about, and where its own amount is.
-_CHANGES: dict[str, tuple[str, int | None]] = {
-    "grant": (_USER, 6),
-    "deduct": (_USER, 5),
-    "reserve": (_USER, 6),
-    "commit": (_HOLD, 5),
-    "release": (_HOLD, None),
-    "extend": (_HOLD, 6),
-    "refund": (_USER, None),
-    "void": (_USER, None),
-    "configure": (_USER, None),
-}
-
-_USER_AT = {"insufficient": 2, "finished": 3}  # of the lines that name it
+_CHANGES = frozenset(name for name, one in DECLARED.items() if one.books and not one.upkeep)
+"""The operations whose refusals are told: those by which a caller would have changed something."""
 
 _log = logger("meter.ledger.log_file")
 
@@ -97,7 +85,7 @@ class LedgerFile:
     def refusals(self, refused: Sequence[RefusedOperation]) -> None:
         """Hands over what was refused; the thread makes lines of it. `Counts.on_refusals`."""
         if self._handed - self._taken + len(refused) > REFUSALS_MAX or self._queue.full():
-            self.drops[()] += sum(operation[0] in _CHANGES for operation, _ in refused)
+            self.drops[()] += sum(operation[NAME] in _CHANGES for operation, _ in refused)
             return
         self._handed += len(refused)
         self._queue.put_nowait((time.time_ns() // 1_000_000, refused))
@@ -159,22 +147,25 @@ class LedgerFile:
 
     def _refused(self, at_ms: int, refused: Sequence[RefusedOperation]) -> bytes:
         self._taken += len(refused)
-        return b"".join(self._refusal(at_ms, *one) for one in refused if one[0][0] in _CHANGES)
+        return b"".join(
+            self._refusal(at_ms, operation, line) for operation, line in refused if operation[NAME] in _CHANGES
+        )
 
     def _refusal(self, at_ms: int, operation: Operation, line: str) -> bytes:
         """The line of an operation that was refused; what it asked for is in `detail`."""
-        name, key, fields = operation[0], operation[1], line.split(" ")
-        subject, amount_at = _CHANGES[name]
-        user_at, amount = _USER_AT.get(fields[1]), operation[amount_at] if amount_at else ""
+        name, key = operation[NAME], operation[KEY]
+        declared = DECLARED[name]
+        refusal = declared.read(line)
+        amount = declared.asks(operation, "amount") or declared.asks(operation, "add_amount")
         detail = {
             "operation": name,
-            "refusal": fields[1],
+            "refusal": refusal.word,
             "operation_id": key if key and " " not in key else None,  # with a blank it is of our own making
-            "reservation_id": operation[5] if name == "reserve" else operation[4] if subject == _HOLD else None,
+            "reservation_id": declared.asks(operation, "reservation_id"),
             "amount": self._scale.text(int(amount)) if amount else None,
         }
-        user_id = operation[4] if subject == _USER else fields[user_at] if user_at else None
-        return _line("error", at_ms, None, user_id, f"{name} refused: {fields[1]}", detail)
+        user_id = declared.asks(operation, "user_id") or refusal.get("user_id")
+        return _line("error", at_ms, None, user_id, f"{name} refused: {refusal.word}", detail)
 
 
 def ledger_log(settings: Settings) -> LedgerFile | None:

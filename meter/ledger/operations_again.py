@@ -6,81 +6,73 @@ from collections.abc import Sequence
 
 import orjson
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.answers import FINGERPRINT
+from meter.engine.at_end import read_at_end
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
+from meter.engine.upkeep import KeptGrant, KeptReservation
+from meter.ledger.entry_rows import draws_of
 from meter.ledger.fold import CHOSEN, is_chosen
 from meter.store.rows import AccountRow, GrantRow, OperationRow, ReservationRow, TransactionRow
 
 
 def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Sequence[ReservationRow]) -> Operation:
     """The operation that puts an account back."""
-    rest = [
-        str(account.overdraft_limit),
-        "1" if account.suspended else "0",
-        account.low_credit_thresholds,
-        *map(str, (account.debt, account.granted, account.spent, account.expired, account.voided)),
-        str(len(grants)),
-    ]
-    for grant in grants:
-        rest += [grant.grant_id, _grant_text(grant)]
-    rest.append(str(len(holds)))
-    for hold in holds:
-        draws = hold.draws if isinstance(hold.draws, list) else []
-        drawn = "".join(f" {draw[0]} {draw[1]}" for draw in draws if isinstance(draw, list))
-        charged = "c" if hold.at_end == "charge" else ""
-        text = f"{hold.user_id} {hold.amount} {hold.expires_at_ms} {hold.created_at_ms}{charged}{drawn}"
-        rest += [hold.reservation_id, text]
-    return operations.restore(account.user_id, *rest)
-
-
-def recall_profile(account: AccountRow) -> Operation:
-    """The operation that puts a user's metadata back."""
-    return operations.recall(f"p {account.user_id}", orjson.dumps(account.profile).decode())
+    return upkeep.restore(
+        account.user_id,
+        overdraft_limit=account.overdraft_limit,
+        suspended=account.suspended,
+        thresholds=account.low_credit_thresholds,
+        debt=account.debt,
+        granted=account.granted,
+        spent=account.spent,
+        expired=account.expired,
+        voided=account.voided,
+        metadata="" if account.profile is None else orjson.dumps(account.profile).decode(),
+        grants=[_kept_grant(grant) for grant in grants],
+        reservations=[_kept_reservation(hold) for hold in holds],
+    )
 
 
 def recall_operation(row: OperationRow) -> Operation:
     """The operation that makes a key answer as before; a key without a kept answer refuses every body."""
-    chosen = row.operation_id.startswith(CHOSEN)
-    name = f"c {row.operation_id.removeprefix(CHOSEN)}" if chosen else f"k {row.operation_id}"
-    return operations.recall(name, "- -" if row.answer is None else f"{row.fingerprint or '-'} {row.answer}")
+    if row.operation_id.startswith(CHOSEN):
+        name = row.operation_id.removeprefix(CHOSEN)
+        return upkeep.recall("reservation", name, row.fingerprint, row.answer)
+    return upkeep.recall("key", row.operation_id, row.fingerprint, row.answer)
 
 
 def recall_end(row: ReservationRow) -> Operation:
     """The operation that makes a finished reservation answer as before."""
-    text = f"{row.state} {row.user_id} {row.amount} {row.charged} {row.requested} {row.ended_at_ms} {row.answer or '-'}"
-    return operations.recall(f"r {row.reservation_id}", text)
-
-
-def refund_answer(refund: TransactionRow, left: int) -> str:
-    """The answer to a refund that left so much of its charge; see lua/operations/refund.lua."""
-    forfeited = int(str(refund.detail.get("forfeited", 0))) if isinstance(refund.detail, dict) else 0
-    available = refund.available_after - forfeited
-    return (
-        f"ok {refund.user_id} {refund.transaction_id} {refund.amount} {forfeited} {left} "
-        f"{available} {refund.reserved_after} {refund.debt_after}"
+    return upkeep.recall_end(
+        row.reservation_id,
+        user_id=row.user_id,
+        state=row.state,
+        amount=row.amount,
+        charged=row.charged,
+        requested=row.requested,
+        ended_at_ms=row.ended_at_ms or 0,
+        answer=row.answer,
     )
 
 
 def operation_again(entry: Entry, now_ms: int) -> Operation | None:
     """What does again what an entry did, under its key or one that makes it once; None for what happens by itself."""
     key = entry.operation_id or f"again {entry.transaction_id}"
-    one = _again(
-        entry, now_ms, Asked(key, operations.members(_text(entry, "description"), entry.detail.get("metadata")))
-    )
+    one = _again(entry, now_ms, Asked(key, operations.members(entry.text("description"), entry.detail.get("metadata"))))
     return None if one is None else as_asked(one, entry)
 
 
 def refund_again(entry: Entry, charge: TransactionRow, refunded: int) -> Operation:
     """`operation_again` of a refund whose charge the store has."""
-    draws = charge.draws if isinstance(charge.draws, list) else []
     one = operations.refund(
         entry.user_id,
         charge.transaction_id,
         entry.amount,
         charged=charge.amount,
         refunded=refunded,
-        draws=tuple((str(draw[0]), int(str(draw[1]))) for draw in draws if isinstance(draw, list)),
+        draws=draws_of(charge),
         asked=Asked(entry.operation_id or f"again {entry.transaction_id}"),
     )
     return as_asked(one, entry)
@@ -88,8 +80,8 @@ def refund_again(entry: Entry, charge: TransactionRow, refunded: int) -> Operati
 
 def as_asked(one: Operation, entry: Entry) -> Operation:
     """An operation with the fingerprint of what the caller asked for then."""
-    asked = entry.detail.get("fingerprint")
-    return one if asked is None else (*one[:2], str(asked), *one[3:])
+    asked = entry.text("fingerprint")
+    return one if asked is None else (*one[:FINGERPRINT], asked, *one[FINGERPRINT + 1 :])
 
 
 def _again(entry: Entry, now_ms: int, asked: Asked) -> Operation | None:
@@ -122,7 +114,7 @@ def _again(entry: Entry, now_ms: int, asked: Asked) -> Operation | None:
             effective_at_ms=int(str(detail["effective_at"])),
             expires_at_ms=int(str(detail["expires_at"])),
             source=str(detail["source"]),
-            at_end=str(detail.get("at_end", "")),
+            at_end=read_at_end(entry.text("at_end")),
             asked=asked,
         )
     if entry.kind == "refund":
@@ -141,17 +133,28 @@ def _again(entry: Entry, now_ms: int, asked: Asked) -> Operation | None:
     return None
 
 
-def _text(entry: Entry, name: str) -> str | None:
-    found = entry.detail.get(name)
-    return None if found is None else str(found)
+def _kept_grant(row: GrantRow) -> KeptGrant:
+    return KeptGrant(
+        row.grant_id,
+        row.amount,
+        row.remaining,
+        row.reserved,
+        row.priority,
+        row.effective_at_ms,
+        row.expires_at_ms,
+        row.created_at_ms,
+        row.state,
+        row.source,
+        read_at_end(row.at_end),
+    )
 
 
-def _grant_text(grant: GrantRow) -> str:
-    """The packed text of lua/state/grant.lua; when it was shelved and where it burns are the script's to find."""
-    state = {"expired": "e", "voided": "v"}.get(grant.state, "-")
-    class_ = "S" if grant.state == "scheduled" else "L"
-    at_end = f" {grant.at_end}" if grant.at_end else ""
-    return (
-        f"{grant.amount} {grant.remaining} {grant.reserved} {grant.priority} {grant.effective_at_ms} "
-        f"{grant.expires_at_ms} {grant.created_at_ms} 0 {class_} {state} {grant.source}{at_end}"
+def _kept_reservation(row: ReservationRow) -> KeptReservation:
+    return KeptReservation(
+        row.reservation_id,
+        row.amount,
+        row.expires_at_ms,
+        row.created_at_ms,
+        row.at_end,
+        draws_of(row),
     )

@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, SUBJECT, refusal_of, word_of
+from meter.engine.at_end import AT_END_ARGUMENTS, kept_at_end, read_at_end
 from meter.engine.engine import Engine
-from meter.engine.operations import Asked, Operation
+from meter.engine.operations import GRANT, Asked, Operation
 from meter.errors import Unavailable
 from meter.keys import partition_of
 from meter.ledger.entry_rows import error_alert
@@ -29,8 +31,8 @@ OLD_AFTER_MS = 30_000
 OLD_PER_PAGE = 500
 OLD_PAGES_MAX = 1_000
 
-_FORGOTTEN = "exists"
-_EXPIRES_AT = 9  # among the members of a grant operation
+_FORGOTTEN = EXISTS.word
+_HAS_IT = (OK, _FORGOTTEN)
 _LONG_AGO = "1"
 
 _log = logger("meter")
@@ -51,7 +53,7 @@ class Intake:
         refused. "0 pending …": the grant is durable but Redis went away meanwhile; the sweep applies it. Raises
         `Unavailable` only before anything is written.
         """
-        await self._engine.run_many(self._engine.partition_of(row.user_id), (operations.clock(),))
+        await self._engine.run_many(self._engine.partition_of(row.user_id), (upkeep.clock(),))
         first = await self._store.add_pending_grant(row)
         if first is not None:
             if first.fingerprint != row.fingerprint:
@@ -60,15 +62,15 @@ class Intake:
             row = first
         one = grant_operation(row, extra)
         if not row.pending:
-            one = (*one[:_EXPIRES_AT], _LONG_AGO, *one[_EXPIRES_AT + 1 :])  # answers again, and can never apply again
+            one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
         try:
             line = await self._engine.run(row.user_id, one)
-            word = line.split(" ")[1]
-            if word == _FORGOTTEN or (word != "ok" and not row.pending):
+            word = word_of(line)
+            if word == _FORGOTTEN or (word != OK and not row.pending):
                 return await self._answer_again(row)
         except Unavailable:
             return f"0 pending {row.user_id} {row.grant_id} {row.amount}"
-        if word != "ok" and first is None:
+        if word != OK and first is None:
             await self._store.drop_pending_grant(row.user_id, row.grant_id)
         return line
 
@@ -90,7 +92,7 @@ class Intake:
                     lines = await self._engine.run_many(partition, many)
                 except Unavailable:
                     continue
-                applied += sum(line.split(" ")[1] in ("ok", _FORGOTTEN) for line in lines)
+                applied += sum(word_of(line) in _HAS_IT for line in lines)
         return applied
 
     async def apply_pending(self, row: GrantRow, extra: str) -> bool:
@@ -98,14 +100,14 @@ class Intake:
         alarm.
         """
         line = await self._engine.run(row.user_id, grant_operation(row, extra))
-        if line.split(" ")[1] in ("ok", _FORGOTTEN):
+        if word_of(line) in _HAS_IT:
             return True
         name = blake2b(f"{row.user_id} {row.grant_id}".encode(), digest_size=12).hexdigest()
         event = EventRow(
             event_id=f"pending-{name}",
             kind="error",
             user_id=row.user_id,
-            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {line[2:]}"[:500],
+            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {refusal_of(line)}"[:500],
             created_at_ms=time.time_ns() // 1_000_000,
         )
         _log.error(event.message, user_id=row.user_id)
@@ -119,7 +121,7 @@ class Intake:
     async def _answer_again(self, row: GrantRow) -> str:
         """Redis has the grant but no longer the answer: the first one, with today's balances."""
         line = await self._engine.run(row.user_id, operations.balance(row.user_id))
-        balances = " ".join(line.split(" ")[-3:])
+        balances = " ".join(line.split(" ")[AVAILABLE:])
         return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
 
 
@@ -133,29 +135,29 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         effective_at_ms=row.effective_at_ms,
         expires_at_ms=row.expires_at_ms,
         source=row.source,
-        at_end=row.at_end or "",
+        at_end=read_at_end(row.at_end),
         asked=Asked(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
     )
 
 
 def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -> GrantRow:
     """The pending row of a grant operation as `operations.grant` makes it. `key` is the caller's, or ""."""
-    user_id, grant_id, amount, priority, effective, expires, source, at_end = one[4:]
+    asked = dict(zip(GRANT.arguments, one[SUBJECT:], strict=True))
     return GrantRow(
-        user_id=user_id,
-        grant_id=grant_id,
-        partition=partition_of(user_id, partitions),
-        amount=int(amount),
+        user_id=asked["user_id"],
+        grant_id=asked["grant_id"],
+        partition=partition_of(asked["user_id"], partitions),
+        amount=int(asked["amount"]),
         remaining=0,
-        priority=int(priority),
-        effective_at_ms=int(effective),
-        expires_at_ms=int(expires),
+        priority=int(asked["priority"]),
+        effective_at_ms=int(asked["effective_at_ms"]),
+        expires_at_ms=int(asked["expires_at_ms"]),
         created_at_ms=created_at_ms,
-        source=source,
-        at_end=at_end or None,
+        source=asked["source"],
+        at_end=kept_at_end(*(asked[name] for name in AT_END_ARGUMENTS)).text or None,
         pending=True,
         operation_id=key or None,
-        fingerprint=one[2],
+        fingerprint=one[FINGERPRINT],
     )
 
 

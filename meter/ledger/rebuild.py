@@ -17,28 +17,28 @@ from typing import NamedTuple, TypeVar, cast
 import orjson
 from pydantic import JsonValue
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.answers import EXISTS, NAME, is_ok, refusal_of
+from meter.engine.declarations import DECLARED
 from meter.engine.engine import Engine
-from meter.engine.operations import Operation
-from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
+from meter.engine.operations import DEDUCT, Operation
+from meter.engine.outbox import Entry, Kind, entry_values, parse_entry
 from meter.engine.redis import PartitionState, RedisGateway
+from meter.engine.upkeep import CLOCK
 from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.keys import PartitionKeys
-from meter.ledger.chain import Known
-from meter.ledger.fold import answer_of, is_chosen
+from meter.ledger.fold import is_chosen
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.operations_again import (
     operation_again,
     recall_end,
     recall_operation,
-    recall_profile,
     refund_again,
-    refund_answer,
     restore_operation,
 )
 from meter.ledger.pending_grants import grant_operation
 from meter.store.base import Store
-from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, WatermarkRow
+from meter.store.rows import AccountRow, EventRow, GrantRow, ReservationRow, WatermarkRow
 
 ACCOUNTS_PER_PAGE = 1_000
 ARGUMENTS_PER_CALL = 4_000
@@ -47,7 +47,6 @@ TAIL_PAGE = 5_000
 READABLE_PAGE = 10
 SAVED_PER_EVENT = 500
 SAVED_PAGE = 20
-REFUNDS_MAX = 100_000
 PENDING_MAX = 100_000
 RUN_ATTEMPTS_MAX = 5
 BEAT_SECONDS = 5.0
@@ -55,9 +54,6 @@ BEAT_SECONDS = 5.0
 SAVED = "rebuild"
 """The kind of the events that keep what only Redis had."""
 DONE = "-done"
-
-# Where an answer tells what was not covered.
-_UNCOVERED = {"deduct": 6, "commit": 8}
 
 _U = TypeVar("_U", GrantRow, ReservationRow)
 
@@ -138,14 +134,14 @@ class Rebuild:
         await self._save(number, reached.epoch, only_redis)
         if state is None and watermark is not None:
             report.unknown = f"Redis had nothing: what it acknowledged after seq {reached.seq} was never in the store"
-        await self._run(number, reached.epoch, [operations.state("clear", reached.epoch)])
+        await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
         await self._restore_accounts(number, report, progress)
         now_ms = await self._now_ms(number, reached.epoch)
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)
         await self._apply_again(number, {entry.transaction_id: entry for entry in saved + only_redis}, report, now_ms)
         await self._apply_pending(number, report)
-        await self._run(number, reached.epoch, [operations.state("open", reached.epoch)])
+        await self._run(number, reached.epoch, [upkeep.state("open", reached.epoch)])
         report.seconds = time.monotonic() - started
         event = _event(report)
         await self._store.put_events([_done(report), event])
@@ -264,7 +260,6 @@ class Rebuild:
 
     async def _restore_page(self, number: int, report: RebuildReport, page: Sequence[_Stored]) -> None:
         many = [restore_operation(*stored) for stored in page]
-        many += [recall_profile(stored.account) for stored in page if stored.account.profile is not None]
         for batch in _batches(many):
             await self._run(number, report.epoch, batch)
         for account, grants, holds in page:
@@ -279,8 +274,7 @@ class Rebuild:
         since_ms = max(0, now_ms - self._window_ms)
         after: tuple[int, str] | None = None
         while operations := await self._store.operations_since(number, since_ms, after, ACCOUNTS_PER_PAGE):
-            told = [row if row.answer is not None else await self._with_answer(row) for row in operations]
-            for batch in _batches([recall_operation(row) for row in told]):
+            for batch in _batches([recall_operation(row) for row in operations]):
                 await self._run(number, epoch, batch)
             after = (operations[-1].created_at_ms, operations[-1].operation_id)
         after = None
@@ -288,18 +282,6 @@ class Rebuild:
             for batch in _batches([recall_end(row) for row in ended]):
                 await self._run(number, epoch, batch)
             after = (ended[-1].ended_at_ms or 0, ended[-1].reservation_id)
-
-    async def _with_answer(self, row: OperationRow) -> OperationRow:
-        """The operation of a refund with its answer, which tells what was left of the charge then."""
-        refund = await self._store.transaction(row.transaction_id)
-        charge = None if refund is None or refund.refund_of is None else await self._store.transaction(refund.refund_of)
-        if refund is None or charge is None:
-            return row
-        refunds = await self._store.history(
-            refund.user_id, kinds=("refund",), before_seq=refund.seq + 1, limit=REFUNDS_MAX
-        )
-        given = sum(one.amount for one in refunds if one.refund_of == charge.transaction_id)
-        return row.model_copy(update={"answer": refund_answer(refund, charge.amount - given)})
 
     async def _prove(self, number: int, report: RebuildReport) -> None:
         """Reads every account back and compares the sums with the store's. Raises `RebuildFailed`."""
@@ -312,22 +294,25 @@ class Rebuild:
 
     async def _apply_again(self, number: int, entries: Mapping[str, Entry], report: RebuildReport, now_ms: int) -> None:
         for entry in entries.values():
+            described = f"{entry.transaction_id} {entry.kind} {entry.user_id} {entry.amount}"
+            if not isinstance(entry.kind, Kind):
+                report.lost.append(f"{described}: only a newer version knows what that is")
+                continue
             one = await self._again(entry, now_ms)
             if one is None:
                 continue
             line = (await self._run(number, report.epoch, [one]))[0]
-            if entry.kind == "deduct" and one[6] == "overdraft" and line.split(" ")[1] != "ok":
-                one = (*one[:6], "partial", *one[7:])
+            if entry.kind is Kind.DEDUCT and DEDUCT.asks(one, "shortfall") == "overdraft" and not is_ok(line):
+                one = DEDUCT.asking(one, shortfall="partial")
                 line = (await self._run(number, report.epoch, [one]))[0]
-            words = line.split(" ")
-            described = f"{entry.transaction_id} {entry.kind} {entry.user_id} {entry.amount}"
-            if words[1] not in ("ok", "exists"):
-                report.lost.append(f"{described}: {line[2:]}")
+            answer = DECLARED[one[NAME]].read(line)
+            if not (answer.ok or answer.word == EXISTS.word):
+                report.lost.append(f"{described}: {refusal_of(line)}")
                 continue
             report.reapplied += 1
-            if words[0] == "1":
+            if answer.replayed:
                 continue  # the store has it, under the key of both histories
-            uncovered = int(words[_UNCOVERED[entry.kind]]) if entry.kind in _UNCOVERED else 0
+            uncovered = int(answer.get("uncovered") or 0)
             if uncovered:
                 report.lost.append(f"{described}: {uncovered} of it are not covered")
             await self._answer_as_before(number, report.epoch, entry)
@@ -341,13 +326,13 @@ class Rebuild:
 
     async def _answer_as_before(self, number: int, epoch: int, entry: Entry) -> None:
         """A key that was answered before the loss goes on answering that."""
-        answer, asked = answer_of(entry, Known()), entry.detail.get("fingerprint")
+        answer, asked = operations.answer_of(entry), entry.text("fingerprint")
         if answer is None or asked is None:
             return
-        fields = [f"k {entry.operation_id}"] if entry.operation_id else []
+        many = [upkeep.recall("key", entry.operation_id, asked, answer)] if entry.operation_id else []
         if is_chosen(entry):
-            fields.append(f"c {entry.detail['reservation_id']}")
-        await self._run(number, epoch, [operations.recall(name, f"{asked} {answer}") for name in fields])
+            many.append(upkeep.recall("reservation", str(entry.text("reservation_id")), asked, answer))
+        await self._run(number, epoch, many)
 
     async def _apply_pending(self, number: int, report: RebuildReport) -> None:
         """Grants that are durable and that Redis had perhaps, unflushed; what is refused stays for the sweep."""
@@ -359,7 +344,8 @@ class Rebuild:
             report.reapplied += line.startswith("0 ok")
 
     async def _now_ms(self, number: int, epoch: int) -> int:
-        return int((await self._run(number, epoch, [operations.clock()]))[0].split(" ")[2])
+        (line,) = await self._run(number, epoch, [upkeep.clock()])
+        return CLOCK.read(line).units("now_ms")
 
     async def _run(self, number: int, epoch: int, many: Sequence[Operation]) -> Sequence[str]:
         """A batch of this rebuild and no other; one whose outcome is unknown is run again: it does the same once more.
@@ -367,7 +353,7 @@ class Rebuild:
         Raises `RebuildFailed` when another rebuild has begun.
         """
         await self._beat(number, epoch)
-        guarded = [operations.state("rebuilding", epoch), *many]
+        guarded = [upkeep.state("rebuilding", epoch), *many]
         for attempt in range(RUN_ATTEMPTS_MAX):
             try:
                 return (await self._engine.run_many(number, guarded, "repair"))[1:]
@@ -415,13 +401,6 @@ def _parsed(text: bytes) -> Entry | None:
         return parse_entry(text)
     except (ValueError, TypeError):
         return None
-
-
-def entry_values(entry: Entry) -> list[object]:
-    """An entry as `parse_entry` reads it."""
-    values: list[object] = [ENTRY_VERSION, *entry]
-    values[9] = [list(draw) for draw in entry.draws]
-    return values
 
 
 def _entries_of(events: Iterable[EventRow]) -> list[Entry]:

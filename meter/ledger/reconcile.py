@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from meter.engine import operations
 from meter.engine.engine import Engine
+from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
 from meter.store.base import Store
@@ -131,10 +132,9 @@ class Reconcile:
 
 
 def _of_line(line: str) -> Figures:
-    """From the answer of lua/operations/balance.lua."""
-    fields = line.split(" ")
-    granted, _, spent, expired, voided = map(int, fields[6:11])
-    available, reserved, debt = map(int, fields[-3:])
+    answer = BALANCE.read(line)
+    available, reserved, debt = answer.balances or (0, 0, 0)
+    granted, spent, expired, voided = map(answer.units, ("granted", "spent", "expired", "voided"))
     return Figures(available, reserved, debt, granted, spent, expired, voided)
 
 

@@ -6,9 +6,10 @@ from an index that the scripts keep, so a run that was missed or killed is caugh
 
 from __future__ import annotations
 
-from meter.engine import operations
+from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.redis import RedisGateway
+from meter.engine.upkeep import EXPIRE
 
 USERS_PER_CALL = 25
 """Each takes Redis some 60 to 120 µs, during which nobody else is served."""
@@ -20,8 +21,8 @@ async def expire_due(engine: Engine, redis: RedisGateway, number: int, calls_max
     for _ in range(calls_max):
         users = await redis.due_users(due_key, await engine.now_ms(number), USERS_PER_CALL)
         if users:
-            lines = await engine.run_many(number, [operations.expire(user) for user in users])
-            made += sum(int(line.split(" ")[3]) for line in lines)
+            lines = await engine.run_many(number, [upkeep.expire(user) for user in users])
+            made += sum(EXPIRE.read(line).units("transactions") for line in lines)
         if len(users) < USERS_PER_CALL:
             return made, False
     return made, True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.engine import operations
+from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import Entry, parse_entry
 from meter.engine.redis import RedisGateway
@@ -27,7 +27,7 @@ class Tail:
         that it is among them. Raises `StoreUnavailable` when there are too many to look through: a part is none.
         """
         partition = self._engine.partition_of(user_id)
-        await self._engine.run(user_id, operations.expire(user_id))
+        await self._engine.run(user_id, upkeep.expire(user_id))
         found: list[Entry] = []
         needle, seq = b'"' + user_id.encode() + b'"', await self._first(partition)
         while page := await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, PAGE):

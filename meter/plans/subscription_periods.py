@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 from meter.clock import DAY_MS, NEVER_MS, period_number, period_start_ms, time_zone
 from meter.engine import operations
+from meter.engine.at_end import AtEnd
 from meter.engine.operations import Asked, Operation
 from meter.ledger.pending_grants import pending_row
 from meter.store.rows import AlertRow, GrantRow, PlanRow, SubscriptionRow
@@ -116,16 +117,16 @@ def _grant(row: SubscriptionRow, plan: PlanRow, name: str, amount: int, expires_
     )
 
 
-def _at_end(row: SubscriptionRow, plan: PlanRow, amount: int, expires_ms: int) -> str:
+def _at_end(row: SubscriptionRow, plan: PlanRow, amount: int, expires_ms: int) -> AtEnd:
     """What becomes of a grant at its end: a part of the limit, as of a changed plan, has that part of the cap."""
-    rollover = None
+    rollover_max, rollover_ms = None, 0
     if plan.rollover_days is not None:
         percent = plan.rollover_percent
         most = plan.rollover_max or 0
         cap = most * amount // plan.credit_limit if percent is None else amount * percent // 100
-        rollover = (cap, plan.rollover_days * DAY_MS)
+        rollover_max, rollover_ms = cap, plan.rollover_days * DAY_MS
     renews = row.auto_renew and expires_ms == row.next_period_at_ms
-    return operations.at_end_of(row.plan_group, renews=renews, rollover=rollover)
+    return AtEnd(rollover_max, rollover_ms, row.plan_group, renews)
 
 
 def _in_period_of(row: SubscriptionRow, plan: PlanRow, now_ms: int) -> SubscriptionRow:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.ledger.pending_grants import Intake
@@ -135,7 +135,7 @@ class Subscriptions:
                     return "busy"
             else:
                 row = present
-            await self._on_grants(row, operations.lapse)  # both: a first try may have died before this
+            await self._on_grants(row, upkeep.lapse)  # both: a first try may have died before this
             if row.state == "ended":
                 await self._finish(row)
             return row

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 from meter.alerts.reminders import remind_of_ends
-from meter.engine import operations
+from meter.engine import upkeep
 from meter.ledger.pending_grants import Intake, apply_old
 from meter.ledger.sweep import expire_due
 from meter.plans.allocation import allocate_due
@@ -39,7 +39,7 @@ async def rotate(ctx: Context) -> int:
     partitions that window had passed.
     """
     engine = ctx["runtime"].engine
-    lines = [(await engine.run_many(number, (operations.rotate(),)))[0] for number in range(len(engine.partitions))]
+    lines = [(await engine.run_many(number, (upkeep.rotate(),)))[0] for number in range(len(engine.partitions))]
     return sum(line == "0 ok 1" for line in lines)
 
 

@@ -194,7 +194,7 @@ def test_a_refund_gives_back_part_of_a_charge_and_never_more(api: Api) -> None:
         "left": 5,
         **balances(5),
     }
-    assert api.entries()[-1].detail == {"refund_of": charge, "forfeited": 0, "description": "sorry"}
+    assert api.entries()[-1].detail == {"refund_of": charge, "forfeited": 0, "left": 5_000_000, "description": "sorry"}
     members = api.refused(
         409, "refund-exceeds-charge", "POST", "/refund", {"user_id": "u", "transaction_id": charge, "amount": 6}
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import get_args
 
 import pytest
 
-from meter.engine import operations
+from meter.contract.answers import Kind as KindOnTheWire
+from meter.engine import operations, upkeep
+from meter.engine.answers import SUBJECT, Line
+from meter.engine.at_end import NOTHING_AT_END, AtEnd, kept_at_end, read_at_end
+from meter.engine.declarations import DECLARED
 from meter.engine.operations import Asked, Operation
+from meter.engine.outbox import KINDS
 from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID, PartitionKeys
 
 
@@ -111,3 +117,142 @@ def test_what_we_make_up_or_look_up_is_no_part_of_the_body() -> None:
 def test_without_a_key_there_is_nothing_to_compare() -> None:
     assert operations.deduct("u", 5)[1:4] == ("", "", "")
     assert operations.reserve("u", "r", 5, 9, chosen=True)[2] != ""
+
+
+_AT_END = AtEnd(7, 9, "pro", renews=True)
+_GRANT = upkeep.KeptGrant("g", 1, 2, 3, 4, 5, 6, 7, "active", "api", _AT_END)
+_HOLD = upkeep.KeptReservation("r", 1, 2, 3, "charge", [("g", 4), ("h", 5)])
+_DRAWS = (("g", 4), ("h", 5))
+
+MADE: list[tuple[Operation, str]] = [
+    (operations.deduct("u", 5, "partial"), "u 5 partial"),
+    (operations.refund("u", "t", 5, charged=6, refunded=7, draws=_DRAWS), "u t 5 6 7 g_4_h_5"),
+    (operations.reserve("u", "r", 5, 6, chosen=True, at_end="charge"), "u r 5 6 1 charge"),
+    (operations.commit("r", 5, "reject"), "r 5 reject"),
+    (operations.release("r"), "r"),
+    (operations.extend("r", 5, 6), "r 5 6"),
+    (operations.reservation("r"), "r"),
+    (operations.reservations("u", "c", 5), "u c 5"),
+    (
+        operations.grant(
+            "u",
+            "g",
+            5,
+            priority=6,
+            effective_at_ms=7,
+            expires_at_ms=8,
+            source="s",
+            at_end=AtEnd(1, 2, "p", renews=True),
+        ),
+        "u g 5 6 7 8 s 1 2 p 1",
+    ),
+    (operations.void("u", "g"), "u g"),
+    (operations.grants("u", "all", "c", 5), "u all c 5"),
+    (operations.expiring("u", 5, "c", 6), "u 5 c 6"),
+    (
+        operations.configure("u", overdraft_limit=5, suspended=True, thresholds=(9, 3), metadata="{}"),
+        "u 5 1 9,3 {}",
+    ),
+    (operations.balance("u"), "u"),
+    (operations.explain("u", 5), "u 5"),
+    (upkeep.expire("u"), "u"),
+    (upkeep.lapse("u", "g"), "u g"),
+    (upkeep.clock("set", 5), "set 5"),
+    (upkeep.rotate(), ""),
+    (upkeep.flushed(5, 6, 7), "5 6 7"),
+    (upkeep.state("open", 5), "open 5"),
+    (
+        upkeep.restore(
+            "u",
+            overdraft_limit=1,
+            suspended=True,
+            thresholds="9,3",
+            debt=2,
+            granted=3,
+            spent=4,
+            expired=5,
+            voided=6,
+            metadata="{}",
+            grants=[_GRANT],
+            reservations=[_HOLD, _HOLD],
+        ),
+        "u 1 1 9,3 2 3 4 5 6 {} 1 2",
+    ),
+    (upkeep.recall("key", "k", "f", "a"), "key k f a"),
+    (
+        upkeep.recall_end("r", user_id="u", state="s", amount=1, charged=2, requested=3, ended_at_ms=4, answer="a"),
+        "r u s 1 2 3 4 a",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "told"), MADE, ids=[made[0] for made, _ in MADE])
+def test_what_is_made_is_what_is_declared(made: Operation, told: str) -> None:
+    """The names of a declaration (which the Lua head has too) stand where what makes the operation puts them."""
+    declared = DECLARED[made[0]]
+
+    asked = {name: str(declared.asks(made, name)).replace(" ", "_") for name in declared.arguments}
+    assert list(asked.values()) == told.split()
+    assert declared.asks(made, "colour") is None
+    if not declared.several:
+        assert len(made) == SUBJECT + len(declared.arguments)
+
+
+def test_each_operation_is_made_above() -> None:
+    assert sorted(made[0] for made, _ in MADE) == sorted(DECLARED)
+
+
+def test_what_is_restored_is_as_declared() -> None:
+    """Each of the lists in full, one behind the other."""
+    made = next(made for made, _ in MADE if made[0] == "restore")
+    rest = made[SUBJECT + len(upkeep.RESTORE.arguments) :]
+
+    grant = dict(zip(upkeep.RESTORE.several["grants"], rest, strict=False))
+    assert grant == {
+        **{name: str(value) for name, value in _GRANT._asdict().items() if name != "at_end"},
+        "rollover_max": "7",
+        "rollover_ms": "9",
+        "plan_group": "pro",
+        "renews": "1",
+    }
+    held = dict(zip(upkeep.RESTORE.several["reservations"], rest[len(grant) :], strict=False))
+    assert held == {**{name: str(value) for name, value in _HOLD._asdict().items()}, "draws": "g 4 h 5"}
+    assert len(rest) == len(grant) + 2 * len(held)
+
+
+def test_an_operation_with_other_arguments() -> None:
+    one = operations.deduct("u", 5, asked=Asked("key", '"description":"x"'))
+
+    assert operations.DEDUCT.asking(one, amount="7", shortfall="partial") == (*one[:4], "u", "7", "partial")
+
+
+@pytest.mark.parametrize("at_end", [NOTHING_AT_END, AtEnd(0, 5), AtEnd(None, 0, "a"), _AT_END, AtEnd(1, 2, "a.b-c")])
+def test_what_becomes_of_a_grant_is_read_as_it_is_kept(at_end: AtEnd) -> None:
+    assert read_at_end(at_end.text) == at_end
+    assert kept_at_end(*at_end.arguments) == at_end
+
+
+@pytest.mark.parametrize("text", ["7", "7+", "+9", "@", "7+9 @a", "a"])
+def test_what_no_script_keeps_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match="not what becomes"):
+        read_at_end(text)
+
+
+def test_a_line_is_read_by_name() -> None:
+    line = operations.DEDUCT.read("1 ok u 0-2-x-1 50 40 10 1 2 3")
+
+    assert isinstance(line, Line) and line.ok and line.replayed
+    assert (line["transaction_id"], line.units("taken"), line.balances) == ("0-2-x-1", 40, (1, 2, 3))
+    refused = operations.COMMIT.read("0 finished released u 0")
+    assert (refused.ok, refused.word, refused["state"], refused.balances) == (False, "finished", "released", None)
+    assert refused.get("required") is None
+
+
+@pytest.mark.parametrize("text", ["0 ok u 0-2-x-1 50 40 10 1 2", "0 ok u x 1 2 3 4 1 2 3", "0 strange", "0 not_found"])
+def test_a_line_that_is_not_as_declared_is_no_answer(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        operations.DEDUCT.read(text)
+
+
+def test_the_kinds_of_the_wire_are_those_of_the_outbox() -> None:
+    assert set(get_args(KindOnTheWire)) == set(KINDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from meter.engine.declarations import DECLARED
 from meter.engine.engine import Engine
 from meter.engine.operations import balance
 from meter.engine.programs import Program, apply_program, lua_folder, open_program
@@ -22,7 +23,12 @@ PROGRAM = Program("apply", "", "", ((1, "prelude.lua"), (11, "state/grant.lua"),
 def in_the_program(file: str) -> str:
     """A file as the program has it: an operation in a block that only a batch which wants it enters."""
     text = (lua_folder() / file).read_text()
-    return f"if wanted.{Path(file).stem} then {text}end\n" if file.startswith("operations/") else text
+    name = Path(file).stem
+    if not file.startswith("operations/"):
+        return text
+    subject = DECLARED[name].subject.value
+    subject = f"subjects.{name} = '{subject}' " if subject else ""
+    return f"if wanted.{name} then {subject}{text}end\n"
 
 
 def test_the_program_is_every_file_once_and_nothing_else() -> None:

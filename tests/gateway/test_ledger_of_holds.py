@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meter.engine.operations import expire, grant, reserve
+from meter.engine.operations import grant, reserve
+from meter.engine.upkeep import expire
 from meter.ledger.chain import Known
 from meter.ledger.operations_again import operation_again, restore_operation
 from tests.ledger.folding import fold

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meter.engine import operations
+from meter.engine.at_end import AtEnd
 from meter.engine.operations import Asked, Operation
 from tests.partition import DAY, HOUR, Answer, Partition
 
@@ -41,7 +42,7 @@ def tell(partition: Partition, now_ms: int) -> list[Told]:
     call(operations.deduct("u", 1_000, "partial", key()))
     call(operations.grant("u", "more", 500, asked=key()))
     call(operations.grant("u", "brief", 11, priority=60, expires_at_ms=now_ms + 2 * DAY, asked=key()))
-    rollover = operations.at_end_of("default", renews=True, rollover=(4, 9 * DAY))
+    rollover = AtEnd(4, 9 * DAY, "default", renews=True)
     call(operations.grant("u", "rolling", 6, priority=98, expires_at_ms=now_ms + 2 * DAY, at_end=rollover, asked=key()))
     call(operations.reserve("u", "hold", 35, HOUR, chosen=True, asked=key()))
     call(operations.extend("hold", 2 * HOUR, 5, key()))
@@ -58,11 +59,11 @@ def tell(partition: Partition, now_ms: int) -> list[Told]:
     call(operations.deduct("v", 80, "overdraft", key()))
     call(operations.grant("v", "paid", 30, asked=key()))
     call(operations.configure("w", suspended=True, asked=key()))
-    draws = tuple((draw.grant_id, draw.amount) for draw in partition.entry_of(charge["transaction"]).draws)
+    draws = tuple((draw.grant_id, draw.amount) for draw in partition.entry_of(charge["transaction_id"]).draws)
     for part in (10, 5):
         call(
             operations.refund(
-                "u", charge["transaction"], part, charged=charge["taken"], refunded=0, draws=draws, asked=key()
+                "u", charge["transaction_id"], part, charged=charge["taken"], refunded=0, draws=draws, asked=key()
             )
         )
     return told

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from meter.amount import AmountScale
-from meter.engine import operations
+from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger.flusher import Flusher, HistoryLost, NewerEntry
@@ -310,7 +310,7 @@ async def test_a_key_that_comes_again_after_its_window_is_an_alarm(
     await ground.drain()
     for _ in range(2):
         ground.partition.freeze(T0 + (_ + 1) * (DAY + 1))
-        ground.run(operations.rotate())
+        ground.run(upkeep.rotate())
     ground.run(operations.deduct("u", 5, asked=Asked("key")))
     with caplog.at_level(logging.ERROR):
         await ground.drain()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from meter.engine import operations
-from meter.engine.outbox import Draw, Entry
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unread
+from meter.engine.outbox import Draw, Entry, Kind
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread
 from meter.ledger.fold import unknown
 from meter.store.base import Flush
 from tests import invariants
@@ -133,17 +133,22 @@ def test_the_end_of_a_hold_that_nobody_made_stops_the_step(entries: list[Entry])
         fold(0, reached, entries[at : at + 1], known, T0)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"detail": {}}, {"kind": "moved"}, {"detail": {"reservation_id": "x", "expires_at": "soon"}}]
-)
+@pytest.mark.parametrize("changed", [{"detail": {}}, {"detail": {"held": 5, "expires_at": "soon"}}])
 def test_an_entry_that_says_nonsense_is_named(entries: list[Entry], changed: dict[str, object]) -> None:
     at = next(n for n, entry in enumerate(entries) if entry.kind == "extend")
     wrong = entries[at]._replace(**{"detail": entries[at].detail, **changed})  # type: ignore[arg-type]
     if wrong.detail == {}:
-        wrong = wrong._replace(kind="grant")
+        wrong = wrong._replace(kind=Kind.GRANT)
     with pytest.raises(Unbookable) as caught:
         fold(0, None, [*entries[:at], wrong], Known(), T0)
     assert caught.value.index == at and caught.value.reason
+
+
+def test_an_entry_of_a_kind_to_come_is_not_guessed_at(entries: list[Entry]) -> None:
+    at = next(n for n, entry in enumerate(entries) if entry.kind == "extend")
+    with pytest.raises(UnknownKind, match="is of the kind moved: upgrade this worker") as caught:
+        fold(0, None, [*entries[:at], entries[at]._replace(kind="moved")], Known(), T0)
+    assert caught.value.index == at
 
 
 def unread(entry: Entry) -> Unread:

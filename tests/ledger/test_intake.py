@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable, Unavailable
 from meter.ledger.pending_grants import Intake, grant_operation, pending_row
@@ -61,8 +61,8 @@ async def test_the_same_again_answers_as_the_first_time(ground: Ground, moment: 
         ground.run(operations.deduct("u", 50))
         for days in (1, 2, 3):
             ground.partition.freeze(T0 + days * (DAY + MINUTE))
-            ground.run(operations.rotate())
-            ground.run(operations.expire("u"))
+            ground.run(upkeep.rotate())
+            ground.run(upkeep.expire("u"))
         assert ground.partition.remaining("u") == {}
         await ground.drain()
     again = await intake(ground).add(wanted(), "")
@@ -83,8 +83,8 @@ async def test_many_are_applied_once_even_long_after_redis_forgot_them(ground: G
     ground.run(operations.deduct("u", 30))
     for days in (1, 2, 3):
         ground.partition.freeze(T0 + days * (DAY + MINUTE))
-        ground.run(operations.rotate())
-        ground.run(operations.expire("u"))
+        ground.run(upkeep.rotate())
+        ground.run(upkeep.expire("u"))
     assert ground.partition.remaining("u") == {}
     assert await intake(ground).add_many([row.model_copy(update={"amount": 11}) for row in rows]) == 5
     assert ground.partition.remaining("u") == {"g3": 11, "g4": 11}

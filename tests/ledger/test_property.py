@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from meter import clock
-from meter.engine import operations
+from meter.engine import operations, upkeep
+from meter.engine.at_end import NOTHING_AT_END, AtEnd
 from meter.engine.operations import Asked, Operation
 from meter.ledger.flusher import Flusher
 from meter.ledger.reconcile import Reconcile
@@ -109,8 +110,8 @@ class Traffic:
         self.hear(answer)
         if answer.status == "ok" and asked.key:
             self._keyed.append((one, answer))
-        if answer.status == "ok" and kind in ("deduct", "commit") and answer["transaction"] != "-":
-            self._charges.append((answer["user"], answer["transaction"]))
+        if answer.status == "ok" and kind in ("deduct", "commit") and answer["transaction_id"] != "-":
+            self._charges.append((answer["user_id"], answer["transaction_id"]))
         if self._keyed and lot.random() < 0.1:
             one, first = lot.choice(self._keyed)
             assert self._ground.partition.run(one).line == "1" + first.line[1:]
@@ -120,28 +121,28 @@ class Traffic:
         starts = lot.choice([0, 0, 0, at + lot.randrange(1, 5 * MINUTE)])
         ends = lot.choice([clock.NEVER_MS, max(at, starts) + lot.randrange(1, 9 * MINUTE)])
         rollover = (lot.randrange(60), lot.randrange(1, 4 * MINUTE))
-        at_end = operations.at_end_of("g", renews=lot.random() < 0.5, rollover=rollover)
+        at_end = AtEnd(*(rollover if rollover else (None, 0)), "g", renews=lot.random() < 0.5)
         return operations.grant(
             user,
             name,
             lot.randrange(1, 200),
             effective_at_ms=starts,
             expires_at_ms=ends,
-            at_end=lot.choice(["", at_end]),
+            at_end=lot.choice([NOTHING_AT_END, at_end]),
             asked=asked,
         )
 
     def hear(self, answer: Answer) -> None:
         if answer.status == "ok" and not answer.replayed and answer.fields.get("transaction", "-") != "-":
-            assert answer["transaction"] not in self.acknowledged
-            self.acknowledged.add(answer["transaction"])
+            assert answer["transaction_id"] not in self.acknowledged
+            self.acknowledged.add(answer["transaction_id"])
 
     def repeat_all(self) -> None:
         for one, first in self._keyed:
             assert self._ground.partition.run(one).line == "1" + first.line[1:]
 
     def _now(self) -> int:
-        return int(self._ground.partition.run(operations.clock())["now"])
+        return int(self._ground.partition.run(upkeep.clock())["now_ms"])
 
 
 def mortal(ground: Ground, lot: random.Random) -> Flusher:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meter.engine import operations
+from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable
 from meter.ledger.flusher import HistoryLost
@@ -24,7 +24,7 @@ BOOKS = ("grants", "holds", "order", "agenda", "profiles")
 
 
 def now_of(ground: Ground) -> int:
-    return int(ground.run(operations.clock())["now"])
+    return int(ground.run(upkeep.clock())["now_ms"])
 
 
 def rebuilding(ground: Ground, store: Store | None = None) -> Rebuild:
@@ -241,8 +241,8 @@ async def test_every_kind_of_change_comes_back_on_top(live: Ground) -> None:
     live.run(operations.reserve("a", "r4", 30, HOUR, chosen=True))
     live.run(operations.release("r3"))
     live.run(operations.void("a", "void"))
-    live.partition.refund("a", charge["transaction"], 30)
-    live.partition.refund("a", charge["transaction"], 20)
+    live.partition.refund("a", charge["transaction_id"], 30)
+    live.partition.refund("a", charge["transaction_id"], 20)
     live.run(operations.configure("a", overdraft_limit=900, metadata='{"n":1}'))
     live.run(operations.deduct("a", 1_200, "overdraft"))
     numbers = live.run(operations.balance("a")).line.split(" ")
@@ -258,7 +258,7 @@ async def test_every_kind_of_change_comes_back_on_top(live: Ground) -> None:
     ]
     assert live.client.hget(live.partition.keys.profiles, "a") == b'{"n":1}'
     draws = (("g", 100),)
-    refund = operations.refund("a", charge["transaction"], 60, charged=100, refunded=0, draws=draws)
+    refund = operations.refund("a", charge["transaction_id"], 60, charged=100, refunded=0, draws=draws)
     assert live.partition.run(refund).status == "exceeds", "a refund was forgotten, so that it could be had twice"
     await live.drain()
     await live.check()
@@ -287,7 +287,7 @@ async def test_what_cannot_come_back_is_named(live: Ground) -> None:
         ["reserve", "a", "30"],
         ["commit", "a", "30"],
     ]
-    assert lost[0]["transaction"] in report.lost[0] and "40 of it are not covered" in report.lost[0]
+    assert lost[0]["transaction_id"] in report.lost[0] and "40 of it are not covered" in report.lost[0]
     assert live.run(operations.balance("a")).balances == (0, 0, 0)
     (event, *_) = await alarms(live.store, "system")
     assert event.detail == {"lost": report.lost, "unknown": ""}
@@ -445,7 +445,7 @@ async def test_a_worker_that_slept_through_a_rebuild_closes_nothing(live: Ground
 async def test_a_partition_that_a_boot_has_closed_is_lost_for_the_flusher_too(live: Ground) -> None:
     live.run(operations.grant("u", "g", 5))
     await live.drain()
-    live.partition.run(operations.state("lost"))
+    live.partition.run(upkeep.state("lost"))
     with pytest.raises(HistoryLost, match="is lost"):
         await live.flusher().step()
     await rebuilt(live)

@@ -11,13 +11,13 @@ from meter.engine.operations import (
     commit,
     configure,
     deduct,
-    expire,
     extend,
     grant,
     release,
     reserve,
     void,
 )
+from meter.engine.upkeep import expire
 from tests.partition import DAY, HOUR, T0, Partition
 
 
@@ -59,12 +59,12 @@ def test_one_charge_can_cross_several(watched: Partition) -> None:
 def test_marks_are_ours_alone(watched: Partition) -> None:
     answer = watched.run(deduct("u", 60))
     assert answer.status == "ok"
-    assert watched.run(balance("u"))["thresholds"] == "50,10"
+    assert watched.run(balance("u"))["low_credit_thresholds"] == "50,10"
     watched.run(deduct("u", 40))
-    assert watched.run(balance("u"))["thresholds"] == "50,10"
-    assert watched.run(configure("u", overdraft_limit=1))["thresholds"] == "50,10"
+    assert watched.run(balance("u"))["low_credit_thresholds"] == "50,10"
+    assert watched.run(configure("u", overdraft_limit=1))["low_credit_thresholds"] == "50,10"
     assert watched.entries()[-1].detail["low_credit_thresholds"] == "50,10"
-    assert watched.run(configure("u", thresholds=()))["thresholds"] == "-"
+    assert watched.run(configure("u", thresholds=()))["low_credit_thresholds"] == "-"
     assert watched.entries()[-1].detail["low_credit_thresholds"] == "-"
 
 
@@ -123,7 +123,7 @@ def test_exhaustion_is_told_once_while_holds_come_and_go(partition: Partition) -
 
 def test_a_refund_arms_exhaustion_again(partition: Partition) -> None:
     partition.run(grant("u", "g", 100))
-    charge = partition.run(deduct("u", 100))["transaction"]
+    charge = partition.run(deduct("u", 100))["transaction_id"]
     partition.refund("u", charge, 10)
     partition.run(deduct("u", 10))
 

@@ -8,10 +8,8 @@ from meter.engine.operations import (
     Asked,
     Operation,
     balance,
-    clock,
     commit,
     deduct,
-    expire,
     explain,
     grant,
     grants,
@@ -19,6 +17,7 @@ from meter.engine.operations import (
     reservations,
     reserve,
 )
+from meter.engine.upkeep import clock, expire
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 LISTINGS = {

@@ -13,16 +13,16 @@ def test_a_user_nobody_heard_of_has_zeros_and_gets_no_account(partition: Partiti
 
     assert answer.status == "ok"
     assert answer.fields == {
-        "user": "u",
+        "user_id": "u",
         "overdraft_limit": 0,
         "suspended": "-",
-        "thresholds": "-",
+        "low_credit_thresholds": "-",
         "granted": 0,
         "scheduled": 0,
         "spent": 0,
         "expired": 0,
         "voided": 0,
-        "holds": 0,
+        "reservations": 0,
     }
     assert answer.balances == (0, 0, 0)
     assert dump(partition.client) == before
@@ -41,15 +41,15 @@ def test_every_counter(partition: Partition) -> None:
     answer = partition.run(balance("u"))
 
     assert answer.balances == (77, 10, 0)
-    assert {name: answer[name] for name in ("granted", "scheduled", "spent", "expired", "voided", "holds")} == {
+    assert {name: answer[name] for name in ("granted", "scheduled", "spent", "expired", "voided", "reservations")} == {
         "granted": 110,
         "scheduled": 5,
         "spent": 20,
         "expired": 0,
         "voided": 3,
-        "holds": 1,
+        "reservations": 1,
     }
-    assert (answer["overdraft_limit"], answer["thresholds"]) == (9, "50")
+    assert (answer["overdraft_limit"], answer["low_credit_thresholds"]) == (9, "50")
 
 
 def test_what_is_due_counts_as_done(partition: Partition) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from meter.engine.operations import balance, clock, deduct, grant, reserve
+from meter.engine.operations import balance, deduct, grant, reserve
+from meter.engine.upkeep import clock
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 
@@ -12,7 +13,7 @@ def test_reading_a_frozen_clock(partition: Partition) -> None:
     answer = partition.run(clock())
 
     assert answer.status == "ok"
-    assert answer.fields == {"now": T0, "frozen": 1}
+    assert answer.fields == {"now_ms": T0, "frozen": 1}
 
 
 def test_the_servers_clock_is_the_default(partition: Partition) -> None:
@@ -21,31 +22,31 @@ def test_the_servers_clock_is_the_default(partition: Partition) -> None:
 
     answer = partition.run(clock())
 
-    assert before - 1 <= answer["now"] <= time.time() * 1000 + 1
+    assert before - 1 <= answer["now_ms"] <= time.time() * 1000 + 1
     assert answer["frozen"] == 0
 
 
 def test_setting_and_advancing(partition: Partition) -> None:
-    assert partition.run(clock("set", T0 + MINUTE)).fields == {"now": T0 + MINUTE, "frozen": 1}
+    assert partition.run(clock("set", T0 + MINUTE)).fields == {"now_ms": T0 + MINUTE, "frozen": 1}
     assert partition.run(clock("set", T0 + MINUTE)).status == "ok"
-    assert partition.run(clock("advance", HOUR))["now"] == T0 + MINUTE + HOUR
-    assert partition.run(clock())["now"] == T0 + MINUTE + HOUR
+    assert partition.run(clock("advance", HOUR))["now_ms"] == T0 + MINUTE + HOUR
+    assert partition.run(clock())["now_ms"] == T0 + MINUTE + HOUR
 
 
 def test_it_only_moves_forward(partition: Partition) -> None:
     answer = partition.run(clock("set", T0 - 1))
 
     assert answer.status == "backwards"
-    assert answer["now"] == T0
+    assert answer["now_ms"] == T0
     assert partition.run(clock("advance", -1)).status == "backwards"
 
 
 def test_setting_freezes_a_running_clock(partition: Partition) -> None:
     partition.client.hdel(partition.keys.meta, "clock_ms")
-    now = partition.run(clock())["now"]
+    now = partition.run(clock())["now_ms"]
     assert partition.run(clock("set", now - HOUR)).status == "backwards"
 
-    assert partition.run(clock("set", now + HOUR)).fields == {"now": now + HOUR, "frozen": 1}
+    assert partition.run(clock("set", now + HOUR)).fields == {"now_ms": now + HOUR, "frozen": 1}
 
 
 def test_operations_of_one_batch_see_their_own_time(partition: Partition) -> None:

@@ -25,10 +25,10 @@ def test_all_that_is_held(held: Partition) -> None:
     answer = held.run(commit("r"))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["reservation"]) == ("u", "r")
+    assert (answer["user_id"], answer["reservation_id"]) == ("u", "r")
     assert _outcome(answer) == (40, 0, 0, 0, 0)
     assert answer.balances == (60, 0, 0)
-    entry = held.entry_of(answer["transaction"])
+    entry = held.entry_of(answer["transaction_id"])
     assert (entry.kind, entry.amount, entry.available, entry.reserved) == ("commit", 40, 60, 0)
     assert entry.detail == {"reservation_id": "r", "released": 0, "forfeited": 0, "uncovered": 0, "late": False}
 
@@ -49,7 +49,7 @@ def test_the_first_draws_are_kept_and_the_newest_return(partition: Partition) ->
     answer = partition.run(commit("r", 12))
 
     assert partition.remaining("u") == {"b": 8, "c": 10, "a": 0}
-    draws = [(draw.grant_id, draw.amount) for draw in partition.entry_of(answer["transaction"]).draws]
+    draws = [(draw.grant_id, draw.amount) for draw in partition.entry_of(answer["transaction_id"]).draws]
     assert draws == [("a", 10), ("b", 2), ("c", 0)]
 
 
@@ -71,7 +71,7 @@ def test_reject_keeps_the_hold(held: Partition) -> None:
     answer = held.run(commit("r", 101, "reject"))
 
     assert answer.status == "insufficient"
-    assert (answer["user"], answer["required"], answer.balances) == ("u", 101, (60, 40, 0))
+    assert (answer["user_id"], answer["required"], answer.balances) == ("u", 101, (60, 40, 0))
     assert dump(held.client) == before
     assert held.run(commit("r", 100, "reject")).status == "ok"
 
@@ -149,7 +149,7 @@ def test_a_second_commit_of_another_amount_is_refused(held: Partition) -> None:
     answer = held.run(commit("r", 26))
 
     assert answer.status == "finished"
-    assert answer.fields == {"state": "committed", "user": "u", "charged": 25}
+    assert answer.fields == {"state": "committed", "user_id": "u", "charged": 25}
 
 
 def test_after_a_release(held: Partition) -> None:
@@ -158,7 +158,7 @@ def test_after_a_release(held: Partition) -> None:
     answer = held.run(commit("r"))
 
     assert answer.status == "finished"
-    assert answer.fields == {"state": "released", "user": "u", "charged": 0}
+    assert answer.fields == {"state": "released", "user_id": "u", "charged": 0}
 
 
 def test_of_an_unknown_reservation(partition: Partition) -> None:
@@ -183,7 +183,7 @@ def test_a_late_commit_counts_from_the_end_however_late_it_was_noticed(held: Par
     answer = held.run(commit("r"))
 
     assert answer.status == "finished"
-    assert answer.fields == {"state": "expired", "user": "u", "charged": 0}
+    assert answer.fields == {"state": "expired", "user_id": "u", "charged": 0}
 
 
 def test_after_the_grace(held: Partition) -> None:

@@ -12,7 +12,7 @@ def test_a_user_nobody_heard_of_gets_an_account(partition: Partition) -> None:
     answer = partition.run(configure("u"))
 
     assert answer.status == "ok"
-    assert answer.fields == {"user": "u", "overdraft_limit": 0, "suspended": "-", "thresholds": "-"}
+    assert answer.fields == {"user_id": "u", "overdraft_limit": 0, "suspended": "-", "low_credit_thresholds": "-"}
     assert answer.balances == (0, 0, 0)
     assert partition.client.hexists(partition.keys.accounts, "u")
 
@@ -22,7 +22,7 @@ def test_every_setting_and_the_ledger_row(partition: Partition) -> None:
         configure("u", overdraft_limit=50, suspended=True, thresholds=(30, 10), metadata='{"plan":"pro x"}')
     )
 
-    assert answer.fields == {"user": "u", "overdraft_limit": 50, "suspended": "s", "thresholds": "30,10"}
+    assert answer.fields == {"user_id": "u", "overdraft_limit": 50, "suspended": "s", "low_credit_thresholds": "30,10"}
     assert partition.client.hget(partition.keys.profiles, "u") == b'{"plan":"pro x"}'
     entry = partition.entries()[-1]
     assert (entry.kind, entry.amount) == ("account", 0)
@@ -41,14 +41,14 @@ def test_what_is_left_out_stays(partition: Partition) -> None:
     partition.run(configure("u", suspended=False))
     answer = partition.run(configure("u", metadata="{}"))
 
-    assert answer.fields == {"user": "u", "overdraft_limit": 7, "suspended": "-", "thresholds": "30,10"}
+    assert answer.fields == {"user_id": "u", "overdraft_limit": 7, "suspended": "-", "low_credit_thresholds": "30,10"}
     assert partition.client.hget(partition.keys.profiles, "u") == b"{}"
 
 
 def test_thresholds_can_be_taken_away(partition: Partition) -> None:
     partition.run(configure("u", thresholds=(30,)))
 
-    assert partition.run(configure("u", thresholds=()))["thresholds"] == "-"
+    assert partition.run(configure("u", thresholds=()))["low_credit_thresholds"] == "-"
 
 
 def test_a_limit_below_the_debt_allows_no_more_of_it(partition: Partition) -> None:
@@ -68,5 +68,5 @@ def test_large_limits_stay_exact(partition: Partition, amount: int) -> None:
 
     answer = partition.run(balance("u"))
 
-    assert (answer["overdraft_limit"], answer["thresholds"]) == (amount, str(amount))
+    assert (answer["overdraft_limit"], answer["low_credit_thresholds"]) == (amount, str(amount))
     assert partition.run(deduct("u", amount, "overdraft")).balances == (0, 0, amount)

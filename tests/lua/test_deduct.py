@@ -17,9 +17,9 @@ def test_a_deduct_takes_what_it_asks_for(partition: Partition) -> None:
     answer = partition.run(deduct("u", 30))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["amount"], answer["taken"], answer["uncovered"]) == ("u", 30, 30, 0)
+    assert (answer["user_id"], answer["amount"], answer["taken"], answer["uncovered"]) == ("u", 30, 30, 0)
     assert answer.balances == (70, 0, 0)
-    entry = partition.entry_of(answer["transaction"])
+    entry = partition.entry_of(answer["transaction_id"])
     assert (entry.kind, entry.amount, entry.detail) == ("deduct", 30, {})
     assert [(draw.grant_id, draw.amount, draw.remaining) for draw in entry.draws] == [("g", 30, 70)]
 
@@ -32,7 +32,7 @@ def test_the_last_unit_can_be_spent_and_no_more(partition: Partition) -> None:
     answer = partition.run(deduct("u", 1))
 
     assert answer.status == "insufficient"
-    assert (answer["user"], answer["required"], answer.balances) == ("u", 1, (0, 0, 0))
+    assert (answer["user_id"], answer["required"], answer.balances) == ("u", 1, (0, 0, 0))
     assert dump(partition.client) == before
 
 
@@ -51,7 +51,7 @@ def test_zero_is_a_probe_that_writes_nothing(partition: Partition, shortfall: st
     answer = partition.run(deduct("u", 0, shortfall))
 
     assert answer.status == "ok"
-    assert (answer["transaction"], answer["taken"]) == ("-", 0)
+    assert (answer["transaction_id"], answer["taken"]) == ("-", 0)
     assert dump(partition.client) == before
 
 
@@ -244,4 +244,4 @@ def test_no_other_user_is_touched(partition: Partition) -> None:
 
 
 def _draws_of(partition: Partition, amount: int) -> tuple[Any, ...]:
-    return partition.entry_of(partition.run(deduct("u", amount))["transaction"]).draws
+    return partition.entry_of(partition.run(deduct("u", amount))["transaction_id"]).draws

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meter.engine.operations import balance, commit, deduct, expire, extend, grant, release, reserve
+from meter.engine.operations import balance, commit, deduct, extend, grant, release, reserve
+from meter.engine.upkeep import expire
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
 
@@ -15,7 +16,7 @@ def test_an_idle_account_is_settled(partition: Partition) -> None:
     answer = partition.run(expire("u"))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["transactions"], answer.balances) == ("u", 3, (5, 0, 0))
+    assert (answer["user_id"], answer["transactions"], answer.balances) == ("u", 3, (5, 0, 0))
     assert [(entry.kind, entry.amount, entry.created_at_ms) for entry in partition.entries()[-3:]] == [
         ("reservation_expired", 10, T0 + MINUTE),
         ("grant_expired", 30, T0 + 2 * MINUTE),
@@ -163,8 +164,8 @@ def test_a_hold_that_is_charged_at_its_end(partition: Partition) -> None:
     assert (entry.kind, entry.amount, entry.created_at_ms) == ("commit", 40, T0 + MINUTE)
     assert (entry.detail["late"], entry.detail["at_end"]) == (False, "charge")
     again = partition.run(commit("r", 40))
-    assert (again.replayed, again["transaction"]) == (True, entry.transaction_id)
-    assert partition.run(commit("r", 10)).fields == {"state": "committed", "user": "u", "charged": 40}
+    assert (again.replayed, again["transaction_id"]) == (True, entry.transaction_id)
+    assert partition.run(commit("r", 10)).fields == {"state": "committed", "user_id": "u", "charged": 40}
     assert partition.refund("u", entry.transaction_id, 15).balances == (75, 0, 0)
 
 

@@ -29,14 +29,14 @@ def _pages(partition: Partition, until: int, limit: int) -> list[list[str]]:
         answer = partition.run(expiring("u", until, cursor.replace("~", " "), limit))
         assert answer.status == "ok"
         pages.append([item[0] for item in answer.items])
-        cursor = answer["cursor"]
+        cursor = answer["next_cursor"]
     return pages
 
 
 def test_those_that_end_first_come_first_and_those_with_holds_too(varied: Partition) -> None:
     answer = varied.run(expiring("u", T0 + HOUR, "", 50))
 
-    assert (answer.status, answer["cursor"], answer.balances) == ("ok", "-", (90, 5, 0))
+    assert (answer.status, answer["next_cursor"], answer.balances) == ("ok", "-", (90, 5, 0))
     assert [item[0] for item in answer.items] == ["empty", *(f"g{n}" for n in range(7))]
     assert answer.items[0][1:4] == ("5", "0", "5")
 

@@ -38,12 +38,16 @@ def test_it_tells_what_the_deduct_then_does(
 
     assert answer.status == "ok"
     assert (answer["would"], answer["short"], answer.items) == (would, short, burns)
-    assert (answer["next_at"], answer["next_amount"], answer.balances) == (T0 + MINUTE, 7, (60, 0, 0))
+    assert (answer["next_credits_at_ms"], answer["next_credits_amount"], answer.balances) == (
+        T0 + MINUTE,
+        7,
+        (60, 0, 0),
+    )
     assert dump(stocked.client) == before
     done = stocked.run(deduct("u", amount))
     assert done.status == would
     if done.status == "ok" and amount:
-        draws = stocked.entry_of(done["transaction"]).draws
+        draws = stocked.entry_of(done["transaction_id"]).draws
         assert tuple((draw.grant_id, str(draw.amount)) for draw in draws) == burns
 
 
@@ -51,11 +55,11 @@ def test_of_a_user_nobody_heard_of(partition: Partition) -> None:
     answer = partition.run(explain("u", 5))
 
     assert answer.fields == {
-        "user": "u",
+        "user_id": "u",
         "would": "insufficient",
         "short": 5,
-        "next_at": 0,
-        "next_amount": 0,
+        "next_credits_at_ms": 0,
+        "next_credits_amount": 0,
         "overdraft_limit": 0,
     }
     assert not partition.client.exists(partition.keys.accounts)
@@ -80,7 +84,7 @@ def test_what_is_due_counts_as_done(stocked: Partition) -> None:
 
     answer = stocked.run(explain("u", 67))
 
-    assert (answer["would"], answer["next_at"], answer["next_amount"]) == ("ok", T0 + HOUR, 5)
+    assert (answer["would"], answer["next_credits_at_ms"], answer["next_credits_amount"]) == ("ok", T0 + HOUR, 5)
 
 
 def test_the_next_credits_among_many_scheduled_grants(partition: Partition) -> None:
@@ -91,7 +95,7 @@ def test_the_next_credits_among_many_scheduled_grants(partition: Partition) -> N
 
     answer = partition.run(explain("u", 1))
 
-    assert (answer["next_at"], answer["next_amount"]) == (T0 + MINUTE, 9)
+    assert (answer["next_credits_at_ms"], answer["next_credits_amount"]) == (T0 + MINUTE, 9)
 
 
 def test_in_the_middle_of_a_batch(stocked: Partition) -> None:

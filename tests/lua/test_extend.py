@@ -33,16 +33,16 @@ def test_time_counts_from_now(held: Partition) -> None:
 
     assert answer.status == "ok"
     assert answer.fields == {
-        "user": "u",
-        "reservation": "r",
+        "user_id": "u",
+        "reservation_id": "r",
         "amount": 40,
-        "ends_at": T0 + MINUTE + 2 * HOUR,
-        "left_ms": 2 * HOUR,
+        "expires_at_ms": T0 + MINUTE + 2 * HOUR,
+        "expires_in_ms": 2 * HOUR,
     }
     assert answer.balances == (60, 40, 0)
     entry = held.entries()[-1]
     assert (entry.kind, entry.amount) == ("extend", 0)
-    assert entry.detail == {"reservation_id": "r", "expires_at": T0 + MINUTE + 2 * HOUR}
+    assert entry.detail == {"reservation_id": "r", "expires_at": T0 + MINUTE + 2 * HOUR, "held": 40}
 
 
 def test_the_old_end_is_forgotten(held: Partition) -> None:
@@ -66,7 +66,7 @@ def test_credits_are_added_and_the_time_stays(held: Partition) -> None:
 
     answer = held.run(extend("r", add_amount=25))
 
-    assert (answer["amount"], answer["ends_at"], answer["left_ms"]) == (65, T0 + HOUR, HOUR - MINUTE)
+    assert (answer["amount"], answer["expires_at_ms"], answer["expires_in_ms"]) == (65, T0 + HOUR, HOUR - MINUTE)
     assert answer.balances == (35, 65, 0)
     assert held.run(commit("r"))["charged"] == 65
 
@@ -83,7 +83,7 @@ def test_added_credits_are_the_newest_draws(partition: Partition) -> None:
 
 
 def test_nothing_asked_for_changes_nothing_but_the_ledger(held: Partition) -> None:
-    assert held.run(extend("r")).fields["ends_at"] == T0 + HOUR
+    assert held.run(extend("r")).fields["expires_at_ms"] == T0 + HOUR
     assert held.kinds()[-1] == "extend"
 
 
@@ -93,7 +93,7 @@ def test_more_than_is_available(held: Partition) -> None:
     answer = held.run(extend("r", 5 * HOUR, 61))
 
     assert answer.status == "insufficient"
-    assert (answer["user"], answer["required"], answer.balances) == ("u", 61, (60, 40, 0))
+    assert (answer["user_id"], answer["required"], answer.balances) == ("u", 61, (60, 40, 0))
     assert dump(held.client) == before
 
 
@@ -114,7 +114,7 @@ def test_after_its_end(held: Partition) -> None:
     answer = held.run(extend("r", HOUR))
 
     assert answer.status == "finished"
-    assert answer.fields == {"state": "expired", "user": "u", "charged": 0}
+    assert answer.fields == {"state": "expired", "user_id": "u", "charged": 0}
 
 
 def test_after_a_commit_or_a_release(held: Partition) -> None:
@@ -122,8 +122,8 @@ def test_after_a_commit_or_a_release(held: Partition) -> None:
     held.run(commit("r", 15))
     held.run(release("s"))
 
-    assert held.run(extend("r", HOUR)).fields == {"state": "committed", "user": "u", "charged": 15}
-    assert held.run(extend("s", HOUR)).fields == {"state": "released", "user": "u", "charged": 0}
+    assert held.run(extend("r", HOUR)).fields == {"state": "committed", "user_id": "u", "charged": 15}
+    assert held.run(extend("s", HOUR)).fields == {"state": "released", "user_id": "u", "charged": 0}
 
 
 def test_several_times_in_one_batch(held: Partition) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meter.engine.operations import deduct, flushed, grant
+from meter.engine.operations import deduct, grant
+from meter.engine.upkeep import flushed
 from tests.partition import Partition
 
 

@@ -13,9 +13,9 @@ def test_a_grant_adds_to_what_is_available(partition: Partition) -> None:
     answer = partition.run(grant("u", "g", 100, source="plan:pro"))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["grant"], answer["amount"]) == ("u", "g", 100)
+    assert (answer["user_id"], answer["grant_id"], answer["amount"]) == ("u", "g", 100)
     assert answer.balances == (100, 0, 0)
-    entry = partition.entry_of(answer["transaction"])
+    entry = partition.entry_of(answer["transaction_id"])
     assert (entry.kind, entry.amount, entry.available, entry.created_at_ms) == ("grant", 100, 100, T0)
     assert entry.detail == {
         "grant_id": "g",

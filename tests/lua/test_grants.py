@@ -35,7 +35,7 @@ def _pages(partition: Partition, state: str, limit: int) -> list[list[str]]:
     while cursor != "-":
         answer = partition.run(grants("u", state, cursor.replace("~", " "), limit))
         pages.append(_ids(answer))
-        cursor = answer["cursor"]
+        cursor = answer["next_cursor"]
     return pages
 
 
@@ -43,7 +43,7 @@ def test_live_grants_in_burn_order(varied: Partition) -> None:
     answer = varied.run(grants("u", "live", "", 50))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["cursor"], answer.balances) == ("u", "-", (30, 6, 0))
+    assert (answer["user_id"], answer["next_cursor"], answer.balances) == ("u", "-", (30, 6, 0))
     assert _ids(answer) == ["first", "second", "coming", "held"]
 
 
@@ -80,7 +80,7 @@ def test_a_user_without_grants(partition: Partition) -> None:
 
     answer = partition.run(grants("u", "all", "", 50))
 
-    assert (answer.items, answer["cursor"]) == ((), "-")
+    assert (answer.items, answer["next_cursor"]) == ((), "-")
 
 
 def test_scheduled_grants_only(partition: Partition) -> None:

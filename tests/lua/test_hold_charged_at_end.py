@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meter.engine.operations import balance, commit, deduct, expire, extend, grant, release, reservation, reserve
+from meter.engine.operations import balance, commit, deduct, extend, grant, release, reservation, reserve
+from meter.engine.upkeep import expire
 from tests.partition import HOUR, MINUTE, T0, Partition
 
 
@@ -22,7 +23,7 @@ def test_an_unsettled_hold_is_charged_at_its_end(partition: Partition) -> None:
     assert (entry.detail["at_end"], entry.detail["late"], entry.detail["reservation_id"]) == ("charge", False, "r")
     assert [(draw.grant_id, draw.amount, draw.reserved) for draw in entry.draws] == [("g", 30, 0)]
     state = partition.run(reservation("r"))
-    assert (state["state"], state["charged"], state["ends_at"]) == ("committed", 30, T0 + MINUTE)
+    assert (state["state"], state["charged"], state["expires_at_ms"]) == ("committed", 30, T0 + MINUTE)
 
 
 def test_other_holds_are_released_at_their_end(partition: Partition) -> None:

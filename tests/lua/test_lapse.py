@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Operation, at_end_of, configure, deduct, expire, grant, grants, lapse, reserve
+from meter.engine.at_end import AtEnd
+from meter.engine.operations import Operation, configure, deduct, grant, grants, reserve
+from meter.engine.upkeep import expire, lapse
 from tests.lua.test_alert import alerts
 from tests.partition import DAY, HOUR, T0, Partition
 
@@ -13,7 +15,7 @@ WEEK = 7 * DAY
 
 def period(number: int, group: str = "a", *, amount: int = 100, renews: bool = True) -> Operation:
     """The grant of a day."""
-    at_end = at_end_of(group, renews=renews)
+    at_end = AtEnd(plan_group=group, renews=renews)
     return grant("u", f"{group}.{number}", amount, expires_at_ms=T0 + (number + 1) * DAY, at_end=at_end)
 
 
@@ -115,7 +117,7 @@ def test_a_lapse_of_what_is_renewed_or_was_never_there_changes_nothing(subscribe
 
 def test_thresholds_can_be_changed_while_a_renewal_is_waited_for(subscribed: Partition) -> None:
     subscribed.run(expire("u"))
-    assert subscribed.run(configure("u", thresholds=(70, 5)))["thresholds"] == "70,5"
+    assert subscribed.run(configure("u", thresholds=(70, 5)))["low_credit_thresholds"] == "70,5"
     subscribed.run(period(1))
     subscribed.run(deduct("u", 40))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import balance, commit, configure, deduct, grant, refund, reserve, rotate, void
+from meter.engine.operations import balance, commit, configure, deduct, grant, refund, reserve, void
+from meter.engine.upkeep import rotate
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition
 
 
@@ -27,11 +28,11 @@ def test_all_of_a_charge(charged: Partition) -> None:
     answer = charged.refund("u", charge)
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["refunded"], answer["forfeited"], answer["left"]) == ("u", 25, 0, 0)
+    assert (answer["user_id"], answer["amount"], answer["forfeited"], answer["left"]) == ("u", 25, 0, 0)
     assert answer.balances == (30, 0, 0)
     assert charged.run(balance("u"))["spent"] == 0
-    entry = charged.entry_of(answer["transaction"])
-    assert (entry.kind, entry.amount, entry.detail) == ("refund", 25, {"refund_of": charge, "forfeited": 0})
+    entry = charged.entry_of(answer["transaction_id"])
+    assert (entry.kind, entry.amount, entry.detail) == ("refund", 25, {"refund_of": charge, "forfeited": 0, "left": 0})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_repeated_refund_goes_on_where_the_last_one_ended(charged: Partition) 
 
     assert [answer["left"] for answer in answers] == [22, 19, 9]
     assert charged.remaining("u") == {"a": 1, "b": 10, "c": 10}
-    assert charged.refund("u", charge)["refunded"] == 9
+    assert charged.refund("u", charge)["amount"] == 9
 
 
 def test_never_more_than_was_charged(charged: Partition) -> None:
@@ -67,9 +68,9 @@ def test_never_more_than_was_charged(charged: Partition) -> None:
     answer = charged.refund("u", charge, 6)
 
     assert answer.status == "exceeds"
-    assert (answer["user"], answer["left"], answer.balances) == ("u", 5, (25, 0, 0))
-    assert charged.refund("u", charge)["refunded"] == 5
-    assert charged.refund("u", charge).fields == {"user": "u", "left": 0}
+    assert (answer["user_id"], answer["left"], answer.balances) == ("u", 5, (25, 0, 0))
+    assert charged.refund("u", charge)["amount"] == 5
+    assert charged.refund("u", charge).fields == {"user_id": "u", "left": 0}
 
 
 def test_what_the_ledger_knows_counts_when_redis_forgot(charged: Partition) -> None:
@@ -94,7 +95,7 @@ def test_an_account_never_gets_back_more_than_it_spent(charged: Partition) -> No
     answer = charged.refund("u", charge, 6, refunded=0)
 
     assert (answer.status, answer["left"]) == ("exceeds", 5)
-    assert charged.refund("u", charge, refunded=0)["refunded"] == 5
+    assert charged.refund("u", charge, refunded=0)["amount"] == 5
     assert charged.run(balance("u"))["spent"] == 0
 
 
@@ -136,7 +137,7 @@ def test_what_returns_to_ended_grants_is_forfeited(partition: Partition) -> None
 
     answer = partition.refund("u", charge, 18)
 
-    assert (answer["refunded"], answer["forfeited"], answer["left"]) == (18, 13, 7)
+    assert (answer["amount"], answer["forfeited"], answer["left"]) == (18, 13, 7)
     assert answer.balances == (10, 0, 0)
     assert [(entry.kind, entry.amount) for entry in partition.entries()[-3:]] == [
         ("refund", 18),
@@ -176,7 +177,7 @@ def test_debt_that_was_paid_since_comes_back_as_a_grant(partition: Partition) ->
     answer = partition.refund("u", charge, 6)
 
     assert answer.balances == (6, 0, 0)
-    entry = partition.entry_of(answer["transaction"])
+    entry = partition.entry_of(answer["transaction_id"])
     assert [(draw.grant_id, draw.amount) for draw in entry.draws] == [(f"refund-0-{entry.seq}", 6)]
     assert partition.run(deduct("u", 6)).status == "ok"
 
@@ -187,7 +188,7 @@ def test_a_grant_that_redis_forgot_comes_back_as_a_new_one(charged: Partition) -
 
     answer = charged.refund("u", charge, 12)
 
-    new = f"refund-0-{charged.entry_of(answer['transaction']).seq}"
+    new = f"refund-0-{charged.entry_of(answer['transaction_id']).seq}"
     assert charged.remaining("u") == {"c": 10, new: 7}
     assert answer.balances == (17, 0, 0)
 
@@ -216,7 +217,7 @@ def test_an_uncovered_charge_gives_back_what_it_took(partition: Partition) -> No
     partition.run(grant("u", "g", 10))
     partition.run(deduct("u", 25, "partial"))
 
-    assert partition.refund("u", _charge(partition))["refunded"] == 10
+    assert partition.refund("u", _charge(partition))["amount"] == 10
 
 
 def test_two_refunds_in_one_batch(charged: Partition) -> None:
@@ -237,7 +238,7 @@ def test_another_grant_that_took_the_id_of_a_forgotten_one_is_left_alone(charged
 
     answer = charged.refund("u", charge)
 
-    new = charged.entry_of(answer["transaction"]).draws[-1]
+    new = charged.entry_of(answer["transaction_id"]).draws[-1]
     assert (new.grant_id, new.amount) == (f"refund-0-{new.grant_id.split('-')[-1]}", 20)
     assert charged.remaining("u")["a"] == 5
     charged.freeze(T0 + 3 * DAY)

@@ -20,9 +20,9 @@ def test_everything_returns(held: Partition) -> None:
     answer = held.run(release("r"))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["reservation"], answer["released"], answer["forfeited"]) == ("u", "r", 40, 0)
+    assert (answer["user_id"], answer["reservation_id"], answer["released"], answer["forfeited"]) == ("u", "r", 40, 0)
     assert answer.balances == (100, 0, 0)
-    entry = held.entry_of(answer["transaction"])
+    entry = held.entry_of(answer["transaction_id"])
     assert (entry.kind, entry.amount, entry.detail) == ("release", 40, {"reservation_id": "r", "forfeited": 0})
 
 
@@ -52,13 +52,13 @@ def test_after_a_commit(held: Partition) -> None:
     answer = held.run(release("r"))
 
     assert answer.status == "finished"
-    assert answer.fields == {"state": "committed", "user": "u", "charged": 15}
+    assert answer.fields == {"state": "committed", "user_id": "u", "charged": 15}
 
 
 def test_after_its_end(held: Partition) -> None:
     held.freeze(T0 + HOUR)
 
-    assert held.run(release("r")).fields == {"state": "expired", "user": "u", "charged": 0}
+    assert held.run(release("r")).fields == {"state": "expired", "user_id": "u", "charged": 0}
     assert held.run(balance("u")).balances == (100, 0, 0)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import commit, grant, release, reservation, reserve, rotate
+from meter.engine.operations import commit, grant, release, reservation, reserve
+from meter.engine.upkeep import rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 
@@ -21,12 +22,12 @@ def test_open(held: Partition) -> None:
 
     assert answer.status == "ok"
     assert answer.fields == {
-        "user": "u",
-        "reservation": "r",
+        "user_id": "u",
+        "reservation_id": "r",
         "state": "open",
         "amount": 40,
         "charged": 0,
-        "ends_at": T0 + HOUR,
+        "expires_at_ms": T0 + HOUR,
     }
     assert answer.balances == (60, 40, 0)
 
@@ -38,7 +39,7 @@ def test_committed(held: Partition) -> None:
     answer = held.run(reservation("r"))
 
     assert (answer["state"], answer["amount"], answer["charged"]) == ("committed", 40, 15)
-    assert (answer["ends_at"], answer.balances) == (T0 + 1, (85, 0, 0))
+    assert (answer["expires_at_ms"], answer.balances) == (T0 + 1, (85, 0, 0))
 
 
 def test_released(held: Partition) -> None:
@@ -52,7 +53,7 @@ def test_expired_by_the_clock_alone(held: Partition) -> None:
 
     answer = held.run(reservation("r"))
 
-    assert (answer["state"], answer["ends_at"], answer.balances) == ("expired", T0 + HOUR, (100, 0, 0))
+    assert (answer["state"], answer["expires_at_ms"], answer.balances) == ("expired", T0 + HOUR, (100, 0, 0))
 
 
 def test_unknown(held: Partition) -> None:

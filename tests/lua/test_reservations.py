@@ -27,7 +27,7 @@ def test_those_that_end_first_come_first(several: Partition) -> None:
     answer = several.run(reservations("u", "", 50))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["cursor"]) == ("u", "-")
+    assert (answer["user_id"], answer["next_cursor"]) == ("u", "-")
     assert [item[0] for item in answer.items] == [f"r{n}" for n in range(7)]
     assert answer.items[3] == ("r3", "3", str(T0 + HOUR + 3 * MINUTE), str(T0))
     assert answer.balances == (59, 21, 0)
@@ -39,7 +39,7 @@ def test_pages_join_up(several: Partition, limit: int) -> None:
     while cursor != "-":
         answer = several.run(reservations("u", cursor.replace("~", " "), limit))
         pages.append([item[0] for item in answer.items])
-        cursor = answer["cursor"]
+        cursor = answer["next_cursor"]
 
     assert [name for page in pages for name in page] == [f"r{n}" for n in range(7)]
     assert all(len(page) == limit for page in pages[:-1])
@@ -67,4 +67,4 @@ def test_what_the_same_batch_did_is_shown(several: Partition) -> None:
 def test_of_a_user_without_any(partition: Partition) -> None:
     answer = partition.run(reservations("u", "", 50))
 
-    assert (answer.items, answer["cursor"], answer.balances) == ((), "-", (0, 0, 0))
+    assert (answer.items, answer["next_cursor"], answer.balances) == ((), "-", (0, 0, 0))

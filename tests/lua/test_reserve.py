@@ -15,11 +15,11 @@ def test_a_hold_leaves_what_is_available(partition: Partition) -> None:
 
     assert answer.status == "ok"
     assert answer.fields == {
-        "user": "u",
-        "reservation": "r",
+        "user_id": "u",
+        "reservation_id": "r",
         "amount": 30,
-        "ends_at": T0 + MINUTE,
-        "ttl_ms": MINUTE,
+        "expires_at_ms": T0 + MINUTE,
+        "expires_in_ms": MINUTE,
     }
     assert answer.balances == (70, 30, 0)
     entry = partition.entries()[-1]
@@ -134,7 +134,7 @@ def test_a_key_covers_ids_of_our_own_making(partition: Partition) -> None:
 
     again = partition.run(reserve("u", "r2", 30, MINUTE, chosen=False, asked=Asked("key")))
 
-    assert (again.replayed, again["reservation"]) == (True, "r1")
+    assert (again.replayed, again["reservation_id"]) == (True, "r1")
     assert again.line[1:] == first.line[1:]
 
 

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import (
-    Operation,
-    balance,
-    configure,
-    deduct,
-    grant,
-    release,
-    reserve,
-    restore,
-    state,
-    void,
-)
+from meter.clock import NEVER_MS
+from meter.engine.at_end import NOTHING_AT_END, AtEnd, read_at_end
+from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, release, reserve, void
+from meter.engine.upkeep import KeptGrant, KeptReservation, restore, state
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
 REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
@@ -24,20 +16,43 @@ REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
 def _stored(partition: Partition, user: str) -> Operation:
     """The restore of an account as Redis holds it now, as a store would know it."""
     account = partition.client.hget(partition.keys.accounts, user).decode().split(" ", 14)
-    debt, granted, spent, expired, voided, limit = (account[n] for n in (2, 3, 5, 6, 7, 8))
-    grants = [account[14].split(" ", 1)] if account[14] else []
+    debt, granted, spent, expired, voided, limit = (int(account[n]) for n in (2, 3, 5, 6, 7, 8))
+    grants = [_grant(*account[14].split(" ", 1))] if account[14] else []
     for name, text in partition.client.hgetall("meter:{p0}:grants").items():
         owner, grant_id = name.decode().split(" ")
-        grants += [[grant_id, text.decode()]] if owner == user else []
+        grants += [_grant(grant_id, text.decode())] if owner == user else []
     holds = [
-        [name.decode(), text.decode()]
+        _hold(name.decode(), text.decode())
         for name, text in partition.client.hgetall(partition.keys.holds).items()
         if text.decode().split(" ")[0] == user
     ]
-    rest = [limit, "1" if account[12] == "s" else "0", account[13], debt, granted, spent, expired, voided]
-    for items in (sorted(grants, reverse=True), holds):
-        rest += [str(len(items)), *(text for item in items for text in item)]
-    return restore(user, *rest)
+    return restore(
+        user,
+        overdraft_limit=limit,
+        suspended=account[12] == "s",
+        thresholds=account[13],
+        debt=debt,
+        granted=granted,
+        spent=spent,
+        expired=expired,
+        voided=voided,
+        grants=sorted(grants, reverse=True),
+        reservations=holds,
+    )
+
+
+def _grant(grant_id: str, text: str) -> KeptGrant:
+    *numbers, cls, state, source, at_end = [*text.split(" "), ""][:12]
+    amount, remaining, reserved, priority, effective, expires, created, _ = map(int, numbers)
+    word = {"e": "expired", "v": "voided"}.get(state, "scheduled" if cls == "S" else "active")
+    kept = (amount, remaining, reserved, priority, effective, expires, created, word, source, read_at_end(at_end))
+    return KeptGrant(grant_id, *kept)
+
+
+def _hold(reservation_id: str, text: str) -> KeptReservation:
+    _, amount, ends, created, *draws = text.split(" ")
+    pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
+    return KeptReservation(reservation_id, int(amount), int(ends), int(created), "release", pairs)
 
 
 def _lose_and_restore(partition: Partition, *users: str) -> None:
@@ -95,13 +110,15 @@ def test_what_fell_due_meanwhile_is_settled_on_the_next_touch(varied: Partition)
     """The start of a grant that passed during the outage is booked, not skipped."""
     _lose_and_restore(varied, "v")
     varied.freeze(T0 + 2 * HOUR)
-    packed = f"30 30 0 10 {T0 + HOUR} 9999999999999 {T0} 0 S - api"
-    hold = f"w 10 {T0 + MINUTE} {T0} live 10"
-    live = f"20 10 10 10 {T0} 9999999999999 {T0} 0 F - api"
-    rest = ("0", "0", "-", "0", "20", "0", "0", "0", "2", "coming", packed, "live", live, "1", "r", hold)
-    varied.batch(restore("w", *rest), mode="repair")
+    coming = KeptGrant("coming", 30, 30, 0, 10, T0 + HOUR, NEVER_MS, T0, "scheduled", "api", NOTHING_AT_END)
+    live = KeptGrant("live", 20, 10, 10, 10, T0, NEVER_MS, T0, "active", "api", AtEnd(5, HOUR, "a", renews=True))
+    held = KeptReservation("r", 10, T0 + MINUTE, T0, "charge", [("live", 10)])
+    one = restore("w", granted=20, grants=[coming, live], reservations=[held], metadata='{"n":1}')
+    varied.batch(one, mode="repair")
 
     answer = varied.run(balance("w"))
 
-    assert answer.balances == (50, 0, 0)
-    assert (answer["granted"], answer["scheduled"], answer["holds"]) == (50, 0, 0)
+    assert answer.balances == (40, 0, 0), "what nobody settled is charged at its end, as its caller asked for"
+    assert (answer["granted"], answer["scheduled"], answer["reservations"]) == (50, 0, 0)
+    assert varied.client.hget(varied.keys.profiles, "w") == b'{"n":1}'
+    assert varied.run(grants("w", "live", "", 9)).items[0][-1] == "5+3600000@a"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from meter.engine.at_end import AtEnd
 from meter.engine.operations import (
     Operation,
-    at_end_of,
     balance,
     deduct,
-    expire,
     expiring,
     explain,
     grant,
@@ -18,12 +17,13 @@ from meter.engine.operations import (
     reserve,
     void,
 )
+from meter.engine.upkeep import expire
 from tests.partition import DAY, HOUR, T0, Partition
 
 
 def rolling(most: int = 30, span: int = 2 * DAY, *, name: str = "g", amount: int = 100) -> Operation:
     """A grant of a day, of which `most` lives on for `span`."""
-    at_end = at_end_of("a", renews=False, rollover=(most, span))
+    at_end = AtEnd(most, span, "a")
     return grant("u", name, amount, priority=3, expires_at_ms=T0 + DAY, source="plan:a", at_end=at_end)
 
 

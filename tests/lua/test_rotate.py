@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Asked, commit, deduct, grant, reserve, rotate
+from meter.engine.operations import Asked, commit, deduct, grant, reserve
+from meter.engine.upkeep import rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 

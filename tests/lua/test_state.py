@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from meter.engine.operations import balance, clock, deduct, grant, state
+from meter.engine.operations import balance, deduct, grant
+from meter.engine.upkeep import clock, state
 from tests.partition import Partition, dump
 
 

@@ -13,11 +13,11 @@ def test_the_free_rest_is_void(partition: Partition) -> None:
     answer = partition.run(void("u", "g"))
 
     assert answer.status == "ok"
-    assert (answer["user"], answer["grant"], answer["voided"], answer.balances) == ("u", "g", 70, (0, 0, 0))
+    assert (answer["user_id"], answer["grant_id"], answer["voided"], answer.balances) == ("u", "g", 70, (0, 0, 0))
     assert partition.run(balance("u"))["voided"] == 70
-    entry = partition.entry_of(answer["transaction"])
+    entry = partition.entry_of(answer["transaction_id"])
     assert (entry.kind, entry.amount) == ("void", 70)
-    assert entry.detail == {"grant_id": "g", "alerts": [["credits_exhausted", 0]]}
+    assert entry.detail == {"grant_id": "g", "voided": 70, "alerts": [["credits_exhausted", 0]]}
     assert partition.run(deduct("u", 1)).status == "insufficient"
 
 
@@ -65,7 +65,7 @@ def test_of_a_voided_grant(partition: Partition) -> None:
     answer = partition.run(void("u", "g"))
 
     assert answer.status == "over"
-    assert (answer["user"], answer["state"], answer.balances) == ("u", "v", (0, 0, 0))
+    assert (answer["user_id"], answer["state"], answer.balances) == ("u", "voided", (0, 0, 0))
 
 
 def test_of_an_expired_grant(partition: Partition) -> None:
@@ -74,7 +74,7 @@ def test_of_an_expired_grant(partition: Partition) -> None:
 
     answer = partition.run(void("u", "g"))
 
-    assert (answer.status, answer["state"]) == ("over", "e")
+    assert (answer.status, answer["state"]) == ("over", "expired")
 
 
 def test_of_an_unknown_grant(partition: Partition) -> None:

@@ -16,7 +16,7 @@ from arq.worker import Worker, create_worker
 from fakeredis import FakeAsyncRedis
 
 from meter.config import Settings
-from meter.engine import operations
+from meter.engine import operations, upkeep
 from meter.errors import PartitionRefused
 from meter.runtime import Runtime
 from meter.worker import schedule
@@ -61,7 +61,7 @@ async def test_the_cron_jobs_run_at_the_start_and_settle_what_is_due(
     partition.batch(
         operations.grant("u", "g", 10),
         operations.reserve("u", "r", 4, SECOND, chosen=True),
-        operations.clock("advance", SECOND),
+        upkeep.clock("advance", SECOND),
     )
     worker = burst(settings_class)
     await worker.async_run()
@@ -74,7 +74,7 @@ async def test_the_cron_jobs_run_at_the_start_and_settle_what_is_due(
 async def test_two_workers_share_the_jobs_and_settle_once(settings_class: type, partition: Partition) -> None:
     partition.batch(
         *(operations.reserve(f"user-{n}", f"r{n}", 0, SECOND, chosen=True) for n in range(120)),
-        operations.clock("advance", SECOND),
+        upkeep.clock("advance", SECOND),
     )
     for _ in range(2):
         worker = burst(settings_class)

@@ -1,0 +1,70 @@
+"""The problem of each refusal: from the words of the scripts to those of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meter.engine.answers import (
+    BACKWARDS,
+    ENDED,
+    EXCEEDS,
+    EXISTS,
+    FINISHED,
+    INSUFFICIENT,
+    KEY_REUSED,
+    NOT_FOUND,
+    OUTBOX_FULL,
+    OVER,
+    OVERFLOW,
+    PENDING,
+    SUSPENDED,
+    TOO_MANY,
+    Declared,
+    Refusal,
+)
+from meter.engine.operations import GRANT, VOID
+
+SLUGS: Mapping[str, tuple[str, ...]] = {
+    INSUFFICIENT.word: ("insufficient-credits",),
+    SUSPENDED.word: ("account-suspended",),
+    KEY_REUSED.word: ("idempotency-key-reused",),
+    EXISTS.word: ("grant-exists",),
+    OVER.word: ("grant-over",),
+    EXCEEDS.word: ("refund-exceeds-charge",),
+    ENDED.word: ("validation-error",),
+    OVERFLOW.word: ("validation-error",),
+    OUTBOX_FULL.word: ("metering-unavailable",),
+    NOT_FOUND.word: ("reservation-not-found",),
+    TOO_MANY.word: ("too-many-reservations",),
+    FINISHED.word: ("reservation-committed", "reservation-released", "reservation-expired"),
+    BACKWARDS.word: ("clock-backwards",),
+    PENDING.word: (),
+}
+"""The problems that a refusal can be; PENDING is none, it is answered with 202."""
+_SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
+    (VOID.name, NOT_FOUND.word): ("grant-not-found",),
+    (GRANT.name, TOO_MANY.word): ("too-many-grants",),
+}
+
+DETAILS = {
+    "insufficient-credits": "The available credits do not cover the amount; nothing was changed.",
+    "account-suspended": "The account is suspended; nothing was changed.",
+    "idempotency-key-reused": "The key was used before with another body; nothing was changed.",
+    "grant-exists": "The user has a grant of that id already; nothing was changed.",
+    "grant-over": "The grant has ended; there is nothing to void.",
+    "refund-exceeds-charge": "The refund is more than what is left of the charge; nothing was changed.",
+    "reservation-not-found": "No reservation has that id.",
+    "grant-not-found": "The user has no grant of that id.",
+    "too-many-reservations": "The account has as many open reservations as it may have.",
+    "too-many-grants": "The account has as many grants as it may have.",
+}
+
+FAULTS = {
+    ENDED.word: ("/expires_at", "must be later than now and than effective_at"),
+    OVERFLOW.word: ("/amount", "is more than the account can count exactly"),
+}
+
+
+def slugs_of(declared: Declared, refusal: Refusal) -> tuple[str, ...]:
+    """The problems (meter/contract/problems.py) that a refusal of an operation can be."""
+    return _SLUGS_OF.get((declared.name, refusal.word), SLUGS[refusal.word])

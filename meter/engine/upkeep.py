@@ -1,0 +1,196 @@
+"""The operations that meter itself asks for: what falls due, the clock, the flush and the rebuild.
+
+Declared as those of meter/engine/operations.py are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from meter.engine.answers import BACKWARDS, NOTHING, Declared, Operation, Subject, drawn, names, plain
+from meter.engine.at_end import AT_END_ARGUMENTS, AtEnd
+from meter.engine.outbox import Kind
+
+EXPIRE = Declared("expire", Subject.USER, names("user_id"), names("user_id transactions"), upkeep=True)
+
+
+def expire(user_id: str) -> Operation:
+    """Settles what is due for an idle account."""
+    return plain("expire", user_id)
+
+
+LAPSE = Declared("lapse", Subject.USER, names("user_id grant_id"), names("user_id"), books=(Kind.ACCOUNT,), upkeep=True)
+
+
+def lapse(user_id: str, grant_id: str) -> Operation:
+    """The renewal that a grant announces will not come."""
+    return plain("lapse", user_id, grant_id)
+
+
+CLOCK = Declared(
+    "clock",
+    Subject.NONE,
+    names("what milliseconds"),
+    names("now_ms frozen"),
+    balances=False,
+    refusals=(BACKWARDS,),
+    upkeep=True,
+)
+
+
+def clock(what: str = "", milliseconds: int = 0) -> Operation:
+    """Reads the partition's clock; `set` or `advance` freezes and moves it."""
+    return plain("clock", what, str(milliseconds))
+
+
+ROTATE = Declared("rotate", Subject.NONE, (), names("rotated"), balances=False, upkeep=True)
+
+
+def rotate() -> Operation:
+    """Drops what is older than the recent window."""
+    return plain("rotate")
+
+
+FLUSHED = Declared(
+    "flushed",
+    Subject.NONE,
+    names("seq trim_to_seq removed_max"),
+    names("backlog removed was_full"),
+    balances=False,
+    upkeep=True,
+)
+
+
+def flushed(seq: int, trim_to_seq: int, removed_max: int) -> Operation:
+    """Notes how far the store has the outbox; entries below `trim_to_seq` may go."""
+    return plain("flushed", str(seq), str(trim_to_seq), str(removed_max))
+
+
+STATE = Declared("state", Subject.NONE, names("state epoch"), balances=False, upkeep=True)
+
+
+def state(name: str, epoch: int = 0) -> Operation:
+    """Closes the partition (`lost`), or takes a step of its rebuild; of that epoch only, when one is given."""
+    return plain("state", name, str(epoch))
+
+
+class KeptGrant(NamedTuple):
+    """A grant as the store has it; `state` is scheduled, active, exhausted, expired or voided."""
+
+    grant_id: str
+    amount: int
+    remaining: int
+    reserved: int
+    priority: int
+    effective_at_ms: int
+    expires_at_ms: int
+    created_at_ms: int
+    state: str
+    source: str
+    at_end: AtEnd
+
+
+class KeptReservation(NamedTuple):
+    """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts."""
+
+    reservation_id: str
+    amount: int
+    expires_at_ms: int
+    created_at_ms: int
+    at_end: str
+    draws: Sequence[tuple[str, int]]
+
+
+RESTORE = Declared(
+    "restore",
+    Subject.NONE,
+    names(
+        "user_id overdraft_limit suspended low_credit_thresholds debt granted spent expired voided metadata grants"
+        " reservations"
+    ),
+    names("user_id"),
+    several={
+        "grants": (*KeptGrant._fields[:-1], *AT_END_ARGUMENTS),
+        "reservations": KeptReservation._fields,
+    },
+    upkeep=True,
+)
+
+
+def restore(
+    user_id: str,
+    *,
+    overdraft_limit: int = 0,
+    suspended: bool = False,
+    thresholds: str = NOTHING,
+    debt: int = 0,
+    granted: int = 0,
+    spent: int = 0,
+    expired: int = 0,
+    voided: int = 0,
+    metadata: str = "",
+    grants: Sequence[KeptGrant] = (),
+    reservations: Sequence[KeptReservation] = (),
+) -> Operation:
+    """Puts an account back as the store has it. `metadata` is JSON text, "" for none."""
+    own = [user_id, str(overdraft_limit), str(int(suspended)), thresholds]
+    own += [str(debt), str(granted), str(spent), str(expired), str(voided), metadata]
+    own += [str(len(grants)), str(len(reservations))]
+    for kept in grants:
+        own += [*map(str, kept[:-1]), *kept.at_end.arguments]
+    for held in reservations:
+        own += [*map(str, held[:-1]), drawn(held.draws)]
+    return plain("restore", *own)
+
+
+RECALL = Declared("recall", Subject.NONE, names("what id fingerprint answer"), balances=False, upkeep=True)
+
+
+def recall(what: str, name: str, fingerprint: str | None, answer: str | None) -> Operation:
+    """Makes a key (`what` is key), or a reservation_id that its caller chose (reservation), answer as before; one
+    without a kept answer refuses every body.
+    """
+    known = fingerprint is not None and answer is not None
+    return plain(
+        "recall", what, name, fingerprint or NOTHING if known else NOTHING, answer or NOTHING if known else NOTHING
+    )
+
+
+RECALL_END = Declared(
+    "recall_end",
+    Subject.NONE,
+    names("reservation_id user_id state amount charged requested ended_at_ms answer"),
+    balances=False,
+    upkeep=True,
+)
+
+
+def recall_end(
+    reservation_id: str,
+    *,
+    user_id: str,
+    state: str,
+    amount: int,
+    charged: int,
+    requested: int,
+    ended_at_ms: int,
+    answer: str | None,
+) -> Operation:
+    """Makes a finished reservation answer as before."""
+    numbers = map(str, (amount, charged, requested, ended_at_ms))
+    return plain("recall_end", reservation_id, user_id, state, *numbers, answer or NOTHING)
+
+
+DECLARED = (
+    EXPIRE,
+    LAPSE,
+    CLOCK,
+    ROTATE,
+    FLUSHED,
+    STATE,
+    RESTORE,
+    RECALL,
+    RECALL_END,
+)
+"""What no caller asks for."""
