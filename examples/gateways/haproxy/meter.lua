@@ -1,6 +1,6 @@
 -- HAProxy's side of the meter: asks the sidecar before a request is served, and reads usage from what comes back.
 
-local METER = "http://127.0.0.1:8000"
+local METER = "http://" .. os.getenv("METER") -- set in haproxy.cfg
 local TIMEOUT_MS = 500
 local USAGE = '"total_tokens"%s*:%s*(%d+)' -- the last one in the response counts
 local TAIL = 16384 -- bytes at the end of a response that are searched
