@@ -2,7 +2,7 @@
 --
 -- Answers one text: the first line says what became of the batch, then one line for each operation.
 --   done       applied now          stored  applied before; these are the answers of then (the sender lost a reply)
---   undone     "atomic", and an operation was refused: nothing was written
+--   undone     "atomic", and an operation was refused, or "trial": nothing was written
 --   stale      an older batch of this sender than the last one: not applied
 --   refused    missing | schema | closed | lost: the partition cannot be served; nothing was read as zero
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
@@ -56,7 +56,7 @@ for n = 1, ARGV[10] + 0 do
   at = at + 2 + ARGV[at + 1]
 end
 answers = concat(answers, '\n')
-if refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
+if ARGV[3] == 'trial' or refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
 if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. sender] = format('%.0f\n', batch) .. answers end
 write_all()
 return 'done\n' .. answers

@@ -16,8 +16,8 @@
 --      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --
--- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "repair" (works on a closed partition)  4 partition
---       5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
+-- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
+--       4 partition  5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
 --       10 number of operations, then each operation: name, number of arguments, then key, fingerprint, extra (JSON
 --       members, no braces) and its own arguments
 

@@ -133,7 +133,8 @@ class Sender:
         )
 
     def _lapse(self) -> Operation:
-        return upkeep.lapse(self._user(), f"g{self._chance.randrange(12)}")
+        renews_at_ms = self._chance.choice((0, 0, T0 + 2 * HOUR, T0 + 9 * HOUR, NEVER_MS))
+        return upkeep.lapse(self._user(), f"g{self._chance.randrange(12)}", renews_at_ms)
 
     def _void(self) -> Operation:
         return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._asked())

@@ -1,13 +1,17 @@
--- Takes note that the renewal which a grant announces will not come: its end is an end like any other, and alerts that
--- wait for the renewal already are judged now.
--- ARGV    user_id, grant_id
+-- Takes note whether a renewal follows a grant. Where none does, its end is an end like any other, and alerts that wait
+-- for the renewal already are judged now. Where one does after all, the end of the grant waits for it again.
+-- ARGV    user_id, grant_id, renews_at_ms (0: no renewal follows; of use only where the grant ends then)
 -- Answers ok user_id, then the balances
 -- Writes  accounts, grants, outbox (account, with the alerts, if there are any)
 function operations.lapse(i)
-  local a, id = account_of(ARGV[i]), ARGV[i + 1]
+  local a, id, renews_at = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2] + 0
   local g = grant_of(a, id)
   local _, _, mark, group = match(g and terms_of(g).at_end or '', AT_END_PATTERN)
-  if mark == '@' then
+  if renews_at > 0 and mark == '!' and g.state == '-' and g.expires == renews_at then
+    g.at_end = (gsub(g.at_end, '!', '@'))
+    change_grant(a, g)
+    change_account(a)
+  elseif renews_at == 0 and mark == '@' then
     g.at_end = (gsub(g.at_end, '@', '!'))
     change_grant(a, g)
     change_account(a)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from typing import cast
 
+from pydantic import JsonValue
+
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call
 from meter.api.services import Services, path_user
 from meter.clock import milliseconds, utc_time
 from meter.contract.plans import (
+    Allocated,
     BillingPeriod,
     CreatePlanRequest,
     Plan,
@@ -23,6 +26,7 @@ from meter.contract.plans import (
     SubscribeRequest,
     Subscription,
     SubscriptionState,
+    Unspent,
     UnsubscribeQuery,
     UpgradeRequest,
 )
@@ -33,11 +37,13 @@ from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
 from meter.keys import OBJECT_ID
-from meter.plans.allocation import allocate_page
-from meter.plans.subscriptions import SWAPS_MAX, Proration, Subscriptions
+from meter.plans.allocation import Allocation
+from meter.plans.planner import Asked
+from meter.plans.subscriptions import SWAPS_MAX, Kept, Proration, Refused, Subscriptions
+from meter.plans.terms import same_terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
-from meter.store.rows import PlanRow, SubscriptionRow
+from meter.store.rows import PlanRow, Row, SubscriptionRow
 
 JOB_PAGE = 500
 
@@ -49,6 +55,9 @@ _DETAILS = {
     "plan-inactive": "The plan takes no new subscriptions.",
     "subscription-exists": "The user has another plan of this group; change it with POST …/upgrade.",
     "subscription-not-found": "The user has no active subscription of this group.",
+    "subscription-fixed": "The user has this plan with another time_zone or anchor_at; both are fixed while it runs.",
+    "subscription-set-aside": "Its next period cannot be worked out; GET it to read why in `fault`.",
+    "too-many-grants": "The account has as many grants as METER_GRANTS_MAX allows; nothing was changed.",
     "busy": "Another process changed the subscription at the same time; try again.",
 }
 
@@ -108,7 +117,8 @@ class PlanHandlers:
                 return validation_problem([("/plan_group", "cannot be changed")])
             now_ms = await self._engine.now_ms()
             row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
-            return await self._swap(row.model_copy(update={"fingerprint": present.fingerprint}), call)
+            history = [] if same_terms(row, present) else [terms_of(present), terms_of(row)]
+            return await self._swap(row.model_copy(update={"fingerprint": present.fingerprint}), call, history)
 
         return await answered_once(self._catalog(), call, partial(_until_first, once))
 
@@ -124,9 +134,9 @@ class PlanHandlers:
 
         return await answered_once(self._catalog(), call, partial(_until_first, once))
 
-    async def _swap(self, row: PlanRow, call: KeyedCall) -> Rendered | None:
+    async def _swap(self, row: PlanRow, call: KeyedCall, history: Sequence[Row] = ()) -> Rendered | None:
         done = answer(200, self._plan(row))
-        change = Change(swaps=[row], new=call.kept(done, row.updated_at_ms))
+        change = Change([row], call.kept(done, row.updated_at_ms), history)
         return done if await self._catalog().commit(change) else None
 
     async def subscriptions(self, request: Request) -> Rendered:
@@ -141,28 +151,52 @@ class PlanHandlers:
     async def subscribe(self, request: Request) -> Rendered:
         """`PUT /credits/subscriptions/{user_id}`"""
         user_id, body = path_user(request), read_body(SubscribeRequest, request, self._scale)
-        anchor_ms = None if body.anchor_at is None else milliseconds(body.anchor_at)
-        if anchor_ms is not None and anchor_ms > await self._engine.now_ms():
-            return validation_problem([("/anchor_at", "must not be in the future")])
-        found = await self._service().assign(
-            user_id, body.plan_id, auto_renew=body.auto_renew, zone=body.time_zone, anchor_ms=anchor_ms
+        sent = body.model_fields_set
+        asked = Asked(
+            auto_renew=body.auto_renew if "auto_renew" in sent else None,
+            time_zone=body.time_zone if "time_zone" in sent else None,
+            anchor_ms=None if body.anchor_at is None else milliseconds(body.anchor_at),
+            metadata=body.metadata,
+            has_metadata="metadata" in sent,
         )
-        return _answer(found)
+        if asked.anchor_ms is not None and asked.anchor_ms > await self._engine.now_ms():
+            return validation_problem([("/anchor_at", "must not be in the future")])
+        call = keyed_call("subscribe", request, body)
+        return await self._once(call, lambda kept: self._service().assign(user_id, body.plan_id, asked, kept))
 
     async def upgrade(self, request: Request) -> Rendered:
         """`POST /credits/subscriptions/{user_id}/upgrade`"""
         user_id, body = path_user(request), read_body(UpgradeRequest, request, self._scale)
-        return _answer(await self._service().change(user_id, body.plan_id, Proration(body.when, body.proration)))
+        call, how = keyed_call("upgrade", request, body), Proration(body.when, body.proration)
+        return await self._once(call, lambda kept: self._service().change(user_id, body.plan_id, how, kept))
 
     async def unsubscribe(self, request: Request) -> Rendered:
         """`DELETE /credits/subscriptions/{user_id}`"""
         user_id, query = path_user(request), read_query(UnsubscribeQuery, request, self._scale)
-        return _answer(await self._service().end(user_id, query.plan_group, query.when, query.unspent))
+        group, when, unspent = query.plan_group, query.when, query.unspent
+        call = keyed_call("unsubscribe", request)
+        return await self._once(call, lambda kept: self._service().end(user_id, group, when, unspent, kept))
 
     async def allocate(self, _: Request) -> Rendered:
         """`POST /credits/jobs/allocate`: grants what is due now, up to a page; 0 left says that all is done."""
-        moved, more = await allocate_page(self._engine, self._service(), JOB_PAGE)
-        return Rendered(200, b'{"allocated":%d,"more":%s}' % (moved, b"true" if more else b"false"))
+        page = await Allocation(self._engine, self._catalog(), self._partitions).page(JOB_PAGE)
+        return answer(200, Allocated(allocated=page.moved, more=page.more))
+
+    async def _once(self, call: KeyedCall, run: Callable[[Kept], Awaitable[SubscriptionRow | Refused]]) -> Rendered:
+        """The first answer of a call on a subscription, which is kept with what the call does."""
+
+        def kept(row: SubscriptionRow) -> Sequence[Row]:
+            return call.kept(answer(200, _subscription(row)), row.updated_at_ms)
+
+        async def done() -> Rendered:
+            found = await run(kept)
+            if isinstance(found, SubscriptionRow):
+                return answer(200, _subscription(found))
+            if found == "overflow":
+                return validation_problem([("/plan_id", "its credits are more than the account can count exactly")])
+            return problem(found, _DETAILS[found])
+
+        return await answered_once(self._catalog(), call, done)
 
     def _catalog(self) -> Store:
         if self._store is None:
@@ -240,12 +274,6 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
     )
 
 
-def _answer(found: SubscriptionRow | str) -> Rendered:
-    if isinstance(found, str):
-        return problem(found, _DETAILS[found])
-    return answer(200, _subscription(found))
-
-
 def _subscription(row: SubscriptionRow) -> Subscription:
     return Subscription(
         subscription_id=row.subscription_id,
@@ -253,6 +281,7 @@ def _subscription(row: SubscriptionRow) -> Subscription:
         plan_id=row.plan_id,
         plan_group=row.plan_group,
         state=cast("SubscriptionState", row.state),
+        fault=row.fault,
         auto_renew=row.auto_renew,
         anchor_at=utc_time(row.anchor_at_ms),
         time_zone=row.time_zone,
@@ -260,6 +289,8 @@ def _subscription(row: SubscriptionRow) -> Subscription:
         period_started_at=utc_time(row.period_started_at_ms),
         next_period_at=utc_time(row.next_period_at_ms),
         next_plan_id=row.next_plan_id,
+        unspent=cast("Unspent", row.unspent),
+        metadata=cast("dict[str, JsonValue] | None", row.metadata),
         created_at=utc_time(row.created_at_ms),
         updated_at=utc_time(row.updated_at_ms),
     )

@@ -98,13 +98,24 @@ class PlanCalls(Calls):
         user_id: str,
         plan_id: str,
         *,
-        auto_renew: bool = True,
-        time_zone: str = "UTC",
+        auto_renew: bool | None = None,
+        time_zone: str | None = None,
         anchor_at: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
     ) -> Subscription | Refusal:
-        """Gives a user a plan, and the credits of the first period."""
-        body = {"plan_id": plan_id, "auto_renew": auto_renew, "time_zone": time_zone, "anchor_at": anchor_at}
-        return await self._call("subscribe", Subscription, path={"user_id": user_id}, body=body)
+        """Gives a user a plan, and the credits of the first period; it renews, in UTC, unless said otherwise.
+
+        With the plan that the user has: sets what is not None.
+        """
+        body = {
+            "plan_id": plan_id,
+            "auto_renew": auto_renew,
+            "time_zone": time_zone,
+            "anchor_at": anchor_at,
+            "metadata": metadata,
+        }
+        return await self._call("subscribe", Subscription, path={"user_id": user_id}, body=body, key=idempotency_key)
 
     async def subscriptions(self, user_id: str, *, limit: int = 50, cursor: str = "") -> SubscriptionPage | Refusal:
         """A page of a user's subscriptions, one per plan group."""
@@ -118,10 +129,11 @@ class PlanCalls(Calls):
         *,
         when: Literal["now", "period_end"] = "now",
         proration: Literal["none", "difference"] = "none",
+        idempotency_key: str | None = None,
     ) -> Subscription | Refusal:
         """Changes to another plan of the same group, up or down; `UpgradeRequest` says what becomes of the credits."""
         body = {"plan_id": plan_id, "when": when, "proration": proration}
-        return await self._call("upgrade", Subscription, path={"user_id": user_id}, body=body)
+        return await self._call("upgrade", Subscription, path={"user_id": user_id}, body=body, key=idempotency_key)
 
     async def unsubscribe(
         self,
@@ -130,10 +142,12 @@ class PlanCalls(Calls):
         plan_group: str = "default",
         when: Literal["now", "period_end"] = "now",
         unspent: Literal["stay", "void"] = "stay",
+        idempotency_key: str | None = None,
     ) -> Subscription | Refusal:
         """Ends a subscription. What is unspent of its period stays until it expires, or is void at the end."""
         query = {"plan_group": plan_group, "when": when, "unspent": unspent}
-        return await self._call("unsubscribe", Subscription, path={"user_id": user_id}, query=query)
+        path = {"user_id": user_id}
+        return await self._call("unsubscribe", Subscription, path=path, query=query, key=idempotency_key)
 
     async def allocate(self) -> Allocated | Refusal:
         """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""

@@ -13,7 +13,17 @@ from pydantic_core import PydanticCustomError
 from meter.amount import is_countable, plain_decimal
 from meter.clock import UnknownTimeZone, time_zone
 from meter.contract.answers import Answer
-from meter.contract.fields import PRIORITY_MAX, Credits, Description, ObjectId, PositiveAmount, Text, Time
+from meter.contract.fields import (
+    PRIORITY_MAX,
+    Credits,
+    Description,
+    Members,
+    Metadata,
+    ObjectId,
+    PositiveAmount,
+    Text,
+    Time,
+)
 from meter.contract.requests import Body, Query
 from meter.errors import InvalidAmount
 
@@ -52,7 +62,8 @@ Price = Annotated[
 TimeZone = Annotated[str, BeforeValidator(_zone)]
 PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
-SubscriptionState = Literal["active", "ended"]
+SubscriptionState = Literal["active", "ended", "set_aside"]
+Unspent = Literal["stay", "void"]
 
 
 class RolloverRequest(Body):
@@ -97,12 +108,13 @@ class PlansQuery(Query):
 
 
 class SubscribeRequest(Body):
-    """Assign a plan."""
+    """Assign a plan. To one who has it: set the members that are sent; `time_zone` and `anchor_at` are fixed then."""
 
     plan_id: ObjectId
     auto_renew: bool = True
     time_zone: TimeZone = "UTC"
     anchor_at: Annotated[Time, Field(ge=_FIRST_ANCHOR)] | None = None
+    metadata: Metadata | None = None
 
 
 class UpgradeRequest(Body):
@@ -124,7 +136,7 @@ class UnsubscribeQuery(BaseModel):
 
     plan_group: PlanGroup = "default"
     when: Literal["now", "period_end"] = "now"
-    unspent: Literal["stay", "void"] = "stay"
+    unspent: Unspent = "stay"
 
 
 class Rollover(BaseModel):
@@ -162,13 +174,18 @@ class PlanPage(Answer):
 
 
 class Subscription(Answer):
-    """A user's subscription. `period` counts from 0; `next_period_at` is when the current one ends."""
+    """A user's subscription. `period` counts from 0 at `anchor_at`; `next_period_at` is when the current one ends.
+
+    `next_plan_id` is the plan of the next period, when it is another one. `unspent` is what becomes of unspent credits
+    when it ends. `set_aside`: its next period cannot be worked out, for the reason in `fault`; it is tried again.
+    """
 
     subscription_id: str
     user_id: str
     plan_id: str
     plan_group: str
     state: SubscriptionState
+    fault: str | None
     auto_renew: bool
     anchor_at: datetime
     time_zone: str
@@ -176,6 +193,8 @@ class Subscription(Answer):
     period_started_at: datetime
     next_period_at: datetime
     next_plan_id: str | None
+    unspent: Unspent
+    metadata: Members | None
     created_at: datetime
     updated_at: datetime
 

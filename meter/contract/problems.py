@@ -75,6 +75,8 @@ _CATALOGUE = (
     Problem("plan-inactive", 409, "Plan inactive", "Choose an active plan."),
     Problem("plan-exists", 409, "Plan exists", "Choose another plan_id, or change the plan with PUT."),
     Problem("subscription-exists", 409, "Subscription exists", "Change it with POST …/upgrade."),
+    Problem("subscription-fixed", 409, "Fixed while it runs", "End it with DELETE, then assign the plan anew."),
+    Problem("subscription-set-aside", 409, "Subscription set aside", "`detail` has the cause; or end it with DELETE."),
     Problem("webhook-not-found", 404, "Endpoint not found", "List the endpoints with GET /credits/webhooks."),
     Problem("webhook-exists", 409, "Endpoint exists", "Delete it first, or rotate its secret."),
     Problem("notification-not-found", 404, "Notification not found", "List them with GET /credits/notifications."),

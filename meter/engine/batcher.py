@@ -22,7 +22,7 @@ from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavaila
 from meter.keys import PartitionKeys
 from meter.log import logger
 
-Mode = Literal["each", "atomic", "repair"]
+Mode = Literal["each", "atomic", "trial", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.005
@@ -92,7 +92,8 @@ class Batcher:
     def submit(self, operations: Sequence[Operation], done: Done, mode: Mode = "each") -> None:
         """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full.
 
-        `atomic`: all or nothing. `repair`: for a closed partition too. Both travel alone.
+        `atomic`: all or nothing. `trial`: nothing, only the answers. `repair`: for a closed partition too. All of
+        these travel alone.
         """
         if self._waiting + len(operations) > self._limits.queue_max:
             self.counts.refused("overloaded", operations)

@@ -20,12 +20,19 @@ def expire(user_id: str) -> Operation:
     return plain("expire", user_id)
 
 
-LAPSE = Declared("lapse", Subject.USER, names("user_id grant_id"), names("user_id"), books=(Kind.ACCOUNT,), upkeep=True)
+LAPSE = Declared(
+    "lapse",
+    Subject.USER,
+    names("user_id grant_id renews_at_ms"),
+    names("user_id"),
+    books=(Kind.ACCOUNT,),
+    upkeep=True,
+)
 
 
-def lapse(user_id: str, grant_id: str) -> Operation:
-    """The renewal that a grant announces will not come."""
-    return plain("lapse", user_id, grant_id)
+def lapse(user_id: str, grant_id: str, renews_at_ms: int = 0) -> Operation:
+    """The renewal that a grant announces will not come; or it does after all, at that time."""
+    return plain("lapse", user_id, grant_id, str(renews_at_ms))
 
 
 CLOCK = Declared(

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from meter.engine import operations, upkeep
-from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, SUBJECT, refusal_of, word_of
+from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, SUBJECT, word_of
 from meter.engine.at_end import AT_END_ARGUMENTS, kept_at_end, read_at_end
+from meter.engine.batcher import Mode
 from meter.engine.engine import Engine
 from meter.engine.operations import GRANT, Asked, Operation
 from meter.errors import Unavailable
@@ -74,49 +75,61 @@ class Intake:
             await self._store.drop_pending_grant(row.user_id, row.grant_id)
         return line
 
-    async def add_many(self, rows: Sequence[GrantRow]) -> int:
-        """Adds grants whose ids say what they are for; one that is there already stays as it is. Answers how many Redis
-        has now; what Redis could not be told stays pending and is swept up. Raises `StoreUnavailable`.
+    async def apply_many(self, rows: Sequence[GrantRow]) -> int:
+        """Applies pending grants; answers how many Redis has now.
+
+        What Redis could not be told stays pending and is swept up. One that is refused, or that cannot even be asked
+        about, stays with an alarm and holds nobody up. Raises `Unavailable` when the alarm cannot be kept.
         """
-        known = {(row.user_id, row.grant_id): row for row in await self._store.add_pending_grants(rows)}
         by_partition: dict[int, list[GrantRow]] = {}
         for row in rows:
-            stored = known.get((row.user_id, row.grant_id), row)
-            if stored.pending:  # one that was applied may be forgotten in Redis, and would be applied again
-                by_partition.setdefault(stored.partition, []).append(stored)
-        applied = sum(not row.pending for row in known.values())
+            if row.pending:  # one that was applied may be forgotten in Redis, and would be applied again
+                by_partition.setdefault(row.partition, []).append(row)
+        applied = 0
         for partition, share in by_partition.items():
             for first in range(0, len(share), GRANTS_PER_CALL):
-                many = [grant_operation(row, "") for row in share[first : first + GRANTS_PER_CALL]]
-                try:
-                    lines = await self._engine.run_many(partition, many)
-                except Unavailable:
-                    continue
-                applied += sum(word_of(line) in _HAS_IT for line in lines)
+                some = share[first : first + GRANTS_PER_CALL]
+                words = await self._words(partition, some)
+                if words is None:
+                    break  # the partition is away; the others may not be
+                for row, word in zip(some, words, strict=True):
+                    if word in _HAS_IT:
+                        applied += 1
+                    else:
+                        await self._alarm(row, word)
         return applied
 
-    async def apply_pending(self, row: GrantRow, extra: str) -> bool:
-        """Applies a grant that is still pending; answers whether Redis has it now. One that is refused stays, with an
-        alarm.
-        """
-        line = await self._engine.run(row.user_id, grant_operation(row, extra))
-        if word_of(line) in _HAS_IT:
-            return True
+    async def _words(self, partition: int, rows: Sequence[GrantRow]) -> list[str] | None:
+        """What Redis says of each; None when it could not be asked. Rows that fail together are asked about alone."""
+        try:
+            many = [grant_operation(row, operations.members(row.description, row.metadata)) for row in rows]
+            mode: Mode = "each" if len(rows) > 1 else "atomic"  # alone: a fault of it is nobody else's
+            return [word_of(line) for line in await self._engine.run_many(partition, many, mode)]
+        except Unavailable:
+            return None
+        except Exception as error:  # a row that no code of ours has written
+            if len(rows) == 1:
+                return [f"{type(error).__name__}: {error}"]
+            words = [await self._words(partition, [row]) for row in rows]
+            return [word for one in words for word in (one or ["not asked"])]
+
+    async def _alarm(self, row: GrantRow, why: str) -> None:
+        """Tells once that a grant which was promised is refused."""
         name = blake2b(f"{row.user_id} {row.grant_id}".encode(), digest_size=12).hexdigest()
         event = EventRow(
             event_id=f"pending-{name}",
             kind="error",
             user_id=row.user_id,
-            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {refusal_of(line)}"[:500],
+            message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {why}"[:500],
             created_at_ms=time.time_ns() // 1_000_000,
         )
-        _log.error(event.message, user_id=row.user_id)
         at_ms = await self._engine.now_ms(row.partition)
         is_new = await self._store.insert(error_alert(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])
+        if is_new:
+            _log.error(event.message, user_id=row.user_id)
         if is_new and self._ledger is not None:
             self._ledger.events([event])
-        return False
 
     async def _answer_again(self, row: GrantRow) -> str:
         """Redis has the grant but no longer the answer: the first one, with today's balances."""
@@ -163,11 +176,11 @@ def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -
 
 async def apply_old(intake: Intake, store: Store, now_ms: int) -> int:
     """Applies what has been pending for long, oldest first; answers how many grants Redis has now."""
-    applied = 0
+    applied, after = 0, None
     for _ in range(OLD_PAGES_MAX):
-        rows = await store.pending_grants(now_ms - OLD_AFTER_MS, OLD_PER_PAGE)
-        done = sum([await intake.apply_pending(row, operations.members(row.description, row.metadata)) for row in rows])
-        applied += done
-        if len(rows) < OLD_PER_PAGE or not done:
+        rows = await store.pending_grants(now_ms - OLD_AFTER_MS, OLD_PER_PAGE, after)
+        applied += await intake.apply_many(rows)
+        if len(rows) < OLD_PER_PAGE:
             break
+        after = (rows[-1].created_at_ms, rows[-1].user_id, rows[-1].grant_id)  # past those that are refused
     return applied

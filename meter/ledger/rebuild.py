@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar, cast
 import orjson
 from pydantic import JsonValue
 
+from meter.clock import NEVER_MS
 from meter.engine import operations, upkeep
 from meter.engine.answers import EXISTS, NAME, is_ok, refusal_of
 from meter.engine.declarations import DECLARED
@@ -336,7 +337,7 @@ class Rebuild:
 
     async def _apply_pending(self, number: int, report: RebuildReport) -> None:
         """Grants that are durable and that Redis had perhaps, unflushed; what is refused stays for the sweep."""
-        for row in await self._store.pending_grants(_now_ms() + 1, PENDING_MAX):
+        for row in await self._store.pending_grants(NEVER_MS, PENDING_MAX):
             if row.partition != number:
                 continue
             one = grant_operation(row, operations.members(row.description, row.metadata))

@@ -110,16 +110,14 @@ class Store(Catalog, Protocol):
         """Inserts a pending grant. Answers the grant that already has that id (or operation_id) instead, if any."""
         ...
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
-        """Inserts pending grants. Answers those whose (user_id, grant_id) was there already, which stay as they are."""
-        ...
-
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         """Removes a grant that Redis refused; one that was applied stays."""
         ...
 
-    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
-        """Grants still pending, oldest first."""
+    async def pending_grants(
+        self, created_before_ms: int, limit: int, after: tuple[int, str, str] | None = None
+    ) -> list[GrantRow]:
+        """Grants still pending, oldest first; after that (created_at_ms, user_id, grant_id)."""
         ...
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:

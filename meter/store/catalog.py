@@ -65,6 +65,10 @@ class Catalog(Protocol):
         """
         ...
 
+    async def remove(self, rows: Sequence[Row]) -> None:
+        """Removes the rows of one model that have those keys; one that is gone already is no fault."""
+        ...
+
     async def find(
         self,
         model: type[R],

@@ -309,6 +309,25 @@ class PlanRow(VersionedRow):
     updated_at_ms: Milliseconds
 
 
+class PlanTermsRow(Row):
+    """What a plan grants from a time on. A change adds one, so that a period has those of its beginning."""
+
+    TABLE = "plan_terms"
+    KEY = ("plan_id", "version")
+
+    plan_id: ObjectId
+    version: int
+    """Of the plan."""
+    from_ms: Milliseconds
+    credit_limit: Units
+    billing_period: Word
+    validity_days: int | None = None
+    rollover_max: Units | None = None
+    rollover_percent: int | None = None
+    rollover_days: int | None = None
+    priority: int = 10
+
+
 class SubscriptionRow(VersionedRow):
     """A user's subscription to a plan; one per user and plan group. `version` moves with each period."""
 
@@ -321,10 +340,14 @@ class SubscriptionRow(VersionedRow):
     subscription_id: ObjectId
     plan_id: ObjectId
     state: Word = "active"
-    """active, or ended."""
+    """active, ended, or set_aside: active, but its next period could not be worked out."""
+    fault: Annotated[str, Field(max_length=500)] | None = None
+    """Why it is set aside."""
     auto_renew: bool = True
     """Whether another period follows the current one."""
     anchor_at_ms: Milliseconds
+    billing_period: Word | None = None
+    """The unit that the period is counted in; null in a row of before there was one: the plan's."""
     time_zone: Annotated[str, Field(max_length=64)] = "UTC"
     period: int = 0
     """The number of the current period, counted from the anchor."""
@@ -332,14 +355,33 @@ class SubscriptionRow(VersionedRow):
     next_period_at_ms: Milliseconds
     next_plan_id: ObjectId | None = None
     """The plan of the next period, when it is another one."""
-    owed: Units = 0
-    """What a change of the plan in mid-period grants for the rest of it."""
-    owed_version: int = 0
-    """The version that made that change; it names the grant."""
+    given: JsonValue = None
+    """[[grant_id, amount, from_ms, until_ms], …]: what was given for the current period and for later ones; null in a
+    row of before there was such a list: the plan's limit.
+    """
     unspent: Word = "stay"
     """What becomes of unspent credits when the subscription ends: stay or void."""
+    metadata: JsonValue = None
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
+
+
+class ErrandRow(VersionedRow):
+    """What is still to be done in Redis about the grants of a subscription that was changed; gone once it is done."""
+
+    TABLE = "errands"
+    KEY = ("errand_id",)
+    INDEXES = (("state", "created_at_ms"),)
+
+    errand_id: ObjectId
+    """kind.subscription_id.version: one of each kind per change."""
+    kind: Word
+    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does."""
+    user_id: UserId
+    grants: JsonValue = None
+    """[[grant_id, until_ms], …]: each with the end of the period that it was given for."""
+    state: Word = "due"
+    created_at_ms: Milliseconds
 
 
 class QuarantineRow(Row):
@@ -376,7 +418,9 @@ ROWS: tuple[type[Row], ...] = (
     EventRow,
     AlertRow,
     PlanRow,
+    PlanTermsRow,
     SubscriptionRow,
+    ErrandRow,
     WebhookRow,
     DeliveryRow,
     QuarantineRow,

@@ -10,8 +10,7 @@ from meter.alerts.reminders import remind_of_ends
 from meter.engine import upkeep
 from meter.ledger.pending_grants import Intake, apply_old
 from meter.ledger.sweep import expire_due
-from meter.plans.allocation import allocate_due
-from meter.plans.subscriptions import Subscriptions
+from meter.plans.allocation import Allocation
 from meter.worker.context import Context
 
 SWEEP_CALLS_MAX = 10_000
@@ -30,8 +29,7 @@ async def allocate(ctx: Context) -> int:
     runtime = ctx["runtime"]
     if runtime.store is None:
         return 0
-    service = Subscriptions(runtime.engine, runtime.store, runtime.settings.partitions)
-    return await allocate_due(runtime.engine, service)
+    return await Allocation(runtime.engine, runtime.store, runtime.settings.partitions).all_due()
 
 
 async def rotate(ctx: Context) -> int:
@@ -49,7 +47,8 @@ async def apply_pending(ctx: Context) -> int:
     if runtime.store is None:
         return 0
     intake = Intake(runtime.engine, runtime.store, ctx.get("ledger"))
-    return await apply_old(intake, runtime.store, time.time_ns() // 1_000_000)
+    now_ms = max(time.time_ns() // 1_000_000, await runtime.engine.now_ms())  # a test clock may be ahead
+    return await apply_old(intake, runtime.store, now_ms)
 
 
 async def remind(ctx: Context) -> int:

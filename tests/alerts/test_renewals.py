@@ -95,15 +95,28 @@ async def test_where_no_renewal_follows_the_end_is_told(office: Post, when: Any)
     assert len(await alerts(office)) == 2
 
 
-async def test_an_end_that_becomes_one_after_the_period_is_told_once(office: Post) -> None:
+async def test_an_end_that_is_asked_for_after_the_period_is_one_of_the_next(office: Post) -> None:
+    """What was due by then comes first, as if a job had run (docs/plans.md, rule 1)."""
     await subscribed(office)
     await office.advance((END - START).total_seconds())
     await office.town.sweep()
-    assert await alerts(office) == []
     for _ in range(2):
         done(await office.town.meter.unsubscribe("u", when="period_end"))
     await office.town.allocate()
-    assert sorted(await alerts(office)) == ["credits_exhausted", "low_credits"]
+    assert await alerts(office) == []
+    assert await office.town.available() == 100
+
+
+async def test_an_end_that_is_taken_back_is_a_renewal_again(office: Post) -> None:
+    """P6: the grant that was told that no renewal follows is told that one does."""
+    await subscribed(office)
+    done(await office.town.meter.unsubscribe("u", when="period_end"))
+    done(await office.town.meter.subscribe("u", "pro", auto_renew=True))
+    await office.advance((END - START).total_seconds())
+    await office.town.sweep()
+    await office.town.allocate()
+    assert await alerts(office) == []
+    assert await office.town.available() == 100
 
 
 async def test_credits_that_end_before_their_period_are_told_of(office: Post) -> None:

@@ -156,7 +156,7 @@ MADE: list[tuple[Operation, str]] = [
     (operations.balance("u"), "u"),
     (operations.explain("u", 5), "u 5"),
     (upkeep.expire("u"), "u"),
-    (upkeep.lapse("u", "g"), "u g"),
+    (upkeep.lapse("u", "g", 7), "u g 7"),
     (upkeep.clock("set", 5), "set 5"),
     (upkeep.rotate(), ""),
     (upkeep.flushed(5, 6, 7), "5 6 7"),

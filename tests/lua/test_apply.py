@@ -124,6 +124,17 @@ def test_all_or_nothing(stocked: Partition) -> None:
     assert stocked.send("sender", 1, deduct("u", 1), release("nothing"), mode="atomic").startswith("undone\n")
 
 
+def test_a_trial_answers_and_writes_nothing(stocked: Partition) -> None:
+    before = dump(stocked.client)
+
+    reply = stocked.send("sender", 1, deduct("u", 60), deduct("u", 60, asked=Asked("a")), mode="trial")
+
+    assert [line.split(" ")[1] for line in reply.split("\n")[1:]] == ["ok", "insufficient"]
+    assert reply.startswith("undone\n")
+    assert stocked.send("sender", 1, deduct("u", 60), mode="trial").startswith("undone\n0 ok ")
+    assert dump(stocked.client) == before
+
+
 def test_all(stocked: Partition) -> None:
     assert stocked.send("sender", 1, deduct("u", 60), deduct("v", 60), mode="atomic").startswith("done\n")
     assert stocked.run(balance("v")).balances == (40, 0, 0)

@@ -94,6 +94,20 @@ def test_a_lapse_before_the_end_makes_it_an_end_like_any_other(subscribed: Parti
     assert [alert for _, alert, _ in alerts(subscribed)] == ["low_credits", "credits_exhausted"]
 
 
+def test_a_renewal_after_all_is_waited_for_where_the_grant_ends_with_its_period(subscribed: Partition) -> None:
+    subscribed.freeze(T0)
+    subscribed.run(lapse("u", "a.0"))
+    for renews_at_ms, mark in ((T0 + DAY + 1, "!a"), (T0 + DAY, "@a"), (T0 + DAY, "@a")):
+        assert subscribed.run(lapse("u", "a.0", renews_at_ms)).status == "ok"
+        assert subscribed.run(grants("u", "live", "", 9)).items[0][-1] == mark
+    subscribed.freeze(T0 + DAY)
+    subscribed.run(expire("u"))
+
+    assert alerts(subscribed) == []
+    subscribed.run(lapse("u", "a.0", T0 + DAY))  # over: it has been waited for already
+    assert alerts(subscribed) == []
+
+
 def test_a_lapse_after_the_end_tells_what_waited_once(subscribed: Partition) -> None:
     subscribed.run(expire("u"))
     assert alerts(subscribed) == []

@@ -8,12 +8,13 @@ from fakeredis import FakeRedis, FakeServer
 from starlette.testclient import TestClient
 
 from meter.app import create_app
+from meter.clock import NEVER_MS
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.table.story import NOW
 from meter.keys import PartitionKeys
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, open_memory
-from meter.store.rows import DeliveryRow, PlanRow, WebhookRow
+from meter.store.rows import DeliveryRow, PlanRow, SubscriptionRow, WebhookRow
 from meter.testing import fake_redis, fake_settings
 from tests.openapi.story import (
     BODY_MAX,
@@ -31,6 +32,13 @@ from tests.openapi.story import (
 
 Seen = set[tuple[str, str]]
 
+OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
+    "configure": {"suspended": True},
+    "subscribe": {"auto_renew": False},
+    "upgrade": {"when": "now"},
+}
+"""Other members for a key that was used; a description for most."""
+
 
 def test_exactly_the_declared_refusals_are_served() -> None:
     seen: Seen = set()
@@ -40,6 +48,8 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         keys_that_are_not_taken,
         what_the_rules_refuse,
         what_plans_refuse,
+        what_accounts_cannot_take,
+        what_cannot_be_worked_out,
         what_changes_meanwhile,
         what_has_ended,
         what_spans_partitions,
@@ -86,7 +96,7 @@ def keys_that_are_not_taken(seen: Seen) -> None:
                 continue
             key = {"idempotency-key": "k"}
             assert call(client, name, body, headers=key).status_code == BY_NAME[name].status
-            other = {"suspended": True} if name == "configure" else {"description": "other"}
+            other = OTHER_BODIES.get(name, {"description": "other"})
             if name == "create_plan":
                 body.pop("plan_id")
             another = {} if BY_NAME[name].body else {next(iter(EXAMPLES[name].path)): "another"}
@@ -147,11 +157,48 @@ def what_plans_refuse(seen: Seen) -> None:
         basic = {name: value for name, value in basic.items() if name != "plan_id"} | {"active": True}
         assert call(client, "update_plan", basic, path={"plan_id": "basic"}).status_code == 200
         refused("subscribe", "subscription-exists", {"plan_id": "basic"})
+        refused("subscribe", "subscription-fixed", {"plan_id": "pro", "time_zone": "UTC"})
         for name in ("update_webhook", "delete_webhook", "rotate_webhook", "test_webhook"):
             refused(name, "webhook-not-found")
         refused("retry_notification", "notification-not-found")
         assert call(client, "create_webhook").status_code == 201
         refused("create_webhook", "webhook-exists")
+
+
+def what_accounts_cannot_take(seen: Seen) -> None:
+    with sidecar(store_url="memory://", grants_max=1) as client:
+        for plan in ("pro", "team"):
+            assert (
+                call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": plan}).status_code
+                == 201
+            )
+        assert call(client, "subscribe").status_code == 200
+        assert call(client, "add", {"user_id": "user-3", "amount": 1}).status_code == 200
+        for name, user in (("subscribe", "user-3"), ("upgrade", "user-2")):
+            response = call(client, name, {"plan_id": "team"}, path={"user_id": user})
+            assert refusal(name, response) == "too-many-grants"
+            seen.add((name, "too-many-grants"))
+
+
+def what_cannot_be_worked_out(seen: Seen) -> None:
+    server, store = FakeServer(), open_memory("memory://", timeout_seconds=1)
+    assert isinstance(store, MemoryStore)
+    with TestClient(create_app(fake_settings(), fake_redis(server), store)) as client:
+        assert call(client, "create_plan").status_code == 201
+        assert (
+            call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": "team"}).status_code == 201
+        )
+        assert call(client, "subscribe").status_code == 200
+        ((key, row),) = store._tables.catalog[SubscriptionRow].items()
+        store._tables.catalog[SubscriptionRow][key] = row.model_copy(update={"time_zone": "right/UTC"})
+        FakeRedis(server=server).hset(PartitionKeys(0).meta, "clock_ms", str(NEVER_MS - 1))
+        for name, body, query in (
+            ("subscribe", {"plan_id": "pro"}, {}),
+            ("upgrade", {"plan_id": "team"}, {}),
+            ("unsubscribe", None, {"when": "period_end"}),
+        ):
+            assert refusal(name, call(client, name, body, query=query)) == "subscription-set-aside"
+            seen.add((name, "subscription-set-aside"))
 
 
 class Contended(MemoryStore):

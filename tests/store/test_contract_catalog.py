@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from meter.store.base import Store
-from meter.store.rows import AlertRow, GrantRow, SubscriptionRow, WebhookRow
-from tests.store import samples
+from meter.store.rows import AlertRow, SubscriptionRow, WebhookRow
 from tests.store.samples import T0
 
 NAMES = ["b", "a", "team/x", "ü-ä", "Z"]
@@ -100,15 +99,3 @@ async def test_what_is_due_comes_in_order_of_its_time(store: Store) -> None:
     (first,) = await store.due(SubscriptionRow, "active", "next_period_at_ms", T0 + 30, 1)
     assert first.user_id == "u1"
     assert await store.due(AlertRow, "due", "next_attempt_at_ms", T0, 10) == []
-
-
-async def test_pending_grants_that_were_there_already_are_answered_as_they_are(store: Store) -> None:
-    first = [samples.grant(f"g{n}", pending=True) for n in range(3)]
-    assert await store.add_pending_grants(first) == []
-    again: list[GrantRow] = [row.model_copy(update={"amount": 7}) for row in first[1:]]
-
-    known = await store.add_pending_grants([*again, samples.grant("g9", pending=True)])
-
-    assert sorted(known, key=lambda row: row.grant_id) == first[1:]
-    assert len(await store.grants([(first[0].user_id, f"g{n}") for n in (0, 1, 2, 9)])) == 4
-    assert await store.add_pending_grants([]) == []

@@ -37,7 +37,7 @@ async def versions(store: Store) -> dict[str, int]:
 
 async def test_everything_of_a_change_is_written(store: Store, rows: list[SubscriptionRow]) -> None:
     known = samples.grant("g1", "a", pending=True)
-    await store.add_pending_grants([known])
+    await store.insert_many([known])
     change = Change(
         swaps=[moved(row, T0 + 20) for row in rows],
         new=[subscription("new"), answer()],
@@ -131,6 +131,18 @@ async def test_a_row_that_fits_no_column_is_refused_and_nothing_written(
         await store.commit(Change(swaps=[moved(rows[0], T0 + 20)], missing=[unfit]))
 
     assert await versions(store) == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_rows_are_removed_by_their_keys(store: Store, rows: list[SubscriptionRow]) -> None:
+    await store.insert_many([answer("one"), answer("two")])
+
+    await store.remove([rows[0], rows[2], subscription("gone")])
+    await store.remove([answer("two")])
+    await store.remove([])
+
+    assert await versions(store) == {"b": 1}
+    assert await store.get(AnswerRow, "one") == answer("one")
+    assert await store.get(AnswerRow, "two") is None
 
 
 def _grant(name: str) -> GrantRow:

@@ -91,3 +91,14 @@ async def test_pending_ones_come_oldest_first(store: Store) -> None:
     assert [row.grant_id for row in await store.pending_grants(T0 + 3, 10)] == ["grant-0", "grant-1", "grant-2"]
     assert [row.grant_id for row in await store.pending_grants(T0 + 3, 2)] == ["grant-0", "grant-1"]
     assert await store.pending_grants(T0, 10) == []
+
+
+async def test_pending_ones_are_paged_past_any_of_them(store: Store) -> None:
+    """P5: what is refused for good stays pending, and must not hide what comes after it."""
+    made = [samples.grant(f"g{n}", f"u{n % 2}", pending=True, created_at_ms=T0 + n // 4) for n in range(9)]
+    await store.insert_many(made[::-1])
+    order = sorted((row.created_at_ms, row.user_id, row.grant_id) for row in made)
+    found: list[tuple[int, str, str]] = []
+    while rows := await store.pending_grants(T0 + 9, 2, found[-1] if found else None):
+        found += [(row.created_at_ms, row.user_id, row.grant_id) for row in rows]
+    assert found == order

@@ -34,6 +34,7 @@ _SUBSCRIPTION: JsonObject = {
     "subscription_id": "s_0123456789ab",
     "plan_group": "default",
     "state": "active",
+    "fault": None,
     "auto_renew": True,
     "anchor_at": NOW,
     "time_zone": "Europe/Berlin",
@@ -41,6 +42,8 @@ _SUBSCRIPTION: JsonObject = {
     "period_started_at": NOW,
     "next_period_at": NEXT_MONTH,
     "next_plan_id": None,
+    "unspent": "stay",
+    "metadata": None,
     "created_at": NOW,
     "updated_at": NOW,
 }
@@ -121,7 +124,11 @@ CALLS = (
         plans.Subscription,
         Example(_SUBSCRIPTION, {**_PRO, "time_zone": "Europe/Berlin"}, path=USER_2),
         body=plans.SubscribeRequest,
-        refuses=("plan-not-found", "plan-inactive", "subscription-exists", "busy"),
+        refuses=(
+            *("plan-not-found", "plan-inactive", "subscription-exists", "subscription-fixed"),
+            *("subscription-set-aside", "too-many-grants", "busy"),
+        ),
+        keyed=True,
     ),
     Call(
         "upgrade",
@@ -132,7 +139,11 @@ CALLS = (
         plans.Subscription,
         Example(_SUBSCRIPTION, {**_PRO, "when": "period_end"}, path=USER_2),
         body=plans.UpgradeRequest,
-        refuses=("plan-not-found", "plan-inactive", "subscription-not-found", "busy"),
+        refuses=(
+            *("plan-not-found", "plan-inactive", "subscription-not-found", "subscription-set-aside"),
+            *("too-many-grants", "busy"),
+        ),
+        keyed=True,
     ),
     Call(
         "unsubscribe",
@@ -141,9 +152,10 @@ CALLS = (
         "End a subscription",
         TAG,
         plans.Subscription,
-        Example({**_SUBSCRIPTION, "state": "ended"}, path=USER_2, query={"unspent": "void"}),
+        Example({**_SUBSCRIPTION, "state": "ended", "unspent": "void"}, path=USER_2, query={"unspent": "void"}),
         query=plans.UnsubscribeQuery,
-        refuses=("subscription-not-found", "busy"),
+        refuses=("subscription-not-found", "subscription-set-aside", "busy"),
+        keyed=True,
     ),
     Call(
         "allocate",

@@ -24,8 +24,10 @@ class MemoryCatalog:
 
     async def insert(self, row: Row) -> bool:
         rows = self._rows.setdefault(type(row), {})
-        taken = [_values(other, unique) for unique in row.UNIQUE for other in rows.values()]
-        if _values(row, row.KEY) in rows or any(_values(row, unique) in taken for unique in row.UNIQUE):
+        wanted = [(unique, _values(row, unique)) for unique in row.UNIQUE if None not in _values(row, unique)]
+        if _values(row, row.KEY) in rows or any(
+            _values(other, unique) == values for unique, values in wanted for other in rows.values()
+        ):
             return False
         rows[_values(row, row.KEY)] = row
         return True
@@ -62,6 +64,11 @@ class MemoryCatalog:
             rows, key = self._place(row)
             rows.setdefault(key, row)
         return True
+
+    async def remove(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            stored, key = self._place(row)
+            stored.pop(key, None)
 
     async def find(
         self,

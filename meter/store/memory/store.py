@@ -133,21 +133,17 @@ class MemoryStore(MemoryCatalog):
         grants[key] = grant
         return None
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
-        stored = self._tables.grants
-        known = [stored[row.user_id, row.grant_id] for row in grants if (row.user_id, row.grant_id) in stored]
-        for grant in grants:
-            stored.setdefault((grant.user_id, grant.grant_id), grant)
-        return known
-
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         found = self._tables.grants.get((user_id, grant_id))
         if found is not None and found.pending:
             del self._tables.grants[user_id, grant_id]
 
-    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
-        found = (row for row in self._tables.grants.values() if row.pending and row.created_at_ms < created_before_ms)
-        return sorted(found, key=lambda row: (row.created_at_ms, row.user_id, row.grant_id))[:limit]
+    async def pending_grants(
+        self, created_before_ms: int, limit: int, after: tuple[int, str, str] | None = None
+    ) -> list[GrantRow]:
+        rows = (row for row in self._tables.grants.values() if row.pending and row.created_at_ms < created_before_ms)
+        places = {(row.created_at_ms, row.user_id, row.grant_id): row for row in rows}
+        return [places[place] for place in sorted(places) if after is None or place > after][:limit]
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return self._tables.transactions.get(transaction_id)

@@ -9,7 +9,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.catalog import Change, Plain
-from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
+from meter.store.mongo.documents import Document, beyond, documents_of, id_of, rows_from
 from meter.store.mongo.flush import Fenced, MongoFlush, replacements
 from meter.store.rows import Row, VersionedRow
 
@@ -39,11 +39,8 @@ class MongoCatalog:
         return await self._run(self._insert_one(row))
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
-        await self._add(rows)
-
-    async def _add(self, rows: Sequence[R]) -> list[R]:
-        """Adds the rows whose keys are not there yet, and answers the others."""
-        return await self._run(self._insert_new(rows)) if rows else []
+        if rows:
+            await self._run(self._insert_new(rows))
 
     async def swap(self, row: VersionedRow) -> bool:
         document = documents_of([row])[0]
@@ -64,6 +61,11 @@ class MongoCatalog:
             return False
         return True
 
+    async def remove(self, rows: Sequence[Row]) -> None:
+        if rows:
+            ids = [document["_id"] for document in documents_of(rows)]
+            await self._run(self._collection(type(rows[0])).delete_many({"_id": {"$in": ids}}))
+
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)
         return rows_from(model, await self._run(found.to_list()))
@@ -80,15 +82,12 @@ class MongoCatalog:
         limit: int,
     ) -> list[R]:
         order = list(dict.fromkeys((order_by, *model.KEY)))
-        beyond, direction = ("$lt", -1) if descending else ("$gt", 1)
+        direction = -1 if descending else 1
         wanted: list[Document] = [dict(equal)]
         if until is not None:
             wanted.append({order_by: {"$lte": until}})
         if after is not None:
-            following = [
-                {**{order[n]: after[n] for n in range(at)}, order[at]: {beyond: after[at]}} for at in range(len(order))
-            ]
-            wanted.append({"$or": following})
+            wanted.append(beyond(order, after, descending=descending))
         found = self._collection(model).find({"$and": wanted}, limit=limit).sort([(name, direction) for name in order])
         return rows_from(model, await self._run(found.to_list()))
 
@@ -99,12 +98,10 @@ class MongoCatalog:
             return False
         return True
 
-    async def _insert_new(self, rows: Sequence[R]) -> list[R]:
+    async def _insert_new(self, rows: Sequence[Row]) -> None:
         try:
             await self._collection(type(rows[0])).insert_many(documents_of(rows), ordered=False)
         except BulkWriteError as error:
             faults: list[Document] = list(error.details.get("writeErrors", ()))
             if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
                 raise
-            return [rows[fault["index"]] for fault in faults]
-        return []

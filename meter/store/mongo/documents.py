@@ -26,6 +26,15 @@ def id_of(*key: object) -> object:
     return key[0] if len(key) == 1 else "|".join(map(str, key))
 
 
+def beyond(order: Sequence[str], after: Sequence[object], *, descending: bool = False) -> Document:
+    """What comes after those values in the order of some fields."""
+    further = "$lt" if descending else "$gt"
+    steps = [
+        {**dict(zip(order[:at], after, strict=False)), order[at]: {further: after[at]}} for at in range(len(order))
+    ]
+    return {"$or": steps}
+
+
 def documents_of(rows: Sequence[R]) -> list[Document]:
     """The documents of rows of one model."""
     if not rows:

@@ -21,7 +21,7 @@ from meter.log import logger
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
 from meter.store.mongo.catalog import MongoCatalog
-from meter.store.mongo.documents import Document, id_of, rows_from
+from meter.store.mongo.documents import Document, beyond, id_of, rows_from
 from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
 from meter.store.rows import (
@@ -131,17 +131,18 @@ class MongoStore(MongoCatalog):
                 return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
-        known = await self._add(grants)
-        return list((await self.grants([(row.user_id, row.grant_id) for row in known])).values()) if known else []
-
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         mine = {"_id": id_of(user_id, grant_id), "pending": True}
         await self._run(self._collection(GrantRow).delete_one(mine))
 
-    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
-        chosen = {"pending": True, "created_at_ms": {"$lt": created_before_ms}}
-        return await self._all(GrantRow, chosen, ("created_at_ms", "user_id", "grant_id"), limit)
+    async def pending_grants(
+        self, created_before_ms: int, limit: int, after: tuple[int, str, str] | None = None
+    ) -> list[GrantRow]:
+        order = ("created_at_ms", "user_id", "grant_id")
+        chosen: Document = {"pending": True, "created_at_ms": {"$lt": created_before_ms}}
+        if after is not None:
+            chosen = {"$and": [chosen, beyond(order, after)]}
+        return await self._all(GrantRow, chosen, order, limit)
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return await self._one(TransactionRow, {"_id": transaction_id})
@@ -253,17 +254,14 @@ class MongoStore(MongoCatalog):
         model: type[R],
         chosen: Document,
         order: tuple[str, str],
-        beyond: tuple[int, str] | None,
+        after: tuple[int, str] | None,
         limit: int,
         *,
         direction: int = 1,
     ) -> list[R]:
         """Documents beyond a pair in the order of two fields."""
-        if beyond is not None:
-            first, second = order
-            further = "$gt" if direction > 0 else "$lt"
-            rest = [{first: {further: beyond[0]}}, {first: beyond[0], second: {further: beyond[1]}}]
-            chosen = {"$and": [chosen, {"$or": rest}]}
+        if after is not None:
+            chosen = {"$and": [chosen, beyond(order, after, descending=direction < 0)]}
         return await self._all(model, chosen, order, limit, direction=direction)
 
     def _collection(self, model: type[Row]) -> AsyncCollection[Document]:

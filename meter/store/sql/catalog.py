@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
@@ -55,18 +55,11 @@ class SqlCatalog:
         return await self._write(lambda connection: _swap_one(connection, row)) == 1
 
     async def insert_many(self, rows: Sequence[Row]) -> None:
-        await self._add(rows)
-
-    async def _add(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-        """Adds the rows whose keys are not there yet, and answers the keys of the others."""
-        if not rows:
-            return []
         attempt = 1
-        while True:
+        while rows:
             try:
-                return await self._write(
-                    lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows)
-                )
+                await self._write(lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows))
+                return
             except StoreRefused:  # another process may have added one of them in between
                 if attempt == RACES_MAX:
                     raise
@@ -109,6 +102,15 @@ class SqlCatalog:
     async def _is_any_there(self, rows: Sequence[Row]) -> bool:
         found = [await self.get(type(row), *(getattr(row, name) for name in row.KEY)) for row in rows]
         return any(row is not None for row in found)
+
+    async def remove(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        model = type(rows[0])
+        columns = [table_of(model).c[name] for name in model.KEY]
+        keys = [tuple(getattr(row, name) for name in model.KEY) for row in rows]
+        named = self._dialect.among(columns, keys if len(columns) > 1 else [key[0] for key in keys])
+        await self._write(lambda connection: connection.execute(delete(table_of(model)).where(named)))
 
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         table = table_of(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -71,20 +70,16 @@ async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: F
     return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
 
 
-async def insert_missing(
-    connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]
-) -> list[tuple[Any, ...]]:
-    """Adds the rows whose keys are not there yet. Answers the keys of the others, which stay as they are."""
+async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
+    """Adds the rows whose keys are not there yet; the others stay as they are."""
     if not rows:
-        return []
+        return
     columns = [table_of(model).c[name] for name in model.KEY]
     new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
     keys = [key[0] if len(key) == 1 else key for key in new]
-    known = [tuple(key) for key in await connection.execute(select(*columns).where(dialect.among(columns, keys)))]
-    for key in known:
-        del new[key]
+    for known in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
+        del new[tuple(known)]
     await dialect.insert(connection, model, list(new.values()))
-    return known
 
 
 async def _new_operations(

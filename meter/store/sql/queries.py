@@ -48,14 +48,18 @@ def _is_live() -> ColumnElement[bool]:
     return and_(func.coalesce(_grants.pending, False).is_(False), left)
 
 
-def pending_grants(created_before_ms: int, limit: int) -> Statement:
+def pending_grants(created_before_ms: int, limit: int, after: tuple[int, str, str] | None) -> Statement:
     """Grants still pending, oldest first."""
-    return (
-        select(table_of(GrantRow))
-        .where(_grants.pending.is_(True), _grants.created_at_ms < created_before_ms)
-        .order_by(_grants.created_at_ms, _grants.user_id, _grants.grant_id)
-        .limit(limit)
-    )
+    order = (_grants.created_at_ms, _grants.user_id, _grants.grant_id)
+    found = select(table_of(GrantRow)).where(_grants.pending.is_(True), _grants.created_at_ms < created_before_ms)
+    if after is not None:
+        created_at_ms, user_id, grant_id = after
+        same_user = and_(_grants.user_id == user_id, _grants.grant_id > grant_id)
+        found = found.where(
+            _grants.created_at_ms >= created_at_ms,
+            or_(_grants.created_at_ms > created_at_ms, _grants.user_id > user_id, same_user),
+        )
+    return found.order_by(*order).limit(limit)
 
 
 def refunded(transaction_id: str) -> Statement:

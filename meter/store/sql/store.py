@@ -95,18 +95,16 @@ class SqlStore(SqlCatalog):
                 return None
         raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
-    async def add_pending_grants(self, grants: Sequence[GrantRow]) -> list[GrantRow]:
-        known = await self._add(grants)
-        return list((await self.grants(known)).values()) if known else []
-
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         grants = table_of(GrantRow)
         mine = (grants.c.user_id == user_id, grants.c.grant_id == grant_id)
         statement = delete(grants).where(*mine, grants.c.pending.is_(True))
         await self._write(lambda connection: connection.execute(statement))
 
-    async def pending_grants(self, created_before_ms: int, limit: int) -> list[GrantRow]:
-        return await self._all(GrantRow, queries.pending_grants(created_before_ms, limit))
+    async def pending_grants(
+        self, created_before_ms: int, limit: int, after: tuple[int, str, str] | None = None
+    ) -> list[GrantRow]:
+        return await self._all(GrantRow, queries.pending_grants(created_before_ms, limit, after))
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return await self._one(TransactionRow, queries.one(TransactionRow, transaction_id))

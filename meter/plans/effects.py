@@ -1,0 +1,79 @@
+"""What a step of a subscription does in Redis, after the store has it: grants, and errands about earlier grants.
+
+Everything here can be done again without effect, and what could not be done stays in the store for `left_over`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meter.clock import NEVER_MS
+from meter.engine import operations, upkeep
+from meter.engine.engine import Engine
+from meter.engine.operations import Operation
+from meter.errors import Unavailable
+from meter.ledger.pending_grants import Intake
+from meter.plans.planner import given_of
+from meter.store.base import Store
+from meter.store.rows import ErrandRow, GrantRow, SubscriptionRow
+
+OPERATIONS_PER_CALL = 25
+LEFT_OVER_MAX = 500
+
+PLAN_SOURCE = "plan:"
+_KINDS = ("void", "lapse", "renew")
+
+
+class Effects:
+    """Grants, voids, lapses and renewals. Raises only where it says so."""
+
+    def __init__(self, engine: Engine, store: Store) -> None:
+        self._engine = engine
+        self._store = store
+        self._intake = Intake(engine, store)
+
+    async def carry_out(self, errands: Sequence[ErrandRow], grants: Sequence[GrantRow]) -> None:
+        """Does what a step is to do; what cannot be done now is left over."""
+        try:
+            for errand in errands:
+                await self._run(errand)
+            await self._intake.apply_many(grants)
+        except Unavailable:
+            return
+
+    async def left_over(self, now_ms: int) -> None:
+        """Does what was left over, up to a page of each. Raises `StoreUnavailable`."""
+        for errand in await self._store.due(ErrandRow, "due", "created_at_ms", now_ms, LEFT_OVER_MAX):
+            await self.carry_out([errand], [])
+        pending = await self._store.pending_grants(NEVER_MS, LEFT_OVER_MAX)
+        await self._intake.apply_many([row for row in pending if row.source.startswith(PLAN_SOURCE)])
+
+    async def complete(self, row: SubscriptionRow) -> None:
+        """Does what the last step of a subscription left over. Raises `StoreUnavailable`."""
+        ids = [f"{kind}.{row.subscription_id}.{row.version}" for kind in _KINDS]
+        found = [await self._store.get(ErrandRow, errand_id) for errand_id in ids]
+        pending = await self._pending(row.user_id, [one.grant_id for one in given_of(row)])
+        await self.carry_out([errand for errand in found if errand is not None], pending)
+
+    async def _run(self, errand: ErrandRow) -> None:
+        """Does an errand, and takes it off the list. A grant that Redis has not yet is given first: it could come after
+        its own end.
+        """
+        grants: list[tuple[str, int]] = errand.grants or []  # type: ignore[assignment] # as the planner made it
+        names = [name for name, _ in grants]
+        many = [one for name, until_ms in grants for one in _operations(errand, name, until_ms)]
+        partition = self._engine.partition_of(errand.user_id)
+        await self._intake.apply_many(await self._pending(errand.user_id, names))
+        for first in range(0, len(many), OPERATIONS_PER_CALL):
+            await self._engine.run_many(partition, many[first : first + OPERATIONS_PER_CALL])
+        await self._store.remove([errand])
+
+    async def _pending(self, user_id: str, names: Sequence[str]) -> list[GrantRow]:
+        found = await self._store.grants([(user_id, name) for name in names])
+        return [row for row in found.values() if row.pending]
+
+
+def _operations(errand: ErrandRow, name: str, until_ms: int) -> list[Operation]:
+    if errand.kind == "void":
+        return [operations.void(errand.user_id, each) for each in (name, f"{name}.rollover")]
+    return [upkeep.lapse(errand.user_id, name, until_ms if errand.kind == "renew" else 0)]
