@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request as StarletteRequest
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from meter.amount import AmountScale
@@ -19,7 +16,7 @@ from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
 from meter.api.probes import CountedResponses, Probes
 from meter.api.rendering import Renderer
-from meter.api.routes import call_routes, routes
+from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
 from meter.api.services import Services
 from meter.config import Settings
 from meter.contract.call import CREDITS
@@ -27,9 +24,8 @@ from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
-from meter.http.endpoint import AnyMethod, header_list
+from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, awaitable
-from meter.http.rendered import problem
 from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -55,7 +51,7 @@ def services_of(runtime: Runtime) -> Services:
 
 def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
     """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner."""
-    return application_of(parts_of(Runtime(settings, redis, store, logs_refusals=True)))
+    return application_of(parts_of(Runtime(settings, redis, store, role="sidecar")))
 
 
 def parts_of(runtime: Runtime) -> Parts:
@@ -73,7 +69,7 @@ def parts_of(runtime: Runtime) -> Parts:
 def routes_of(parts: Parts) -> list[BaseRoute]:
     """Every path of the sidecar."""
     settings, gateway = parts.settings, parts.gateway
-    probes = Probes(parts.runtime.engine, parts.metrics)
+    probes = Probes(parts.runtime.watch, parts.metrics)
     plain = [
         ("GET", "/livez", probes.livez),
         ("GET", "/readyz", probes.readyz),
@@ -110,7 +106,7 @@ def application_of(parts: Parts) -> Starlette:
         routes=routes_of(parts),
         lifespan=lifespan,
         middleware=[Middleware(CountedResponses, parts.metrics.responses), Middleware(Guarded, guard)],
-        exception_handlers={HTTPException: _http_problem},
+        exception_handlers=PROBLEM_HANDLERS,
     )
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
     of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
@@ -136,13 +132,5 @@ def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Sta
     """The routes of `/credits` alone, to be mounted in another application whose owner starts the engine."""
     return Starlette(
         routes=call_routes(coroutines, CREDITS, body_max_bytes),
-        exception_handlers={HTTPException: _http_problem},
+        exception_handlers=PROBLEM_HANDLERS,
     )
-
-
-async def _http_problem(_: StarletteRequest, error: Exception) -> Response:
-    status, more = (error.status_code, error.headers or {}) if isinstance(error, HTTPException) else (500, {})
-    slug = {404: "not-found", 405: "method-not-allowed"}.get(status, "internal-error")
-    rendered = problem(slug, "There is nothing at this path." if status == 404 else "This path knows other methods.")
-    headers = {name.decode(): value.decode() for name, value in header_list(rendered)}
-    return Response(rendered.body, rendered.status, {**more, **headers})

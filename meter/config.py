@@ -191,6 +191,10 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=19, description="How far the worker gives way to the other processes of its machine: `nice`."),
     ] = 5
+    worker_host: Annotated[str, Field(description="Address of the worker's own probes and metrics.")] = "127.0.0.1"
+    worker_port: Annotated[
+        int, Field(ge=0, le=65535, description="Port of the worker's `/livez`, `/readyz` and `/metrics`; 0: none.")
+    ] = 0
     expiring_days: Annotated[
         str,
         Field(

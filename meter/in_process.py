@@ -30,7 +30,7 @@ class Meter(Credits):
     def __init__(self, settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> None:
         """`redis` and `store` that are given are closed by their owner."""
         self._settings = settings
-        self._runtime = Runtime(settings, redis, store, logs_refusals=True)
+        self._runtime = Runtime(settings, redis, store, role="sidecar")
         services = services_of(self._runtime)
         coroutines = handlers_of(services).coroutines
         self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}

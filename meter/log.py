@@ -31,6 +31,8 @@ LINES_BURST = 6
 LINES_REFILL_SECONDS = 10.0
 """How often one thing may be told to change: so many times at once, then once in so long."""
 
+NO_FIELDS: Mapping[str, object] = {}
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[^\s\"=]+")
@@ -82,7 +84,9 @@ class Changes:
         self._told: dict[str, str] = {}
         self._tokens: dict[str, tuple[float, float]] = {}
 
-    def tell(self, what: str, state: str, event: str, level: Level = "warning", **fields: object) -> None:
+    def tell(
+        self, what: str, state: str, event: str, fields: Mapping[str, object] = NO_FIELDS, level: Level = "warning"
+    ) -> None:
         """Logs `event` when `what` was last told to be in another state than `state`; it begins as "ok"."""
         if self._told.get(what, "ok") == state or not self._may_tell(what):
             return

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Self
+from typing import Literal, Self
 
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
+from meter.health.watch import Watch
 from meter.ledger.log_file import ledger_log
 from meter.log import logger
 from meter.store.base import Store, StoreMismatch
@@ -23,10 +24,12 @@ STORE_OPEN_PAUSE_SECONDS = 0.5
 _log = logger("meter")
 
 
+Role = Literal["sidecar", "worker", "command"]
+"""What a process is there for. A sidecar writes what it refuses to the ledger log; it and a worker watch all parts."""
+
+
 class Runtime:
-    """The parts of one process. Parts that are given (tests) are closed by their owner. `logs_refusals`: what is
-    refused here goes to the ledger log, where there is one.
-    """
+    """The parts of one process. Parts that are given (tests) are closed by their owner."""
 
     def __init__(
         self,
@@ -34,17 +37,21 @@ class Runtime:
         redis: RedisGateway | None = None,
         store: Store | None = None,
         *,
-        logs_refusals: bool = False,
+        role: Role = "command",
     ) -> None:
         self.settings = settings
         self.redis = redis or _gateway(settings)
         self.store = store if store is not None else _store(settings)
         self.engine = Engine(self.redis, settings, None if self.store is None else self._watermark)
-        self.refusals = ledger_log(settings) if logs_refusals else None
+        ping = None if self.store is None else self.ping_store
+        self.watch = Watch(self.engine, self.redis, settings, ping, of_worker=role == "worker")
+        self.refusals = ledger_log(settings) if role == "sidecar" else None
+        self._role = role
         self._is_logging = False
         self._owns_redis = redis is None
         self._owns_store = store is None
         self._store_open = False
+        self._store_fault = "the store is not open yet"
         self._opening: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
 
@@ -68,6 +75,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Lets accepted operations finish, then closes the connections."""
+        await self.watch.close()
         if self._opening is not None:
             self._opening.cancel()
         await self.engine.close()
@@ -92,9 +100,17 @@ class Runtime:
         try:
             await self._open_store()
         except StoreUnavailable as error:
-            _log.warning("the store is away, adding credits waits for it", why=str(error))
+            self._store_fault = str(error)
             self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
         await self.engine.start()
+        if self._role != "command":
+            self.watch.start()
+
+    async def ping_store(self) -> None:
+        """Returns when the store answers. Raises `StoreUnavailable`."""
+        if self.store is None or not self._store_open:
+            raise StoreUnavailable(self._store_fault)
+        await self.store.ping()
 
     def _log_refusals(self) -> None:
         """Without the file, everything else is served all the same."""
@@ -124,17 +140,17 @@ class Runtime:
             await asyncio.sleep(STORE_OPEN_PAUSE_SECONDS)
             try:
                 await self._open_store()
-            except StoreUnavailable:
-                continue
+            except StoreUnavailable as error:
+                self._store_fault = str(error)
             except ConfigError as error:
-                _log.error(str(error))  # a running process cannot refuse to start; adds stay refused
+                self._store_fault = str(error)  # a running process cannot refuse to start; adds stay refused
                 return
 
     async def _watermark(self, partition: int) -> Watermark:
         if self.store is None:
             return NO_WATERMARK
         if not self._store_open:
-            raise StoreUnavailable("the store is not open yet")
+            raise StoreUnavailable(self._store_fault)
         row = await self.store.watermark(partition)
         return NO_WATERMARK if row is None else (row.epoch, row.seq, row.head)
 

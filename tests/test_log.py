@@ -99,7 +99,7 @@ def test_u5_a_change_is_told_once_and_a_flapping_thing_seldom(caplog: pytest.Log
     changes.tell("redis", "ok", "Redis is back")
     assert caplog.messages == []
     for _ in range(3):
-        changes.tell("redis", "lost", "Redis is lost", why="x")
+        changes.tell("redis", "lost", "Redis is lost", {"why": "x"})
         changes.tell("store", "lost", "the store is lost")
     assert caplog.messages == ["Redis is lost why=x", "the store is lost"]
     for _ in range(50):

@@ -20,10 +20,10 @@ ORDER = """
 errors keys clock usage heap log
 amount config store
 engine contract
-http client ledger alerts schema_generator
+http client ledger alerts health schema_generator
 charging plans runtime
-api middleware worker dev
-gateway
+api middleware dev
+gateway worker
 openapi
 app
 in_process asgi
@@ -55,7 +55,7 @@ LIBRARIES = {
         *("meter.api", "meter.http", "meter.openapi", "meter.middleware", "meter.proxy", "meter.app"),
         *("meter.in_process", "meter.testing", "meter.bench"),
     ),
-    "uvicorn": ("meter.http", "meter.api", "meter.proxy", "meter.cli", "meter.dev", "meter.bench"),
+    "uvicorn": ("meter.http", "meter.api", "meter.proxy", "meter.worker", "meter.cli", "meter.dev", "meter.bench"),
     "typer": ("meter.cli",),
     "structlog": ("meter.log",),
     "logging": ("meter.log",),

@@ -36,6 +36,7 @@ class Metrics(Collector):
         self._counts = counts
         self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
         self._waiting = waiting
+        self._families: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -43,6 +44,10 @@ class Metrics(Collector):
     def counted(self, name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> None:
         """Shows a counter that somebody else keeps; by the values of its labels."""
         self._counters.append((name, text, labels, counts))
+
+    def shown(self, families: Callable[[], Iterable[Metric]]) -> None:
+        """Shows families that somebody else makes at each scrape."""
+        self._families.append(families)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its media type: Prometheus text, or OpenMetrics for one who accepts it."""
@@ -87,6 +92,8 @@ class Metrics(Collector):
         )
         for name, text, labels, counts in self._counters:
             yield self._counter(name, text, labels, counts.items())
+        for families in self._families:
+            yield from families()
         yield InfoMetricFamily(
             "meter_build",
             "The version that runs.",

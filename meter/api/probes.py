@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import orjson
+from prometheus_client.core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meter.api.health_metrics import status_metrics
 from meter.api.metrics import Metrics
 from meter.contract.problems import PROBLEMS
-from meter.engine.engine import Engine
+from meter.health.presence import Worker
+from meter.health.status import Status
+from meter.health.watch import Watch
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem
 
@@ -15,25 +21,37 @@ from meter.http.rendered import Answered, Rendered, problem
 class Probes:
     """`/livez`, `/readyz`, `/metrics`, `/problems/{slug}`."""
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
-        self._engine = engine
+    def __init__(self, watch: Watch, metrics: Metrics, told: Callable[[], Worker] | None = None) -> None:
+        """`told` is what the worker counted whose probes these are."""
+        self._watch = watch
         self._metrics = metrics
+        self._told = told
+        self._status: Status | None = None
+        metrics.shown(self._families)
 
     async def livez(self, _: Request) -> Rendered:
         """The process answers; says nothing about Redis, so that an outage there does not restart us."""
         return Rendered(200, b'{"status":"ok"}')
 
     async def readyz(self, _: Request) -> Rendered:
-        """200 when every partition decides; else 503 with each fault."""
-        faults = await self._engine.faults()
-        if faults:
-            return problem("metering-unavailable", faults[0], f'"faults":{orjson.dumps(faults).decode()}')
-        return Rendered(200, b'{"status":"ok"}')
+        """200 with each part and what stops where one fails, "degraded" while charging goes on; else 503 with them."""
+        status = await self._watch.look_and_try()
+        parts = orjson.dumps(status.document()).decode()
+        if status.word != "unavailable":
+            return Rendered(200, f'{{"status":"{status.word}","parts":{parts}}}'.encode())
+        faults = orjson.dumps(status.faults).decode()
+        return problem("metering-unavailable", status.faults[0], f'"faults":{faults},"parts":{parts}')
 
     async def metrics(self, request: Request) -> Rendered:
-        """What this process counted, for Prometheus."""
+        """What this process counted and how the parts are, for Prometheus."""
+        self._status = await self._watch.look()
         body, content_type = self._metrics.render(request.headers.get(b"accept", b"").decode("latin-1"))
         return Rendered(200, body, content_type.encode())
+
+    def _families(self) -> Iterable[Metric]:
+        return (
+            () if self._status is None else status_metrics(self._status, None if self._told is None else self._told())
+        )
 
     async def problem(self, request: Request) -> Rendered:
         """What a problem type means and what to do about it."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from meter.contract.calls import CALLS
-from meter.http.endpoint import Endpoint
+from meter.http.endpoint import Endpoint, header_list
 from meter.http.exchange import Coroutine
+from meter.http.rendered import problem
 
 
 def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> list[BaseRoute]:
@@ -28,3 +33,20 @@ def call_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes
     ]
     table.sort(key=lambda entry: entry[1].endswith(":path}"))  # a user_id may contain "/", so it matches greedily
     return routes(table, body_max_bytes)
+
+
+def application_of(found: Sequence[BaseRoute]) -> Starlette:
+    """An application of these routes and nothing else."""
+    return Starlette(routes=found, exception_handlers=PROBLEM_HANDLERS)
+
+
+async def _http_problem(_: StarletteRequest, error: Exception) -> Response:
+    status, more = (error.status_code, error.headers or {}) if isinstance(error, HTTPException) else (500, {})
+    slug = {404: "not-found", 405: "method-not-allowed"}.get(status, "internal-error")
+    rendered = problem(slug, "There is nothing at this path." if status == 404 else "This path knows other methods.")
+    headers = {name.decode(): value.decode() for name, value in header_list(rendered)}
+    return Response(rendered.body, rendered.status, {**more, **headers})
+
+
+PROBLEM_HANDLERS = {HTTPException: _http_problem}
+"""What Starlette's own refusals are answered with."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
-import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +15,7 @@ import uvicorn
 from meter.cli.ending import complain, run
 from meter.cli.measure import Json, commands
 from meter.cli.proxy import proxy
-from meter.cli.starting import address_of, begin_log, ends_of, tell_start
+from meter.cli.starting import begin_log, check_address, ends_of, tell_start, url_of
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -69,7 +67,7 @@ def dev(
     try:
         settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
         begin_log(settings)
-        _check_address(settings)
+        check_address("METER", settings.host, settings.port)
         with embedded_server(data_dir) as server:
             settings = load_settings(
                 host=host,
@@ -81,7 +79,7 @@ def dev(
             _check(settings)
             worker = worker_process(settings, data_dir)
             worker.start()
-            tell_start("dev", address=address_of(settings), **ends_of(settings), data=f"{data_dir}/")
+            tell_start("dev", address=url_of(settings.host, settings.port), **ends_of(settings), data=f"{data_dir}/")
             try:
                 _serve(settings)
             finally:
@@ -107,9 +105,9 @@ def serve(
         settings = load_settings(host=host, port=port)
         begin_log(settings)
         if uds is None:
-            _check_address(settings)
+            check_address("METER", settings.host, settings.port)
         _check(settings)
-        address = address_of(settings) if uds is None else f"unix:{uds}"
+        address = url_of(settings.host, settings.port) if uds is None else f"unix:{uds}"
         tell_start("serve", address=address, **ends_of(settings), processes=workers)
         _serve(settings, uds, workers)
     except ConfigError as error:
@@ -117,16 +115,22 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    host: Annotated[str | None, typer.Option(help="Address of its probes. [METER_WORKER_HOST, 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of its probes and metrics. [METER_WORKER_PORT, none]")] = None,
+) -> None:
     """Run the worker: the sweep of due holds and grants, and the other background jobs."""
     from meter.config import load_settings
     from meter.worker.run import run_worker
 
     try:
-        settings = load_settings()
+        settings = load_settings(worker_host=host, worker_port=port)
         begin_log(settings)
+        if settings.worker_port:
+            check_address("METER_WORKER", settings.worker_host, settings.worker_port)
         _check(settings)
-        tell_start("worker", **ends_of(settings))
+        probes = {"probes": url_of(settings.worker_host, settings.worker_port)} if settings.worker_port else {}
+        tell_start("worker", **probes, **ends_of(settings))
         run_worker(settings)
     except ConfigError as error:
         complain(error, 2)
@@ -210,25 +214,6 @@ async def _check_once(settings: Settings) -> None:
         await runtime.check()
     finally:
         await runtime.close()
-
-
-def _check_address(settings: Settings) -> None:
-    """Raises `ConfigError` when nothing can listen there. A host may have an address of a family that is off here."""
-    faults: list[OSError] = []
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        for family, _, _, _, address in found:
-            try:
-                socket.create_server((str(address[0]), settings.port), family=family).close()
-            except OSError as error:
-                faults.append(error)
-        if len(faults) < len(found):
-            faults = [fault for fault in faults if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
-    except OSError as error:
-        faults.append(error)
-    if faults:
-        place = f"METER_HOST={settings.host} METER_PORT={settings.port}"
-        raise ConfigError(f"{place}: cannot listen there: {faults[0].strerror}")
 
 
 def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from importlib.metadata import version
 
 from meter.config import Settings, remarks
+from meter.errors import ConfigError
 from meter.log import configure, logger, without_password
 
 _log = logger("meter")
@@ -32,7 +35,27 @@ def ends_of(settings: Settings) -> dict[str, object]:
     }
 
 
-def address_of(settings: Settings) -> str:
-    """Where the API of these settings listens, as a URL."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+def url_of(host: str, port: int) -> str:
+    """Where something listens."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def check_address(variables: str, host: str, port: int) -> None:
+    """Raises `ConfigError`, with the names of the two variables, when nothing can listen there. A host may have an
+    address of a family that is off here.
+    """
+    faults: list[OSError] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, _, _, _, address in found:
+            try:
+                socket.create_server((str(address[0]), port), family=family).close()
+            except OSError as error:
+                faults.append(error)
+        if len(faults) < len(found):
+            faults = [fault for fault in faults if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    except OSError as error:
+        faults.append(error)
+    if faults:
+        place = f"{variables}_HOST={host} {variables}_PORT={port}"
+        raise ConfigError(f"{place}: cannot listen there: {faults[0].strerror}")

@@ -173,6 +173,29 @@ class RedisGateway:
         pairs = [part for pair in members.items() for part in pair]
         await self._command("XADD", key, "MAXLEN", "~", length_max, "*", *pairs)
 
+    async def time_ms(self) -> int:
+        """Redis' own time."""
+        seconds, microseconds = await self._command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def fields_of(self, key: str) -> dict[str, bytes]:
+        """The fields of a small hash, read in pages."""
+        fields: dict[str, bytes] = {}
+        cursor = 0
+        while True:
+            cursor, page = await self._command("HSCAN", key, cursor, "COUNT", SCAN_PAGE)
+            fields |= {_text(name): bytes(value) for name, value in page.items()}
+            if cursor == 0:
+                return fields
+
+    async def put_field(self, key: str, name: str, value: str) -> None:
+        """Sets a field of a hash."""
+        await self._command("HSET", key, name, value)
+
+    async def drop_fields(self, key: str, names: Sequence[str]) -> None:
+        """Removes fields of a hash."""
+        await self._command("HDEL", key, *names)
+
     async def close(self) -> None:
         """Closes every connection."""
         while self._idle:

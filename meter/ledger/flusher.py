@@ -39,6 +39,8 @@ KNOWN_MAX = 200_000
 FOLDED_AT_ONCE = 25
 """Entries between two turns for the store's answers: a millisecond of work at most."""
 NOTE_INTERVAL_SECONDS = 0.25
+NOTE_AGAIN_SECONDS = 10.0
+"""How often what has not changed is noted again, for a Redis that lost its last second."""
 TRIM_MAX = 100_000
 QUARANTINE_MAX = 1_000
 REBUILD_PATIENCE_MS = 60_000
@@ -81,6 +83,9 @@ class Flusher:
         self._ahead: Ahead | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._noted_at = 0.0
+        self._noted_seq = 0
+        self.flushed_at: float | None = None
+        """When the store last took something from here, by `time.monotonic`."""
         self._warned = 0
         self._told = ""
 
@@ -173,6 +178,7 @@ class Flusher:
             self._known = self._ahead = None
             return False
         self._watermark = flush.reached
+        self.flushed_at = time.monotonic()
         if self._ledger is not None:
             self._ledger.transactions(flush.transactions)
         self._tell(flush.events)
@@ -330,10 +336,15 @@ class Flusher:
         now = time.monotonic()
         if self._watermark is None or now - self._noted_at < NOTE_INTERVAL_SECONDS:
             return
-        self._noted_at = now
-        self._marks.append((now, self._watermark.seq))
+        ripe = now - self._settings.outbox_retention_seconds
+        is_news = self._watermark.seq != self._noted_seq or (self._marks and self._marks[0][0] <= ripe)
+        if not is_news and now - self._noted_at < NOTE_AGAIN_SECONDS:
+            return  # each note grows the append-only file
+        if self._watermark.seq != self._noted_seq or not self._marks:
+            self._marks.append((now, self._watermark.seq))
+        self._noted_at, self._noted_seq = now, self._watermark.seq
         trim_to = 0
-        while self._marks and self._marks[0][0] <= now - self._settings.outbox_retention_seconds:
+        while self._marks and self._marks[0][0] <= ripe:
             trim_to = self._marks.popleft()[1]
         with suppress(PartitionRefused):
             note = upkeep.flushed(self._watermark.seq, trim_to, TRIM_MAX)

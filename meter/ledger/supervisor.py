@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from meter.config import Settings
-from meter.errors import MeterError
+from meter.errors import MeterError, Unavailable
 from meter.ledger.flusher import Flusher, HistoryLost
-from meter.log import logger
+from meter.log import Changes, logger
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
@@ -29,16 +29,19 @@ class Supervisor:
     """Owns one task per flusher. `repair` is called for a partition that lost its history; None leaves it closed."""
 
     def __init__(self, flushers: Sequence[Flusher], settings: Settings, repair: Repair | None = None) -> None:
-        self._flushers = flushers
+        self.flushers = flushers
         self._settings = settings
         self._repair = repair
         self._tasks: list[asyncio.Task[None]] = []
+        self._changes = Changes(_log)
+        self.failures = [0] * len(flushers)
+        """Steps that failed, by partition."""
 
     def start(self) -> None:
         """Starts flushing."""
         self._tasks = [
             asyncio.create_task(self._run(number, flusher), name=f"meter-flusher-{number}")
-            for number, flusher in enumerate(self._flushers)
+            for number, flusher in enumerate(self.flushers)
         ]
 
     async def close(self) -> None:
@@ -58,14 +61,23 @@ class Supervisor:
                 if not await self._try_repair(number):
                     await asyncio.sleep(LOST_PAUSE_SECONDS)
             except Exception as error:  # whatever it is, the next step starts from the store's own state
-                known = isinstance(error, MeterError)
-                _log.log(30 if known else 40, "the flush failed", partition=number, why=str(error), exc_info=not known)
+                self._failed(number, error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
             else:
+                self._changes.tell(f"flush {number}", "ok", "the flush goes on", {"partition": number}, "info")
                 backoff = BACKOFF_FIRST_SECONDS
                 if flushed < self._settings.flush_max:
                     await asyncio.sleep(self._settings.flush_interval_ms / 1000)
+
+    def _failed(self, number: int, error: Exception) -> None:
+        """Told once until it goes on, but for each other cause."""
+        self.failures[number] += 1
+        why = f"{type(error).__name__}: {error}"
+        trace = {} if isinstance(error, MeterError) else {"exc_info": error}
+        fields = {"partition": number, "why": why, **trace}
+        state = "away" if isinstance(error, Unavailable) else why  # by whatever words
+        self._changes.tell(f"flush {number}", state, "the flush fails and is tried again", fields)
 
     async def _try_repair(self, number: int) -> bool:
         """Whether the partition was mended."""
@@ -74,7 +86,9 @@ class Supervisor:
         try:
             await self._repair(number)
         except Exception as error:  # it is tried again
-            known = isinstance(error, MeterError)
-            _log.error("the repair failed", partition=number, why=str(error), exc_info=not known)
+            trace = {} if isinstance(error, MeterError) else {"exc_info": error}
+            fields = {"partition": number, "why": str(error), **trace}
+            self._changes.tell(f"repair {number}", str(error), "the repair failed", fields, "error")
             return False
+        self._changes.tell(f"repair {number}", "ok", "the partition is mended", {"partition": number}, "info")
         return True

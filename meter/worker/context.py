@@ -8,12 +8,15 @@ from meter.alerts.channels import channels_of
 from meter.alerts.dispatcher import Dispatcher
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
+from meter.config import Settings
+from meter.errors import ConfigError
 from meter.ledger.flusher import Flusher
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
 from meter.worker.loop import Loop
+from meter.worker.runs import Runs
 
 DELIVERY_PATIENCE_SECONDS = 1.0
 """How long new alerts wait for the attempts that are under way, at most."""
@@ -24,6 +27,7 @@ class Context(TypedDict, total=False):
     """arq's job context with our members; arq adds its own, `redis` (its queue) among them."""
 
     runtime: Runtime
+    runs: Runs
     ledger: LedgerFile | None
     supervisor: Supervisor | None
     sender: WebhookSender
@@ -32,9 +36,9 @@ class Context(TypedDict, total=False):
 
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
-    """Starts the runtime and, where there is a store, the flushers and the delivery of alerts."""
+    """Starts the runtime and, where there is a store, the flushers and the delivery of alerts. Raises `ConfigError`."""
     await runtime.start()
-    ctx["runtime"], ctx["ledger"], ctx["supervisor"] = runtime, None, None
+    ctx["runtime"], ctx["runs"], ctx["ledger"], ctx["supervisor"] = runtime, Runs(), None, None
     if runtime.store is None:
         return
     settings, store = runtime.settings, runtime.store
@@ -43,10 +47,7 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     scale, now_ms = AmountScale(settings.decimal_places), runtime.engine.now_ms
     dispatcher = Dispatcher(store, ctx["sender"], channels, scale, now_ms)
     ctx["dispatcher"] = dispatcher
-    ledger = ledger_log(settings)
-    if ledger is not None:
-        ledger.start()
-        ctx["ledger"] = ledger
+    ctx["ledger"] = _started_ledger(settings)
     flushers = [
         Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
         for keys in runtime.engine.partitions
@@ -80,3 +81,13 @@ async def close_context(ctx: Context) -> None:
     if "sender" in ctx:
         await ctx["sender"].close()
     await runtime.close()
+
+
+def _started_ledger(settings: Settings) -> LedgerFile | None:
+    ledger = ledger_log(settings)
+    if ledger is not None:
+        try:
+            ledger.start()
+        except OSError as error:
+            raise ConfigError(f"METER_LEDGER_FILE={settings.ledger_file}: {error.strerror}") from None
+    return ledger

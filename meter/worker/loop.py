@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from meter.errors import MeterError
-from meter.log import logger
+from meter.errors import MeterError, Unavailable
+from meter.log import Changes, logger
 
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Loop:
         self._name = name
         self._step = step
         self._pause_seconds = pause_seconds
-        self._fault: str | None = None
+        self._changes = Changes(_log)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,16 +48,12 @@ class Loop:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
             else:
-                if self._fault is not None:
-                    _log.info("it works again", step=self._name)
-                self._fault, backoff = None, BACKOFF_FIRST_SECONDS
+                self._changes.tell("step", "ok", "it works again", {"step": self._name}, "info")
+                backoff = BACKOFF_FIRST_SECONDS
                 await asyncio.sleep(self._pause_seconds)
 
     def _tell(self, error: Exception) -> None:
         fault = f"{type(error).__name__}: {error}"
-        if fault != self._fault:
-            if isinstance(error, MeterError):
-                _log.warning("it failed, and is tried again", step=self._name, why=fault)
-            else:
-                _log.error("it failed, and is tried again", step=self._name, why=fault, exc_info=error)
-        self._fault = fault
+        trace = {} if isinstance(error, MeterError) else {"exc_info": error}
+        state = "away" if isinstance(error, Unavailable) else fault  # by whatever words
+        self._changes.tell("step", state, "it failed, and is tried again", {"step": self._name, "why": fault, **trace})

@@ -1,11 +1,14 @@
-"""Runs arq's worker and starts it again when it ends by itself: arq exits when Redis restarts."""
+"""Runs the worker process: the flush and the deliveries for as long as it lives, and arq beside them, which is started
+again when it ends by itself (it exits when its Redis restarts).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from typing import cast
+import time
+from contextlib import AsyncExitStack
 
 from arq.worker import Worker, create_worker
 from redis.exceptions import RedisError
@@ -13,8 +16,11 @@ from redis.exceptions import RedisError
 from meter.config import Settings
 from meter.errors import Unavailable
 from meter.heap import collect_garbage_rarely
-from meter.log import logger
-from meter.worker.context import Context, close_context
+from meter.log import Changes, logger, without_password
+from meter.runtime import Runtime
+from meter.worker.beat import Beat
+from meter.worker.context import Context, close_context, open_context
+from meter.worker.probes import ProbeServer
 from meter.worker.schedule import worker_settings
 
 RESTART_PAUSE_SECONDS = 1.0
@@ -35,24 +41,46 @@ async def _run_until_stopped(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     stop = asyncio.create_task(stopped.wait())
+    async with AsyncExitStack() as stack:
+        ctx: Context = {}
+        stack.push_async_callback(close_context, ctx)
+        await open_context(ctx, Runtime(settings, role="worker"))
+        beat = Beat(ctx)
+        stack.push_async_callback(beat.close)
+        beat.start()
+        if settings.worker_port:
+            server = ProbeServer(settings, ctx["runtime"], lambda: beat.worker(time.time_ns() // 1_000_000))
+            stack.push_async_callback(server.close)
+            server.start()
+        await _run_arq(settings, ctx, stop)
+
+
+async def _run_arq(settings: Settings, ctx: Context, stop: asyncio.Task[bool]) -> None:
+    """One arq worker after the other, until `stop` is done."""
+    changes = Changes(_log)
+    queue = {"queue": without_password(settings.arq_url)}
     while not stop.done():
-        worker = create_worker(worker_settings(settings), handle_signals=False)
+        worker = create_worker(worker_settings(settings, ctx), handle_signals=False)
         run = asyncio.create_task(worker.async_run())
-        await asyncio.wait((run, stop), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((run, stop), timeout=RESTART_PAUSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            changes.tell("queue", "ok", "jobs run again", queue, "info")
+            await asyncio.wait((run, stop), return_when=asyncio.FIRST_COMPLETED)
         run.cancel()
         await _close(worker)
         try:
             await run
         except (RedisError, OSError, Unavailable) as error:
-            _log.warning("the worker lost Redis and starts again", why=f"{type(error).__name__}: {error}")
+            why = {"why": f"{type(error).__name__}: {error}", **queue}
+            changes.tell("queue", "away", "jobs wait: their queue's Redis is away; the flush does not need it", why)
             await asyncio.wait((stop,), timeout=RESTART_PAUSE_SECONDS)
         except asyncio.CancelledError:
             continue
 
 
 async def _close(worker: Worker) -> None:
+    """arq's own clean-up needs the Redis that may be gone, and takes a job that it cancelled for its own end."""
     try:
         await worker.close()
     except (RedisError, OSError, asyncio.CancelledError):
-        # arq's own clean-up needs the Redis that is gone, and takes a job that it cancelled for its own end
-        await close_context(cast("Context", worker.ctx))
+        return

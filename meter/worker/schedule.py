@@ -16,27 +16,39 @@ from meter.config import Settings
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.jobs import allocate, apply_pending, deliver, remind, rotate, sweep
+from meter.worker.runs import RUN_SECONDS_MAX
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
 QUEUE_TIMEOUT_SECONDS = 5
 QUEUE_CONNECT_TIMEOUT_SECONDS = 2
-JOB_TIMEOUT_SECONDS = 50
+JOB_TIMEOUT_SECONDS = RUN_SECONDS_MAX + 10  # later than ours, which tells of it in one line
 HEALTH_CHECK_INTERVAL_SECONDS = 5
 
 
-def worker_settings(settings: Settings) -> type:
-    """The class that arq reads. Cron jobs keep no result, so a run never blocks the next one by its id."""
+def worker_settings(settings: Settings, opened: Context | None = None) -> type:
+    """The class that arq reads. Cron jobs keep no result, so a run never blocks the next one by its id.
+
+    `opened` is a context that somebody else closes: the flush goes on while arq has lost its queue. Without it arq
+    opens one and closes it.
+    """
 
     async def startup(ctx: Context) -> None:
-        await open_context(ctx, Runtime(settings))
+        if opened is None:
+            await open_context(ctx, Runtime(settings, role="worker"))
+        else:
+            ctx.update(opened)
+
+    async def shutdown(ctx: Context) -> None:
+        if opened is None:
+            await close_context(ctx)
 
     return type(
         "WorkerSettings",
         (),
         {
-            "functions": [sweep, allocate, rotate, apply_pending, remind, deliver],
+            "functions": [_job(job) for job in (sweep, allocate, rotate, apply_pending, remind, deliver)],
             "cron_jobs": [
                 cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
                 cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
@@ -46,7 +58,7 @@ def worker_settings(settings: Settings) -> type:
             ],
             "redis_pool": queue_pool(settings.arq_url),
             "on_startup": startup,
-            "on_shutdown": close_context,
+            "on_shutdown": shutdown,
             "job_serializer": to_json,
             "job_deserializer": orjson.loads,
             "job_timeout": JOB_TIMEOUT_SECONDS,
@@ -74,21 +86,11 @@ def to_json(job: dict[str, object]) -> bytes:
 
 
 def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:
-    """The job, unless its last run still goes on in this process: two at once would do all the same work."""
-    running = False
-
     @wraps(function)  # arq names a job by its function
-    async def alone(ctx: Context) -> int:
-        nonlocal running
-        if running:
-            return 0
-        running = True
-        try:
-            return await function(ctx)
-        finally:
-            running = False
+    async def counted(ctx: Context) -> int:
+        return await ctx["runs"].run(function.__name__, lambda: function(ctx))
 
-    return cast("WorkerCoroutine", alone)  # arq types its context as a bare dict
+    return cast("WorkerCoroutine", counted)  # arq types its context as a bare dict
 
 
 def _every(interval_seconds: int) -> set[int]:

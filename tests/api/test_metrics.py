@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
-from fakeredis import FakeServer
+from fakeredis import FakeRedis, FakeServer
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +22,7 @@ from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, Overloaded
+from meter.health.presence import JobRuns, Worker
 from meter.testing import fake_app, fake_redis, fake_settings
 
 Samples = dict[str, float]
@@ -320,3 +323,69 @@ async def test_a_scrape_while_operations_run_loses_none() -> None:
             await asyncio.sleep(0)
     assert counts == sorted(counts)
     assert operation_counts(scraped_from(engine)) == {"balance ok": 200}
+
+
+def test_u4_the_parts_the_backlog_and_the_workers_are_told(tmp_path: Path) -> None:
+    """U4: outbox length and age, last flush, worker last seen, deliveries by outcome, job runs and failures."""
+    server = FakeServer()
+    told = Worker(
+        worker_id="w1",
+        version="1",
+        started_at_ms=1,
+        seen_at_ms=time.time_ns() // 1_000_000 + 600_000,  # however slow this machine is
+        flushed_at_ms={0: 1_800_000_000_000},
+        flush_failures={0: 2},
+        jobs={"sweep": JobRuns(done=5, failed=1, seconds=0.5, ended_at_ms=1_800_000_000_000, error="x")},
+        deliveries={"delivered": 3, "retried": 1},
+    )
+    with TestClient(fake_app(server, store_url=f"sqlite:///{tmp_path}/m.db")) as client:
+        client.post("/credits/add", json={"user_id": "u", "amount": 1})
+        before = scraped(client)
+        FakeRedis(server=server).hset("meter:workers", "w1", told.model_dump_json())
+        found = scraped(client)
+        readyz = client.get("/readyz")
+    assert (before['meter_part_up{part="worker"}'], before["meter_workers"]) == (0, 0)
+    assert "meter_worker_seen_timestamp_seconds" not in before
+    wanted = {
+        'meter_part_up{part="backlog"}': 1,
+        'meter_part_up{part="partitions"}': 1,
+        'meter_part_up{part="redis"}': 1,
+        'meter_part_up{part="store"}': 1,
+        'meter_part_up{part="worker"}': 1,
+        'meter_outbox_transactions{partition="0"}': 1,
+        "meter_workers": 1,
+        "meter_worker_seen_timestamp_seconds": told.seen_at_ms / 1000,
+        'meter_flush_timestamp_seconds{partition="0"}': 1_800_000_000,
+        'meter_flush_failures_total{partition="0",worker="w1"}': 2,
+        'meter_deliveries_total{outcome="delivered",worker="w1"}': 3,
+        'meter_deliveries_total{outcome="retried",worker="w1"}': 1,
+        'meter_job_runs_total{job="sweep",outcome="done",worker="w1"}': 5,
+        'meter_job_runs_total{job="sweep",outcome="failed",worker="w1"}': 1,
+        'meter_job_seconds_total{job="sweep",worker="w1"}': 0.5,
+        'meter_job_ended_timestamp_seconds{job="sweep",worker="w1"}': 1_800_000_000,
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert found["meter_outbox_oldest_seconds"] >= 0
+    assert (readyz.status_code, readyz.json()["status"]) == (200, "ok")
+    assert readyz.json()["parts"]["backlog"]["transactions"] == 1
+
+
+def test_u4_readyz_is_degraded_without_a_worker_and_refused_without_a_partition(tmp_path: Path) -> None:
+    server = FakeServer()
+    with TestClient(fake_app(server, store_url=f"sqlite:///{tmp_path}/m.db")) as client:
+        degraded = client.get("/readyz")
+        FakeRedis(server=server).delete("meter:{p0}:meta")
+        refused = client.get("/readyz")
+        metrics = scraped(client)
+    assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+    parts = degraded.json()["parts"]
+    assert list(parts) == ["redis", "partitions", "backlog", "store", "worker"]
+    assert {name: part["status"] for name, part in parts.items()} == {
+        **dict.fromkeys(parts, "ok"),
+        "worker": "missing",
+    }
+    assert parts["worker"]["stops"] == ["the ledger", "periods of plans", "alerts and webhooks"]
+    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+    assert refused.json()["faults"][0].startswith("partition 0 is not served: ")
+    assert refused.json()["parts"]["partitions"]["status"] == "refused"
+    assert metrics['meter_part_up{part="partitions"}'] == 0

@@ -70,7 +70,7 @@ async def test_a_step_that_fails_is_taken_again_with_growing_pauses(
         await owner.close()
     assert slept[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
     assert slept[9:11] == [0.05, 0.1]
-    assert "the flush failed partition=0 why=away" in caplog.text
+    assert 'the flush fails and is tried again partition=0 why="StoreUnavailable: away"' in caplog.text
     assert "Traceback" in caplog.text and "a bug" in caplog.text
 
 

@@ -64,7 +64,7 @@ def test_the_worker_sweeps_before_and_after_a_restart_of_redis(redis: EmbeddedSe
         queued = [client.get(key) for key in client.keys("arq:*") if client.type(key) == b"string"]
         assert not any(value and value.startswith(b"\x80") for value in queued), "pickle in Redis"
         redis.stop()
-        wait_for(lambda: "the worker lost Redis" in process.log, "the worker notices")
+        wait_for(lambda: "Redis is away" in process.log and "jobs wait" in process.log, "the worker notices")
         with embedded_server(tmp_path / "redis", persist=True, port=port):
             hold_briefly(partition, "after")
             wait_for(lambda: is_swept(partition, "after"), "the sweep after the restart")
@@ -97,7 +97,7 @@ def test_the_worker_ends_at_a_signal_even_while_redis_is_away(tmp_path: Path, nu
     with embedded_server(tmp_path / "redis") as server:
         url = server.url
     with worker(tmp_path, url) as process:
-        wait_for(lambda: "the worker lost Redis" in process.log, "the worker notices")
+        wait_for(lambda: "Redis is away" in process.log and "jobs wait" in process.log, "the worker notices")
         assert process.stop(number) == 0
     assert "Traceback" not in process.log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import runpy
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,12 +18,15 @@ from fakeredis import FakeAsyncRedis
 
 from meter.config import Settings
 from meter.engine import operations, upkeep
-from meter.errors import PartitionRefused
+from meter.errors import PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.runtime import Runtime
 from meter.worker import schedule
 from meter.worker.context import Context
+from meter.worker.runs import Runs
 from tests.partition import SECOND, Partition
 from tests.servers import Server
+
+NOW = 1_800_000_000_000
 
 
 async def nothing(*_: object) -> None:
@@ -37,7 +41,7 @@ def settings_class(server: Server, partition: Partition, monkeypatch: pytest.Mon
         pool = FakeAsyncRedis(server=server.fake).connection_pool
         queue = ArqRedis(connection_pool=pool, job_serializer=schedule.to_json, job_deserializer=json.loads)
         monkeypatch.setattr(schedule, "queue_pool", lambda _: queue)
-        monkeypatch.setattr(schedule, "Runtime", lambda settings: Runtime(settings, server.gateway()))
+        monkeypatch.setattr(schedule, "Runtime", lambda settings, role: Runtime(settings, server.gateway(), role=role))
         monkeypatch.setattr("arq.worker.log_redis_info", nothing)
     yield schedule.worker_settings(settings)
     left = server.client.keys("arq:*")
@@ -85,12 +89,12 @@ async def test_two_workers_share_the_jobs_and_settle_once(settings_class: type, 
 
 
 async def test_a_run_that_still_goes_on_is_not_joined_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[int] = []
+    started: list[int] = []
     fails = [True, False]
     ends = asyncio.Event()
 
     async def long(_: Context) -> int:
-        runs.append(1)
+        started.append(1)
         await ends.wait()
         if fails.pop(0):
             raise PartitionRefused("partition", "closed")
@@ -99,14 +103,61 @@ async def test_a_run_that_still_goes_on_is_not_joined_by_the_next(monkeypatch: p
     monkeypatch.setattr(schedule, "sweep", long)
     found: Any = schedule.worker_settings(Settings(store_url="none"))
     job: Any = found.cron_jobs[0].coroutine
-    first = asyncio.create_task(job({}))
+    ctx = {"runs": Runs()}
+    first = asyncio.create_task(job(ctx))
     await asyncio.sleep(0)
-    assert await job({}) == 0
+    assert await job(ctx) == 0
     ends.set()
-    with pytest.raises(PartitionRefused):
-        await first
-    assert await job({}) == 7
-    assert len(runs) == 2
+    assert (await first, await job(ctx)) == (0, 7)
+    assert len(started) == 2
+    told = ctx["runs"].told(1_000_000)["long"]
+    assert (told.done, told.failed, told.error) == (1, 1, "PartitionRefused: closed")
+    assert 990_000 < told.ended_at_ms <= 1_000_000
+
+
+async def test_u5_what_fails_is_told_once_without_a_trace_unless_it_is_a_fault_of_ours(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """U5: an outage is one line, whatever words it finds; U4: runs and failures are counted."""
+    runs = Runs()
+    ends: list[Exception | None] = []
+
+    async def job() -> int:
+        if (end := ends.pop(0)) is not None:
+            raise end
+        return 3
+
+    async def run(*these: Exception | None) -> list[str]:
+        caplog.clear()
+        ends.extend(these)
+        for _ in these:
+            await runs.run("allocate", job)
+        return [record.getMessage() for record in caplog.records]
+
+    caplog.set_level(logging.INFO)
+    assert await run(None) == []
+    away = [StoreUnavailable("reset"), RedisUnavailable("redis", "refused"), StoreUnavailable("refused")]
+    assert await run(*away) == ['the job failed and runs again later job=allocate why="StoreUnavailable: reset"']
+    assert "Traceback" not in caplog.text
+    assert await run(None, None) == ["the job works again job=allocate"]
+    assert await run(ValueError("a bug")) == [
+        'the job failed and runs again later job=allocate why="ValueError: a bug"'
+    ]
+    assert "Traceback" in caplog.text
+    monkeypatch.setattr("meter.worker.runs.RUN_SECONDS_MAX", 0.01)
+    told = await run_forever(runs)
+    assert told == 0 and 'why="took longer than 0.01 s"' in caplog.text
+    assert (runs.told(NOW)["allocate"].done, runs.told(NOW)["allocate"].failed) == (3, 4)
+
+
+async def run_forever(runs: Runs) -> int:
+    """A run that does not end by itself."""
+
+    async def job() -> int:
+        await asyncio.Event().wait()
+        return 1
+
+    return await runs.run("forever", job)
 
 
 async def test_only_json_is_in_the_queue(settings_class: Any, server: Server) -> None:
@@ -131,8 +182,10 @@ async def test_a_job_that_fails_is_told_and_the_next_one_runs(
     worker = burst(settings_class)
     server.client.hset(partition.keys.meta, "state", "closed")
     await worker.async_run()
-    assert worker.jobs_failed >= 2
-    assert worker.jobs_failed + worker.jobs_complete >= len(worker.cron_jobs)
+    told = worker.ctx["runs"].told(NOW)
+    assert {"sweep", "allocate", "rotate"} <= set(told)
+    assert told["rotate"].failed and told["rotate"].error.startswith("PartitionRefused")
+    assert worker.jobs_complete >= len(worker.cron_jobs)
     await worker.close()
 
 

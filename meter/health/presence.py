@@ -1,0 +1,97 @@
+"""What each worker tells of itself, in one hash of Redis: written every few seconds, read by whoever wants to know.
+
+Beside the partitions and their scripts, so that a worker is seen while a partition is refused or the store is away, and
+no request pays for it. Times are Redis' clock, which every process reads alike; the test clock moves none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meter.engine.redis import RedisGateway
+
+BEAT_SECONDS = 5.0
+"""A beat is about 400 bytes of Redis' append-only file: 7 MB a day."""
+MISSING_AFTER_SECONDS = 15.0
+"""Two beats may be late before a worker counts as missing."""
+FORGOTTEN_AFTER_SECONDS = 3600.0
+
+Ms = Annotated[int, Field(ge=0)]
+
+
+class JobRuns(BaseModel):
+    """What became of the runs of one job in one process. `error` is that of the last run that failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """All runs together."""
+    ended_at_ms: Ms = 0
+    error: str = ""
+
+
+class Worker(BaseModel):
+    """A worker process as it last told of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    worker_id: str
+    version: str
+    started_at_ms: Ms
+    seen_at_ms: Ms
+    stopped: bool = False
+    """It ended as it was told to."""
+    flushed_at_ms: Mapping[int, Ms] = {}
+    """When the store last took something of a partition from this worker."""
+    flush_failures: Mapping[int, int] = {}
+    """Steps of a partition's flush that failed."""
+    jobs: Mapping[str, JobRuns] = {}
+    deliveries: Mapping[str, int] = {}
+    """Attempts to deliver an alert, by outcome."""
+
+
+class Presences:
+    """The workers of one deployment."""
+
+    def __init__(self, redis: RedisGateway, key_prefix: str) -> None:
+        self._redis = redis
+        self._key = f"{key_prefix}:workers"
+
+    async def now_ms(self) -> int:
+        """Redis' own time. Raises `RedisUnavailable`."""
+        return await self._redis.time_ms()
+
+    async def tell(self, worker: Worker) -> None:
+        """Writes what a worker tells, and forgets those that ended long ago. Raises `RedisUnavailable`."""
+        await self._redis.put_field(self._key, worker.worker_id, worker.model_dump_json(exclude_defaults=True))
+        gone = [one.worker_id for one in await self.seen() if _is_forgotten(one, worker.seen_at_ms)]
+        if gone:
+            await self._redis.drop_fields(self._key, gone)
+
+    async def seen(self) -> list[Worker]:
+        """Every worker that is remembered, the one seen last first. Raises `RedisUnavailable`."""
+        found = [_read(text) for text in (await self._redis.fields_of(self._key)).values()]
+        return sorted((one for one in found if one is not None), key=lambda one: one.seen_at_ms, reverse=True)
+
+
+def alive(workers: Iterable[Worker], now_ms: int) -> list[Worker]:
+    """Those that have been seen lately and did not say goodbye."""
+    since_ms = now_ms - int(1000 * MISSING_AFTER_SECONDS)
+    return [one for one in workers if not one.stopped and one.seen_at_ms >= since_ms]
+
+
+def _is_forgotten(worker: Worker, now_ms: int) -> bool:
+    return worker.seen_at_ms < now_ms - int(1000 * FORGOTTEN_AFTER_SECONDS)
+
+
+def _read(text: bytes) -> Worker | None:
+    """None for what another version wrote in a way that this one cannot read."""
+    try:
+        return Worker.model_validate_json(text)
+    except ValidationError:
+        return None

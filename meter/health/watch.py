@@ -1,0 +1,173 @@
+"""Looks at everything each second, and tells the log when something is lost, refused, full or missing, and when not.
+
+A look costs three commands of Redis, two more per partition, and one question to the store; no request waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
+
+from meter.config import Settings
+from meter.engine import upkeep
+from meter.engine.engine import Engine
+from meter.engine.outbox import parse_entry
+from meter.engine.redis import RedisGateway
+from meter.errors import MeterError, RedisUnavailable
+from meter.health.presence import MISSING_AFTER_SECONDS, Presences
+from meter.health.status import Facts, Name, Part, PartitionFacts, Status, status_of_sidecar, status_of_worker
+from meter.log import Changes, logger
+
+LOOK_EVERY_SECONDS = 1.0
+STORE_SECONDS_MAX = 1.0
+"""A store that takes longer to answer a ping counts as away."""
+
+PingStore = Callable[[], Awaitable[None]]
+"""Returns when the store answers. Raises `MeterError`."""
+
+_log = logger("meter.health")
+
+_LOST = {
+    Name.REDIS: "Redis is away: every call is refused until it is back",
+    Name.PARTITIONS: "a partition is refused: `meter rebuild` makes it again from the store",
+    Name.BACKLOG: "the backlog is full: reservations and deductions are refused until a tenth has drained",
+    Name.STORE: "the store is away: adding credits waits for it, spending goes on",
+    Name.WORKER: "no worker is seen: start `meter worker`, or nothing is stored, granted or sent",
+}
+_BACK = {
+    Name.REDIS: "Redis is back",
+    Name.PARTITIONS: "every partition is served",
+    Name.BACKLOG: "the backlog has drained",
+    Name.STORE: "the store is back",
+    Name.WORKER: "a worker is seen",
+}
+
+
+class Watch:
+    """The looks of one process. `ping_store` is None where there is no store; `of_worker`: it flushes itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        redis: RedisGateway,
+        settings: Settings,
+        ping_store: PingStore | None,
+        *,
+        of_worker: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._outbox_max = settings.outbox_max
+        self._presences = Presences(redis, settings.key_prefix)
+        self._ping_store = ping_store
+        self._judge = status_of_worker if of_worker else status_of_sidecar
+        self._changes = Changes(_log)
+        self._pinging: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[Status] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._started_at = 0.0
+        self._last: Status | None = None
+
+    def start(self) -> None:
+        """Begins to look. Once, in the running event loop."""
+        self._started_at = monotonic()
+        self._task = asyncio.create_task(self._run(), name="meter-watch")
+
+    async def close(self) -> None:
+        """Ends the looks. A process that was shorter than the patience for a worker is told now that none was seen."""
+        if self._last is not None and self._last.parts.get(Name.WORKER, Part()).state == "missing":
+            self._changes.tell(Name.WORKER, "missing", _LOST[Name.WORKER])
+        tasks = [task for task in (self._task, self._looking, self._pinging) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def look(self) -> Status:
+        """How everything is now; callers at the same time share one look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def look_and_try(self) -> Status:
+        """The same, with an operation on each partition: only that finds a Redis that answers and yet refuses."""
+        status, refusals = await asyncio.gather(self.look(), self._refusals())
+        facts = status.facts
+        away = next((str(error) for error in refusals.values() if isinstance(error, RedisUnavailable)), "")
+        if facts.redis_fault or away:
+            return self._judge(replace(facts, redis_fault=facts.redis_fault or away), self._outbox_max)
+        partitions = [
+            replace(one, refusal=str(refusals[one.number])) if one.number in refusals else one
+            for one in facts.partitions
+        ]
+        return self._judge(replace(facts, partitions=partitions), self._outbox_max)
+
+    async def _refusals(self) -> dict[int, MeterError]:
+        """Why partitions are not served, by number."""
+        found: dict[int, MeterError] = {}
+        for number in range(len(self._engine.partitions)):
+            try:
+                await self._engine.run_many(number, (upkeep.clock(),))
+            except MeterError as error:
+                found[number] = error
+        return found
+
+    async def _run(self) -> None:
+        while True:
+            self._last = status = await self.look()
+            for name, part in status.parts.items():
+                self._tell(name, part)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def _tell(self, name: Name, part: Part) -> None:
+        if part.state in ("unknown", "none", "high"):
+            return
+        if part.state == "ok":
+            self._changes.tell(name, "ok", _BACK[name], part.figures, "info")
+        elif name is not Name.WORKER or monotonic() - self._started_at >= MISSING_AFTER_SECONDS:
+            self._changes.tell(name, part.state, _LOST[name], {"why": part.detail, **part.figures})
+
+    async def _look(self) -> Status:
+        store_fault, facts = await asyncio.gather(self._store_fault(), self._facts())
+        return self._judge(replace(facts, store_fault=store_fault), self._outbox_max)
+
+    async def _facts(self) -> Facts:
+        try:
+            now_ms = await self._presences.now_ms()
+            workers = await self._presences.seen()
+            partitions = [await self._partition(number) for number in range(len(self._engine.partitions))]
+        except RedisUnavailable as error:
+            return Facts(redis_fault=str(error))
+        clocks = [one.state.clock_ms for one in partitions if one.state and one.state.clock_ms is not None]
+        return Facts("", partitions, now_ms, max(clocks, default=now_ms), None, workers)
+
+    async def _partition(self, number: int) -> PartitionFacts:
+        keys = self._engine.partitions[number]
+        state = await self._redis.partition_state(keys.meta)
+        if state is None or state.state != "open":
+            word = "missing" if state is None else state.state
+            return PartitionFacts(number, state, f"partition {number} is not served: {word}")
+        oldest_ms = None
+        if state.seq > state.flushed:
+            for _, text in await self._redis.outbox_entries(keys.outbox, state.flushed + 1, 1):
+                with suppress(ValueError, TypeError):  # of another version, or unreadable: the flush tells of it
+                    oldest_ms = parse_entry(text).created_at_ms
+        return PartitionFacts(number, state, "", oldest_ms)
+
+    async def _store_fault(self) -> str | None:
+        """One ping at a time: those of a store that hangs would fill its pool of connections."""
+        if self._ping_store is None:
+            return None
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping(self._ping_store))
+        done, _ = await asyncio.wait((self._pinging,), timeout=STORE_SECONDS_MAX)
+        if not done:
+            return f"The store has not answered within {STORE_SECONDS_MAX:g} s."
+        error = self._pinging.exception()
+        return "" if error is None else str(error)
+
+    @staticmethod
+    async def _ping(ping: PingStore) -> None:
+        await ping()

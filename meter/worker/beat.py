@@ -1,0 +1,73 @@
+"""Tells Redis every few seconds that this worker is there, and what it has done (meter/health/presence.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from importlib.metadata import version
+
+from meter.errors import RedisUnavailable
+from meter.health.presence import BEAT_SECONDS, Presences, Worker
+from meter.worker.context import Context
+
+GOODBYE_SECONDS_MAX = 1.0
+
+
+class Beat:
+    """The presence of one worker process."""
+
+    def __init__(self, ctx: Context) -> None:
+        settings = ctx["runtime"].settings
+        self._ctx = ctx
+        self._presences = Presences(ctx["runtime"].redis, settings.key_prefix)
+        self._worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._started = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to tell."""
+        self._task = asyncio.create_task(self._run(), name="meter-beat")
+
+    async def close(self) -> None:
+        """Says goodbye, if Redis is there."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(RedisUnavailable, TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS_MAX):
+                await self._tell(stopped=True)
+
+    def worker(self, now_ms: int, *, stopped: bool = False) -> Worker:
+        """What there is to tell at a time of Redis' clock."""
+
+        def at_ms(moment: float) -> int:
+            return now_ms - int(1000 * (time.monotonic() - moment))
+
+        supervisor, dispatcher = self._ctx["supervisor"], self._ctx.get("dispatcher")
+        flushers = [] if supervisor is None else supervisor.flushers
+        failures = [] if supervisor is None else supervisor.failures
+        return Worker(
+            worker_id=self._worker_id,
+            version=version("meter-sidecar"),
+            started_at_ms=at_ms(self._started),
+            seen_at_ms=now_ms,
+            stopped=stopped,
+            flushed_at_ms={n: at_ms(one.flushed_at) for n, one in enumerate(flushers) if one.flushed_at is not None},
+            flush_failures={n: count for n, count in enumerate(failures) if count},
+            jobs=self._ctx["runs"].told(now_ms),
+            deliveries={} if dispatcher is None else dict(dispatcher.counts.attempts),
+        )
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(RedisUnavailable):  # the watch tells of it
+                await self._tell()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _tell(self, *, stopped: bool = False) -> None:
+        now_ms = await self._presences.now_ms()
+        await self._presences.tell(self.worker(now_ms, stopped=stopped))
