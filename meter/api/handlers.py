@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import cast
 
 from meter.api.accounts import AccountHandlers
 from meter.api.batch import BatchHandler
@@ -15,6 +17,7 @@ from meter.api.plans import PlanHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.services import Services
 from meter.api.webhooks import NotificationHandlers
+from meter.contract.calls import CALLS
 from meter.http.exchange import Coroutine, Handler, Request, awaitable
 from meter.http.rendered import Rendered
 
@@ -28,51 +31,38 @@ class Handlers:
 
 
 def handlers_of(services: Services) -> Handlers:
-    """What serves each call of meter/contract/calls.py."""
-    credits_, reservations = CreditHandlers(services), ReservationHandlers(services)
-    hot: dict[str, Handler] = {
-        "deduct": credits_.deduct,
-        "balance": credits_.balance,
-        "explain": credits_.explain,
-        "reserve": reservations.reserve,
-        "reservation": reservations.reservation,
-        "commit": reservations.commit,
-        "release": reservations.release,
-        "extend": reservations.extend,
-    }
+    """What serves each call of meter/contract/calls.py: of the nouns below, the method that has its name.
+
+    Raises `LookupError` for a call that nothing serves.
+    """
+    credits_ = CreditHandlers(services)
+    nouns = (
+        credits_,
+        ReservationHandlers(services),
+        GrantHandlers(services),
+        AccountHandlers(services),
+        BatchHandler(services),
+        JobHandlers(services),
+        ClockHandlers(services),
+    )
+    methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}
+    hot = {name: cast("Handler", method) for name, method in methods.items() if not iscoroutinefunction(method)}
     one_step = {name: awaitable(handler) for name, handler in hot.items()}
 
     async def balance(request: Request) -> Rendered:
         return await (credits_.balance_at(request) if request.query else one_step["balance"](request))
 
-    return Handlers(
-        hot,
-        {
-            **one_step,
-            "balance": balance,
-            "add": credits_.add,
-            "refund": credits_.refund,
-            "history": credits_.history,
-            "batch": BatchHandler(services).batch,
-            "reservations": reservations.reservations,
-            **_of_grants_and_accounts(services),
-            **_of_plans(services),
-            **_of_notifications(services),
-        },
-    )
-
-
-def _of_grants_and_accounts(services: Services) -> Mapping[str, Coroutine]:
-    grants, accounts, clock = GrantHandlers(services), AccountHandlers(services), ClockHandlers(services)
-    return {
-        "grants": grants.grants,
-        "expiring": grants.expiring,
-        "void": grants.void,
-        "user": accounts.user,
-        "configure": accounts.configure,
-        "clock": clock.clock,
-        "set_clock": clock.set_clock,
+    coroutines: dict[str, Coroutine] = {
+        **{name: cast("Coroutine", method) for name, method in methods.items() if name not in hot},
+        **one_step,
+        "balance": balance,
+        **_of_plans(services),
+        **_of_notifications(services),
     }
+    unserved = [call.name for call in CALLS if call.name not in coroutines]
+    if unserved:
+        raise LookupError(f"no method of a handler in meter/api is called {' or '.join(unserved)}")
+    return Handlers(hot, coroutines)
 
 
 def _of_plans(services: Services) -> Mapping[str, Coroutine]:
@@ -88,7 +78,6 @@ def _of_plans(services: Services) -> Mapping[str, Coroutine]:
         "upgrade": plans.upgrade,
         "unsubscribe": plans.unsubscribe,
         "allocate": plans.allocate,
-        "expire": JobHandlers(services).expire,
     }
 
 

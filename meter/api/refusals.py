@@ -22,7 +22,7 @@ from meter.engine.answers import (
     Declared,
     Refusal,
 )
-from meter.engine.operations import GRANT, VOID
+from meter.engine.operations import GRANT, RELEASE, VOID
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
     INSUFFICIENT.word: ("insufficient-credits",),
@@ -44,6 +44,7 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
 _SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     (VOID.name, NOT_FOUND.word): ("grant-not-found",),
     (GRANT.name, TOO_MANY.word): ("too-many-grants",),
+    (RELEASE.name, FINISHED.word): ("reservation-committed", "reservation-expired"),  # a second one is answered again
 }
 
 DETAILS = {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from meter.amount import AmountScale
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
 from meter.clock import NEVER_MS, time_text
+from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
 from meter.engine.answers import (
     AVAILABLE,
@@ -41,9 +42,9 @@ from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
 from meter.store.rows import GrantRow, ReservationRow, TransactionRow
 
-_CREATED = {"reserve": 201}
+_STATUS = {call.operation or call.name: call.status for call in CALLS}
 
-_SHOWN: Mapping[str, tuple[str, ...]] = {BALANCE.name: ("user_id",)}
+SHOWN: Mapping[str, tuple[str, ...]] = {BALANCE.name: ("user_id",)}
 """The members of an answer that does not show all of its fields."""
 _USER = CONFIGURE.answer
 """What both of the calls about an account show of it."""
@@ -82,9 +83,7 @@ class Renderer:
             Form.MARK: lambda value: "false" if value == NOTHING else "true",
             Form.LIST_OF_UNITS: self._amounts,
         }
-        self._shapes = {
-            name: self._compiled(one.answer, _SHOWN.get(name, one.answer)) for name, one in DECLARED.items()
-        }
+        self._shapes = {name: self._compiled(one.answer, SHOWN.get(name, one.answer)) for name, one in DECLARED.items()}
         self._users = {one.name: self._compiled(one.answer, _USER) for one in (CONFIGURE, BALANCE)}
         self._refusals = {
             (name, refusal.word): _Refused(
@@ -101,7 +100,7 @@ class Renderer:
         if fields[WORD] != OK:
             return self._refusal(name, fields)
         text = self._members(self._shapes[name], fields) + self._balances(fields)
-        return Rendered(_CREATED.get(name, 200), f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
+        return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
     def user(self, name: str, line: str, metadata: str) -> Rendered:
         """What an account may do, from the answer to the operation `name`; `metadata` is JSON text."""

@@ -39,6 +39,7 @@ class Call:
     `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives with `status`, `later` what
     it gives with 202 when its effect comes later. `refuses` are the slugs of the problems (meter/contract/problems.py)
     that are its own, beside those of every call, of a body and of a key. `keyed`: it takes an Idempotency-Key.
+    `operation` is the one of meter/engine/operations.py that it asks for, where that has another name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Call:
     later: type[BaseModel] | None = None
     refuses: tuple[str, ...] = ()
     keyed: bool = False
+    operation: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ CALLS = (
         later=answers.Pending,
         refuses=("grant-exists", "too-many-grants"),
         keyed=True,
+        operation="grant",
     ),
     Call(
         "deduct",

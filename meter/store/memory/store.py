@@ -22,6 +22,7 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.settings import check_settings
+from meter.store.shared import SharedCalls
 from meter.store.sql.columns import R
 from meter.store.sql.dialect import replaced_columns
 
@@ -57,7 +58,7 @@ def open_memory(url: str, *, timeout_seconds: float) -> MemoryStore:
     return MemoryStore(_shared.setdefault(name, _Tables()) if name else _Tables())
 
 
-class MemoryStore(MemoryCatalog):
+class MemoryStore(MemoryCatalog, SharedCalls):
     """No method waits for anything, so each is atomic."""
 
     def __init__(self, tables: _Tables) -> None:
@@ -117,21 +118,6 @@ class MemoryStore(MemoryCatalog):
             tables.quarantine[entry.partition, entry.seq] = entry
         tables.watermarks[flush.partition] = flush.reached
         return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
-
-    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
-        if not self._is_at(reached.partition, expected):
-            return False
-        self._tables.watermarks[reached.partition] = reached
-        return True
-
-    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
-        grants, key = self._tables.grants, (grant.user_id, grant.grant_id)
-        if grant.operation_id is not None and key not in grants:
-            key = self._operation_owners(grant.partition).get(grant.operation_id, key)
-        if key in grants:
-            return grants[key]
-        grants[key] = grant
-        return None
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         found = self._tables.grants.get((user_id, grant_id))
@@ -236,6 +222,12 @@ class MemoryStore(MemoryCatalog):
             and (before is None or (row.created_at_ms, row.event_id) < before)
         )
         return sorted(found, key=lambda row: (row.created_at_ms, row.event_id), reverse=True)[:limit]
+
+    async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
+        grants, key = self._tables.grants, (grant.user_id, grant.grant_id)
+        if grant.operation_id is not None and key not in grants:
+            key = self._operation_owners(grant.partition).get(grant.operation_id, key)
+        return grants.get(key)
 
     def _is_at(self, partition: int, expected: WatermarkRow | None) -> bool:
         return _place(self._tables.watermarks.get(partition)) == _place(expected)

@@ -34,12 +34,12 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
+from meter.store.shared import SharedCalls
 from meter.store.sql.columns import R
 
 DATABASE = "meter"
 OPEN_TIMEOUT_SECONDS = 600.0
 REACH_MS_MAX = 10_000
-RACES_MAX = 3
 
 _MAJORITY = WriteConcern("majority", j=True)
 _REFUSALS = frozenset({121, 11000})  # the validator, a duplicate key
@@ -70,7 +70,7 @@ def open_mongo(url: str, *, timeout_seconds: float) -> MongoStore:
     return MongoStore(client, database, timeout_seconds=timeout_seconds)
 
 
-class MongoStore(MongoCatalog):
+class MongoStore(MongoCatalog, SharedCalls):
     """`atomic`: whether to use transactions; None asks the server at `open`."""
 
     def __init__(
@@ -115,21 +115,6 @@ class MongoStore(MongoCatalog):
             return await self._run(self._transact(lambda writer: writer.apply(flush)))
         except Fenced:
             return Flushed(done=False)
-
-    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
-        try:
-            await self._run(MongoFlush(self._database, None).move_watermark(expected, reached))
-        except Fenced:
-            return False
-        return True
-
-    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
-        for _ in range(RACES_MAX):
-            if found := await self._same_grant(grant):
-                return found
-            if await self.insert(grant):
-                return None
-        raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         mine = {"_id": id_of(user_id, grant_id), "pending": True}

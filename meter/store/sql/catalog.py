@@ -11,12 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meter.store.base import StoreRefused
 from meter.store.catalog import Change, Plain, by_model
 from meter.store.rows import Row, VersionedRow
+from meter.store.shared import RACES_MAX
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.flush import insert_missing
 from meter.store.sql.queries import Statement
 from meter.store.sql.tables import table_of
-
-RACES_MAX = 3
 
 R = TypeVar("R", bound=Row)
 V = TypeVar("V", bound=VersionedRow)

@@ -22,11 +22,12 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
+from meter.store.shared import SharedCalls
 from meter.store.sql import queries
-from meter.store.sql.catalog import RACES_MAX, SqlCatalog
+from meter.store.sql.catalog import SqlCatalog
 from meter.store.sql.columns import R, rows_of
 from meter.store.sql.dialect import SqlDialect
-from meter.store.sql.flush import Fenced, apply_flush, move_watermark
+from meter.store.sql.flush import Fenced, apply_flush
 from meter.store.sql.queries import Statement
 from meter.store.sql.schema import prepare
 from meter.store.sql.tables import table_of
@@ -34,7 +35,7 @@ from meter.store.sql.tables import table_of
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 
 
-class SqlStore(SqlCatalog):
+class SqlStore(SqlCatalog, SharedCalls):
     """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
 
     def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float | None) -> None:
@@ -79,21 +80,6 @@ class SqlStore(SqlCatalog):
             return await self._write(lambda connection: apply_flush(connection, self._dialect, flush))
         except Fenced:
             return Flushed(done=False)
-
-    async def move_epoch(self, expected: WatermarkRow | None, reached: WatermarkRow) -> bool:
-        try:
-            await self._write(lambda connection: move_watermark(connection, expected, reached))
-        except Fenced:
-            return False
-        return True
-
-    async def add_pending_grant(self, grant: GrantRow) -> GrantRow | None:
-        for _ in range(RACES_MAX):
-            if found := await self._same_grant(grant):
-                return found
-            if await self.insert(grant):
-                return None
-        raise StoreRefused(f"grant {grant.grant_id} of {grant.user_id} can neither be added nor found")
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         grants = table_of(GrantRow)
