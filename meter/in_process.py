@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
 
@@ -13,6 +15,7 @@ from meter.app import credits_app, services_of
 from meter.client.credits import Credits
 from meter.config import Settings, load_settings
 from meter.contract import answers
+from meter.dev.instance import settings_beside
 from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
 from meter.http.exchange import Coroutine, Request
@@ -38,8 +41,12 @@ class Meter(Credits):
 
     @classmethod
     def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
-        """A meter on the Redis at `redis_url` (default: `METER_REDIS_URL`). Other settings by field name."""
-        return cls(load_settings(redis_url=redis_url, **settings))
+        """A meter on the Redis at `redis_url`, else on that of `METER_REDIS_URL`, else beside the `meter dev` that runs
+        in `./.meter`. Other settings by field name.
+        """
+        is_told = redis_url is not None or "store_url" in settings
+        beside = {} if is_told else settings_beside(Path(".meter"), os.environ)
+        return cls(load_settings(redis_url=redis_url, **{**beside, **settings}))
 
     async def __aenter__(self) -> Self:
         try:

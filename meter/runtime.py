@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Literal, Self
 
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
@@ -16,10 +17,12 @@ from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.log_file import ledger_log
+from meter.ledger.serving import claim
 from meter.log import logger
 from meter.store.base import Store, StoreMismatch
 
 STORE_OPEN_PAUSE_SECONDS = 0.5
+CLAIM_PAUSE_SECONDS = 1.0
 
 _log = logger("meter")
 
@@ -53,6 +56,7 @@ class Runtime:
         self._store_open = False
         self._store_fault = "the store is not open yet"
         self._opening: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,6 +80,9 @@ class Runtime:
     async def close(self) -> None:
         """Lets accepted operations finish, then closes the connections."""
         await self.watch.close()
+        if self._claiming is not None:
+            self._claiming.cancel()
+            await asyncio.gather(self._claiming, return_exceptions=True)
         if self._opening is not None:
             self._opening.cancel()
         await self.engine.close()
@@ -105,6 +112,18 @@ class Runtime:
         await self.engine.start()
         if self._role != "command":
             self.watch.start()
+            self._claiming = asyncio.create_task(self._claim_when_open(), name="meter-claim")
+
+    async def _claim_when_open(self) -> None:
+        """Notes in the store which Redis it is served with, as soon as every partition is found to have its history."""
+        while self.store is not None:
+            try:
+                if self._store_open and not await self.engine.faults():
+                    await claim(self.store, self.settings.redis_url, time.time_ns() // 1_000_000)
+                    return
+            except Unavailable:
+                pass  # the watch tells of it
+            await asyncio.sleep(CLAIM_PAUSE_SECONDS)
 
     async def ping_store(self) -> None:
         """Returns when the store answers. Raises `StoreUnavailable`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from meter.keys import partition_of
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
+from meter.ledger.serving import ServedElsewhere, check_served_here, claim
 from meter.log import logger
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -32,8 +34,12 @@ _A = TypeVar("_A", bound=Answer)
 _log = logger("meter")
 
 
-async def rebuild(settings: Settings, partition: int | None, user: str | None, *, as_json: bool) -> int:
-    """Rebuilds partitions and reports; 0 when nothing was lost, else 1."""
+async def rebuild(
+    settings: Settings, partition: int | None, user: str | None, *, as_json: bool, agreed: Callable[[str], bool]
+) -> int:
+    """Rebuilds partitions and reports; 0 when nothing was lost, else 1. `agreed` is asked when another Redis serves the
+    store.
+    """
     if user is not None:
         partition = partition_of(user, settings.partitions)
     if partition is not None and not 0 <= partition < settings.partitions:
@@ -43,6 +49,11 @@ async def rebuild(settings: Settings, partition: int | None, user: str | None, *
     async with _Open(runtime) as store:
         window_ms = settings.idempotency_window_seconds * 1000
         reports: list[RebuildReport] = []
+        try:
+            await check_served_here(store, settings.redis_url, await store.watermark(numbers[0]))
+        except ServedElsewhere as elsewhere:
+            if not agreed(str(elsewhere)):
+                raise ConfigError(f"{elsewhere}. Nothing was changed; --yes does it all the same.") from None
         with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
             command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger)
             for number in numbers:
@@ -51,6 +62,7 @@ async def rebuild(settings: Settings, partition: int | None, user: str | None, *
                     await command.partition(number, lambda done, t=task: progress.update(t, completed=done))  # type: ignore[misc]
                 )
                 progress.update(task, total=1, completed=1)
+        await claim(store, settings.redis_url, time.time_ns() // 1_000_000)
     _print_rebuild(reports, AmountScale(settings.decimal_places), as_json=as_json)
     return 1 if any(report.lost for report in reports) else 0
 
@@ -148,9 +160,28 @@ class _Open:
         await self._runtime.close()
 
 
+_AMOUNTS = {"available", "reserved", "debt", "granted", "spent", "expired", "voided"}
+
+
+def _in_credits(found: object, scale: AmountScale) -> object:
+    """A report with its amounts as exact numbers of credits; units are nobody's business outside."""
+    if isinstance(found, dict):
+        return {
+            name: orjson.Fragment(scale.text(value))
+            if name in _AMOUNTS and isinstance(value, int)
+            else _in_credits(value, scale)
+            for name, value in found.items()
+        }
+    return [_in_credits(one, scale) for one in found] if isinstance(found, list | tuple) else found
+
+
+def _json(document: object) -> str:
+    return orjson.dumps(document).decode()
+
+
 def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json: bool) -> None:
     if as_json:
-        print(orjson.dumps([asdict(report) for report in reports]).decode())  # noqa: T201
+        print(_json([_in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
         return
     table = Table(title="rebuild")
     for name in (
@@ -189,7 +220,7 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
 
 def _print_reconcile(reports: list[ReconcileReport], scale: AmountScale, *, as_json: bool) -> None:
     if as_json:
-        print(orjson.dumps([asdict(report) for report in reports]).decode())  # noqa: T201
+        print(_json([_in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
         return
     console = Console()
     accounts = sum(report.accounts for report in reports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -39,6 +40,9 @@ app.add_typer(jobs, name="jobs")
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
 
+DATA_DIR = Path(".meter")
+DataDir = Annotated[Path, typer.Option(help="The folder of the `meter dev` to work on, if it runs.")]
+
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """Longer than a gateway's pool keeps an idle connection (nginx: 60 s), so that the gateway closes first."""
@@ -60,6 +64,7 @@ def dev(
 ) -> None:
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
     from meter.config import load_settings
+    from meter.dev.instance import write_instance
     from meter.dev.processes import embedded_server, ledger_file_of, store_url_of, worker_process
 
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
@@ -80,14 +85,18 @@ def dev(
             worker = worker_process(settings, data_dir)
             worker.start()
             tell_start("dev", address=url_of(settings.host, settings.port), **ends_of(settings), data=f"{data_dir}/")
+            instance = write_instance(data_dir, settings, url_of(settings.host, settings.port))
             try:
                 _serve(settings)
             finally:
+                instance.unlink(missing_ok=True)
                 worker.stop()
     except ConfigError as error:
         complain(error, 2)
     except MeterError as error:
         complain(error, 3)
+    except OSError as error:
+        complain(ConfigError(f"--data-dir {data_dir}: {error.strerror}: {error.filename}"), 2)
 
 
 @app.command()
@@ -140,36 +149,41 @@ def worker(
 def rebuild(
     partition: Annotated[int | None, typer.Option(help="One partition only; all when not given.")] = None,
     user: Annotated[str | None, typer.Option(help="One user's partition only.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also when another Redis serves the store; do not ask.")] = False,
+    data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
     """Make Redis again from the store, open holds included, and report what could not be."""
     from meter.cli import operate
 
-    run(operate.rebuild(_settings(), partition, user, as_json=as_json))
+    def agreed(what: str) -> bool:
+        return yes or (sys.stdin.isatty() and typer.confirm(f"meter: {what}. Go on?", err=True))
+
+    run(operate.rebuild(_settings(data_dir), partition, user, as_json=as_json, agreed=agreed))
 
 
 @app.command()
-def reconcile(as_json: Json = False) -> None:
+def reconcile(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Compare Redis with the store, account by account; exit code 1 on any drift."""
     from meter.cli import operate
 
-    run(operate.reconcile(_settings(), as_json=as_json))
+    run(operate.reconcile(_settings(data_dir), as_json=as_json))
 
 
 @jobs.command()
-def allocate(as_json: Json = False) -> None:
+def allocate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Grant every period of a subscription that has begun. Safe beside the worker: each period is granted once."""
     from meter.cli import operate
 
-    run(operate.allocate(_settings(), as_json=as_json))
+    run(operate.allocate(_settings(data_dir), as_json=as_json))
 
 
 @jobs.command()
-def expire(as_json: Json = False) -> None:
+def expire(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """End credits and holds that are due. No balance waits for it: whoever touches an account does it first."""
     from meter.cli import operate
 
-    run(operate.expire(_settings(), as_json=as_json))
+    run(operate.expire(_settings(data_dir), as_json=as_json))
 
 
 @app.command()
@@ -183,11 +197,13 @@ def schema(
     typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
 
 
-def _settings() -> Settings:
+def _settings(data_dir: Path) -> Settings:
+    """The settings of the environment, else those of the instance that runs in the data folder."""
     from meter.config import load_settings
+    from meter.dev.instance import settings_beside
 
     try:
-        settings = load_settings()
+        settings = load_settings(**settings_beside(data_dir, os.environ))
     except ConfigError as error:
         complain(error, 2)
     begin_log(settings)

@@ -60,7 +60,8 @@ class WorkerProcess:
                 _log.warning("the worker ended and is started again", code=code, log=str(self._log_path))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "meter", "worker"]
+        # Without the working folder in its path: that is somebody's project, which may have a `workers/` or `redis.py`.
+        command = [sys.executable, "-P", "-m", "meter", "worker"]
         if self._ends_with_parent:
             command = ending_with_parent(command, self._parent)
         with self._log_path.open("ab") as log:

@@ -248,7 +248,7 @@ class EmbeddedServer:
         self._keep(
             _Record(
                 pid=self._process.pid,
-                started=_start_time(self._process.pid) or "",
+                started=start_time(self._process.pid) or "",
                 port=port,
                 binary=binary,
                 directory=self._data_dir.stat().st_ino,
@@ -353,10 +353,10 @@ def _is_ready(record: _Record) -> bool:
 
 
 def _is_alive(record: _Record) -> bool:
-    return _start_time(record.pid) == record.started
+    return start_time(record.pid) == record.started
 
 
-def _start_time(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """A text that tells this process from others with the same id; None when it has ended, reaped or not."""
     if not _LINUX:
         return _start_time_from_ps(pid)

@@ -13,6 +13,7 @@ from meter.errors import ConfigError
 from meter.ledger.flusher import Flusher
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild
+from meter.ledger.serving import check_served_here
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
 from meter.worker.loop import Loop
@@ -55,7 +56,9 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000, ctx["ledger"])
 
     async def repair(partition: int) -> None:
-        await rebuild.partition_at(partition, flushers[partition].watermark)  # not what another worker has mended
+        watermark = flushers[partition].watermark
+        await check_served_here(store, settings.redis_url, watermark)
+        await rebuild.partition_at(partition, watermark)  # not what another worker has mended
 
     supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
     supervisor.start()

@@ -11,7 +11,7 @@ import pytest
 
 from meter.config import load_settings
 from meter.dev.processes import WorkerProcess, embedded_server, ledger_file_of, store_url_of, worker_process
-from meter.dev.redis_server import _start_time
+from meter.dev.redis_server import start_time
 from meter.errors import ConfigError
 from tests.api.sidecar import wait_for
 from tests.e2e.processes import environment
@@ -56,7 +56,7 @@ def test_a_worker_that_dies_is_started_again_and_stop_ends_it(
     wait_for(lambda: starts(tmp_path) == 2, "the second start")
     last = pid_of(worker)
     worker.stop()
-    assert _start_time(last) is None
+    assert start_time(last) is None
     assert "the worker ended and is started again code=-9 log=" in caplog.text and "worker.log" in caplog.text
     assert starts(tmp_path) == 2
 
@@ -68,7 +68,7 @@ def test_a_worker_that_dies_at_once_each_time_can_be_stopped(tmp_path: Path, mon
     worker.stop()
     assert not worker._watcher.is_alive()
     after = starts(tmp_path)
-    assert _start_time(pid_of(worker)) is None
+    assert start_time(pid_of(worker)) is None
     assert starts(tmp_path) == after
 
 
@@ -80,7 +80,7 @@ def test_a_worker_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: py
     wait_for(lambda: starts(tmp_path) and "deaf" in (tmp_path / "worker.log").read_text(), "the start")
     pid = pid_of(worker)
     worker.stop()
-    wait_for(lambda: _start_time(pid) is None, "the end of a worker that ignores SIGTERM")
+    wait_for(lambda: start_time(pid) is None, "the end of a worker that ignores SIGTERM")
 
 
 def test_state_lives_in_the_data_folder_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -97,13 +97,13 @@ def leftover(data_dir: Path, binary: Path = WHEEL_BINARY) -> Iterator[tuple[int,
     """The pid and URL of a server whose parent was killed and which lives on."""
     run = OtherRun(data_dir, die_with_parent=False, binary=binary)
     pid, url = run.started()
-    started = redis_server._start_time(pid)
+    started = redis_server.start_time(pid)
     run.kill_and_reap()
-    assert started is not None and redis_server._start_time(pid) == started
+    assert started is not None and redis_server.start_time(pid) == started
     try:
         yield pid, url
     finally:
-        if redis_server._start_time(pid) == started:
+        if redis_server.start_time(pid) == started:
             os.kill(pid, signal.SIGKILL)
 
 
@@ -114,7 +114,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def has_ended(pid: int) -> bool:
-    return redis_server._start_time(pid) is None
+    return redis_server.start_time(pid) is None
 
 
 def info_of(client: Redis) -> dict[str, object]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from meter.dev.redis_server import _start_time
+from meter.dev.redis_server import start_time
 from tests.api.sidecar import DEADLINE_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +87,7 @@ class MeterProcess:
             found += [pid for pid, its_parent in _parents().items() if its_parent == parent]
         lines = []
         for pid in found[1:]:
-            started = _start_time(pid)
+            started = start_time(pid)
             if started is not None:
                 self._seen[pid] = started
                 lines.append(_command_line(pid))
@@ -117,7 +117,7 @@ class MeterProcess:
         self._process.wait(DEADLINE_SECONDS)
 
     def _left(self) -> list[int]:
-        return [pid for pid, started in self._seen.items() if _start_time(pid) == started]
+        return [pid for pid, started in self._seen.items() if start_time(pid) == started]
 
 
 def _parents() -> dict[int, int]:

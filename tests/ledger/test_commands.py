@@ -16,7 +16,9 @@ from meter.cli.serve import app
 from meter.config import Settings
 from meter.engine import operations
 from meter.ledger.flusher import Flusher
+from meter.ledger.serving import claim
 from meter.runtime import Runtime
+from meter.store.connect import open_store
 from tests.partition import Partition
 from tests.servers import Server
 
@@ -78,7 +80,7 @@ def test_reconcile_shows_each_drift_and_fails(deployment: Partition, unchecked: 
     text = deployment.client.hget(deployment.keys.accounts, "u").decode()
     deployment.client.hset(deployment.keys.accounts, "u", "3600000" + text[text.index(" ") :])
     (drift,) = as_json("reconcile", code=1)["drifts"]
-    assert (drift["user_id"], drift["redis"]["available"], drift["store"]["available"]) == ("u", 3_600_000, 3_500_000)
+    assert (drift["user_id"], drift["redis"]["available"], drift["store"]["available"]) == ("u", 3.6, 3.5)
     shown = ran("reconcile", code=1)
     assert "1 drifts" in shown
     assert [word for word in shown.split() if word in ("u", "available", "3.6", "3.5")] == [
@@ -95,7 +97,7 @@ def test_rebuild_brings_back_a_lost_redis(deployment: Partition) -> None:
     assert ran("reconcile", code=3) == ""
     report = as_json("rebuild")
     assert (report["accounts"], report["grants"], report["reservations"]) == (1, 1, 1)
-    assert (report["epoch"], report["seq"], report["available"], report["lost"]) == (2, 2, 3_500_000, [])
+    assert (report["epoch"], report["seq"], report["available"], report["lost"]) == (2, 2, 3.5, [])
     assert "after seq 2" in report["unknown"]
     deployment.sender = "after"
     assert deployment.run(operations.commit("r")).balances == (3_500_000, 0, 0)
@@ -123,6 +125,33 @@ def test_a_ledger_log_that_cannot_be_written_is_one_line(
     monkeypatch.setenv("METER_LEDGER_FILE", str(tmp_path))
     result = runner.invoke(app, ["rebuild"])
     assert (result.exit_code, result.stderr) == (2, f"meter: METER_LEDGER_FILE={tmp_path}: Is a directory\n")
+
+
+def test_u7_a_rebuild_on_another_redis_names_both_and_changes_nothing_unless_it_is_told_to(
+    deployment: Partition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """U7: with any Redis there, `meter rebuild` took the running instance's ledger away."""
+    flush()
+    served = Settings().store_url
+
+    async def serve_elsewhere() -> int | None:
+        store = open_store(served)
+        await store.open({"partitions": "1", "decimal_places": "6"})
+        await claim(store, "redis://:secret@127.0.0.1:1/0", 1_800_000_000_000)
+        found = await store.watermark(0)
+        await store.close()
+        return found.epoch if found else None
+
+    epoch = asyncio.run(serve_elsewhere())
+    before = deployment.client.hgetall(deployment.keys.meta)
+    result = runner.invoke(app, ["rebuild"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert "127.0.0.1:1/0" in line and "--yes" in line and "secret" not in line
+    assert deployment.client.hgetall(deployment.keys.meta) == before
+    assert asyncio.run(serve_elsewhere()) == epoch
+    ran("rebuild", "--yes")
+    ran("rebuild")  # it is this one now
 
 
 def test_rebuild_names_what_is_lost_and_fails(deployment: Partition) -> None:

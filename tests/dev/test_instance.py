@@ -1,0 +1,40 @@
+"""U7: `server.json` of a data folder: who runs there, and which settings that gives to commands beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meter.config import load_settings
+from meter.dev.instance import running_instance, settings_beside, write_instance
+
+
+def test_u7_the_running_instance_is_found_and_a_dead_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert running_instance(tmp_path) is None
+    settings = load_settings(
+        redis_url="redis://127.0.0.1:41234/0",
+        store_url="sqlite:///.meter/meter.db",
+        partitions=3,
+        ledger_file="l.jsonl",
+    )
+    path = write_instance(tmp_path, settings, "http://127.0.0.1:8000")
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = running_instance(tmp_path)
+    assert found is not None and found.url == "http://127.0.0.1:8000"
+    beside = settings_beside(tmp_path, {})
+    assert beside["redis_url"] == "redis://127.0.0.1:41234/0"
+    assert beside["store_url"] == f"sqlite:///{tmp_path}/.meter/meter.db"
+    assert (beside["partitions"], beside["ledger_file"]) == (3, f"{tmp_path}/l.jsonl")
+    assert load_settings(**beside).partitions == 3
+    assert "partitions" not in settings_beside(tmp_path, {"METER_PARTITIONS": "5"})
+    assert settings_beside(tmp_path, {"METER_REDIS_URL": "redis://h"}) == {}
+    assert settings_beside(tmp_path, {"METER_STORE_URL": "none"}) == {}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": "before"}))
+    assert running_instance(tmp_path) is None
+    path.write_text("{")
+    assert settings_beside(tmp_path, {}) == {}
