@@ -82,10 +82,10 @@ class Subscriptions:
                 if not plan.active:
                     return "plan-inactive"
                 return present, planner.begun(user_id, plan.plan_group, terms_of(plan), asked, now_ms, present)
-            if present.plan_id != plan_id:
-                return "subscription-exists"
             if present.state == SET_ASIDE:
                 return "subscription-set-aside"
+            if present.plan_id != plan_id:
+                return "subscription-exists"
             if asked.time_zone not in (None, present.time_zone) or asked.anchor_ms not in (None, present.anchor_at_ms):
                 return "subscription-fixed"
             return present, planner.adjusted(present, asked, now_ms)
