@@ -4,7 +4,9 @@
 --   done       applied now          stored  applied before; these are the answers of then (the sender lost a reply)
 --   undone     "atomic", and an operation was refused, or "trial": nothing was written
 --   stale      an older batch of this sender than the last one: not applied
---   refused    missing | schema | closed | lost: the partition cannot be served; nothing was read as zero
+--   refused    missing | schema | closed | lost | rebuilding, and why: the partition cannot be served; nothing was read as zero
+-- done, stored and undone are followed by epoch, seq and head of the last transaction, for the sender to remember
+-- (state/history.lua).
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
 -- Reads accounts and holds of all operations in two calls.
@@ -40,7 +42,7 @@ end
 local sent_before = recent('l ' .. sender)
 if sent_before then
   local last, stored = match(sent_before, '^(%d+)\n(.*)$')
-  if last + 0 == batch then return 'stored\n' .. stored end
+  if last + 0 == batch then return format('stored %s %.0f %s\n', epoch, seq, head) .. stored end
   if last + 0 > batch then return 'stale' end
 end
 
@@ -56,7 +58,9 @@ for n = 1, ARGV[10] + 0 do
   at = at + 2 + ARGV[at + 1]
 end
 answers = concat(answers, '\n')
-if ARGV[3] == 'trial' or refused and ARGV[3] == 'atomic' then return 'undone\n' .. answers end
+if ARGV[3] == 'trial' or refused and ARGV[3] == 'atomic' then
+  return format('undone %s %s %s\n', epoch, fields[4], fields[5]) .. answers
+end
 if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. sender] = format('%.0f\n', batch) .. answers end
 write_all()
-return 'done\n' .. answers
+return format('done %s %.0f %s\n', epoch, seq, head) .. answers

@@ -4,8 +4,9 @@
 -- state/write.lua puts the result into Redis at the end. A fault before that point leaves nothing
 -- half done, because Redis does not roll a script back.
 --
--- KEYS  1 meta      hash: schema, state, epoch, seq, head, decimal_places, partitions, clock_ms, recent,
---                    recent_since, flushed, full
+-- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
+--                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, flushed,
+--                    full, sentinels
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)
@@ -15,11 +16,15 @@
 --       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, answers to senders
 --      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
+--      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
 -- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
 --       4 partition  5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
---       10 number of operations, then each operation: name, number of arguments, then key, fingerprint, extra (JSON
---       members, no braces) and its own arguments
+--       10 number of operations
+--       11 epoch, 12 seq, 13 head of the last transaction that the sender was told of (0 0 "-": of none)
+--       14 1: look for it in the outbox, where others have gone on since
+--       then each operation: name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its
+--       own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
@@ -36,9 +41,8 @@ local outbox_max = ARGV[9] + 0
 
 local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since',
   'flushed', 'full')
-if not fields[1] or not fields[4] then return 'refused missing' end -- a lost Redis is not an empty one
+if not fields[1] or not fields[4] then return 'refused missing meta' end -- a lost Redis is not an empty one
 if fields[1] ~= SCHEMA then return 'refused schema' end
-if fields[2] ~= 'open' and ARGV[3] ~= 'repair' then return 'refused ' .. (fields[2] or 'closed') end
 local epoch, seq, head = fields[3], fields[4] + 0, fields[5]
 local frozen_ms, recent_since = fields[6], fields[8] + 0
 local flushed, full = (fields[9] or '0') + 0, fields[10] == '1' -- the store has all up to that seq; the outbox is full
@@ -55,7 +59,7 @@ else
 end
 
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
-local OPERATIONS_FROM = 11
+local OPERATIONS_FROM = 15
 
 -- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py wraps each file).
 local wanted, name_at = {}, OPERATIONS_FROM

@@ -38,11 +38,12 @@ _NAMES = (
 class PartitionKeys:
     """The keys of one partition; all share the hash tag `{pN}`, hence one cluster slot."""
 
-    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "profiles")
+    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles")
 
     def __init__(self, number: int, prefix: str = "meter") -> None:
         self.number = number
-        self.all = tuple(f"{prefix}:{{p{number}}}:{name}" for name in _NAMES)
+        self.prefix = f"{prefix}:{{p{number}}}"
+        self.all = tuple(f"{self.prefix}:{name}" for name in _NAMES)
         by_name = dict(zip(_NAMES, self.all, strict=True))
         self.meta = by_name["meta"]
         self.accounts = by_name["accounts"]

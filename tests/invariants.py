@@ -140,7 +140,7 @@ def check(client: Any, *, window_ms: int) -> None:
         assert client.ttl(key) == -1, f"{key} would vanish"
         names[found[1], found[2]].append(found[3])
     for (prefix, number), present in names.items():
-        assert "meta" in present, f"{prefix} has data without a meta key"
+        assert sorted(present) == sorted(KEY_TYPES), f"{prefix}: a key is gone, which nobody can tell from a loss"
         state = _read(client, prefix, number)
         for account in state.accounts.values():
             _check_account(account)
@@ -153,10 +153,14 @@ def check(client: Any, *, window_ms: int) -> None:
 
 def _read(client: Any, prefix: str, number: str) -> State:
     def hash_at(name: str) -> dict[str, str]:
-        return {k.decode(): v.decode() for k, v in client.hgetall(f"{prefix}:{name}").items()}
+        found = {k.decode(): v.decode() for k, v in client.hgetall(f"{prefix}:{name}").items()}
+        assert found.pop("", None) == ("" if name != "meta" else None), f"the sentinel of {name}"
+        return found
 
     def members_at(name: str) -> dict[str, int]:
-        return {m.decode(): int(score) for m, score in client.zrange(f"{prefix}:{name}", 0, -1, withscores=True)}
+        found = {m.decode(): score for m, score in client.zrange(f"{prefix}:{name}", 0, -1, withscores=True)}
+        assert found.pop("") == (float("inf") if name == "due" else 0), f"the sentinel of {name}"
+        return {member: int(score) for member, score in found.items()}
 
     order, agenda = members_at("order"), members_at("agenda")
     assert set(order.values()) | set(agenda.values()) <= {0}, "lexical sets need equal scores"

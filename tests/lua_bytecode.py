@@ -46,6 +46,11 @@ def compiled(source: str) -> Function:
     return _Reader(text[len(_HEADER) :]).function()
 
 
+def _at_once(variables: list[tuple[str, int, int]]) -> int:
+    """How many of some variables (name, first, end) live at one instruction at most."""
+    return max((sum(first <= at < end for _, first, end in variables) for _, at, _ in variables), default=0)
+
+
 class _Reader:
     """Reads a dump, front to back."""
 
@@ -63,7 +68,7 @@ class _Reader:
         constants = [self._constant() for _ in range(self._int())]
         function.inner = [self.function() for _ in range(self._int())]
         lines = [self._int() for _ in range(self._int())]
-        function.locals = len([(self._string(), self._int(), self._int()) for _ in range(self._int())])
+        function.locals = _at_once([(self._string(), self._int(), self._int()) for _ in range(self._int())])
         for _ in range(self._int()):
             self._string()
         for instruction, line in zip(code, lines, strict=True):

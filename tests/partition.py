@@ -12,7 +12,7 @@ from meter.engine import operations, upkeep
 from meter.engine.answers import FORMS, Form
 from meter.engine.batcher import Mode
 from meter.engine.declarations import DECLARED
-from meter.engine.engine import NO_WATERMARK
+from meter.engine.engine import NO_WATERMARK, Watermark
 from meter.engine.operations import Operation
 from meter.engine.outbox import Entry, parse_entry
 from meter.engine.programs import Program, apply_program, open_program
@@ -72,6 +72,7 @@ class Partition:
     program: Program = APPLY
     sender: str = "own"
     batch_number: int = field(default=0, init=False)
+    told: Watermark = field(default=NO_WATERMARK, init=False)
 
     def __post_init__(self) -> None:
         self.keys = PartitionKeys(self.number)
@@ -86,9 +87,8 @@ class Partition:
         watermark: tuple[int, int, str] = NO_WATERMARK,
     ) -> str:
         """Runs lua/open.lua."""
-        keys = (self.keys.meta, self.keys.accounts, self.keys.outbox)
         arguments = (schema, decimal_places, partitions, how, *watermark)
-        answer: bytes = self.client.eval(OPEN.source, len(keys), *keys, *arguments)
+        answer: bytes = self.client.eval(OPEN.source, len(self.keys.all), *self.keys.all, *arguments)
         return answer.decode()
 
     def freeze(self, now_ms: int = T0) -> None:
@@ -106,10 +106,18 @@ class Partition:
         assert head == "done" or (mode == "atomic" and head == "undone"), head
         return [read_answer(one[0], line) for one, line in zip(many, lines, strict=True)]
 
-    def send(self, sender: str, number: int, *many: Operation, mode: Mode = "each") -> str:
-        """The raw reply to a batch."""
+    def send(
+        self,
+        sender: str,
+        number: int,
+        *many: Operation,
+        mode: Mode = "each",
+        known: Watermark = NO_WATERMARK,
+        looks: bool = True,
+    ) -> str:
+        """The reply to a batch, without the place of the last transaction, which is kept as `told`."""
         limits = (self.grace_ms, self.reservations_max, self.grants_max, self.window_ms, self.outbox_max)
-        arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many)]
+        arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many), *known, int(looks)]
         for one in many:
             arguments += [one[0], len(one) - 1, *one[1:]]
         try:
@@ -117,7 +125,13 @@ class Partition:
         except NoScriptError:
             reply = self.client.eval(self.program.source, len(self.keys.all), *self.keys.all, *arguments)
         text: str = reply.decode()
-        return text
+        head, *lines = text.split("\n")
+        word, *place = head.split(" ")
+        if word == "refused":
+            return text
+        if place:
+            self.told = (int(place[0]), int(place[1]), place[2])
+        return "\n".join([word, *lines])
 
     def advance(self, milliseconds: int) -> int:
         """Moves the frozen clock, answers the new time."""
@@ -125,6 +139,15 @@ class Partition:
         assert answer.status == "ok"
         now: int = answer["now_ms"]
         return now
+
+    def fields(self, name: str) -> dict[bytes, bytes]:
+        """A hash of the partition, without its sentinel (lua/state/sentinel.lua)."""
+        found: dict[bytes, bytes] = self.client.hgetall(f"{self.keys.prefix}:{name}")
+        return {key: text for key, text in found.items() if key}
+
+    def members(self, name: str) -> list[bytes]:
+        """A sorted set of the partition, without its sentinel."""
+        return [member for member in self.client.zrange(f"{self.keys.prefix}:{name}", 0, -1) if member]
 
     def entries(self) -> list[Entry]:
         """The outbox."""

@@ -11,6 +11,7 @@ from meter.bench.cases import BATCH
 from meter.bench.ground import Ground
 from meter.bench.samples import Sample
 from meter.bench.traffic import user_name
+from meter.engine.history import NOWHERE
 from meter.engine.operations import deduct
 from meter.engine.programs import apply_program
 
@@ -39,7 +40,7 @@ def run_redis_benchmark(ground: Ground, port: int, users: int, seconds: float) -
 def _command(ground: Ground, port: int, users: int) -> list[str]:
     """A sender of its own for each call, or the program would answer what it answered before."""
     limits = ["0", "10000", "1000", "86400000", "0"]
-    arguments = [_LOT * 3, "1", "each", "0", *limits, str(BATCH)]
+    arguments = [_LOT * 3, "1", "each", "0", *limits, str(BATCH), *map(str, NOWHERE), "0"]
     one = deduct(user_name(0).replace("0" * 12, _LOT), 1)
     for _ in range(BATCH):
         arguments += [one[0], str(len(one) - 1), *one[1:]]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meter.engine.counts import Counts
+from meter.engine.history import Memory, Place, why_refused
 from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
@@ -25,6 +26,7 @@ from meter.log import logger
 Mode = Literal["each", "atomic", "trial", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
+_LOOKS = 13  # the place of that argument, see lua/prelude.lua
 CLOSE_PAUSE_SECONDS = 0.005
 
 _log = logger("meter.engine.batcher")
@@ -73,8 +75,7 @@ class Batcher:
         self._wake_scheduled = False
         self._closed = False
         self.counts = Counts()
-        self.refused: str | None = None
-        """Why the partition was refused by the last batch; None when it was served."""
+        self._memory = Memory()
         self.barred: Unavailable | None = RedisUnavailable("redis", "the partition has not been opened yet")
         """Why no batch may be sent; None once the partition was found to be made with this process's settings."""
 
@@ -83,6 +84,10 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._senders = [_Sender(self) for _ in range(self._limits.senders)]
         self._idle.extend(self._senders)
+
+    def remember(self, place: Place) -> None:
+        """The partition has a history up to there at least: a Redis that has less is refused."""
+        self._memory.remember(place)
 
     @property
     def waiting(self) -> int:
@@ -158,6 +163,8 @@ class Batcher:
             limits.recent_window_ms,
             limits.outbox_max,
             count,
+            *self._memory.last,
+            self._memory.looks(self._loop.time()),
         ]
         for call in calls:
             for operation in call.operations:
@@ -166,11 +173,10 @@ class Batcher:
                 arguments.extend(operation[1:])
         reply = await self._deliver(arguments, calls[0].deadline)
         lines = reply.split("\n")
-        head = lines.pop(0)
+        head, _, place = lines.pop(0).partition(" ")
         if head not in ("done", "stored", "undone"):
-            self.refused = head
-            raise PartitionRefused("partition", f"partition {self._keys.number} is not served: {head}")
-        self.refused = None
+            raise PartitionRefused("partition", why_refused(self._keys, head, place))
+        self._memory.learn(place)
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
         self.counts.answered(head, [call.operations for call in calls], lines)
@@ -188,11 +194,14 @@ class Batcher:
                 self.counts.redis_seconds.add(self._loop.time() - started)
                 return reply
             except TimeoutError:
+                self._memory.doubt()
                 raise RedisUnavailable("redis", "Redis did not answer in time") from None
             except RedisUnavailable:
+                self._memory.doubt()
                 if self._loop.time() + RETRY_PAUSE_SECONDS >= deadline:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)
+                arguments[_LOOKS] = 1
 
 
 class _Sender:

@@ -16,6 +16,7 @@ from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, Lines, Mode
 from meter.engine.counts import Counts
+from meter.engine.history import NOWHERE, Place, why_refused
 from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
@@ -34,10 +35,10 @@ _T = TypeVar("_T", str, Lines)
 LineDone = Callable[["str | MeterError"], None]
 """Called once with the line of one operation, or with why there is none."""
 
-Watermark = tuple[int, int, str]
-"""Epoch, seq and head transaction_id up to which the store has a partition."""
+Watermark = Place
+"""The last transaction of a partition that the store has."""
 
-NO_WATERMARK: Watermark = (0, 0, "-")
+NO_WATERMARK: Watermark = NOWHERE
 
 WatermarkOf = Callable[[int], Awaitable[Watermark]]
 
@@ -118,8 +119,13 @@ class Engine:
             self._batchers[number].barred = PartitionRefused("settings", fault)
             raise ConfigError(fault)
         self._batchers[number].barred = None
+        if word == "lost" and how == "check" and rest == "missing meta":
+            raise StoreUnavailable(
+                f"partition {number} is not in Redis, and the store cannot be asked whether it is new"
+            )
         if word == "lost":
-            raise PartitionRefused("partition", f"partition {number} is not what the store knows: meter rebuild")
+            raise PartitionRefused("partition", why_refused(self.partitions[number], "refused", f"lost {rest}"))
+        self._batchers[number].remember(watermark)
         if how == "check":
             raise StoreUnavailable(f"partition {number} was not compared with the store")
 
@@ -127,7 +133,7 @@ class Engine:
         """Runs lua/open.lua, which documents the answer; `how` is create or rebuild."""
         keys, settings = self.partitions[number], self._settings
         arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark)
-        return await self._redis.run(self._open_program, (keys.meta, keys.accounts, keys.outbox), arguments)
+        return await self._redis.run(self._open_program, keys.all, arguments)
 
     def submit(self, user_id: str, operation: Operation, done: LineDone) -> None:
         """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""

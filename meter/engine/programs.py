@@ -6,6 +6,7 @@ Knows nothing of Redis connections. A program is plain concatenation, so a line 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -14,8 +15,12 @@ from pathlib import Path
 from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
+_Part = tuple[str, tuple[str, ...]]
+"""Files that stand in a block of their own, and the condition that enters it; "" for no block."""
+
 # Each file may use what the files before it define.
 _STATE = ("grant", "account", "agenda", "order", "alert", "outbox", "hold", "ending", "settle", "write")
+_SENTINEL = "state/sentinel.lua"
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
 
@@ -48,41 +53,54 @@ def lua_folder() -> Path:
 
 
 def apply_program(folder: Path | None = None) -> Program:
-    """The program that applies a batch of operations (lua/apply.lua)."""
+    """The program that applies a batch of operations (lua/apply.lua). What a batch does not want it does not make: each
+    function costs a call some of its time.
+    """
     folder = folder or lua_folder()
-    operations = sorted(path.name for path in (folder / "operations").glob("*.lua"))
-    names = [
-        "prelude.lua",
-        *(f"state/{name}.lua" for name in _STATE),
-        *(f"operations/{name}" for name in operations),
-        "apply.lua",
-    ]
-    return _compose("apply", folder, names)
+    operations = sorted(path.stem for path in (folder / "operations").glob("*.lua"))
+    return _compose(
+        "apply",
+        folder,
+        [
+            ("", ("prelude.lua", "state/history.lua")),
+            ("is_refused", (_SENTINEL, "state/refusal.lua")),
+            ("", tuple(f"state/{name}.lua" for name in _STATE)),
+            *((f"wanted.{name}", _files_of(name)) for name in operations),
+            ("", ("apply.lua",)),
+        ],
+    )
 
 
 def open_program(folder: Path | None = None) -> Program:
     """The program that makes or checks a partition (lua/open.lua)."""
-    return _compose("open", folder or lua_folder(), ["open.lua"])
+    return _compose("open", folder or lua_folder(), [("", (_SENTINEL, "open.lua"))])
 
 
-def _text(folder: Path, file: str) -> list[str]:
-    """The lines of a file. An operation's stand in a block of their own, so that a call makes only those it wants, and
-    begin with what its declaration says of its subject. Raises `KeyError` for one that is not declared.
-    """
-    lines = (folder / file).read_text(encoding="utf-8").splitlines()
-    if not file.startswith("operations/"):
-        return lines
-    name = Path(file).stem
+def _files_of(operation: str) -> tuple[str, ...]:
+    own = f"operations/{operation}.lua"
+    return (_SENTINEL, own) if operation in ("rotate", "state") else (own,)
+
+
+def _subject_of(condition: str) -> str:
+    """What the declaration of a wanted operation says of its subject. Raises `KeyError` where there is none."""
+    if not condition.startswith("wanted."):
+        return ""
+    name = condition.removeprefix("wanted.")
     subject = DECLARED[name].subject.value
-    put = f"subjects.{name} = '{subject}' " if subject else ""
-    return [f"if wanted.{name} then {put}{lines[0]}", *lines[1:], "end"]
+    return f"subjects.{name} = '{subject}' " if subject else ""
 
 
-def _compose(name: str, folder: Path, names: list[str]) -> Program:
+def _compose(name: str, folder: Path, parts: Sequence[_Part]) -> Program:
     lines: list[str] = []
     starts: list[tuple[int, str]] = []
-    for file in names:
-        starts.append((len(lines) + 1, file))
-        lines += _text(folder, file)
+    for condition, members in parts:
+        before = f"if {condition} then {_subject_of(condition)}" if condition else ""
+        for file in members:
+            starts.append((len(lines) + 1, file))
+            first, *rest = (folder / file).read_text(encoding="utf-8").splitlines()
+            lines += [before + first, *rest]
+            before = ""
+        if condition:
+            lines.append("end")
     source = "\n".join(lines) + "\n"
     return Program(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), tuple(starts))

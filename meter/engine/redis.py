@@ -76,7 +76,9 @@ def _packing_in_c(connection: type[Any]) -> type[Any]:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """A partition's meta key: seq and head of its last transaction, and how far the store has them."""
+    """A partition's meta key: seq and head of its last transaction, and how far the store has them. `why` it is closed;
+    `acknowledged`: the seq that somebody was told, where Redis has less, else 0.
+    """
 
     state: str
     epoch: int
@@ -84,6 +86,8 @@ class PartitionState:
     head: str
     flushed: int
     clock_ms: int | None
+    why: str = ""
+    acknowledged: int = 0
 
 
 class RedisGateway:
@@ -124,10 +128,13 @@ class RedisGateway:
 
     async def partition_state(self, meta_key: str) -> PartitionState | None:
         """What the partition says of itself; None when Redis has none."""
-        found = await self._command("HMGET", meta_key, "state", "epoch", "seq", "head", "flushed", "clock_ms")
+        names = ("state", "epoch", "seq", "head", "flushed", "clock_ms", "why", "acknowledged")
+        found = await self._command("HMGET", meta_key, *names)
         if found[2] is None:
             return None
-        state, epoch, seq, head, flushed, clock = (None if value is None else _text(value) for value in found)
+        state, epoch, seq, head, flushed, clock, why, acknowledged = (
+            None if value is None else _text(value) for value in found
+        )
         return PartitionState(
             state or "closed",
             int(epoch or 0),
@@ -135,7 +142,13 @@ class RedisGateway:
             head or "-",
             int(flushed or 0),
             None if clock is None else int(clock),
+            why or "",
+            int(acknowledged or 0),
         )
+
+    async def existing(self, keys: Sequence[str]) -> int:
+        """How many of some keys there are. None of a partition's is ever empty (lua/state/sentinel.lua)."""
+        return int(await self._command("EXISTS", *keys))
 
     async def account_sums(self, accounts_key: str) -> tuple[int, int, int]:
         """(accounts, sum of available, sum of reserved) over a partition, read in pages."""
@@ -143,9 +156,10 @@ class RedisGateway:
         cursor = 0
         while True:
             cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
-            for text in page.values():
-                free, held, _ = text.split(b" ", 2)
-                count, available, reserved = count + 1, available + int(free), reserved + int(held)
+            for user, text in page.items():
+                if user:  # the empty one is the sentinel
+                    free, held, _ = text.split(b" ", 2)
+                    count, available, reserved = count + 1, available + int(free), reserved + int(held)
             if cursor == 0:
                 return count, available, reserved
 
@@ -155,7 +169,7 @@ class RedisGateway:
         cursor = 0
         while True:
             cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
-            users += [_text(user) for user in page]
+            users += [_text(user) for user in page if user]  # the empty one is the sentinel
             if cursor == 0:
                 return users
 

@@ -74,12 +74,12 @@ def flushed(seq: int, trim_to_seq: int, removed_max: int) -> Operation:
     return plain("flushed", str(seq), str(trim_to_seq), str(removed_max))
 
 
-STATE = Declared("state", Subject.NONE, names("state epoch"), balances=False, upkeep=True)
+STATE = Declared("state", Subject.NONE, names("state epoch why"), balances=False, upkeep=True)
 
 
-def state(name: str, epoch: int = 0) -> Operation:
-    """Closes the partition (`lost`), or takes a step of its rebuild; of that epoch only, when one is given."""
-    return plain("state", name, str(epoch))
+def state(name: str, epoch: int = 0, why: str = "") -> Operation:
+    """Closes the partition (`lost`, and why), or takes a step of its rebuild; of that epoch only, when one is given."""
+    return plain("state", name, str(epoch), why)
 
 
 class KeptGrant(NamedTuple):

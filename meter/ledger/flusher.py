@@ -114,6 +114,7 @@ class Flusher:
                 self._known = known
             elif not await self._apply(entries, known, ahead.flush if ahead else None):
                 return 0
+            await self._note()
         except ChainBroken as broken:
             if await self._close(broken.detail):
                 raise HistoryLost("partition", broken.detail) from None
@@ -121,7 +122,6 @@ class Flusher:
         except StoreUnavailable:
             await self._warn_of_backlog()
             raise
-        await self._note()
         return self._watermark.seq - first + 1 if self._watermark else 0
 
     async def _take_up(self) -> None:
@@ -254,13 +254,18 @@ class Flusher:
         state = await self._redis.partition_state(self._keys.meta)
         number, watermark = self._keys.number, self._watermark
         if state is None:
-            if watermark is not None:
-                raise ChainBroken(f"partition {number}: Redis has nothing, the store has seq {watermark.seq}")
+            left = await self._redis.existing(self._keys.all)
+            if left or watermark is not None:
+                what, seq = f"no {self._keys.meta}" if left else "nothing", watermark.seq if watermark else 0
+                raise ChainBroken(f"partition {number}: Redis has {what}, the store has seq {seq}")
             return
         if state.state == "rebuilding" and watermark and _now_ms() - watermark.updated_at_ms < REBUILD_PATIENCE_MS:
             return
         if state.state != "open":
-            raise HistoryLost("partition", f"partition {number} is {state.state}")
+            await self._alarm(state.why or f"it is {state.state}")
+            raise HistoryLost("partition", f"partition {number} is {state.state}: {state.why}")
+        if await self._redis.existing(self._keys.all) < len(self._keys.all):
+            raise ChainBroken(f"partition {number}: keys of it are gone")
         if entries:
             raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {entries[0][0].seq}")
         if watermark is None:
@@ -283,20 +288,26 @@ class Flusher:
             return False
         if state is not None and state.state == "rebuilding":
             return False
+        why = why.removeprefix(f"partition {number}: ")
         if state is not None:
             with suppress(PartitionRefused):  # a partition that vanished meanwhile is refused as it is
-                await self._engine.run_many(number, (upkeep.state("lost", state.epoch),), "repair")
-        if why != self._told:
-            self._told = why
-            event = EventRow(
-                event_id=f"lost-{number}-{_now_ms()}",
-                kind="system",
-                message=f"{why}; the partition is closed until meter rebuild"[:500],
-                created_at_ms=_now_ms(),
-            )
-            self._tell([event])
-            await self._store.put_events([event])
+                await self._engine.run_many(number, (upkeep.state("lost", state.epoch, why),), "repair")
+        await self._alarm(why)
         return True
+
+    async def _alarm(self, why: str) -> None:
+        """Tells once why the partition is closed, whoever found it."""
+        if why == self._told:
+            return
+        self._told, number = why, self._keys.number
+        event = EventRow(
+            event_id=f"lost-{number}-{_now_ms()}",
+            kind="system",
+            message=f"partition {number}: {why}; the partition is closed until meter rebuild"[:500],
+            created_at_ms=_now_ms(),
+        )
+        self._tell([event])
+        await self._store.put_events([event])
 
     def _tell(self, events: Sequence[EventRow]) -> None:
         """Alarms, to the log and the ledger log."""
@@ -346,9 +357,12 @@ class Flusher:
         trim_to = 0
         while self._marks and self._marks[0][0] <= ripe:
             trim_to = self._marks.popleft()[1]
-        with suppress(PartitionRefused):
-            note = upkeep.flushed(self._watermark.seq, trim_to, TRIM_MAX)
+        note = upkeep.flushed(self._watermark.seq, trim_to, TRIM_MAX)
+        try:
             (line,) = await self._engine.run_many(self._keys.number, (note,))
+        except PartitionRefused:
+            await self._check_history(self._watermark.seq + 1, ())
+        else:
             self._warn(FLUSHED.read(line).units("backlog"))
 
     async def _warn_of_backlog(self) -> None:

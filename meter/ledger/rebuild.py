@@ -133,8 +133,7 @@ class Rebuild:
         saved = await self._saved(number)
         only_redis = await self._only_in_redis(keys)
         await self._save(number, reached.epoch, only_redis)
-        if state is None and watermark is not None:
-            report.unknown = f"Redis had nothing: what it acknowledged after seq {reached.seq} was never in the store"
+        report.unknown = _unknown(state, reached, only_redis, watermark)
         await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
         await self._restore_accounts(number, report, progress)
         now_ms = await self._now_ms(number, reached.epoch)
@@ -157,6 +156,8 @@ class Rebuild:
         flushed = watermark.seq if watermark else 0
         if state is None or state.state == "rebuilding" or state.seq <= flushed:
             return
+        if flushed >= state.flushed and not await self._redis.existing([keys.outbox]):
+            return  # it is Redis that has lost it: an outbox that was trimmed is empty, not gone
         first = await self._redis.outbox_entries(keys.outbox, 0, 1)
         if not first or first[0][0] > flushed + 1:
             kept = f"the outbox begins at seq {first[0][0]}" if first else "the outbox is empty"
@@ -374,6 +375,20 @@ class Rebuild:
         if watermark is None or watermark.epoch != epoch:
             raise RebuildFailed(f"partition {number}: another rebuild has begun")
         await self._store.move_epoch(watermark, watermark.model_copy(update={"updated_at_ms": _now_ms()}))
+
+
+def _unknown(
+    state: PartitionState | None, reached: WatermarkRow, only_redis: Sequence[Entry], watermark: WatermarkRow | None
+) -> str:
+    """What Redis acknowledged and nobody has now."""
+    last = max([reached.seq, *(entry.seq for entry in only_redis)])
+    if state is None:
+        gone = f"Redis had nothing: what it acknowledged after seq {last} was never in the store"
+        return gone if watermark is not None else ""
+    acknowledged = max(state.acknowledged, state.seq)
+    if acknowledged > last:
+        return f"Redis acknowledged up to seq {acknowledged}; what came after seq {last} was never in the store"
+    return ""
 
 
 def _batches(many: Iterable[Operation]) -> Iterable[list[Operation]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import httpx2
@@ -15,6 +16,8 @@ from tests.api.sidecar import Api, serving
 from tests.partition import Partition
 from tests.servers import Server
 
+EPOCHS = itertools.count(2)
+
 
 @pytest.fixture(scope="session")
 def sidecar_url(redis_url: str) -> Iterator[str]:
@@ -27,10 +30,13 @@ def sidecar_url(redis_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def api(server: Server, partition: Partition, request: pytest.FixtureRequest) -> Iterator[Api]:
-    """The HTTP API on an empty server whose clock stands at T0."""
+    """The HTTP API on an empty server whose clock stands at T0. What the one sidecar was told of the test before counts
+    no more, as after a rebuild: its epoch is a later one.
+    """
     if server.url is None:
         with TestClient(fake_app(server.fake)) as http:
             yield Api(http, server.client)
     else:
+        server.client.hset(partition.keys.meta, "epoch", next(EPOCHS))
         with httpx2.Client(base_url=request.getfixturevalue("sidecar_url")) as http:
             yield Api(http, server.client)

@@ -160,7 +160,7 @@ MADE: list[tuple[Operation, str]] = [
     (upkeep.clock("set", 5), "set 5"),
     (upkeep.rotate(), ""),
     (upkeep.flushed(5, 6, 7), "5 6 7"),
-    (upkeep.state("open", 5), "open 5"),
+    (upkeep.state("lost", 5, "why"), "lost 5 why"),
     (
         upkeep.restore(
             "u",

@@ -171,8 +171,8 @@ def test_nothing_is_zero_without_meta(stocked: Partition, unchecked: None) -> No
     stocked.client.delete(stocked.keys.meta)
     before = dump(stocked.client)
 
-    assert stocked.send("sender", 1, balance("u")) == "refused missing"
-    assert stocked.send("sender", 1, grant("u", "h", 5)) == "refused missing"
+    assert stocked.send("sender", 1, balance("u")) == "refused missing meta"
+    assert stocked.send("sender", 1, grant("u", "h", 5)) == "refused missing meta"
     assert dump(stocked.client) == before
 
 

@@ -62,7 +62,7 @@ def test_of_a_user_nobody_heard_of(partition: Partition) -> None:
         "next_credits_amount": 0,
         "overdraft_limit": 0,
     }
-    assert not partition.client.exists(partition.keys.accounts)
+    assert partition.fields("accounts") == {}
 
 
 def test_of_a_suspended_account(stocked: Partition) -> None:

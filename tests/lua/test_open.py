@@ -6,9 +6,11 @@ import time
 
 import pytest
 
-from meter.engine.operations import balance, deduct, grant
-from tests.partition import Partition, dump
+from meter.engine.operations import balance, deduct, grant, reserve
+from tests.partition import DAY, HOUR, T0, Partition, dump
 from tests.servers import Server
+
+NAMES = ("accounts", "grants", "order", "holds", "agenda", "due", "recent:a", "recent:b", "outbox", "profiles")
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def test_an_empty_redis_gets_a_partition(closed: Partition) -> None:
         "head": "-",
         "recent": "a",
         "flushed": "0",
+        "sentinels": "1",
     }
 
 
@@ -67,12 +70,12 @@ def test_data_without_meta_are_a_loss_and_not_a_beginning(partition: Partition, 
         if not key.endswith(left):
             partition.client.delete(key)
 
-    assert partition.open() == "lost"
+    assert partition.open() == "lost missing meta"
     assert partition.client.keys() == [f"meter:{{p0}}:{left}".encode()]
 
 
 def test_an_empty_redis_is_a_loss_when_the_store_knows_better(closed: Partition) -> None:
-    assert closed.open(watermark=(1, 7, "0-7-x-1")) == "lost"
+    assert closed.open(watermark=(1, 7, "0-7-x-1")) == "lost missing meta"
     assert closed.client.keys() == []
 
 
@@ -81,9 +84,11 @@ def test_a_history_that_is_not_the_stores_is_closed(partition: Partition, waterm
     partition.run(grant("u", "g", 5))
     partition.run(deduct("u", 5))
 
-    assert partition.open(watermark=watermark) == "lost"
-    assert partition.send("own", 9, balance("u")) == "refused lost"
-    assert partition.open() == "lost"
+    epoch, seq, head = watermark
+    why = f"lost behind {epoch} {seq} {head} in the store, at 1 2 {partition.told[2]}"
+    assert partition.open(watermark=watermark) == why
+    assert partition.send("own", 9, balance("u")) == f"refused {why}"
+    assert partition.open() == why
 
 
 def test_a_store_that_lags_is_no_loss(partition: Partition) -> None:
@@ -96,7 +101,7 @@ def test_a_store_that_lags_is_no_loss(partition: Partition) -> None:
 
 
 def test_a_check_makes_nothing(closed: Partition) -> None:
-    assert closed.open(how="check") == "lost"
+    assert closed.open(how="check") == "lost missing meta"
     assert closed.client.keys() == []
     assert closed.open() == "opened"
     assert closed.open(how="check") == "present"
@@ -107,7 +112,7 @@ def test_a_history_that_goes_on_from_another_head_is_closed(partition: Partition
     partition.run(grant("u", "g", 5))
     partition.run(deduct("u", 5))
 
-    assert partition.open(watermark=(1, 1, "0-1-other-1")) == "lost"
+    assert partition.open(watermark=(1, 1, "0-1-other-1")).startswith("lost behind 1 1 0-1-other-1 in the store")
 
 
 def test_entries_that_the_store_lacks_and_redis_dropped_are_a_loss(partition: Partition, unchecked: None) -> None:
@@ -116,7 +121,7 @@ def test_entries_that_the_store_lacks_and_redis_dropped_are_a_loss(partition: Pa
     partition.batch(deduct("u", 1), deduct("u", 1))
     partition.client.xdel(partition.keys.outbox, "2-0")
 
-    assert partition.open(watermark=(1, 1, head)) == "lost"
+    assert partition.open(watermark=(1, 1, head)).startswith("lost behind 1 1 ")
 
 
 def test_a_rebuild_closes_whatever_is_there(partition: Partition) -> None:
@@ -126,5 +131,68 @@ def test_a_rebuild_closes_whatever_is_there(partition: Partition) -> None:
     assert partition.open(how="rebuild", watermark=(3, 1, head)) == "opened"
 
     assert partition.send("own", 9, balance("u")) == "refused rebuilding"
-    assert partition.open(how="rebuild", watermark=(2, 1, head)) == "lost"
+    assert partition.open(how="rebuild", watermark=(2, 1, head)) == "lost to a later rebuild"
     assert partition.client.hmget(partition.keys.meta, "epoch", "seq", "state") == [b"3", b"1", b"rebuilding"]
+
+
+# A partition that was made before its keys had sentinels
+
+
+@pytest.fixture
+def old(partition: Partition) -> Partition:
+    """Spent, held and waiting credits; all that begins or ends is due some time. Made by an earlier version."""
+    partition.batch(
+        grant("u", "g", 50, expires_at_ms=T0 + DAY),
+        grant("u", "h", 50, expires_at_ms=T0 + 2 * DAY),
+        reserve("u", "r", 5, HOUR, chosen=True),
+        deduct("u", 1),
+    )
+    _without_sentinels(partition)
+    return partition
+
+
+def _without_sentinels(partition: Partition) -> None:
+    partition.client.hdel(partition.keys.meta, "sentinels")
+    for key in partition.keys.all[1:]:
+        kind = partition.client.type(key)
+        if kind == b"hash":
+            partition.client.hdel(key, "")
+        if kind == b"zset":
+            partition.client.zrem(key, "")
+
+
+def test_an_old_partition_gets_its_sentinels_when_it_is_opened(old: Partition) -> None:
+    """U1: what a deployment has made before goes on, and is guarded from then on (the checker looks for sentinels)."""
+    before = {name: old.fields(name) for name in ("accounts", "grants", "holds", "recent:a")}
+    assert not old.client.exists(old.keys.profiles)
+
+    assert old.open() == "present"
+
+    assert {name: old.fields(name) for name in before} == before
+    assert old.run(balance("u")).balances == (94, 5, 0)
+
+
+def test_an_old_partition_without_anything_is_no_loss(partition: Partition) -> None:
+    _without_sentinels(partition)
+    partition.client.delete(partition.keys.outbox)
+
+    assert partition.open() == "present"
+
+
+@pytest.mark.parametrize("name", ["accounts", "grants", "order", "agenda", "due", "outbox"])
+def test_what_an_old_partition_has_lost_is_not_taken_for_empty(old: Partition, name: str, unchecked: None) -> None:
+    """U1: as far as the other keys tell."""
+    old.client.delete(f"{old.keys.prefix}:{name}")
+
+    assert old.open() == f"lost missing {name}"
+    assert old.send("sender", 1, balance("u")) == f"refused lost missing {name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_partition_that_has_lost_a_key_is_closed_when_it_is_opened(
+    partition: Partition, name: str, unchecked: None
+) -> None:
+    """U1: of each key, also where it held nothing but its sentinel."""
+    partition.client.delete(f"{partition.keys.prefix}:{name}")
+
+    assert partition.open() == f"lost missing {name}"

@@ -18,12 +18,12 @@ def _stored(partition: Partition, user: str) -> Operation:
     account = partition.client.hget(partition.keys.accounts, user).decode().split(" ", 14)
     debt, granted, spent, expired, voided, limit = (int(account[n]) for n in (2, 3, 5, 6, 7, 8))
     grants = [_grant(*account[14].split(" ", 1))] if account[14] else []
-    for name, text in partition.client.hgetall("meter:{p0}:grants").items():
+    for name, text in partition.fields("grants").items():
         owner, grant_id = name.decode().split(" ")
         grants += [_grant(grant_id, text.decode())] if owner == user else []
     holds = [
         _hold(name.decode(), text.decode())
-        for name, text in partition.client.hgetall(partition.keys.holds).items()
+        for name, text in partition.fields("holds").items()
         if text.decode().split(" ")[0] == user
     ]
     return restore(

@@ -44,14 +44,14 @@ def test_everything_recent_is_dropped_and_nothing_else(partition: Partition) -> 
     partition.run(commit("done"))
     charge = partition.entries()[-1].transaction_id
     partition.refund("u", charge, 1)
-    recent = partition.client.hkeys("meter:{p0}:recent:a")
+    recent = partition.fields("recent:a")
     assert {name[:2] for name in recent} == {b"c ", b"r ", b"f ", b"l "}
 
     _rotate_at(partition, T0 + DAY)
     _rotate_at(partition, T0 + 2 * DAY)
 
-    assert not partition.client.exists("meter:{p0}:recent:a", "meter:{p0}:recent:b")
-    assert partition.client.hkeys(partition.keys.holds) == [b"open"]
+    assert partition.fields("recent:a") == partition.fields("recent:b") == {}
+    assert list(partition.fields("holds")) == [b"open"]
 
 
 def test_in_the_middle_of_a_batch(partition: Partition) -> None:

@@ -63,7 +63,11 @@ def test_the_steps_of_a_rebuild(partition: Partition) -> None:
     assert partition.send("other", 1, balance("u")) == "refused rebuilding"
 
     partition.batch(state("clear", 2), mode="repair")
-    assert partition.client.keys() == [partition.keys.meta.encode()]
+    assert not any(
+        partition.fields(name) for name in ("accounts", "grants", "holds", "recent:a", "recent:b", "profiles")
+    )
+    assert not any(partition.members(name) for name in ("order", "agenda", "due"))
+    assert partition.entries() == []
     partition.batch(state("rebuilding", 2), grant("u", "h", 7), mode="repair")
     assert partition.send("other", 2, balance("u")) == "refused rebuilding"
     partition.batch(state("open", 2), mode="repair")
