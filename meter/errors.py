@@ -8,6 +8,7 @@ MeterError
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
     ├── StoreUnavailable   the durable store did not answer
+    │   └── StoreDenied    it answers, and refuses what METER_STORE_URL says
     └── Overloaded         the bounded queue is full
 """
 
@@ -53,6 +54,10 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self, detail: str) -> None:
         super().__init__("store", detail)
+
+
+class StoreDenied(StoreUnavailable):
+    """The store refuses the user, the password, the database or an option of its URL: waiting does not help."""
 
 
 class Overloaded(Unavailable):

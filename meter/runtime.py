@@ -14,7 +14,7 @@ from typing import Literal, Self
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
-from meter.errors import ConfigError, StoreUnavailable, Unavailable
+from meter.errors import ConfigError, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.log_file import ledger_log
 from meter.ledger.serving import claim
@@ -152,6 +152,8 @@ class Runtime:
             await self.store.open({name: str(value) for name, value in agreed.items()})
         except StoreMismatch as error:
             raise ConfigError(str(error)) from error
+        except StoreDenied as error:
+            raise ConfigError(str(error).replace(STORE_VARIABLE, variable_of_store(os.environ), 1)) from None
         self._store_open = True
 
     async def _open_store_when_possible(self) -> None:
@@ -159,11 +161,8 @@ class Runtime:
             await asyncio.sleep(STORE_OPEN_PAUSE_SECONDS)
             try:
                 await self._open_store()
-            except StoreUnavailable as error:
-                self._store_fault = str(error)
-            except ConfigError as error:
+            except (StoreUnavailable, ConfigError) as error:
                 self._store_fault = str(error)  # a running process cannot refuse to start; adds stay refused
-                return
 
     async def _watermark(self, partition: int) -> Watermark:
         if self.store is None:

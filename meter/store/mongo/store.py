@@ -16,7 +16,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from meter.errors import ConfigError
+from meter.errors import ConfigError, StoreDenied
 from meter.log import logger
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
@@ -43,6 +43,8 @@ REACH_MS_MAX = 10_000
 
 _MAJORITY = WriteConcern("majority", j=True)
 _REFUSALS = frozenset({121, 11000})  # the validator, a duplicate key
+
+_DENIED = frozenset({13, 18, 8000})  # no right to it, wrong password, the same at Atlas
 
 _LIVE: Document = {
     "pending": False,
@@ -278,6 +280,9 @@ class MongoStore(MongoCatalog, SharedCalls):
         try:
             return await self._calls.run(call, timeout_seconds=timeout_seconds)
         except OperationFailure as error:
+            if error.code in _DENIED:
+                detail = f"METER_STORE_URL: MongoDB refuses it ({error.code}); check user, password and roles"
+                raise StoreDenied(detail) from None
             raise (StoreRefused if error.code in _REFUSALS else StoreUnavailable)(str(error)) from error
         except (OverflowError, UnicodeError) as error:
             raise StoreRefused(str(error)) from error

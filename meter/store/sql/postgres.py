@@ -29,6 +29,7 @@ from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from meter.errors import StoreDenied
 from meter.store.base import StoreRefused, StoreUnavailable
 from meter.store.sql.columns import Columns, R
 from meter.store.sql.dialect import SqlDialect, V, changed_columns, replaced_columns, to_json
@@ -40,6 +41,8 @@ CONNECTIONS_MAX = 10
 
 _SCHEMA_LOCK = 0x6D65746572  # "meter"
 _REFUSALS = ("22", "23")  # SQLSTATE classes: data exception, integrity constraint violation
+_DENIED_CLASSES = ("28", "3D")  # who may log in, and which databases there are
+_DENIED = ("42501", "42704", "22023", "55P02", "08P01")  # no right to connect; an option that the server does not know
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 
 
@@ -137,7 +140,7 @@ def open_postgres(url: str, *, timeout_seconds: float) -> SqlStore:
     dsn = _dsn(url)
 
     async def connect() -> Any:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS)
+        connection = await _connected(dsn)
         try:
             await connection.execute(_DURABLE)
         except BaseException:
@@ -155,6 +158,18 @@ def open_postgres(url: str, *, timeout_seconds: float) -> SqlStore:
         pool_timeout=timeout_seconds,
     )
     return SqlStore(engine, PostgresDialect(), timeout_seconds=timeout_seconds)
+
+
+async def _connected(dsn: str) -> Any:
+    """A connection. Raises `StoreDenied` for what waiting does not mend, else `StoreUnavailable`."""
+    try:
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS)
+    except asyncpg.PostgresError as error:
+        if str(error.sqlstate)[:2] in _DENIED_CLASSES or error.sqlstate in _DENIED:
+            raise StoreDenied(f"METER_STORE_URL: PostgreSQL refuses it ({error.sqlstate}): {error}") from None
+        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+    except (asyncpg.InterfaceError, ValueError) as error:
+        raise StoreDenied(f"METER_STORE_URL: {error}") from None
 
 
 def _dsn(url: str) -> str:

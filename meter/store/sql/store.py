@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from meter.errors import StoreDenied
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
 from meter.store.rows import (
@@ -32,6 +33,9 @@ from meter.store.sql.queries import Statement
 from meter.store.sql.schema import prepare
 from meter.store.sql.tables import table_of
 
+_DENIED = frozenset({1044, 1045, 1049, 1698})
+"""MySQL and MariaDB: access to the database denied, wrong password, unknown database, no such way to log in."""
+
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 
 
@@ -46,7 +50,12 @@ class SqlStore(SqlCatalog, SharedCalls):
         self._calls = Calls(timeout_seconds)
 
     async def open(self, settings: Mapping[str, str]) -> None:
-        await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
+        try:
+            await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
+        except TypeError as error:  # how drivers refuse an option of the URL that they do not know
+            if "argument" not in str(error):
+                raise
+            raise StoreDenied(f"METER_STORE_URL: an option is not known to the driver: {error}") from None
 
     async def close(self) -> None:
         await self._calls.drain()
@@ -187,12 +196,33 @@ class SqlStore(SqlCatalog, SharedCalls):
             await prepare(connection, self._dialect, settings)
 
     async def _fetch(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        """Once more on a new connection when the pooled one has died with its server: a read can be repeated."""
+        try:
+            return await self._read(statement)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return await self._read(statement)
+
+    async def _read(self, statement: Statement) -> Sequence[Sequence[Any]]:
         async with self._reader.connect() as connection:
             return (await connection.execute(statement)).all()
 
     async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """The same for a transaction, but only before its commit was sent: after that nobody knows."""
+        committing: list[bool] = []
+        try:
+            return await self._transact_once(work, committing)
+        except DBAPIError as error:
+            if committing or not error.connection_invalidated:
+                raise
+        return await self._transact_once(work, committing)
+
+    async def _transact_once(self, work: Callable[[AsyncConnection], Awaitable[T]], committing: list[bool]) -> T:
         async with self._dialect.turn(), self._writer.begin() as connection:
-            return await work(connection)
+            done = await work(connection)
+            committing.append(True)
+            return done
 
 
 @contextmanager
@@ -207,6 +237,11 @@ def _translated() -> Iterator[None]:
     except ProgrammingError:
         raise
     except DBAPIError as error:
+        code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+        if code in _DENIED:
+            raise StoreDenied(
+                f"METER_STORE_URL: the store refuses it ({code}); check user, password and database"
+            ) from None
         raise StoreUnavailable(str(error.orig)) from error
     except (PoolTimeout, TimeoutError, OSError) as error:
         raise StoreUnavailable(str(error) or "the store did not answer in time") from error
