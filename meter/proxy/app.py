@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.datastructures import State
@@ -17,9 +17,11 @@ from meter.errors import Unavailable
 from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
 from meter.log import logger
+from meter.proxy.counts import ProxyCounts
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.options import ProxyOptions
+from meter.proxy.probes import ProxyProbes
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream
 
@@ -38,7 +40,9 @@ class Proxy:
         credits_: Credits,
         *,
         owned: AbstractAsyncContextManager[object] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`stopping`: whether the server takes no new requests any more, which `/readyz` tells."""
         self.state = State({"bounds": Bounds(body_seconds=None)})  # an upload may take as long as it likes
         self._options = options
         self._paths = options.paths()
@@ -46,6 +50,8 @@ class Proxy:
         policy = options.policy()
         self._charger = Charger(credits_, policy)
         self._owned = owned
+        self.counts = ProxyCounts()
+        self._probes = ProxyProbes(options, credits_, self.counts, stopping)
         dropped = [options.estimated_tokens_header]
         if not options.forward_identity:
             dropped.append(options.user_id_header)
@@ -58,6 +64,7 @@ class Proxy:
                 ours=(options.user_id_header, options.estimated_tokens_header),
             ),
             policy.usage_headers,
+            self.counts,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,28 +84,36 @@ class Proxy:
                 await stack.enter_async_context(self._owned)
             stack.push_async_callback(self._charger.close)
             await stack.enter_async_context(self._route.upstream)
+            await stack.enter_async_context(self._probes.served())
             yield
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[Header] = list(scope["headers"])
         if scope["method"] == "CONNECT" or wants_upgrade(headers):
             detail = "The proxy carries HTTP requests only: no upgrade, no websocket, no tunnel."
-            await answer(problem("not-implemented", detail), [*headers, (b"expect", b"")], receive, send)
+            await self._refuse(problem("not-implemented", detail), [*headers, (b"expect", b"")], receive, send)
             return
         if not scope["path"].startswith("/") or has_controls(scope["path"]):
             detail = "A path begins with a slash and holds no control characters, which servers read differently."
-            await answer(problem("invalid-path", detail), headers, receive, send)
+            await self._refuse(problem("invalid-path", detail), headers, receive, send)
             return
         charge: Charge | None = None
         ours: list[Header] = []
+        outcome = "free"
         if scope["method"] != FREE_METHOD and self._paths.cover(scope["path"]):
             found = await self._charged(headers)
             if isinstance(found, Rendered):
-                await answer(found, headers, receive, send)
+                await self._refuse(found, headers, receive, send)
                 return
             charge = found
             ours = [UNMETERED] if charge is None else metered_headers(charge)
+            outcome = "unmetered" if charge is None else "metered"
+        self.counts.request(outcome)
         await ProxyExchange(self._route, scope, receive, send, charge).run(ours)
+
+    async def _refuse(self, rendered: Rendered, headers: list[Header], receive: Receive, send: Send) -> None:
+        self.counts.request(str(rendered.status))
+        await answer(rendered, headers, receive, send)
 
     async def _charged(self, headers: list[Header]) -> Charge | Rendered | None:
         """A hold for the request, or its refusal; None for a request to be served unmetered."""

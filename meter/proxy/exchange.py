@@ -11,10 +11,12 @@ from starlette.types import Receive, Scope, Send
 from meter.charging.amounts import header_value
 from meter.charging.charge import Charge
 from meter.charging.policy import Ending
+from meter.charging.verdicts import Settled
 from meter.http.rendered import problem
 from meter.log import logger
 from meter.proxy.body import RequestBody, read_up_to
 from meter.proxy.client import Client, ClientGone
+from meter.proxy.counts import ProxyCounts
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
 from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
 from meter.proxy.options import ProxyOptions
@@ -32,6 +34,7 @@ class Route:
     upstream: Upstream
     forwarding: Forwarding
     usage_headers: tuple[bytes, ...]
+    counts: ProxyCounts
 
 
 class ProxyExchange:
@@ -62,7 +65,9 @@ class ProxyExchange:
         finally:
             self._client.unwatch()
             if self._charge is not None:
-                self._charge.settle(ending)
+                counts = self._route.counts
+                counts.ended(ending)
+                self._charge.settle(ending).add_done_callback(lambda task: counts.settled(_outcome_of(task)))
 
     async def _carry(self, ours: list[Header]) -> Ending:
         try:
@@ -160,6 +165,7 @@ class ProxyExchange:
         if self._client.gone:
             return
         slug = "upstream-timeout" if is_timeout(error) else "upstream-unreachable"
+        self._route.counts.upstream_faults[slug,] += 1
         _log.warning("the upstream did not answer", problem=slug, why=f"{type(error).__name__}: {error}")
         headers = [] if self._client.requested else self._headers
         detail = f"The upstream did not answer: {type(error).__name__}."
@@ -175,6 +181,10 @@ class ProxyExchange:
     def _left_ending(self) -> Ending:
         """A client that broke off its own request is charged only for what it got."""
         return Ending.GONE if self._client.requested or self._client.started else Ending.CUT
+
+
+def _outcome_of(settlement: asyncio.Task[Settled | None]) -> Settled | None:
+    return None if settlement.cancelled() else settlement.result()
 
 
 def metered_headers(charge: Charge) -> list[Header]:

@@ -39,6 +39,11 @@ class ProxyOptions:
     host: Annotated[str, Doc("Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Doc("Port to listen on.")] = 8080
     uds: Annotated[Path | None, Doc("Listen on a unix socket instead.")] = None
+    probes_host: Annotated[str, Doc("Address of the proxy's own probes and metrics.")] = "127.0.0.1"
+    probes_port: Annotated[
+        int | None,
+        Doc("Port of /livez, /readyz and /metrics; by default the one after --port, if it is free; 0: none."),
+    ] = None
 
     path_prefix: Annotated[
         str,
@@ -122,6 +127,8 @@ class ProxyOptions:
             raise ConfigError(
                 f"meter proxy: upstream={self.upstream!r}: must be http://host or https://host, and a path"
             )
+        if self.probes_port is not None and not 0 <= self.probes_port < 2**16:
+            raise ConfigError(f"meter proxy: probes_port={self.probes_port}: must be a port, or 0 for none")
         for name in (
             "drain_seconds",
             "drain_bytes_max",
@@ -137,7 +144,14 @@ class ProxyOptions:
         """What an operator wants to see of them when the proxy starts."""
         place = f"unix:{self.uds}" if self.uds else f"http://{self.host}:{self.port}"
         decided_by = {"meter": self.meter_url} if self.meter_url else {}
-        return {"address": place, "upstream": self.upstream, "identity_header": self.user_id_header, **decided_by}
+        told = "taken as it comes: what is in front must set it, or strip it from strangers"
+        return {
+            "address": place,
+            "upstream": self.upstream,
+            "identity_header": self.user_id_header,
+            "identity": told,
+            **decided_by,
+        }
 
     def paths(self) -> MeteredPaths:
         """Which paths are metered. Raises ValueError."""

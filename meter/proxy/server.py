@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import uvicorn
 
@@ -20,10 +21,10 @@ GRACE_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 
 
-def proxy_of(settings: Settings, options: ProxyOptions) -> Proxy:
+def proxy_of(settings: Settings, options: ProxyOptions, stopping: Callable[[], bool] = lambda: False) -> Proxy:
     """The proxy with its own meter: over HTTP with `options.meter_url`, else in this process."""
     meter = Meter(settings) if options.meter_url is None else MeterClient(options.meter_url)
-    return Proxy(options, meter, owned=meter)
+    return Proxy(options, meter, owned=meter, stopping=stopping)
 
 
 def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
@@ -52,6 +53,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
-    server = server_of(proxy_of(settings, options), options)
+    server: uvicorn.Server
+    server = server_of(proxy_of(settings, options, lambda: server.should_exit), options)
     collect_garbage_rarely()
     server.run()

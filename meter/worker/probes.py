@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import uvicorn
+from collections.abc import Callable
 
 from meter.api.metrics import Metrics
 from meter.api.probes import Probes
 from meter.api.routes import application_of, routes
 from meter.config import Settings
+from meter.errors import ConfigError
 from meter.health.presence import Worker
+from meter.http.side_server import SideServer
 from meter.runtime import Runtime
 
 BODY_BYTES_MAX = 0
-GRACE_SECONDS = 2
 
 
 class ProbeServer:
-    """Serves what orchestrators and Prometheus ask for. `told` is what this worker counted, now."""
+    """Serves what orchestrators and Prometheus ask for. `told` is what this worker counted, now. Raises `ConfigError`
+    for a port that cannot be had.
+    """
 
     def __init__(self, settings: Settings, runtime: Runtime, told: Callable[[], Worker]) -> None:
         engine = runtime.engine
@@ -31,34 +30,16 @@ class ProbeServer:
             ("GET", "/readyz", probes.readyz),
             ("GET", "/metrics", probes.metrics),
         ]
-        config = uvicorn.Config(
-            application_of(routes(table, BODY_BYTES_MAX)),
-            host=settings.worker_host,
-            port=settings.worker_port,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        app = application_of(routes(table, BODY_BYTES_MAX))
+        try:
+            self._server = SideServer(app, settings.worker_host, settings.worker_port)
+        except OSError as error:
+            raise ConfigError(f"METER_WORKER_PORT={settings.worker_port}: {error.strerror}") from None
 
     def start(self) -> None:
         """Begins to serve."""
-        self._task = asyncio.create_task(self._server.serve(), name="meter-worker-probes")
+        self._server.start()
 
     async def close(self) -> None:
         """Ends it."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the worker."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+        await self._server.close()
