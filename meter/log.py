@@ -38,6 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[^\s\"=]+")
 _FIELDS = "meter_fields"  # the attribute of a record that carries the fields of a line of ours
 _EVENT = "meter_event"
+_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 _CHATTY = ("arq", "alembic")  # their infos are of no interest to an operator
 
 
@@ -67,6 +68,9 @@ def configure(form: Format = "text", level: Level = "info") -> None:
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _UVICORN:  # as a server of before may have left them
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
 
 

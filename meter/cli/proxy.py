@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields
+from enum import Enum
 from operator import getitem
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -58,6 +59,9 @@ def proxy(**given: object) -> None:
         complain(error, 2)
 
 
+CHOICES_SHOWN_MAX = 6
+
+
 def _signature() -> inspect.Signature:
     """One keyword per field, as Typer reads it."""
     hints = get_type_hints(ProxyOptions, include_extras=True)
@@ -69,12 +73,25 @@ def _signature() -> inspect.Signature:
             kind, default, _ = _READ[field.name]
         flag = _FLAGS.get(field.name, field.name.replace("_", "-"))
         flags = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
-        option = typer.Option(flags, help=doc.documentation)
+        option = typer.Option(flags, help=_help(kind, doc.documentation), metavar=_metavar(kind))
         annotation: Any = getitem(Annotated, (kind, option))  # a subscript would be a type alias
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         )
     return inspect.Signature(parameters)
+
+
+def _is_long(kind: Any) -> bool:
+    """Whether its choices would not fit into the first column of 80."""
+    return isinstance(kind, type) and issubclass(kind, Enum) and len(kind) > CHOICES_SHOWN_MAX
+
+
+def _metavar(kind: Any) -> str | None:
+    return f"<{kind.__name__.lower()}>" if _is_long(kind) else None
+
+
+def _help(kind: Any, text: str) -> str:
+    return f"{text} One of: {', '.join(choice.value for choice in kind)}." if _is_long(kind) else text
 
 
 proxy.__signature__ = _signature()  # type: ignore[attr-defined]
