@@ -26,6 +26,7 @@ from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
 from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, awaitable
+from meter.jobs import Jobs
 from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -40,13 +41,15 @@ class Parts:
     handlers: Handlers
     gateway: GatewayHandlers
     metrics: Metrics
+    jobs: Jobs
 
 
 def services_of(runtime: Runtime) -> Services:
     """Everything that handlers work with."""
     settings = runtime.settings
     scale = AmountScale(settings.decimal_places)
-    return Services(runtime.engine, runtime.redis, runtime.store, settings, scale, Renderer(scale))
+    jobs = Jobs(runtime, runtime.refusals)
+    return Services(runtime.engine, runtime.redis, runtime.store, settings, scale, Renderer(scale), jobs)
 
 
 def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
@@ -63,7 +66,7 @@ def parts_of(runtime: Runtime) -> Parts:
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
-    return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics)
+    return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics, services.jobs)
 
 
 def routes_of(parts: Parts) -> list[BaseRoute]:
@@ -94,7 +97,7 @@ def application_of(parts: Parts) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with parts.runtime, gateway.listening(settings):
+        async with parts.runtime, parts.jobs, gateway.listening(settings):
             yield
 
     guard = BrowserGuard(

@@ -35,6 +35,7 @@ class Meter(Credits):
         self._settings = settings
         self._runtime = Runtime(settings, redis, store, role="sidecar")
         services = services_of(self._runtime)
+        self._jobs = services.jobs
         coroutines = handlers_of(services).coroutines
         self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
         super().__init__(_InProcess(self._coroutines))
@@ -57,6 +58,7 @@ class Meter(Credits):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._jobs.close()
         await self._runtime.close()
 
     async def advance(self, seconds: float) -> None:

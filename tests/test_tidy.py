@@ -22,6 +22,7 @@ amount config store
 engine contract
 http client ledger alerts health schema_generator
 charging plans runtime
+jobs
 api middleware dev
 gateway worker
 openapi

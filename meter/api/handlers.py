@@ -77,7 +77,6 @@ def _of_plans(services: Services) -> Mapping[str, Coroutine]:
         "subscribe": plans.subscribe,
         "upgrade": plans.upgrade,
         "unsubscribe": plans.unsubscribe,
-        "allocate": plans.allocate,
     }
 
 

@@ -1,26 +1,49 @@
-"""Jobs of the worker that can be called by hand, a page at a time."""
+"""The handlers of the jobs: each does one page. They take no body and no key."""
 
 from __future__ import annotations
 
 from meter.api.services import Services
+from meter.contract.answers import Answer
+from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, Rotated
+from meter.errors import ConfigError, Unavailable
 from meter.http.exchange import Request
-from meter.http.rendered import Rendered
-from meter.ledger.sweep import expire_due
-
-CALLS_PER_PAGE = 8
+from meter.http.rendered import Rendered, answer
+from meter.jobs import COUNTED
 
 
 class JobHandlers:
     """What a scheduler of one's own may call."""
 
     def __init__(self, services: Services) -> None:
-        self._engine = services.engine
-        self._redis = services.redis
+        self._jobs = services.jobs
 
     async def expire(self, _: Request) -> Rendered:
-        """`POST /credits/jobs/expire`: ends what is due now, up to a page of each partition."""
-        made, more = 0, False
-        for number in range(len(self._engine.partitions)):
-            done, is_cut = await expire_due(self._engine, self._redis, number, CALLS_PER_PAGE)
-            made, more = made + done, more or is_cut
-        return Rendered(200, b'{"transactions":%d,"more":%s}' % (made, b"true" if more else b"false"))
+        """`POST /credits/jobs/expire`"""
+        return await self._page("expire", Expired)
+
+    async def allocate(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/allocate`"""
+        return await self._page("allocate", Allocated)
+
+    async def apply_pending(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/pending`"""
+        return await self._page("pending", Applied)
+
+    async def remind(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/remind`"""
+        return await self._page("remind", Reminded)
+
+    async def deliver(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/deliver`"""
+        return await self._page("deliver", Attempted)
+
+    async def rotate(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/rotate`"""
+        return await self._page("rotate", Rotated)
+
+    async def _page(self, name: str, model: type[Answer]) -> Rendered:
+        try:
+            page = await self._jobs.by_name[name]()
+        except ConfigError as error:  # the channels of alerts are made when they are first needed
+            raise Unavailable("settings", str(error)) from None
+        return answer(200, model.model_validate({COUNTED[name]: page.done, "more": page.more}))

@@ -16,7 +16,6 @@ from meter.api.idempotency import KeyedCall, answered_once, keyed_call
 from meter.api.services import Services, path_user
 from meter.clock import milliseconds, utc_time
 from meter.contract.plans import (
-    Allocated,
     BillingPeriod,
     CreatePlanRequest,
     Plan,
@@ -37,15 +36,12 @@ from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
 from meter.keys import OBJECT_ID
-from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
 from meter.plans.subscriptions import SWAPS_MAX, Kept, Proration, Refused, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
 from meter.store.rows import PlanRow, Row, SubscriptionRow
-
-JOB_PAGE = 500
 
 _BY_PLAN = Cursors("plans", ID)
 _BY_GROUP = Cursors("subscriptions", ID)
@@ -176,11 +172,6 @@ class PlanHandlers:
         group, when, unspent = query.plan_group, query.when, query.unspent
         call = keyed_call("unsubscribe", request)
         return await self._once(call, lambda kept: self._service().end(user_id, group, when, unspent, kept))
-
-    async def allocate(self, _: Request) -> Rendered:
-        """`POST /credits/jobs/allocate`: grants what is due now, up to a page; 0 left says that all is done."""
-        page = await Allocation(self._engine, self._catalog(), self._partitions).page(JOB_PAGE)
-        return answer(200, Allocated(allocated=page.moved, more=page.more))
 
     async def _once(self, call: KeyedCall, run: Callable[[Kept], Awaitable[SubscriptionRow | Refused]]) -> Rendered:
         """The first answer of a call on a subscription, which is kept with what the call does."""

@@ -16,6 +16,7 @@ from meter.errors import MeterError
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
+from meter.jobs import Jobs
 from meter.keys import OBJECT_ID, USER_ID
 from meter.ledger.lists import Lists
 from meter.ledger.tail import Tail
@@ -32,6 +33,7 @@ class Services:
     settings: Settings
     scale: AmountScale
     renderer: Renderer
+    jobs: Jobs
 
     def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
         """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""

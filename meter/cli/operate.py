@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TypeVar
+from functools import partial
 
 import orjson
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from meter.amount import AmountScale
 from meter.config import Settings
-from meter.contract.answers import Answer, Refusal
-from meter.errors import ConfigError, MeterError, Unavailable
-from meter.in_process import Meter
+from meter.errors import ConfigError, Unavailable
+from meter.jobs import COUNTED, Jobs
 from meter.keys import partition_of
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
@@ -28,8 +27,6 @@ from meter.runtime import Runtime
 from meter.store.base import Store
 
 SHOWN_MAX = 50
-
-_A = TypeVar("_A", bound=Answer)
 
 _log = logger("meter")
 
@@ -77,46 +74,22 @@ async def reconcile(settings: Settings, *, as_json: bool) -> int:
     return 1 if any(report.drifts for report in reports) else 0
 
 
-async def allocate(settings: Settings, *, as_json: bool) -> int:
-    """Grants every period that has begun, as the worker does; 0 when nothing is due any more."""
-
-    async def page(meter: Meter) -> tuple[int, bool]:
-        done = _ok(await meter.allocate())
-        return done.allocated, done.more
-
-    return await _until_done(settings, page, "allocated", as_json=as_json)
-
-
-async def expire(settings: Settings, *, as_json: bool) -> int:
-    """Ends credits and holds that are due, as the worker does; 0 when nothing is due any more."""
-
-    async def page(meter: Meter) -> tuple[int, bool]:
-        done = _ok(await meter.expire())
-        return done.transactions, done.more
-
-    return await _until_done(settings, page, "transactions", as_json=as_json)
-
-
-async def _until_done(
-    settings: Settings, page: Callable[[Meter], Awaitable[tuple[int, bool]]], what: str, *, as_json: bool
-) -> int:
-    """Calls for a page after the other, and prints how many that were."""
-    total, more = 0, True
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        async with Meter(settings) as meter:
-            while more:
-                done, more = await page(meter)
-                total += done
-                progress.update(task, completed=total)
-    print(orjson.dumps({what: total}).decode() if as_json else f"{total} {what}")  # noqa: T201
+async def jobs(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
+    """Does jobs one after the other, each until nothing is due, as the worker does, and prints how much that was."""
+    done: dict[str, int] = {}
+    with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
+        async with Runtime(settings) as runtime, Jobs(runtime, ledger) as found:
+            for name in names:
+                task = progress.add_task(COUNTED[name], total=None)
+                tell = partial(_progressed, progress, task)
+                done[COUNTED[name]] = await found.until_done(name, tell)
+    lines = "\n".join(f"{number} {what}" for what, number in done.items())
+    print(orjson.dumps(done).decode() if as_json else lines)  # noqa: T201
     return 0
 
 
-def _ok(answer: _A | Refusal) -> _A:
-    if isinstance(answer, Refusal):
-        raise MeterError(answer.detail)
-    return answer
+def _progressed(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from importlib.metadata import version
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import uvicorn
 
+from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
+from meter.cli.jobs import jobs
 from meter.cli.measure import Json, commands
 from meter.cli.proxy import proxy
 from meter.cli.starting import begin_log, check_address, ends_of, tell_start, url_of
@@ -31,17 +32,12 @@ app = typer.Typer(
     help="Prepaid credits, holds and plans for paid APIs, decided atomically in Redis.",
 )
 
-jobs = typer.Typer(no_args_is_help=True, help="Do by hand, until nothing is due, what the worker does by itself.")
-
 app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
-
-DATA_DIR = Path(".meter")
-DataDir = Annotated[Path, typer.Option(help="The folder of the `meter dev` to work on, if it runs.")]
 
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
@@ -159,7 +155,7 @@ def rebuild(
     def agreed(what: str) -> bool:
         return yes or (sys.stdin.isatty() and typer.confirm(f"meter: {what}. Go on?", err=True))
 
-    run(operate.rebuild(_settings(data_dir), partition, user, as_json=as_json, agreed=agreed))
+    run(operate.rebuild(settings_of(data_dir), partition, user, as_json=as_json, agreed=agreed))
 
 
 @app.command()
@@ -167,23 +163,7 @@ def reconcile(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Compare Redis with the store, account by account; exit code 1 on any drift."""
     from meter.cli import operate
 
-    run(operate.reconcile(_settings(data_dir), as_json=as_json))
-
-
-@jobs.command()
-def allocate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """Grant every period of a subscription that has begun. Safe beside the worker: each period is granted once."""
-    from meter.cli import operate
-
-    run(operate.allocate(_settings(data_dir), as_json=as_json))
-
-
-@jobs.command()
-def expire(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """End credits and holds that are due. No balance waits for it: whoever touches an account does it first."""
-    from meter.cli import operate
-
-    run(operate.expire(_settings(data_dir), as_json=as_json))
+    run(operate.reconcile(settings_of(data_dir), as_json=as_json))
 
 
 @app.command()
@@ -195,19 +175,6 @@ def schema(
     from meter.store.generated_schema import nosql_schema, sql_schema
 
     typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
-
-
-def _settings(data_dir: Path) -> Settings:
-    """The settings of the environment, else those of the instance that runs in the data folder."""
-    from meter.config import load_settings
-    from meter.dev.instance import settings_beside
-
-    try:
-        settings = load_settings(**settings_beside(data_dir, os.environ))
-    except ConfigError as error:
-        complain(error, 2)
-    begin_log(settings)
-    return settings
 
 
 def _check(settings: Settings) -> None:

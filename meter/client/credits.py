@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from meter.client.calls import CreditAmount, Metadata, wire_text
+from meter.client.jobs import JobCalls
 from meter.client.plans import PlanCalls
 from meter.client.webhooks import NotificationCalls
 from meter.contract import answers
@@ -64,7 +65,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, NotificationCalls):
+class Credits(PlanCalls, NotificationCalls, JobCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from meter.client.calls import Calls, CreditAmount
 from meter.contract.answers import Refusal
-from meter.contract.plans import Allocated, Expired, Plan, PlanPage, Subscription, SubscriptionPage
+from meter.contract.plans import Plan, PlanPage, Subscription, SubscriptionPage
 
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 Rollover = Mapping[str, object]
@@ -148,16 +148,6 @@ class PlanCalls(Calls):
         query = {"plan_group": plan_group, "when": when, "unspent": unspent}
         path = {"user_id": user_id}
         return await self._call("unsubscribe", Subscription, path=path, query=query, key=idempotency_key)
-
-    async def allocate(self) -> Allocated | Refusal:
-        """Grants what is due, as the worker does every few seconds; again while the answer says `more`."""
-        return await self._call("allocate", Allocated, body={})
-
-    async def expire(self) -> Expired | Refusal:
-        """Ends credits and holds that are due, as the worker does every few seconds; again while the answer says
-        `more`. No balance waits for it.
-        """
-        return await self._call("expire", Expired, body={})
 
 
 def _plan_body(

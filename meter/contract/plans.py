@@ -204,17 +204,3 @@ class SubscriptionPage(Answer):
 
     items: list[Subscription]
     next_cursor: str | None
-
-
-class Allocated(Answer):
-    """How many subscriptions moved to their next period; `more`: call again."""
-
-    allocated: int
-    more: bool
-
-
-class Expired(Answer):
-    """How many transactions that made: credits that ended or began, holds that ended; `more`: call again."""
-
-    transactions: int
-    more: bool

@@ -203,6 +203,12 @@ class Engine:
         (line,) = await self.run_many(partition, (upkeep.clock(),))
         return CLOCK.read(line).units("now_ms")
 
+    async def clock_stands_at(self) -> int | None:
+        """The time at which the test clock stands; None while the clock goes with the real one."""
+        (line,) = await self.run_many(0, (upkeep.clock(),))
+        found = CLOCK.read(line)
+        return found.units("now_ms") if found.units("frozen") else None
+
     @property
     def waiting(self) -> int:
         """Operations that no batch has taken yet, over all partitions."""

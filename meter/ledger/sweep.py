@@ -15,6 +15,12 @@ USERS_PER_CALL = 25
 """Each takes Redis some 60 to 120 µs, during which nobody else is served."""
 
 
+async def expire_page(engine: Engine, redis: RedisGateway, calls_max: int) -> tuple[int, bool]:
+    """`expire_due` in every partition."""
+    done = [await expire_due(engine, redis, number, calls_max) for number in range(len(engine.partitions))]
+    return sum(made for made, _ in done), any(more for _, more in done)
+
+
 async def expire_due(engine: Engine, redis: RedisGateway, number: int, calls_max: int) -> tuple[int, bool]:
     """Settles what is due in a partition; answers the number of transactions that made, and whether more may be due."""
     due_key, made = engine.partitions[number].due, 0

@@ -35,6 +35,7 @@ _TAGS = {
     "accounts": "What an account may do.",
     "notifications": "Who is told of alerts, and what was sent.",
     "plans": "What one period grants, and who has it.",
+    "jobs": "Do by hand, a page at a time, what the worker does by itself.",
     TAG: TAG_TEXT,
     "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
     "operating": "For whoever runs the sidecar.",

@@ -18,8 +18,6 @@ from meter.plans.steps import Steps, advanced
 from meter.store.base import Store, StoreRefused
 from meter.store.rows import EventRow, SubscriptionRow
 
-SUBSCRIPTIONS_PER_PAGE = 1_000
-PAGES_MAX = 10_000
 RETRY_MS = 3_600_000
 """When one that was set aside is tried again."""
 
@@ -28,7 +26,9 @@ _log = logger("meter")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What became of a page: how many subscriptions moved on, and whether another page makes sense at once."""
+    """What became of a page: how many subscriptions moved on, and whether another page makes sense at once: not where
+    nothing moved because other processes are at it.
+    """
 
     moved: int
     more: bool
@@ -42,20 +42,10 @@ class Allocation:
         self._store = store
         self._steps = Steps(engine, store, partitions)
 
-    async def all_due(self) -> int:
-        """Does what was left over, and allocates all that is due; answers how many subscriptions moved on."""
-        await self._steps.effects.left_over(await self._engine.now_ms())
-        moved = 0
-        for _ in range(PAGES_MAX):
-            page = await self.page(SUBSCRIPTIONS_PER_PAGE)
-            moved += page.moved
-            if not page.more:
-                break  # nothing is due, or other processes are at it, and the next run looks again
-        return moved
-
     async def page(self, limit: int) -> Page:
-        """Moves on up to `limit` subscriptions that are due."""
+        """Does what earlier steps left over, and moves on up to `limit` subscriptions that are due."""
         now_ms = await self._engine.now_ms()
+        await self._steps.effects.left_over(now_ms)
         rows = await self._due(now_ms, limit)
         terms = await self._steps.terms(rows)
         tried = [(row, advanced(row, terms, now_ms)) for row in rows]

@@ -51,8 +51,8 @@ class Catalog(Protocol):
         """
         ...
 
-    async def insert_many(self, rows: Sequence[Row]) -> None:
-        """Adds rows of one model whose keys are not there yet; the others stay as they are."""
+    async def insert_many(self, rows: Sequence[Row]) -> int:
+        """Adds rows of one model whose keys are not there yet, and answers how many; the others stay as they are."""
         ...
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:

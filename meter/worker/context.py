@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from meter.alerts.channels import channels_of
 from meter.alerts.dispatcher import Dispatcher
-from meter.alerts.webhook import WebhookSender
-from meter.amount import AmountScale
 from meter.config import Settings
 from meter.errors import ConfigError
+from meter.jobs import Jobs
 from meter.ledger.flusher import Flusher
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.serving import check_served_here
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
+from meter.store.base import Store
+from meter.worker.clock_watch import ClockWatch
 from meter.worker.loop import Loop
 from meter.worker.runs import Runs
 
 DELIVERY_PATIENCE_SECONDS = 1.0
 """How long new alerts wait for the attempts that are under way, at most."""
-DELIVERY_PAUSE_SECONDS = 0.5
+LOOP_PAUSE_SECONDS = 0.5
 
 
 class Context(TypedDict, total=False):
@@ -29,26 +29,63 @@ class Context(TypedDict, total=False):
 
     runtime: Runtime
     runs: Runs
+    jobs: Jobs
     ledger: LedgerFile | None
     supervisor: Supervisor | None
-    sender: WebhookSender
     dispatcher: Dispatcher | None
-    delivery: Loop
+    loops: list[Loop]
 
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
     """Starts the runtime and, where there is a store, the flushers and the delivery of alerts. Raises `ConfigError`."""
     await runtime.start()
-    ctx["runtime"], ctx["runs"], ctx["ledger"], ctx["supervisor"] = runtime, Runs(), None, None
-    if runtime.store is None:
+    ctx["runtime"], ctx["runs"], ctx["loops"] = runtime, Runs(), []
+    ctx["ledger"], ctx["supervisor"], ctx["dispatcher"] = None, None, None
+    if runtime.store is not None:
+        ctx["ledger"] = _started_ledger(runtime.settings)
+    ctx["jobs"] = Jobs(runtime, ctx["ledger"])
+    if runtime.store is not None:
+        dispatcher = ctx["dispatcher"] = ctx["jobs"].dispatcher
+        ctx["supervisor"] = _flushing(ctx, runtime, runtime.store)
+        _start(ctx, Loop("delivery", lambda: dispatcher.deliver(DELIVERY_PATIENCE_SECONDS), LOOP_PAUSE_SECONDS))
+    if runtime.settings.test_clock:
+        watch = ClockWatch(runtime.engine, ctx["jobs"], ctx["runs"])
+        _start(ctx, Loop("test clock", watch.step, LOOP_PAUSE_SECONDS))
+
+
+async def close_context(ctx: Context) -> None:
+    """Stops deliveries and flushers and closes the runtime. Harmless when the context was never opened."""
+    runtime = ctx.get("runtime")
+    if runtime is None:
         return
-    settings, store = runtime.settings, runtime.store
-    channels = channels_of(settings.notify, runtime.redis)
-    ctx["sender"] = WebhookSender(allow_private=settings.webhook_allow_private)
-    scale, now_ms = AmountScale(settings.decimal_places), runtime.engine.now_ms
-    dispatcher = Dispatcher(store, ctx["sender"], channels, scale, now_ms)
-    ctx["dispatcher"] = dispatcher
-    ctx["ledger"] = _started_ledger(settings)
+    for loop in ctx.get("loops", []):
+        await loop.close()
+    if (jobs := ctx.get("jobs")) is not None:
+        await jobs.close()
+    if (supervisor := ctx.get("supervisor")) is not None:
+        await supervisor.close()
+    if (ledger := ctx.get("ledger")) is not None:
+        ledger.close()
+    await runtime.close()
+
+
+def _start(ctx: Context, loop: Loop) -> None:
+    loop.start()
+    ctx["loops"].append(loop)
+
+
+def _started_ledger(settings: Settings) -> LedgerFile | None:
+    ledger = ledger_log(settings)
+    if ledger is not None:
+        try:
+            ledger.start()
+        except OSError as error:
+            raise ConfigError(f"METER_LEDGER_FILE={settings.ledger_file}: {error.strerror}") from None
+    return ledger
+
+
+def _flushing(ctx: Context, runtime: Runtime, store: Store) -> Supervisor:
+    settings = runtime.settings
     flushers = [
         Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
         for keys in runtime.engine.partitions
@@ -62,35 +99,4 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
 
     supervisor = Supervisor(flushers, settings, repair if settings.auto_repair else None)
     supervisor.start()
-    ctx["supervisor"] = supervisor
-    delivery = Loop("delivery", lambda: dispatcher.deliver(DELIVERY_PATIENCE_SECONDS), DELIVERY_PAUSE_SECONDS)
-    delivery.start()
-    ctx["delivery"] = delivery
-
-
-async def close_context(ctx: Context) -> None:
-    """Stops deliveries and flushers and closes the runtime. Harmless when the context was never opened."""
-    runtime = ctx.get("runtime")
-    if runtime is None:
-        return
-    if "delivery" in ctx:
-        await ctx["delivery"].close()
-    if (dispatcher := ctx.get("dispatcher")) is not None:
-        await dispatcher.close()
-    if ctx["supervisor"] is not None:
-        await ctx["supervisor"].close()
-    if ctx["ledger"] is not None:
-        ctx["ledger"].close()
-    if "sender" in ctx:
-        await ctx["sender"].close()
-    await runtime.close()
-
-
-def _started_ledger(settings: Settings) -> LedgerFile | None:
-    ledger = ledger_log(settings)
-    if ledger is not None:
-        try:
-            ledger.start()
-        except OSError as error:
-            raise ConfigError(f"METER_LEDGER_FILE={settings.ledger_file}: {error.strerror}") from None
-    return ledger
+    return supervisor

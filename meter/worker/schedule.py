@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 import orjson
 from arq import cron
 from arq.connections import ArqRedis
+from arq.cron import CronJob
 from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
-from meter.worker.jobs import allocate, apply_pending, deliver, remind, rotate, sweep
+from meter.worker.jobs import allocate, deliver, expire, pending, remind, rotate
 from meter.worker.runs import RUN_SECONDS_MAX
 
 if TYPE_CHECKING:
@@ -48,14 +49,8 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [_job(job) for job in (sweep, allocate, rotate, apply_pending, remind, deliver)],
-            "cron_jobs": [
-                cron(_job(sweep), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0),
-                cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
-                cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
-                cron(_job(rotate), second=0, run_at_startup=True, keep_result=0),
-                cron(_job(apply_pending), second={10, 40}, run_at_startup=True, keep_result=0),
-            ],
+            "functions": [_job(job) for job in (expire, allocate, pending, remind, deliver, rotate)],
+            "cron_jobs": _crons(settings),
             "redis_pool": queue_pool(settings.arq_url),
             "on_startup": startup,
             "on_shutdown": shutdown,
@@ -67,6 +62,21 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
             "timezone": UTC,
         },
     )
+
+
+def _crons(settings: Settings) -> list[CronJob]:
+    """Without a store there is only what Redis has alone. Alerts are delivered all the time, beside arq."""
+    expiring = cron(_job(expire), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0)
+    rotating = cron(_job(rotate), second=0, run_at_startup=True, keep_result=0)
+    if settings.store_url == "none":
+        return [expiring, rotating]
+    return [
+        expiring,
+        rotating,
+        cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
+        cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
+        cron(_job(pending), second={10, 40}, run_at_startup=True, keep_result=0),
+    ]
 
 
 def queue_pool(url: str) -> ArqRedis:

@@ -18,9 +18,10 @@ from meter.amount import AmountScale
 from meter.app import create_app
 from meter.store.rows import AlertRow, DeliveryRow
 from meter.testing import fake_redis, fake_settings
-from meter.worker.context import Context
-from meter.worker.jobs import deliver, remind
+from meter.worker.jobs import remind
 from tests.plans.town import Town, days, town
+
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass
@@ -40,12 +41,14 @@ class Post:
     async def deliver(self) -> int:
         """The delivery, as a worker runs it, with everything flushed before."""
         await self.town.flush()
-        dispatcher = self.dispatcher()
-        context: Context = {**self.town.context, "dispatcher": dispatcher}
+        dispatcher, attempted, more = self.dispatcher(), 0, True
         try:
-            return await deliver(context)
+            while more:
+                done = await dispatcher.deliver(PATIENCE_SECONDS)
+                attempted, more = attempted + done.attempted, done.more
         finally:
             await dispatcher.close()
+        return attempted
 
     async def remind(self) -> int:
         """The reminder, with everything flushed before."""

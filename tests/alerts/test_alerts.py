@@ -7,7 +7,7 @@ import asyncio
 from meter.alerts.notification import InMemoryNotificationQueue
 from meter.engine import operations
 from meter.ledger.pending_grants import pending_row
-from meter.worker.jobs import apply_pending
+from meter.worker.jobs import pending
 from tests.alerts.conftest import START
 from tests.alerts.post import Post
 from tests.alerts.receiver import Receiver
@@ -95,7 +95,7 @@ async def test_an_error_of_a_user_reaches_webhooks_and_channels_once(office: Pos
     one = operations.grant("u", "late", 5, expires_at_ms=ended_ms)
     await office.town.store.add_pending_grant(pending_row(one, 1, "", 0))
     for _ in range(2):
-        assert await apply_pending(office.town.context) == 0
+        assert await pending(office.town.context) == 0
         await office.deliver()
     (event,) = await office.town.store.events(kind="error", limit=9)
     (told,) = hook.received

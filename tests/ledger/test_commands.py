@@ -12,9 +12,11 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
+from meter.cli.jobs import JOBS
 from meter.cli.serve import app
 from meter.config import Settings
 from meter.engine import operations
+from meter.jobs import COUNTED
 from meter.ledger.flusher import Flusher
 from meter.ledger.serving import claim
 from meter.runtime import Runtime
@@ -202,5 +204,12 @@ def test_a_job_without_a_store_says_so(deployment: Partition, monkeypatch: pytes
     assert ran("jobs", "allocate", code=3) == ""
 
 
-def test_jobs_are_listed() -> None:
-    assert {"allocate", "expire"} <= set(ran("jobs", "--help").split())
+def test_every_job_is_done_by_hand(deployment: Partition) -> None:
+    """P14: each says how much was done; `all` does them in the order in which one makes work for the next."""
+    assert list(JOBS) == list(COUNTED)
+    for job, counted in COUNTED.items():
+        assert set(orjson.loads(ran("jobs", job, "--json"))) == {counted}
+        assert job in ran("jobs", "--help").split()
+    deployment.run(operations.reserve("u", "short", 100, 1, chosen=True))
+    time.sleep(0.005)
+    assert orjson.loads(ran("jobs", "all", "--json")) == {**dict.fromkeys(COUNTED.values(), 0), "transactions": 1}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable, Unavailable
+from meter.jobs import Jobs
 from meter.ledger.pending_grants import Intake, grant_operation, pending_row
 from meter.store.base import Store
 from meter.store.rows import AlertRow, GrantRow
-from meter.worker.context import Context
-from meter.worker.jobs import apply_pending
 from tests.ledger.ground import Ground
 from tests.ledger.test_flusher import Failing, alarms
 from tests.partition import DAY, MINUTE, T0
@@ -38,7 +37,7 @@ def available(ground: Ground) -> int:
 
 
 async def sweep(ground: Ground) -> int:
-    return await apply_pending(cast("Context", {"runtime": ground.runtime}))
+    return await Jobs(ground.runtime).until_done("pending")
 
 
 async def test_it_is_durable_applied_and_marked_by_the_flush(ground: Ground) -> None:

@@ -54,10 +54,11 @@ class Interruptible(MemoryStore):
         await pause()
         return found
 
-    async def insert_many(self, rows: Sequence[Row]) -> None:
+    async def insert_many(self, rows: Sequence[Row]) -> int:
         await pause()
-        await super().insert_many(rows)
+        added = await super().insert_many(rows)
         await pause()
+        return added
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         done_ = 0
@@ -229,7 +230,7 @@ async def test_what_was_missed_gives_one_current_grant(here: Town) -> None:
 
 
 async def test_many_are_done_in_bounded_pages(here: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "SUBSCRIPTIONS_PER_PAGE", 3)
+    monkeypatch.setattr("meter.jobs.SUBSCRIPTIONS_PER_PAGE", 3)
     limits: list[int] = []
     page = Allocation.page
 

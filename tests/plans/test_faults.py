@@ -15,7 +15,7 @@ from meter.store.base import StoreRefused
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, _Tables
 from meter.store.rows import AlertRow, ErrandRow, GrantRow, SubscriptionRow
-from meter.worker.jobs import apply_pending
+from meter.worker.jobs import pending
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, refusal, town
 
@@ -112,12 +112,12 @@ async def test_p5_pending_grants_that_are_refused_hide_none_behind_them(
     good = row("good", now_ms - 70_000)
     await here.store.insert_many([*over, broken, good])
 
-    assert await apply_pending(here.context) == 1
+    assert await pending(here.context) == 1
 
     assert await here.available("good") == Decimal("0.000005")
     alarms = await here.store.find(AlertRow, {"kind": "transaction_error"}, order_by="alert_id", limit=20)
     assert sorted(one.user_id for one in alarms) == ["broken", *(f"over{n}" for n in range(5))]
-    assert await apply_pending(here.context) == 1
+    assert await pending(here.context) == 1
     assert len(await here.store.find(AlertRow, {"kind": "transaction_error"}, order_by="alert_id", limit=20)) == 6
 
 

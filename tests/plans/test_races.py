@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from meter.clock import milliseconds
+from meter.jobs import Jobs
 from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
 from meter.plans.subscriptions import Proration, Subscriptions
@@ -130,7 +131,7 @@ class Arena:
         return user
 
     async def outcome(self, user: str, *answers: object) -> tuple[object, ...]:
-        await Allocation(self._town.engine, self._town.store, 1).all_due()
+        await Jobs(self._town.runtime).until_done("allocate")
         row = await self._town.store.get(SubscriptionRow, user, "default")
         assert row is not None
         seen = (row.plan_id, row.state, row.auto_renew, row.next_plan_id, row.unspent)

@@ -15,13 +15,14 @@ from fakeredis import FakeServer
 from meter import Credits, Meter, MeterClient, Refusal
 from meter.contract import answers, plans
 from meter.engine.engine import Engine
+from meter.jobs import Jobs
 from meter.ledger.flusher import Flusher
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.memory.store import open_memory
 from meter.testing import fake_app, fake_redis, fake_settings
 from meter.worker.context import Context
-from meter.worker.jobs import allocate, sweep
+from meter.worker.jobs import allocate, expire
 from tests.api.sidecar import serving
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Town:
     @property
     def context(self) -> Context:
         """What jobs get."""
-        return Context(runtime=self.runtime, ledger=None, supervisor=None)
+        return Context(runtime=self.runtime, jobs=Jobs(self.runtime), ledger=None, supervisor=None, loops=[])
 
     async def set_time(self, now: datetime) -> None:
         """Moves the test clock forward to that time."""
@@ -74,7 +75,7 @@ class Town:
 
     async def sweep(self) -> int:
         """The sweep of what is due, as the worker runs it."""
-        return await sweep(self.context)
+        return await expire(self.context)
 
     async def flush(self) -> None:
         """The store has everything that Redis has."""

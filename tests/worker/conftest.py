@@ -17,8 +17,8 @@ PARTITIONS = 3
 
 @pytest.fixture
 def settings() -> Settings:
-    """Three partitions, no store, a time limit that a busy machine keeps."""
-    return Settings(store_url="none", test_clock=True, redis_timeout_ms=10_000, partitions=PARTITIONS)
+    """Three partitions, no store, a time limit that a busy machine keeps; nobody watches the test clock."""
+    return Settings(store_url="none", redis_timeout_ms=10_000, partitions=PARTITIONS)
 
 
 @pytest.fixture

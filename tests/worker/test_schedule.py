@@ -100,7 +100,7 @@ async def test_a_run_that_still_goes_on_is_not_joined_by_the_next(monkeypatch: p
             raise PartitionRefused("partition", "closed")
         return 7
 
-    monkeypatch.setattr(schedule, "sweep", long)
+    monkeypatch.setattr(schedule, "expire", long)
     found: Any = schedule.worker_settings(Settings(store_url="none"))
     job: Any = found.cron_jobs[0].coroutine
     ctx = {"runs": Runs()}
@@ -162,10 +162,10 @@ async def run_forever(runs: Runs) -> int:
 
 async def test_only_json_is_in_the_queue(settings_class: Any, server: Server) -> None:
     worker = burst(settings_class)
-    await worker.pool.enqueue_job("sweep", _job_id="later", _defer_by=3600)
+    await worker.pool.enqueue_job("expire", _job_id="later", _defer_by=3600)
     await worker.pool.enqueue_job("no such job", {"deep": [1, "ü"]}, _job_id="wrong")
     jobs = {key: server.client.get(key) for key in (b"arq:job:later", b"arq:job:wrong")}
-    assert json.loads(jobs[b"arq:job:later"])["f"] == "sweep"
+    assert json.loads(jobs[b"arq:job:later"])["f"] == "expire"
     assert json.loads(jobs[b"arq:job:wrong"])["a"] == [{"deep": [1, "ü"]}]
     worker.max_burst_jobs = 1
     await worker.async_run()
@@ -183,7 +183,7 @@ async def test_a_job_that_fails_is_told_and_the_next_one_runs(
     server.client.hset(partition.keys.meta, "state", "closed")
     await worker.async_run()
     told = worker.ctx["runs"].told(NOW)
-    assert {"sweep", "allocate", "rotate"} <= set(told)
+    assert {"expire", "rotate"} <= set(told)
     assert told["rotate"].failed and told["rotate"].error.startswith("PartitionRefused")
     assert worker.jobs_complete >= len(worker.cron_jobs)
     await worker.close()
@@ -192,7 +192,7 @@ async def test_a_job_that_fails_is_told_and_the_next_one_runs(
 def test_the_sweep_comes_as_often_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def seconds(interval: int) -> list[int]:
         settings = Settings(sweep_interval_seconds=interval, store_url="none")
-        job = crons(schedule.worker_settings(settings))["cron:sweep"]
+        job = crons(schedule.worker_settings(settings))["cron:expire"]
         found, now = [], datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
         for _ in range(60 // interval):
             job.calculate_next(now)
@@ -206,8 +206,10 @@ def test_the_sweep_comes_as_often_as_it_is_set(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_cron_job_runs_at_the_start_and_keeps_no_result() -> None:
-    jobs = crons(schedule.worker_settings(Settings(store_url="none")))
-    assert {"cron:sweep", "cron:rotate", "cron:apply_pending"} <= set(jobs)
+    jobs = crons(schedule.worker_settings(Settings()))
+    assert set(jobs) == {"cron:expire", "cron:allocate", "cron:pending", "cron:remind", "cron:rotate"}
+    without_store = crons(schedule.worker_settings(Settings(store_url="none")))
+    assert set(without_store) == {"cron:expire", "cron:rotate"}
     for job in jobs.values():
         assert job.run_at_startup and job.unique
         assert job.keep_result_s == 0
@@ -217,6 +219,6 @@ def test_the_entry_point_of_arq_reads_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("METER_SWEEP_INTERVAL_SECONDS", "30")
     monkeypatch.setenv("METER_QUEUE_URL", "redis://queue.example:7000/3")
     found = runpy.run_module("workers.settings")["WorkerSettings"]
-    assert crons(found)["cron:sweep"].second == {0, 30}
+    assert crons(found)["cron:expire"].second == {0, 30}
     assert found.redis_pool.connection_pool.connection_kwargs["host"] == "queue.example"
     assert found.job_serializer({"x": ValueError("y")}) == b'{"x":"ValueError(\'y\')"}'

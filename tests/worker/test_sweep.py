@@ -8,7 +8,7 @@ from meter.engine import operations
 from meter.errors import PartitionRefused
 from meter.keys import partition_of
 from meter.worker.context import Context
-from meter.worker.jobs import sweep
+from meter.worker.jobs import expire
 from tests.partition import HOUR, SECOND, T0, Partition
 
 USERS = [f"user-{n}" for n in range(330)]
@@ -40,7 +40,7 @@ async def test_hundreds_of_idle_accounts_are_settled_in_every_partition(
     fill(partitions)
     for partition in partitions:
         partition.advance(2 * HOUR)
-    assert await sweep(ctx) == 3 * len(USERS)
+    assert await expire(ctx) == 3 * len(USERS)
     assert kinds(partitions) == {
         "grant": 660,
         "grant_expired": 330,
@@ -55,9 +55,9 @@ async def test_a_second_run_finds_nothing_to_do(ctx: Context, partitions: list[P
     fill(partitions, USERS[:40])
     for partition in partitions:
         partition.advance(SECOND)
-    assert await sweep(ctx) == 40
+    assert await expire(ctx) == 40
     before = kinds(partitions)
-    assert await sweep(ctx) == 0
+    assert await expire(ctx) == 0
     assert kinds(partitions) == before
 
 
@@ -65,10 +65,10 @@ async def test_what_is_not_due_yet_is_left_alone(ctx: Context, partitions: list[
     fill(partitions, USERS[:9])
     for partition in partitions:
         partition.advance(SECOND - 1)
-    assert await sweep(ctx) == 0
+    assert await expire(ctx) == 0
     for partition in partitions:
         partition.advance(1)
-    assert await sweep(ctx) == 9
+    assert await expire(ctx) == 9
 
 
 async def test_a_run_that_was_cut_off_is_caught_up_by_the_next(
@@ -77,11 +77,12 @@ async def test_a_run_that_was_cut_off_is_caught_up_by_the_next(
     fill(partitions)
     for partition in partitions:
         partition.advance(SECOND)
-    monkeypatch.setattr("meter.worker.jobs.SWEEP_CALLS_MAX", 1)
+    monkeypatch.setattr("meter.jobs.PAGES_MAX", 1)
+    monkeypatch.setattr("meter.jobs.SCRIPT_CALLS_PER_PAGE", 1)
     monkeypatch.setattr("meter.ledger.sweep.USERS_PER_CALL", 10)
-    assert await sweep(ctx) == 30
+    assert await expire(ctx) == 30
     monkeypatch.undo()
-    assert await sweep(ctx) == len(USERS) - 30
+    assert await expire(ctx) == len(USERS) - 30
     assert kinds(partitions)["reservation_expired"] == len(USERS)
 
 
@@ -92,7 +93,7 @@ async def test_a_touched_account_is_not_settled_again(ctx: Context, partitions: 
     for user in USERS[:3]:
         partition = partitions[partition_of(user, len(partitions))]
         assert partition.run(operations.balance(user)).balances == (10, 0, 0)
-    assert await sweep(ctx) == 0
+    assert await expire(ctx) == 0
 
 
 async def test_a_partition_that_was_lost_is_told_and_not_made_anew(
@@ -101,5 +102,5 @@ async def test_a_partition_that_was_lost_is_told_and_not_made_anew(
     fill(partitions, USERS[:3])
     partitions[0].client.flushall()
     with pytest.raises(PartitionRefused):
-        await sweep(ctx)
+        await expire(ctx)
     assert partitions[0].client.keys("*") == []

@@ -157,22 +157,4 @@ CALLS = (
         refuses=("subscription-not-found", "subscription-set-aside", "busy"),
         keyed=True,
     ),
-    Call(
-        "allocate",
-        "POST",
-        "/jobs/allocate",
-        "Grant what is due",
-        TAG,
-        plans.Allocated,
-        Example({"allocated": 0, "more": False}),
-    ),
-    Call(
-        "expire",
-        "POST",
-        "/jobs/expire",
-        "End credits and holds that are due",
-        TAG,
-        plans.Expired,
-        Example({"transactions": 0, "more": False}),
-    ),
 )

@@ -43,9 +43,8 @@ class MemoryCatalog:
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         return await self.find(model, {"state": state}, order_by=time, until=until, limit=limit)
 
-    async def insert_many(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            await self.insert(row)
+    async def insert_many(self, rows: Sequence[Row]) -> int:
+        return sum([await self.insert(row) for row in rows])
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         return sum([await self.swap(row) for row in rows])

@@ -38,9 +38,8 @@ class MongoCatalog:
     async def insert(self, row: Row) -> bool:
         return await self._run(self._insert_one(row))
 
-    async def insert_many(self, rows: Sequence[Row]) -> None:
-        if rows:
-            await self._run(self._insert_new(rows))
+    async def insert_many(self, rows: Sequence[Row]) -> int:
+        return await self._run(self._insert_new(rows)) if rows else 0
 
     async def swap(self, row: VersionedRow) -> bool:
         document = documents_of([row])[0]
@@ -98,10 +97,12 @@ class MongoCatalog:
             return False
         return True
 
-    async def _insert_new(self, rows: Sequence[Row]) -> None:
+    async def _insert_new(self, rows: Sequence[Row]) -> int:
         try:
             await self._collection(type(rows[0])).insert_many(documents_of(rows), ordered=False)
         except BulkWriteError as error:
             faults: list[Document] = list(error.details.get("writeErrors", ()))
             if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
                 raise
+            return len(rows) - len(faults)
+        return len(rows)

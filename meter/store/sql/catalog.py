@@ -53,16 +53,18 @@ class SqlCatalog:
     async def swap(self, row: VersionedRow) -> bool:
         return await self._write(lambda connection: _swap_one(connection, row)) == 1
 
-    async def insert_many(self, rows: Sequence[Row]) -> None:
+    async def insert_many(self, rows: Sequence[Row]) -> int:
         attempt = 1
         while rows:
             try:
-                await self._write(lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows))
-                return
+                return await self._write(
+                    lambda connection: insert_missing(connection, self._dialect, type(rows[0]), rows)
+                )
             except StoreRefused:  # another process may have added one of them in between
                 if attempt == RACES_MAX:
                     raise
                 attempt += 1
+        return 0
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:

@@ -70,16 +70,17 @@ async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: F
     return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
 
 
-async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> None:
-    """Adds the rows whose keys are not there yet; the others stay as they are."""
+async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> int:
+    """Adds the rows whose keys are not there yet, and answers how many; the others stay as they are."""
     if not rows:
-        return
+        return 0
     columns = [table_of(model).c[name] for name in model.KEY]
     new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
     keys = [key[0] if len(key) == 1 else key for key in new]
     for known in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
         del new[tuple(known)]
     await dialect.insert(connection, model, list(new.values()))
+    return len(new)
 
 
 async def _new_operations(

@@ -1,0 +1,154 @@
+"""The jobs: what time makes due, done a page at a time by whoever asks.
+
+The worker runs each by its schedule until nothing is left, `meter jobs …` does the same by hand, and
+`POST /credits/jobs/…` does one page. All follow the time that the scripts see, catch up on what was missed, and done
+twice do nothing twice; any number of processes may be at one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self
+
+from meter.alerts.channels import channels_of
+from meter.alerts.dispatcher import Dispatcher
+from meter.alerts.reminders import Place, remind_page
+from meter.alerts.webhook import WebhookSender
+from meter.amount import AmountScale
+from meter.errors import StoreUnavailable
+from meter.ledger.forgetting import rotate_due
+from meter.ledger.log_file import LedgerFile
+from meter.ledger.pending_grants import Intake, apply_old
+from meter.ledger.sweep import expire_page
+from meter.plans.allocation import Allocation
+from meter.runtime import Runtime
+from meter.store.base import Store
+
+SCRIPT_CALLS_PER_PAGE = 8
+SUBSCRIPTIONS_PER_PAGE = 500
+DELIVERY_PATIENCE_SECONDS = 5.0
+"""How long a page of deliveries waits for those that are under way; a target that hangs takes longer."""
+PAGES_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How much was done, and whether more is due that can be done at once."""
+
+    done: int
+    more: bool
+
+
+Job = Callable[[], Awaitable[Page]]
+
+COUNTED = {
+    "expire": "transactions",
+    "allocate": "allocated",
+    "pending": "applied",
+    "remind": "reminded",
+    "deliver": "attempted",
+    "rotate": "rotated",
+}
+"""What each job counts, in its answers."""
+_IN_REDIS = ("expire", "rotate")
+
+
+class Jobs:
+    """The jobs of one process, by name. Each raises `Unavailable`. `close` them.
+
+    `ledger`: where the errors of grants are told besides the store.
+    """
+
+    def __init__(self, runtime: Runtime, ledger: LedgerFile | None = None) -> None:
+        self._runtime = runtime
+        self._ledger = ledger
+        self._engine = runtime.engine
+        self._sender: WebhookSender | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._reminded_to: Place | None = None
+        self.by_name: dict[str, Job] = {
+            "expire": self.expire,
+            "allocate": self.allocate,
+            "pending": self.pending,
+            "remind": self.remind,
+            "deliver": self.deliver,
+            "rotate": self.rotate,
+        }
+        """In the order in which one makes work for the next."""
+        self.names = tuple(self.by_name) if runtime.store is not None else _IN_REDIS
+        """Those that can be done here: without a store only what is in Redis alone."""
+
+    async def expire(self) -> Page:
+        """Ends credits and holds that are due; counts transactions. No balance waits for it."""
+        made, more = await expire_page(self._engine, self._runtime.redis, SCRIPT_CALLS_PER_PAGE)
+        return Page(made, more and made > 0)
+
+    async def allocate(self) -> Page:
+        """Grants every period of a subscription that has begun; counts subscriptions that moved on."""
+        allocation = Allocation(self._engine, self._store(), self._runtime.settings.partitions)
+        page = await allocation.page(SUBSCRIPTIONS_PER_PAGE)
+        return Page(page.moved, page.more)
+
+    async def pending(self) -> Page:
+        """Applies grants that are durable and that Redis does not seem to have; counts those that it has now."""
+        store = self._store()
+        # Their times are of the clock that made them, and a test clock may be ahead of the real one.
+        now_ms = max(time.time_ns() // 1_000_000, await self._engine.now_ms())
+        return Page(await apply_old(Intake(self._engine, store, self._ledger), store, now_ms), more=False)
+
+    async def remind(self) -> Page:
+        """Makes the alerts of credits that end soon; counts those that are new."""
+        days, now_ms = self._runtime.settings.expiring_day_numbers, await self._engine.now_ms()
+        added, self._reminded_to = await remind_page(self._store(), now_ms, days, self._reminded_to)
+        return Page(added, self._reminded_to is not None)
+
+    async def deliver(self) -> Page:
+        """Makes alerts into deliveries and attempts those that are due; counts the attempts."""
+        done = await self.dispatcher.deliver(DELIVERY_PATIENCE_SECONDS)
+        return Page(done.attempted, done.more)
+
+    async def rotate(self) -> Page:
+        """Lets Redis forget what is older than the idempotency window; counts the partitions that had such."""
+        return Page(await rotate_due(self._engine), more=False)
+
+    async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Runs a job until nothing is due; answers how much was done, and tells how much so far."""
+        job, done = self.by_name[name], 0
+        for _ in range(PAGES_MAX):
+            page = await job()
+            done += page.done
+            progress(done)
+            if not page.more:
+                break
+        return done
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What delivers in this process; made when it is first asked for. Raises `ConfigError`."""
+        if self._dispatcher is None:
+            store, settings = self._store(), self._runtime.settings
+            channels = channels_of(settings.notify, self._runtime.redis)
+            self._sender = WebhookSender(allow_private=settings.webhook_allow_private)
+            scale = AmountScale(settings.decimal_places)
+            self._dispatcher = Dispatcher(store, self._sender, channels, scale, self._engine.now_ms)
+        return self._dispatcher
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cuts off deliveries that are under way."""
+        if self._dispatcher is not None:
+            await self._dispatcher.close()
+        if self._sender is not None:
+            await self._sender.close()
+
+    def _store(self) -> Store:
+        if self._runtime.store is None:
+            raise StoreUnavailable("this job needs a store; METER_STORE_URL is none")
+        return self._runtime.store

@@ -1,0 +1,36 @@
+"""Follows the test clock: arq knows only the real one, and would start what has become due by its next tick."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from meter.engine.engine import Engine
+from meter.jobs import Jobs
+from meter.worker.runs import Runs
+
+QUIET_ROUNDS = 4
+"""Rounds without anything to do after which all is done; what one job makes reaches the next by way of the store, which
+takes a moment.
+"""
+
+
+class ClockWatch:
+    """Runs every job as soon as the test clock has moved, and again until none has anything to do."""
+
+    def __init__(self, engine: Engine, jobs: Jobs, runs: Runs) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._runs = runs
+        self._stands_at: int | None = None
+        self._quiet = QUIET_ROUNDS
+
+    async def step(self) -> None:
+        """Looks at the clock, and does a round if there is one to do."""
+        stands_at = await self._engine.clock_stands_at()
+        if stands_at != self._stands_at:
+            self._stands_at, self._quiet = stands_at, 0
+        if stands_at is None or self._quiet >= QUIET_ROUNDS:
+            return
+        names = [name for name in self._jobs.names if name != "deliver"]  # that goes on all the time
+        done = [await self._runs.run(name, partial(self._jobs.until_done, name)) for name in names]
+        self._quiet = 0 if any(done) else self._quiet + 1
