@@ -15,15 +15,10 @@ function operations.extend(i)
   if add_amount > 0 and a.suspended ~= '-' then return '0 suspended' .. balances(a) end
   if add_amount > a.available then return format('0 insufficient %s %.0f', a.user, add_amount) .. balances(a) end
 
-  if ttl_ms ~= '' then
-    unschedule(a, hold.ends, 'h', id)
-    hold.ends = now + ttl_ms
-    schedule(a, hold.ends, 'h', id)
-  end
+  if ttl_ms ~= '' then prolong(a, hold, now + ttl_ms) end
   local draws = draw(a, add_amount, true)
   hold.amount = hold.amount + add_amount
   add_draws(hold, draws)
-  local detail = format('"reservation_id":"%s","expires_at":%.0f,"held":%.0f', id, hold.ends, hold.amount)
-  record(a, 'extend', add_amount, draws, now, detail, current_key, current_extra)
+  record(a, 'extend', add_amount, draws, now, format_hold(hold), current_key, current_extra)
   return format('ok %s %s %.0f %.0f %.0f', a.user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
 end

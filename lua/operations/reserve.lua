@@ -1,13 +1,34 @@
 -- Holds an amount: it leaves the grants now and waits in a reservation for commit, release or its end.
--- ARGV    user_id, reservation_id, amount, ttl_ms, chosen (1 when the caller chose the id), at_end (release | charge: what
---         becomes of it when nobody settles it)
+-- ARGV    user_id, reservation_id, amount, ttl_ms, chosen (1: the caller chose the id | 0 | request: the id stands for a
+--         request, and an open hold of that id for the same request, asked again), at_end (what becomes of it when nobody
+--         settles it: release | charge | confirm: charge, once `confirm` says that its caller was told)
 -- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
---         | too_many; then the balances | key_reused | outbox_full
--- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve)
+--         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged
+-- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
+
+-- The hold of a request that asks again lives on from now. It ends later than before, so that whoever takes it back for an
+-- earlier asking finds that it is not his alone any more (operations/withdraw.lua). Nothing when there is none.
+local function hold_of_request(user, id, amount, ttl_ms)
+  local hold = hold_of(id)
+  local a = hold and account_of(hold.user)
+  hold = hold_of(id) -- settling may have ended it
+  if hold then
+    if hold.user ~= user or hold.amount ~= amount then return '0 key_reused' end
+    prolong(a, hold, math.max(now + ttl_ms, hold.ends + 1))
+    record(a, 'extend', 0, {}, now, format_hold(hold), current_key, current_extra)
+    return format('1 ok %s %s %.0f %.0f %.0f', user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
+  end
+  local past = finished(id)
+  return past and refuse_finished(past)
+end
+
 function operations.reserve(i)
-  local user, id, amount, ttl_ms, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4] == '1'
-  local charged_at_end = ARGV[i + 5] == 'charge'
-  if chosen then
+  local user, id, amount, ttl_ms, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4]
+  local at_end = ARGV[i + 5]
+  if chosen == 'request' then
+    local answer = hold_of_request(user, id, amount, ttl_ms)
+    if answer then return answer end
+  elseif chosen == '1' then
     local first = recent('c ' .. id)
     if first then return replay(first) end
     if hold_of(id) or finished(id) then return '0 key_reused' end
@@ -19,7 +40,8 @@ function operations.reserve(i)
   if a.hold_count >= reservations_max then return '0 too_many' .. balances(a) end
 
   local hold = {
-    id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = charged_at_end, draws = {},
+    id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',
+    unconfirmed = at_end == 'confirm', draws = {},
   }
   local draws = draw(a, amount, true)
   add_draws(hold, draws)
@@ -27,9 +49,9 @@ function operations.reserve(i)
   a.hold_count = a.hold_count + 1
   schedule(a, hold.ends, 'h', id)
   local detail = format('"reservation_id":"%s","expires_at":%.0f', id, hold.ends)
-  if charged_at_end then detail = detail .. ',"at_end":"charge"' end
+  if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end
   record(a, 'reserve', amount, draws, now, detail, current_key, current_extra)
   local answer = format('ok %s %s %.0f %.0f %.0f', user, id, amount, hold.ends, ttl_ms) .. balances(a)
-  if chosen then remember_answer('c ', id, current_fingerprint, answer) end
+  if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer) end
   return answer
 end

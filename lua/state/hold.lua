@@ -1,10 +1,10 @@
 -- Holds: what open reservations keep, and from which grants. A finished hold moves to the recent hash.
 --
 -- open      "user_id amount ends_at created grant_id amount grant_id amount ..."; a "c" after created: what is held at
---           its end is charged, not released
+--           its end is charged, not released; a "p": so it will be, once `confirm` says that its caller was told of it
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
 
-local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)(c?)(.*)$'
+local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$'
 local FINISHED_PATTERN = '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$'
 
 local hold_texts = {} -- reservation_id -> text, or false where there is none; read ahead for the whole call
@@ -20,7 +20,7 @@ local function hold_of(id)
     local user, amount, ends, created, charged, rest = match(text, HOLD_PATTERN)
     hold = {
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
-      draws = {},
+      unconfirmed = charged == 'p', draws = {},
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -31,7 +31,7 @@ local function hold_of(id)
 end
 
 local function pack_hold(hold)
-  local charged = hold.charged_at_end and 'c' or ''
+  local charged = hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or ''
   local parts = { format('%s %.0f %.0f %.0f%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %.0f', hold.draws[i], hold.draws[i + 1]) end
   return concat(parts, ' ')
@@ -43,6 +43,19 @@ local function add_draws(hold, draws)
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = draws[i].id, draws[i + 1]
   end
   hold_writes[hold.id] = hold
+end
+
+-- Moves the end of a hold.
+local function prolong(a, hold, ends)
+  unschedule(a, hold.ends, 'h', hold.id)
+  hold.ends = ends
+  schedule(a, ends, 'h', hold.id)
+  hold_writes[hold.id] = hold
+end
+
+-- How an open hold stands, as members of the entry that changes it.
+local function format_hold(hold)
+  return format('"reservation_id":"%s","expires_at":%.0f,"held":%.0f', hold.id, hold.ends, hold.amount)
 end
 
 local function finished(id)

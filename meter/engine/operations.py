@@ -113,8 +113,8 @@ RESERVE = Declared(
     Subject.USER,
     names("user_id reservation_id amount ttl_ms chosen at_end"),
     names("user_id reservation_id amount expires_at_ms expires_in_ms"),
-    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL),
-    books=(Kind.RESERVE,),
+    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL, FINISHED),
+    books=(Kind.RESERVE, Kind.EXTEND),
     answered=lambda entry: (entry.text("reservation_id"), entry.amount, *_until(entry)),
 )
 
@@ -130,7 +130,7 @@ def reserve(
     asked: Asked = UNKEYED,
 ) -> Operation:
     """Holds an amount. An id chosen by the caller is an idempotency key of its own. `at_end`: what becomes of a hold
-    that nobody settled, release or charge.
+    that nobody settled: release, charge, or confirm: charge, once `upkeep.confirm` says that the caller was told.
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
@@ -138,6 +138,22 @@ def reserve(
     # An id of our own making differs on every call and is not part of what the caller asked for.
     fingerprint = _fingerprint("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
     return ("reserve", asked.key, fingerprint, asked.extra, *own)
+
+
+def reserve_for_request(
+    user_id: str,
+    reservation_id: str,
+    amount: int,
+    ttl_ms: int,
+    *,
+    at_end: str,
+    asked: Asked,
+) -> Operation:
+    """`reserve` of an id that stands for a request: while its hold is open, asking again for as much is answered by
+    that hold, as replayed, and makes it live on. One that was taken back (`upkeep.withdraw`) may be asked for anew.
+    """
+    own = (user_id, reservation_id, str(amount), str(ttl_ms), "request", at_end)
+    return ("reserve", "", "", asked.extra, *own)
 
 
 COMMIT = Declared(

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from meter.engine.answers import BACKWARDS, NOTHING, Declared, Operation, Subject, drawn, names, plain
+from meter.engine.answers import (
+    BACKWARDS,
+    FINISHED,
+    NOT_FOUND,
+    NOTHING,
+    Declared,
+    Operation,
+    Subject,
+    drawn,
+    names,
+    plain,
+)
 from meter.engine.at_end import AT_END_ARGUMENTS, AtEnd
 from meter.engine.outbox import Kind
 
@@ -33,6 +44,41 @@ LAPSE = Declared(
 def lapse(user_id: str, grant_id: str, renews_at_ms: int = 0) -> Operation:
     """The renewal that a grant announces will not come; or it does after all, at that time."""
     return plain("lapse", user_id, grant_id, str(renews_at_ms))
+
+
+CONFIRM = Declared(
+    "confirm",
+    Subject.RESERVATION,
+    names("reservation_id"),
+    names("user_id reservation_id"),
+    balances=False,
+    refusals=(NOT_FOUND, FINISHED),
+    upkeep=True,
+)
+
+
+def confirm(reservation_id: str) -> Operation:
+    """The caller of a reserve was told that it has it: what becomes of it at its end holds from now on."""
+    return plain("confirm", reservation_id)
+
+
+WITHDRAW = Declared(
+    "withdraw",
+    Subject.RESERVATION,
+    names("reservation_id expires_at_ms"),
+    names("user_id reservation_id transaction_id released forfeited"),
+    refusals=(NOT_FOUND,),
+    books=(Kind.RELEASE, Kind.GRANT_EXPIRED),
+    upkeep=True,
+)
+
+
+def withdraw(reservation_id: str, expires_at_ms: int | None, key: str = "") -> Operation:
+    """Takes back a hold whose caller was refused meanwhile, if it still ends then (None: whenever it ends), and leaves
+    nothing that remembers it.
+    """
+    own = (reservation_id, "" if expires_at_ms is None else str(expires_at_ms))
+    return ("withdraw", key, "withdraw" if key else "", "", *own)
 
 
 CLOCK = Declared(
@@ -192,6 +238,8 @@ def recall_end(
 DECLARED = (
     EXPIRE,
     LAPSE,
+    CONFIRM,
+    WITHDRAW,
     CLOCK,
     ROTATE,
     FLUSHED,

@@ -334,7 +334,7 @@ class Fold:
             changed["charged"] = entry.amount if leaves == "committed" else 0
             changed["ended_at_ms"] = entry.created_at_ms
             changed["requested"] = entry.amount + entry.units("uncovered")
-            changed["answer"] = answer_of(entry)
+            changed["answer"] = None if entry.detail.get("withdrawn") else answer_of(entry)
         amend(row, changed)
 
     def _alarm(self, entry: Entry | Unread, message: str) -> None:

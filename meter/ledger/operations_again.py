@@ -43,8 +43,12 @@ def recall_operation(row: OperationRow) -> Operation:
     return upkeep.recall("key", row.operation_id, row.fingerprint, row.answer)
 
 
-def recall_end(row: ReservationRow) -> Operation:
-    """The operation that makes a finished reservation answer as before."""
+def recall_end(row: ReservationRow) -> Operation | None:
+    """The operation that makes a finished reservation answer as before; None for one that was taken back, which nothing
+    remembers.
+    """
+    if row.state == "released" and row.answer is None:
+        return None
     return upkeep.recall_end(
         row.reservation_id,
         user_id=row.user_id,
@@ -101,6 +105,8 @@ def _again(entry: Entry, now_ms: int, asked: Asked) -> Operation | None:
         return operations.extend(reservation_id, ttl_ms, entry.amount, asked)
     if entry.kind == "commit" and detail.get("at_end") != "charge":
         return operations.commit(reservation_id, entry.amount, "overdraft", asked)
+    if entry.kind == "release" and detail.get("withdrawn"):
+        return upkeep.withdraw(reservation_id, None, asked.key)
     if entry.kind == "release":
         return operations.release(reservation_id, asked)
     if entry.kind == "void":

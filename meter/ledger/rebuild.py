@@ -281,7 +281,8 @@ class Rebuild:
             after = (operations[-1].created_at_ms, operations[-1].operation_id)
         after = None
         while ended := await self._store.reservations_ended_since(number, since_ms, after, ACCOUNTS_PER_PAGE):
-            for batch in _batches([recall_end(row) for row in ended]):
+            ends = [end for row in ended if (end := recall_end(row)) is not None]
+            for batch in _batches(ends):
                 await self._run(number, epoch, batch)
             after = (ended[-1].ended_at_ms or 0, ended[-1].reservation_id)
 

@@ -157,6 +157,8 @@ MADE: list[tuple[Operation, str]] = [
     (operations.explain("u", 5), "u 5"),
     (upkeep.expire("u"), "u"),
     (upkeep.lapse("u", "g", 7), "u g 7"),
+    (upkeep.confirm("r"), "r"),
+    (upkeep.withdraw("r", 5), "r 5"),
     (upkeep.clock("set", 5), "set 5"),
     (upkeep.rotate(), ""),
     (upkeep.flushed(5, 6, 7), "5 6 7"),

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from meter.engine.operations import Asked, balance, commit, configure, deduct, grant, release, reserve
-from tests.partition import HOUR, MINUTE, T0, Partition, dump
+from meter.engine.operations import (
+    Asked,
+    Operation,
+    balance,
+    commit,
+    configure,
+    deduct,
+    grant,
+    release,
+    reserve,
+    reserve_for_request,
+)
+from tests.partition import HOUR, MINUTE, T0, Answer, Partition, dump
 
 
 def test_a_hold_leaves_what_is_available(partition: Partition) -> None:
@@ -167,3 +178,60 @@ def test_many_holds_on_many_grants(partition: Partition) -> None:
 
     assert partition.run(balance("u")).balances == (30, 30, 0)
     assert partition.run(deduct("u", 30)).balances == (0, 30, 0)
+
+
+def asked(partition: Partition, amount: int = 30, *, at_end: str = "release", user: str = "u") -> Answer:
+    """The request q asks."""
+    extra = Asked("", '"metadata":{"request_id":"one"}')
+    return partition.run(reserve_for_request(user, "q", amount, MINUTE, at_end=at_end, asked=extra))
+
+
+def test_a_request_that_asks_again_has_its_hold_which_lives_on(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    first = asked(partition)
+    partition.advance(10_000)
+
+    again = asked(partition)
+
+    assert (first.replayed, again.replayed) == (False, True)
+    assert (again["amount"], again["expires_at_ms"]) == (30, T0 + 10_000 + MINUTE)
+    assert again.balances == (70, 30, 0)
+    assert [entry.kind for entry in partition.entries()] == ["grant", "reserve", "extend"]
+    assert partition.entries()[-1].detail["metadata"] == {"request_id": "one"}
+    partition.advance(MINUTE - 1)
+    assert partition.run(balance("u")).balances == (70, 30, 0)
+    partition.advance(1)
+    assert partition.run(balance("u")).balances == (100, 0, 0)
+
+
+def test_a_request_leaves_no_answer_behind_but_its_hold(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    asked(partition)
+
+    assert not [name for name in dump(partition.client) if "recent" in str(name) and b"q" in str(name).encode()]
+    assert "fingerprint" not in partition.entries()[-1].detail
+
+
+def test_a_request_that_asks_for_something_else_is_another(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    partition.run(grant("v", "g", 100))
+    asked(partition)
+
+    assert asked(partition, 31).status == "key_reused"
+    assert asked(partition, user="v").status == "key_reused"
+
+
+@pytest.mark.parametrize(
+    ("end", "state"), [(commit("q", 5), "committed"), (release("q"), "released"), (None, "expired")]
+)
+def test_a_request_that_is_over_gets_no_second_hold(partition: Partition, end: Operation | None, state: str) -> None:
+    partition.run(grant("u", "g", 100))
+    asked(partition)
+    if end is None:
+        partition.advance(MINUTE)
+    else:
+        partition.run(end)
+
+    again = asked(partition)
+
+    assert (again.status, again["state"]) == ("finished", state)

@@ -1,0 +1,16 @@
+-- Takes back a hold whose caller was refused meanwhile: nothing remembers it, so that the same request may ask anew.
+-- ARGV    reservation_id, expires_at_ms (the hold that ends then and no other, which was asked for again; "" = any)
+-- Answers ok user_id reservation_id transaction_id released forfeited, then the balances | not_found
+-- Writes  accounts, grants, order, holds, agenda, due, outbox (release, grant_expired)
+function operations.withdraw(i)
+  local id, ends = ARGV[i], ARGV[i + 1]
+  local hold = hold_of(id)
+  local a = hold and account_of(hold.user)
+  hold = hold_of(id) -- settling may have ended it
+  if not hold or ends ~= '' and hold.ends ~= ends + 0 then return '0 not_found' end
+  local draws, forfeits, forfeited = end_hold(a, hold, 0)
+  local detail = format('"reservation_id":"%s","forfeited":%.0f,"withdrawn":true', id, forfeited)
+  local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
+  forfeit(a, forfeits, now)
+  return format('ok %s %s %s %.0f %.0f', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
+end

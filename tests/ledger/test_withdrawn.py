@@ -1,0 +1,78 @@
+"""X4: holds that were taken back, in the ledger and after a rebuild: nothing remembers them, and nothing is missing."""
+
+from __future__ import annotations
+
+from meter.engine.operations import UNKEYED, Operation, commit, grant, release, reservation, reserve_for_request
+from meter.engine.upkeep import withdraw
+from meter.ledger.chain import Known
+from meter.ledger.operations_again import operation_again
+from meter.ledger.rebuild import Rebuild
+from tests.ledger.folding import fold
+from tests.ledger.ground import Ground
+from tests.partition import DAY, MINUTE, T0, Partition
+
+
+def asking(name: str) -> Operation:
+    return reserve_for_request("u", name, 30, MINUTE, at_end="confirm", asked=UNKEYED)
+
+
+def story(partition: Partition) -> None:
+    """a: taken back and asked for anew; b: taken back; c: released, as its request failed; d: open, not confirmed."""
+    partition.run(grant("u", "g", 1000))
+    for name in "abcd":
+        partition.run(asking(name))
+    partition.run(withdraw("a", None))
+    partition.run(withdraw("b", None))
+    partition.run(release("c"))
+    partition.run(asking("a"))
+    partition.run(commit("a", 7))
+
+
+def test_the_rows_are_those_of_the_last_asking(partition: Partition) -> None:
+    story(partition)
+    known = Known()
+
+    flush = fold(0, None, partition.entries(), known, T0)
+
+    states = {name: (row.state, row.charged, row.answer is None) for name, row in known.reservations.items()}
+    assert states == {
+        "a": ("committed", 7, False),
+        "b": ("released", 0, True),
+        "c": ("released", 0, False),
+        "d": ("open", 0, True),
+    }
+    assert flush.operations == []
+    account = known.accounts["u"]
+    assert (account.available, account.reserved, account.spent) == (963, 30, 7)
+
+
+async def test_a_rebuild_remembers_none_that_was_taken_back(live: Ground) -> None:
+    story(live.partition)
+    await live.drain()
+    live.lose_everything()
+
+    await Rebuild(live.engine, live.gateway, live.store, DAY).partition(0)
+
+    assert live.partition.run(reservation("b")).status == "not_found"
+    again = live.partition.run(asking("b"))
+    assert (again.status, again.replayed) == ("ok", False)
+    finished = [live.partition.run(asking(name)) for name in "ac"]
+    assert [(answer.status, answer["state"]) for answer in finished] == [
+        ("finished", "committed"),
+        ("finished", "released"),
+    ]
+    assert live.partition.run(asking("d")).replayed
+
+
+def test_what_only_redis_had_is_done_again_as_it_was(partition: Partition) -> None:
+    story(partition)
+
+    again = [operation_again(entry, T0) for entry in partition.entries()]
+
+    assert [(one[0], one[4]) for one in again if one is not None][5:] == [
+        ("withdraw", "a"),
+        ("withdraw", "b"),
+        ("release", "c"),
+        ("reserve", "u"),
+        ("commit", "a"),
+    ]
