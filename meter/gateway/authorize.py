@@ -1,6 +1,7 @@
 """`ANY /gateway/authorize[/{rest}]`: may this request be served?
 
-One submit and one answer, no coroutine. What was held for a request that was refused meanwhile goes back.
+One submit and one answer, no coroutine. Refused means not charged: what was done for a gateway that had been told 503
+meanwhile is taken back (withdrawals.py), and the same request may ask anew.
 """
 
 from __future__ import annotations
@@ -9,34 +10,36 @@ from collections.abc import Callable, Sequence
 
 from meter.api.services import Services
 from meter.engine import operations
-from meter.engine.answers import AVAILABLE, FLAG, KEY_REUSED, OK, REPLAYED, WORD, Line, word_of
+from meter.engine.answers import AVAILABLE, FINISHED, FLAG, KEY_REUSED, NOTHING, OK, REPLAYED, WORD, Line, word_of
 from meter.engine.declarations import DECLARED
 from meter.engine.engine import LineDone
-from meter.engine.operations import DEDUCT, EXPLAIN, RESERVATION, RESERVE, Asked
+from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.errors import MeterError, RedisUnavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.choices import Choices, choices_of, fixed_price
 from meter.gateway.headers import GatewayHeaders
+from meter.gateway.withdrawals import WITHDRAWN, Withdrawals
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Rendered, problem
 
 _HELD = RESERVE.field("amount")
-_STATE, _STILL_HELD = RESERVATION.field("state"), RESERVATION.field("amount")
-_TAKEN = DEDUCT.field("taken")
+_ENDS_AT = RESERVE.field("expires_at_ms")
+_CHARGE, _TAKEN = DEDUCT.field("transaction_id"), DEDUCT.field("taken")
 
 
 class Authorizer:
     """Decides by what the headers say."""
 
-    def __init__(self, services: Services, headers: GatewayHeaders) -> None:
+    def __init__(self, services: Services, headers: GatewayHeaders, withdrawals: Withdrawals) -> None:
         settings = services.settings
+        self._withdrawals = withdrawals
         self._engine = services.engine
         self._scale = services.scale
         self._render = services.renderer.render
         self._headers = headers
         self._ttl_ms = settings.reservation_ttl_seconds * 1000
-        self._at_end = "charge" if settings.gateway_on_missing_usage == "estimate" else "release"
+        self._at_end = "confirm" if settings.gateway_on_missing_usage == "estimate" else "release"
         self._timeout_seconds = settings.gateway_timeout_ms / 1000
         self._default = Choices(settings.gateway_mode)
 
@@ -60,65 +63,36 @@ class Authorizer:
             answer.refuse(failure(error))
 
     def _reserve(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
+        """The hold of a request stands for it as long as it is open, and never longer."""
         if request_id:
-            reservation_id, chosen = self._headers.reservation_id(user_id, request_id), True
+            name = reservation_id = self._headers.reservation_id(user_id, request_id)
+            operation = operations.reserve_for_request(
+                user_id, reservation_id, units, self._ttl_ms, at_end=self._at_end, asked=_asked("", request_id)
+            )
         else:
-            reservation_id, chosen = self._engine.new_reservation_id(user_id), False
-        operation = operations.reserve(
-            user_id,
-            reservation_id,
-            units,
-            self._ttl_ms,
-            chosen=chosen,
-            at_end=self._at_end,
-            asked=_asked("", request_id),
-        )
+            name, reservation_id = "", self._engine.new_reservation_id(user_id)
+            operation = operations.reserve(
+                user_id, reservation_id, units, self._ttl_ms, chosen=False, at_end=self._at_end
+            )
 
         def on_ok(fields: Sequence[str]) -> None:
-            if fields[FLAG] == REPLAYED:
-                self._again(reservation_id, answer)
-            else:
-                answer.allow(reservation_id, self._text(fields[_HELD]), self._text(fields[AVAILABLE]))
+            if answer.done:
+                return  # another asking of the same request has made the hold, and is told of it
+            replayed = fields[FLAG] == REPLAYED
+            answer.allow(reservation_id, self._text(fields[_HELD]), self._text(fields[AVAILABLE]), replayed=replayed)
+            if self._at_end == "confirm":
+                self._withdrawals.confirm(reservation_id)
 
-        decided = self._decided("reserve", answer, on_ok)
+        def undo(fields: Sequence[str] | None) -> None:
+            ends_at = None if fields is None else int(fields[_ENDS_AT])
+            self._withdrawals.hold(reservation_id, ends_at, name)
 
-        def heard(line: str | MeterError) -> None:
-            if answer.done or isinstance(line, RedisUnavailable):
-                self._undo(reservation_id, line)
-            decided(line)
+        self._ask(name, user_id, operation, answer, self._decided("reserve", answer, on_ok), undo)
 
-        self._engine.submit(user_id, operation, heard)
-
-    def _again(self, reservation_id: str, answer: GatewayAnswer) -> None:
-        """The request id was seen before: its hold stands for it as long as it is open, and never longer."""
-
-        def on_ok(fields: Sequence[str]) -> None:
-            state = fields[_STATE]
-            if state == "open":
-                held = self._text(fields[_STILL_HELD])
-                answer.allow(reservation_id, held, self._text(fields[AVAILABLE]), replayed=True)
-            else:
-                detail = f"The reservation of this request id is {state} already."
-                answer.refuse(problem("request-id-reused", detail, f'"state":"{state}"'))
-
-        operation = operations.reservation(reservation_id)
-        try:
-            decided = self._decided("reservation", answer, on_ok)
-            self._engine.submit_for_reservation(reservation_id, operation, decided)
-        except MeterError as error:
-            answer.refuse(failure(error))
-
-    def _undo(self, reservation_id: str, line: str | MeterError) -> None:
-        """The gateway was told 503 meanwhile, so the request is not served: what was held for it goes back."""
-        made = line.startswith("0 ok ") if isinstance(line, str) else isinstance(line, RedisUnavailable)
-        if made:
-            try:
-                self._engine.submit_for_reservation(reservation_id, operations.release(reservation_id), lambda _: None)
-            except MeterError:
-                return  # the hold ends by itself
-
-    def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
-        key = f"authorize {self._headers.reservation_id(user_id, request_id)}" if request_id else ""
+    def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer, attempt: int = 0) -> None:
+        """A charge that was taken back has used up its key: the request is charged under the next one."""
+        name = f"authorize {self._headers.reservation_id(user_id, request_id)}" if request_id else ""
+        key = f"{name} {attempt}" if attempt else name
         operation = operations.deduct(user_id, units, "reject", _asked(key, request_id))
 
         def on_ok(fields: Sequence[str]) -> None:
@@ -128,7 +102,59 @@ class Authorizer:
                 more = ((b"x-credits-charged", self._text(fields[_TAKEN])),)
                 answer.allow("", b"0", self._text(fields[AVAILABLE]), more)
 
-        self._engine.submit(user_id, operation, self._decided("deduct", answer, on_ok))
+        def undo(fields: Sequence[str] | None) -> None:
+            if fields is not None and fields[_CHARGE] == NOTHING:  # a charge of nothing
+                self._withdrawals.leave(name)
+            elif fields is not None:
+                self._withdrawals.charge(user_id, fields[_CHARGE], operation, key, name)
+            elif key:
+                self._withdrawals.unknown_charge(user_id, operation, key, name)
+
+        decided = self._decided("deduct", answer, on_ok)
+
+        def heard(line: str | MeterError) -> None:
+            if isinstance(line, str) and word_of(line) == WITHDRAWN:
+                self._deduct(user_id, request_id, units, answer, attempt + 1)
+            else:
+                decided(line)
+
+        self._ask(name, user_id, operation, answer, heard, undo)
+
+    def _ask(
+        self,
+        name: str,
+        user_id: str,
+        operation: Operation,
+        answer: GatewayAnswer,
+        decided: LineDone,
+        undo: Callable[[Sequence[str] | None], None],
+    ) -> None:
+        """Asks the engine, when what the same request asked before is known. `undo` takes back what was done for a
+        gateway that had its 503 meanwhile: by the fields of the line, or None where no line came.
+        """
+
+        def heard(line: str | MeterError) -> None:
+            refused = answer.done
+            if isinstance(line, RedisUnavailable):
+                decided(line)
+                undo(None)
+            elif refused and isinstance(line, str) and line.startswith("0 ok "):
+                undo(line.split(" "))
+            else:
+                self._withdrawals.leave(name)
+                decided(line)
+
+        def ask() -> None:
+            if answer.done:  # it waited for too long
+                self._withdrawals.leave(name)
+                return
+            try:
+                self._engine.submit(user_id, operation, heard)
+            except MeterError as error:
+                self._withdrawals.leave(name)
+                answer.refuse(failure(error))
+
+        self._withdrawals.enter(name, ask)
 
     def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
         decided = self._decided("deduct", answer, lambda _: None)
@@ -165,6 +191,10 @@ class Authorizer:
     def _refusal(self, name: str, line: str) -> Rendered:
         if word_of(line) == KEY_REUSED.word:
             return problem("request-id-reused", "This request id was used before, with another estimate.")
+        if word_of(line) == FINISHED.word:
+            state = DECLARED[name].read(line)["state"]
+            detail = f"The reservation of this request id is {state} already."
+            return problem("request-id-reused", detail, f'"state":"{state}"')
         return self._render(name, line)
 
     def _text(self, units: str) -> bytes:

@@ -20,6 +20,7 @@ from meter.gateway.headers import GatewayHeaders
 from meter.gateway.logs import AccessLogs
 from meter.gateway.settlement import GatewaySettlements, SettlementRules
 from meter.gateway.syslog import SyslogListener
+from meter.gateway.withdrawals import Withdrawals
 from meter.http.exchange import awaitable
 
 
@@ -40,7 +41,8 @@ class GatewayHandlers:
             bytes_max=settings.gateway_logs_max_bytes,
             batch_max=settings.batch_max,
         )
-        self.authorize = Authorizer(services, headers).authorize
+        self.withdrawals = Withdrawals(services)
+        self.authorize = Authorizer(services, headers, self.withdrawals).authorize
         self.commit = Commits(services, headers, self.rules, self.settlements, self.counts).commit
 
     @contextlib.asynccontextmanager
@@ -50,6 +52,7 @@ class GatewayHandlers:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.settlements.close)
+            stack.push_async_callback(self.withdrawals.close)
             if settings.syslog:
                 listener = SyslogListener(settings.syslog, self.logs, self.settlements, self.counts)
                 await stack.enter_async_context(listener)

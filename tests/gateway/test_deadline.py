@@ -151,3 +151,74 @@ async def test_an_outage_is_503(scene: Scene, query: str, monkeypatch: pytest.Mo
 
     assert (await scene.authorize(request(query, x_user_id="u"))).status == 503
     assert (await scene.commit(request(x_reservation_id="r"))).status == 503
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("headers", [{}, {"x_request_id": "one"}])
+@pytest.mark.parametrize("dialect", ["", "&dialect=nginx"])
+async def test_x4_a_deduct_that_comes_too_late_is_not_charged_and_its_retry_is_served(
+    scene: Scene, headers: dict[str, str], dialect: str, *, applied: bool
+) -> None:
+    scene.redis.free.clear()
+    scene.redis.applied = applied
+
+    answer = await scene.authorize(request(f"mode=deduct{dialect}", x_user_id="u", **headers))
+    assert answer.status == (403 if dialect else 503)
+    scene.redis.free.set()
+    await scene.until_balances("1000", "0")
+
+    again = await scene.authorize(request(f"mode=deduct{dialect}", x_user_id="u", **headers))
+    assert (again.status, header(again, b"x-credits-charged")) == (200, b"100")
+    assert await scene.balances() == ["900", "0"]
+    third = await scene.authorize(request("mode=deduct", x_user_id="u", **headers))
+    assert third.status == (409 if headers else 200)
+
+
+async def test_x4_a_retry_waits_until_the_undo_of_the_first_is_known(scene: Scene) -> None:
+    for query in ("mode=deduct", "mode=reserve"):
+        scene.redis.free.clear()
+        asked = request(query, x_user_id="u", x_request_id=query.replace("=", "-"))
+        assert (await scene.authorize(asked)).status == 503
+        assert (await scene.authorize(asked)).status == 503
+        scene.redis.free.set()
+        await scene.until_balances("1000" if query == "mode=deduct" else "900", "0")
+        answers = [await scene.authorize(asked)]
+        assert answers[0].status == 200
+    assert await scene.balances() == ["800", "100"]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+async def test_x4b_the_retry_of_a_reserve_that_was_taken_back_is_served(scene: Scene, *, applied: bool) -> None:
+    scene.redis.free.clear()
+    scene.redis.applied = applied
+    asked = request(x_user_id="u", x_request_id="one")
+    assert (await scene.authorize(asked)).status == 503
+    scene.redis.free.set()
+    await scene.until_balances("1000", "0")
+
+    again = await scene.authorize(asked)
+
+    assert (again.status, again.replayed) == (200, False)
+    assert await scene.balances() == ["900", "100"]
+
+
+async def marks(scene: Scene) -> list[bytes]:
+    """What becomes of each open hold at its end, see lua/state/hold.lua."""
+    texts = [text.split(b" ") for text in (await scene.redis._client.hgetall("meter:{p0}:holds")).values()]
+    return [parts[3][-1:] for parts in texts if len(parts) > 3]
+
+
+async def test_x4c_a_hold_whose_caller_was_refused_is_never_charged_at_its_end(scene: Scene) -> None:
+    """Though every try to withdraw it fails: it is not confirmed."""
+    scene.redis.free.clear()
+    scene.redis.applied = True
+    asked = asyncio.ensure_future(scene.authorize(request(x_user_id="u", x_request_id="one")))
+    assert (await asked).status == 503
+    assert await marks(scene) == [b"p"]
+    scene.redis.free.set()
+    await scene.until_balances("1000", "0")
+
+    served = await scene.authorize(request(x_user_id="u", x_request_id="two"))
+    assert served.status == 200
+    await scene.balances()
+    assert await marks(scene) == [b"c"]

@@ -1,0 +1,112 @@
+"""Takes back what was done for a gateway that was refused meanwhile: refused means not charged.
+
+A hold is withdrawn and a charge is refunded, tried until Redis has decided. Nothing remembers either, so that the same
+request may ask anew; within this process it waits until what came before it is known. When the process is killed in
+between, a hold ends by itself and is released (it is charged at its end only once its caller was told of it).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from meter.api.services import Services
+from meter.charging.settlements import BackgroundSettlements
+from meter.engine import operations, upkeep
+from meter.engine.answers import FINGERPRINT, OK, WORD
+from meter.engine.operations import Asked, Operation
+from meter.engine.outbox import seq_of
+from meter.ledger.entry_rows import draws_of
+from meter.ledger.history import History
+from meter.ledger.tail import Tail
+from meter.log import logger
+
+WITHDRAWN = "withdrawn"
+"""The answer that a charge's key has when it was taken back."""
+
+_TRANSACTION = operations.DEDUCT.field("transaction_id")
+
+_log = logger("meter.gateway")
+
+
+class Withdrawals:
+    """Undoes in the background."""
+
+    def __init__(self, services: Services) -> None:
+        self._engine = services.engine
+        self._history = History(Tail(services.engine, services.redis, services.store), services.store)
+        self._background = BackgroundSettlements()
+        self._asking: dict[str, deque[Callable[[], None]]] = {}
+
+    def enter(self, name: str, ask: Callable[[], None]) -> None:
+        """Asks for a request, at once or when what the same request asked before is known; then `leave` is due."""
+        waiting = self._asking.get(name)
+        if waiting is not None:
+            waiting.append(ask)
+            return
+        if name:
+            self._asking[name] = deque()
+        ask()
+
+    def leave(self, name: str) -> None:
+        """What the request asked is known."""
+        waiting = self._asking.get(name)
+        if not waiting:
+            self._asking.pop(name, None)
+        else:
+            waiting.popleft()()
+
+    def confirm(self, reservation_id: str) -> None:
+        """The caller was told that it has the hold."""
+        one = upkeep.confirm(reservation_id)
+        self._run(partial(self._engine.run_for_reservation, reservation_id, one), f"reservation {reservation_id}", "")
+
+    def hold(self, reservation_id: str, expires_at_ms: int | None, name: str) -> None:
+        """Takes a hold back, unless it was asked for again since."""
+        one = upkeep.withdraw(reservation_id, expires_at_ms)
+        self._run(partial(self._engine.run_for_reservation, reservation_id, one), f"reservation {reservation_id}", name)
+
+    def charge(self, user_id: str, transaction_id: str, deduct: Operation, key: str, name: str) -> None:
+        """Takes a charge back, and makes its key tell so."""
+        self._run(partial(self._refund, user_id, transaction_id, deduct, key), f"charge {transaction_id}", name)
+
+    def unknown_charge(self, user_id: str, deduct: Operation, key: str, name: str) -> None:
+        """Takes a charge back whose answer never came: asked again under its key, it tells what became of it."""
+
+        async def attempt() -> None:
+            fields = (await self._engine.run(user_id, deduct)).split(" ")
+            if fields[WORD] == OK:
+                await self._refund(user_id, fields[_TRANSACTION], deduct, key)
+
+        self._run(attempt, f"charge {key}", name)
+
+    async def close(self) -> None:
+        """Waits a little for what is under way."""
+        await self._background.drain()
+
+    def _run(self, attempt: Callable[[], Awaitable[object]], what: str, name: str) -> None:
+        self._background.settle(attempt, what).add_done_callback(lambda _: self.leave(name))
+
+    async def _refund(self, user_id: str, transaction_id: str, deduct: Operation, key: str) -> None:
+        place = seq_of(transaction_id)
+        charge = None if place is None else await self._history.transaction(transaction_id, *place)
+        if place is None or charge is None:
+            _log.error("a refused charge was not found, and stays", transaction_id=transaction_id, user_id=user_id)
+            return
+        batch = [
+            operations.refund(
+                user_id,
+                transaction_id,
+                None,
+                charged=charge.amount,
+                refunded=0,
+                draws=draws_of(charge),
+                asked=Asked(
+                    f"withdraw {transaction_id}", operations.members("the gateway was refused meanwhile", None)
+                ),
+            )
+        ]
+        if key:
+            batch.append(upkeep.recall("key", key, deduct[FINGERPRINT], WITHDRAWN))
+        await self._engine.run_many(place[0], batch)
