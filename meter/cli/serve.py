@@ -61,7 +61,7 @@ def dev(
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
     from meter.config import load_settings
     from meter.dev.instance import write_instance
-    from meter.dev.processes import embedded_server, ledger_file_of, store_url_of, worker_process
+    from meter.dev.processes import RedisKeeper, ledger_file_of, store_url_of, worker_process
 
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -69,7 +69,7 @@ def dev(
         settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
         begin_log(settings)
         check_address("METER", settings.host, settings.port)
-        with embedded_server(data_dir) as server:
+        with RedisKeeper(data_dir) as server:
             settings = load_settings(
                 host=host,
                 port=port,

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from meter.config import STORE_VARIABLE, Settings, is_set, store_url_of_seed
 from meter.dev.child import can_end_with_parent, ending_with_parent
-from meter.dev.redis_server import EmbeddedServer
+from meter.dev.redis_server import EmbeddedServer, EmbeddedServerError
 from meter.errors import ConfigError
 from meter.log import logger
 
 WORKER_RESTART_PAUSE_SECONDS = 1.0
 WORKER_STOP_SECONDS = 10.0
+REDIS_LOOK_SECONDS = 0.5
 
 _log = logger("meter.dev.processes")
 
@@ -74,6 +75,43 @@ class WorkerProcess:
                 stderr=log,
                 start_new_session=True,
             )
+
+
+class RedisKeeper:
+    """Starts the embedded server again, on its port and with its data, when it dies under us. Start it from the main
+    thread; leave the block in the reverse order.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "redis"
+        self._server = embedded_server(data_dir)
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="meter-redis-watch", daemon=True)
+
+    def __enter__(self) -> EmbeddedServer:
+        self._server.start()
+        self._port = int(self._server.url.rpartition(":")[2].partition("/")[0])
+        self._watcher.start()
+        return self._server
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._watcher.join(WORKER_STOP_SECONDS)
+        self._server.stop()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(REDIS_LOOK_SECONDS):
+            if self._server.is_alive:
+                continue
+            _log.warning("the embedded Redis ended and is started again", log=str(self._folder / "redis.log"))
+            try:
+                self._server.stop()
+                self._server = EmbeddedServer(data_dir=self._folder, port=self._port)
+                self._server.start()
+            except (EmbeddedServerError, OSError) as error:
+                _log.error("the embedded Redis cannot be started", why=str(error))
+            else:
+                _log.info("the embedded Redis is back", redis=self._server.url)
 
 
 def embedded_server(data_dir: Path) -> EmbeddedServer:

@@ -129,6 +129,11 @@ class EmbeddedServer:
         return self._running.pid
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the server that was started still runs."""
+        return self._record is not None and _is_alive(self._record)
+
+    @property
     def adopted(self) -> bool:
         """Whether start() took over the server of a killed run. Raises like `pid`."""
         return self._running is not None and self._process is None

@@ -350,6 +350,13 @@ class Rebuild:
         (line,) = await self._run(number, epoch, [upkeep.clock()])
         return CLOCK.read(line).units("now_ms")
 
+    async def _why_failed(self, number: int, epoch: int, error: ScriptError) -> str:
+        """One line: another rebuild has begun, or what the script says."""
+        state = await self._redis.partition_state(self._engine.partitions[number].meta)
+        if state is None or state.epoch == epoch:
+            return f"partition {number}: {error}"
+        return _overtaken(number, epoch, state.epoch)
+
     async def _run(self, number: int, epoch: int, many: Sequence[Operation]) -> Sequence[str]:
         """A batch of this rebuild and no other; one whose outcome is unknown is run again: it does the same once more.
 
@@ -364,7 +371,7 @@ class Rebuild:
                 if attempt == RUN_ATTEMPTS_MAX - 1:
                     raise
             except ScriptError as error:
-                raise RebuildFailed(f"partition {number}: {error}") from error
+                raise RebuildFailed(await self._why_failed(number, epoch, error)) from error
         raise AssertionError("unreachable")
 
     async def _beat(self, number: int, epoch: int) -> None:
@@ -374,8 +381,15 @@ class Rebuild:
         self._beat_at = time.monotonic()
         watermark = await self._store.watermark(number)
         if watermark is None or watermark.epoch != epoch:
-            raise RebuildFailed(f"partition {number}: another rebuild has begun")
+            held = "another one" if watermark is None else f"epoch {watermark.epoch}"
+            raise RebuildFailed(
+                f"partition {number}: another rebuild holds {held}; this one, of epoch {epoch}, has ended"
+            )
         await self._store.move_epoch(watermark, watermark.model_copy(update={"updated_at_ms": _now_ms()}))
+
+
+def _overtaken(number: int, epoch: int, held: int) -> str:
+    return f"partition {number}: another rebuild holds epoch {held}; this one, of epoch {epoch}, has ended"
 
 
 def _unknown(

@@ -8,9 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from meter.config import load_settings
-from meter.dev.processes import WorkerProcess, embedded_server, ledger_file_of, store_url_of, worker_process
+from meter.dev.processes import (
+    RedisKeeper,
+    WorkerProcess,
+    embedded_server,
+    ledger_file_of,
+    store_url_of,
+    worker_process,
+)
 from meter.dev.redis_server import start_time
 from meter.errors import ConfigError
 from tests.api.sidecar import wait_for
@@ -113,3 +121,19 @@ def test_the_data_folder_is_made_and_one_that_cannot_be_is_told(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=f"^--data-dir {tmp_path}/file/x: "):
         embedded_server(tmp_path / "file" / "x")
+
+
+def test_u10_an_embedded_redis_that_is_killed_is_started_again_with_its_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """U10: under `meter dev` it was away for ever."""
+    caplog.set_level("INFO")
+    with RedisKeeper(tmp_path) as server, Redis.from_url(server.url) as client:
+        client.set("kept", "1")
+        pid = server.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "the embedded Redis is back" in caplog.text, "the restart", seconds=60)
+        assert (client.get("kept"), client.info("server")["process_id"] != pid) == (b"1", True)
+        again = client.info("server")["process_id"]
+    assert start_time(again) is None
+    assert caplog.text.count("the embedded Redis ended and is started again") == 1
