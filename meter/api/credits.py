@@ -14,6 +14,7 @@ from meter.contract.requests import (
     ExplainQuery,
     HistoryQuery,
     RefundRequest,
+    TraceQuery,
 )
 from meter.engine import operations
 from meter.engine.operations import Operation
@@ -29,6 +30,7 @@ from meter.ledger.tail import Tail
 from meter.store.rows import TransactionRow
 
 NEWEST_FIRST = Cursors("history", NUMBER)
+BY_TIME = Cursors("trace", NUMBER, NUMBER, NUMBER)
 
 
 class CreditHandlers:
@@ -69,7 +71,8 @@ class CreditHandlers:
         body, key = read_body(AddRequest, request, self._scale), read_key(request)
         chosen = body.grant_id is not None
         grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
-        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # blanks: no caller's key has one
+        body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
+        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # with blanks, as no caller's has
         one = operations.grant(
             body.user_id,
             grant_id,
@@ -83,7 +86,7 @@ class CreditHandlers:
         if self._intake is None:
             return self._renderer.render("grant", await self._engine.run(body.user_id, one))
         row = pending_row(one, self._settings.partitions, key, time.time_ns() // 1_000_000).model_copy(
-            update={"description": body.description, "metadata": body.metadata}
+            update={"description": body.description, "metadata": body.metadata, "reference": body.reference}
         )
         return self._renderer.render("grant", await self._intake.add(row, asked.extra))
 
@@ -91,6 +94,7 @@ class CreditHandlers:
         """`POST /credits/refund`"""
         body, key = read_body(RefundRequest, request, self._scale), read_key(request)
         charge = await self._charge(body.user_id, body.transaction_id)
+        body = body.model_copy(update={"reference": body.reference or charge.reference})
         refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
         one = operations.refund(
             body.user_id,
@@ -117,6 +121,7 @@ class CreditHandlers:
         [before] = NEWEST_FIRST.read(query.cursor, user_id) or [None]
         wanted = Filter(
             kinds=() if query.kind is None else (query.kind,),
+            reference=query.reference,
             from_ms=None if query.from_ is None else milliseconds(query.from_),
             to_ms=None if query.to is None else milliseconds(query.to),
             before_seq=None if before is None else int(before),
@@ -124,6 +129,18 @@ class CreditHandlers:
         await self._services.now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
         rows = await self._history.page(user_id, wanted, query.limit)
         cursor = NEWEST_FIRST.write(rows[-1].seq, scope=user_id) if len(rows) == query.limit else None
+        return page([self._renderer.transaction(row) for row in rows], cursor)
+
+    async def trace(self, request: Request) -> Rendered:
+        """`GET /credits/history`"""
+        query = read_query(TraceQuery, request, self._scale)
+        found = BY_TIME.read(query.cursor, query.reference)
+        before = (int(found[0]), int(found[1]), int(found[2])) if found else None
+        rows = await self._history.traced(query.reference, before, query.limit)
+        cursor = None
+        if len(rows) == query.limit:
+            last = rows[-1]
+            cursor = BY_TIME.write(last.created_at_ms, last.seq, last.partition, scope=query.reference)
         return page([self._renderer.transaction(row) for row in rows], cursor)
 
     async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:

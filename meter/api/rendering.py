@@ -40,6 +40,7 @@ from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVA
 from meter.engine.upkeep import CLOCK
 from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
+from meter.ledger.entry_rows import own_key
 from meter.store.rows import GrantRow, ReservationRow, TransactionRow
 
 _STATUS = {call.operation or call.name: call.status for call in CALLS}
@@ -141,14 +142,13 @@ class Renderer:
         """An item of a history."""
         draws = row.draws if isinstance(row.draws, list) else []
         parts = ",".join(self._burn(str(draw[0]), str(draw[1])) for draw in draws if isinstance(draw, list))
-        # A key with a blank is one of our own making (meter/ledger/pending_grants.py).
-        reference = None if row.operation_id is None or " " in row.operation_id else row.operation_id
+        reference = row.reference or own_key(row.operation_id)  # rows of before there was a column
         return (
             f'{{"transaction_id":"{row.transaction_id}","seq":{row.seq},"kind":"{row.kind}","user_id":"{row.user_id}",'
             f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
-            f'"reservation_id":{json_text(row.reservation_id)},"reference":{json_text(reference)},'
+            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},'
             f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}}}'
         )
 

@@ -56,9 +56,9 @@ class Services:
 
 def asked_of(body: Described, key: str) -> Asked:
     """The key and the ledger members of a request."""
-    if not key and body.description is None and body.metadata is None:
+    if not key and body.description is None and body.metadata is None and body.reference is None:
         return operations.UNKEYED
-    return Asked(key, operations.members(body.description, body.metadata))
+    return Asked(key, operations.members(body.description, body.metadata, body.reference))
 
 
 def path_user(request: Request) -> str:

@@ -46,6 +46,7 @@ class Charger:
                 plain(admitted.estimate),
                 ttl_seconds=self.policy.ttl_seconds,
                 reservation_id=reservation_id,
+                reference=admitted.request_id,
                 metadata=None if admitted.request_id is None else {"request_id": admitted.request_id},
             )
         except (Unavailable, asyncio.CancelledError):

@@ -74,6 +74,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         amount: CreditAmount,
         *,
         description: str | None = None,
+        reference: str | None = None,
         grant_id: str | None = None,
         priority: int = 10,
         effective_at: datetime | None = None,
@@ -86,6 +87,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             "user_id": user_id,
             "amount": amount,
             "description": description,
+            "reference": reference,
             "grant_id": grant_id,
             "priority": priority,
             "effective_at": effective_at,
@@ -100,6 +102,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         amount: CreditAmount,
         *,
         description: str | None = None,
+        reference: str | None = None,
         shortfall: Literal["reject", "partial", "overdraft"] = "reject",
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
@@ -109,6 +112,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             "user_id": user_id,
             "amount": amount,
             "description": description,
+            "reference": reference,
             "shortfall": shortfall,
             "metadata": metadata,
         }
@@ -122,6 +126,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
         description: str | None = None,
+        reference: str | None = None,
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Reserved | Refusal:
@@ -132,6 +137,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             "ttl_seconds": ttl_seconds,
             "reservation_id": reservation_id,
             "description": description,
+            "reference": reference,
             "metadata": metadata,
         }
         return await self._call("reserve", answers.Reserved, body=body, key=idempotency_key)
@@ -145,6 +151,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
         description: str | None = None,
+        reference: str | None = None,
         metadata: Metadata | None = None,
     ) -> AsyncIterator[Hold]:
         """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it (the
@@ -156,6 +163,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             ttl_seconds=ttl_seconds,
             reservation_id=reservation_id,
             description=description,
+            reference=reference,
             metadata=metadata,
         )
         if isinstance(reserved, Refusal):
@@ -176,15 +184,34 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         *,
         over: Literal["cap", "reject", "overdraft"] = "cap",
         description: str | None = None,
+        reference: str | None = None,
         metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
     ) -> answers.Committed | Refusal:
         """Settles a reservation; the same call again gets the same answer."""
-        body = {"amount": amount, "over": over, "description": description, "metadata": metadata}
-        return await self._call("commit", answers.Committed, path={"reservation_id": reservation_id}, body=body)
+        body = {
+            "amount": amount,
+            "over": over,
+            "description": description,
+            "reference": reference,
+            "metadata": metadata,
+        }
+        path = {"reservation_id": reservation_id}
+        return await self._call("commit", answers.Committed, path=path, body=body, key=idempotency_key)
 
-    async def release(self, reservation_id: str) -> answers.Released | Refusal:
+    async def release(
+        self,
+        reservation_id: str,
+        *,
+        description: str | None = None,
+        reference: str | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Released | Refusal:
         """Gives a reservation back."""
-        return await self._call("release", answers.Released, path={"reservation_id": reservation_id}, body={})
+        body = {"description": description, "reference": reference, "metadata": metadata}
+        path = {"reservation_id": reservation_id}
+        return await self._call("release", answers.Released, path=path, body=body, key=idempotency_key)
 
     async def extend(
         self,
@@ -206,6 +233,8 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         amount: CreditAmount | None = None,
         *,
         description: str | None = None,
+        reference: str | None = None,
+        metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Refunded | Refusal:
         """Gives back part of a charge; all that is left of it when no amount is given."""
@@ -214,6 +243,8 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             "transaction_id": transaction_id,
             "amount": amount,
             "description": description,
+            "reference": reference,
+            "metadata": metadata,
         }
         return await self._call("refund", answers.Refunded, body=body, key=idempotency_key)
 
@@ -234,20 +265,28 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         user_id: str,
         *,
         kind: answers.Kind | None = None,
+        reference: str | None = None,
         from_: datetime | None = None,
         to: datetime | None = None,
         limit: int = 50,
         cursor: str = "",
     ) -> answers.TransactionPage | Refusal:
-        """A page of transactions, newest first; `from_` inclusive, `to` exclusive."""
+        """A page of transactions, newest first; `from_` inclusive, `to` exclusive. `reference`: only those of it."""
         query = {"limit": str(limit), "cursor": cursor}
         if kind is not None:
             query["kind"] = kind
+        if reference is not None:
+            query["reference"] = reference
         if from_ is not None:
             query["from"] = from_.isoformat()
         if to is not None:
             query["to"] = to.isoformat()
         return await self._call("history", answers.TransactionPage, path={"user_id": user_id}, query=query)
+
+    async def trace(self, reference: str, *, limit: int = 50, cursor: str = "") -> answers.TransactionPage | Refusal:
+        """A page of the transactions of a reference, whoever's they are, newest first."""
+        query = {"reference": reference, "limit": str(limit), "cursor": cursor}
+        return await self._call("trace", answers.TransactionPage, query=query)
 
     async def expiring(
         self, user_id: str, *, days: float = 7, limit: int = 50, cursor: str = ""
@@ -263,19 +302,35 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         query = {"state": state, "limit": str(limit), "cursor": cursor}
         return await self._call("grants", answers.GrantPage, path={"user_id": user_id}, query=query)
 
-    async def void(self, user_id: str, grant_id: str) -> answers.Voided | Refusal:
+    async def void(
+        self,
+        user_id: str,
+        grant_id: str,
+        *,
+        description: str | None = None,
+        reference: str | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Voided | Refusal:
         """Ends a grant early."""
-        return await self._call("void", answers.Voided, path={"user_id": user_id, "grant_id": grant_id}, body={})
+        body = {"description": description, "reference": reference, "metadata": metadata}
+        path = {"user_id": user_id, "grant_id": grant_id}
+        return await self._call("void", answers.Voided, path=path, body=body, key=idempotency_key)
 
     async def reservation(self, reservation_id: str) -> answers.Reservation | Refusal:
         """Reads a reservation, open or lately finished."""
         return await self._call("reservation", answers.Reservation, path={"reservation_id": reservation_id})
 
     async def reservations(
-        self, user_id: str, *, limit: int = 50, cursor: str = ""
+        self,
+        user_id: str,
+        *,
+        state: Literal["open", "committed", "released", "expired", "all"] = "open",
+        limit: int = 50,
+        cursor: str = "",
     ) -> answers.ReservationPage | Refusal:
-        """A page of open reservations."""
-        query = {"user_id": user_id, "limit": str(limit), "cursor": cursor}
+        """A page of reservations: open ones by their end, others by their making."""
+        query = {"user_id": user_id, "state": state, "limit": str(limit), "cursor": cursor}
         return await self._call("reservations", answers.ReservationPage, query=query)
 
     async def explain(self, user_id: str, amount: CreditAmount) -> answers.Explanation | Refusal:
@@ -295,6 +350,7 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
         low_credit_thresholds: Sequence[CreditAmount] | None = None,
         suspended: bool | None = None,
         metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
         """Changes what an account may do; what is None stays as it is."""
         body = {
@@ -303,4 +359,5 @@ class Credits(PlanCalls, NotificationCalls, JobCalls):
             "suspended": suspended,
             "metadata": metadata,
         }
-        return await self._call("configure", answers.User, path={"user_id": user_id}, body=body)
+        path = {"user_id": user_id}
+        return await self._call("configure", answers.User, path=path, body=body, key=idempotency_key)

@@ -232,7 +232,10 @@ class Draw(BaseModel):
 
 
 class Transaction(BaseModel):
-    """One immutable row of the ledger."""
+    """One immutable row of the ledger. `reference` is what the caller calls the operation: its own word, else that of
+    the reservation or charge that it belongs to, else its idempotency key. `refund_of` is the charge that a refund is
+    of.
+    """
 
     transaction_id: str
     seq: int
@@ -246,6 +249,7 @@ class Transaction(BaseModel):
     debt_after: Credits
     created_at: datetime
     reservation_id: str | None
+    refund_of: str | None
     reference: str | None
     description: str | None
     metadata: Members | None

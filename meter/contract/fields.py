@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from meter.amount import AmountScale, plain_decimal
 from meter.errors import InvalidAmount
-from meter.keys import OBJECT_ID, USER_ID
+from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
 
 DESCRIPTION_MAX_CHARS = 500
 
@@ -143,6 +143,10 @@ ObjectId = Annotated[str, Field(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 
 Text = Annotated[str, Field(pattern=NUL_FREE)]
 """A text of the caller's own, without the one character that PostgreSQL cannot keep."""
+
+
+Reference = Annotated[str, Field(pattern=f"^(?:{REQUEST_ID.pattern})$")]
+"""What the caller's own systems call an operation: the id of a request, an order, a trace."""
 
 
 Description = Annotated[Text, Field(max_length=DESCRIPTION_MAX_CHARS)]

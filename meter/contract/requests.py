@@ -18,6 +18,7 @@ from meter.contract.fields import (
     Metadata,
     ObjectId,
     PositiveAmount,
+    Reference,
     Seconds,
     Time,
     TtlSeconds,
@@ -36,9 +37,10 @@ class Body(BaseModel):
 
 
 class Described(Body):
-    """A body whose operation can carry a text and members of the caller's own into the ledger."""
+    """A body whose operation can carry a text, a reference and members of the caller's own into the ledger."""
 
     description: Description | None = None
+    reference: Reference | None = None
     metadata: Metadata | None = None
 
 
@@ -186,8 +188,15 @@ class HistoryQuery(Query):
     """Which transactions: `from` inclusive, `to` exclusive."""
 
     kind: Kind | None = None
+    reference: Reference | None = None
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
+
+
+class TraceQuery(Query):
+    """Of which operation."""
+
+    reference: Reference
 
 
 class ExpiringQuery(Query):

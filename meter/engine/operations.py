@@ -438,9 +438,11 @@ def answer_of(entry: Entry) -> str | None:
     return f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
 
 
-def members(description: str | None, metadata: object) -> str:
+def members(description: str | None, metadata: object, reference: str | None = None) -> str:
     """The caller's own JSON members of a ledger row, without braces."""
     parts = []
+    if reference is not None:
+        parts.append(f'"reference":{orjson.dumps(reference).decode()}')
     if description is not None:
         parts.append(f'"description":{orjson.dumps(description).decode()}')
     if metadata is not None:

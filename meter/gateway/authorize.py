@@ -207,5 +207,7 @@ def _available(answer: Line) -> str:
 
 
 def _asked(key: str, request_id: str) -> Asked:
-    """The ledger row says which request it was for."""
-    return Asked(key, f'"metadata":{{"request_id":"{request_id}"}}') if request_id else operations.UNKEYED
+    """The ledger row says which request it was for, and those that settle it say so too."""
+    if not request_id:
+        return operations.UNKEYED
+    return Asked(key, operations.members(None, {"request_id": request_id}, request_id))

@@ -17,8 +17,8 @@ from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, Transactio
 _R = TypeVar("_R", bound=Row)
 
 
-def transaction_row(partition: int, entry: Entry) -> TransactionRow:
-    """The ledger row of an entry."""
+def transaction_row(partition: int, entry: Entry, of_reservation: str | None = None) -> TransactionRow:
+    """The ledger row of an entry; `of_reservation` is the reference of the reservation that it belongs to."""
     rest = entry.detail.copy()
     member = rest.pop
     values: dict[str, object] = {
@@ -36,12 +36,18 @@ def transaction_row(partition: int, entry: Entry) -> TransactionRow:
         "operation_id": entry.operation_id or None,
         "reservation_id": text_of(member("reservation_id", None)),
         "refund_of": text_of(member("refund_of", None)),
+        "reference": text_of(member("reference", None)) or of_reservation or own_key(entry.operation_id),
         "draws": [[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
         "detail": rest,
         "description": text_of(member("description", None)),
         "metadata": member("metadata", None),
     }
     return _row(TransactionRow, values)
+
+
+def own_key(operation_id: str | None) -> str | None:
+    """The caller's idempotency key; one with a blank is of our own making."""
+    return operation_id if operation_id and " " not in operation_id else None
 
 
 def alerts_of(entry: Entry) -> list[AlertRow]:

@@ -16,7 +16,7 @@ from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import Draw, Entry, Kind, ReservationState
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
-from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, transaction_row, unchecked
+from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, own_key, transaction_row, unchecked
 from meter.store.base import Flush
 from meter.store.rows import (
     AccountRow,
@@ -165,7 +165,9 @@ class Fold:
         kind = entry.kind
         if not isinstance(kind, Kind):
             self._refuse_to_guess(entry)
-        self._transactions.append(transaction_row(self._partition, entry))
+        reservation = self._known.reservations.get(entry.text("reservation_id") or "")
+        of_reservation = None if reservation is None else reservation.reference
+        self._transactions.append(transaction_row(self._partition, entry, of_reservation))
         self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
@@ -294,6 +296,7 @@ class Fold:
             fingerprint=entry.text("fingerprint"),
             description=entry.text("description"),
             metadata=detail.get("metadata"),
+            reference=entry.text("reference"),
             last_seq=entry.seq,
         )
 
@@ -318,6 +321,7 @@ class Fold:
                 ended_at_ms=None,
                 requested=0,
                 answer=None,
+                reference=entry.text("reference") or own_key(entry.operation_id),
                 last_seq=0,
             )
         elif reservation_id not in self._reservations:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meter.ledger.entry_rows import transaction_row
+from meter.engine.outbox import Entry
+from meter.ledger.entry_rows import own_key, transaction_row
 from meter.ledger.tail import Tail
 from meter.store.base import Store
-from meter.store.rows import TransactionRow
+from meter.store.rows import OperationRow, TransactionRow
+
+Place = tuple[int, int, int]
+"""created_at_ms, seq and partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which transactions: kinds (none: all), `from_ms` inclusive, `to_ms` and `before_seq` exclusive."""
+    """Which transactions: kinds (none: all), `from_ms` inclusive, `to_ms` and `before_seq` exclusive; `reference` is
+    what the caller calls the operation, or its key.
+    """
 
     kinds: Sequence[str] = ()
+    reference: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
     before_seq: int | None = None
@@ -24,6 +31,7 @@ class Filter:
         """Whether a transaction is wanted."""
         return (
             (not self.kinds or row.kind in self.kinds)
+            and (self.reference is None or self.reference in (row.reference, row.operation_id))
             and (self.from_ms is None or row.created_at_ms >= self.from_ms)
             and (self.to_ms is None or row.created_at_ms < self.to_ms)
             and (self.before_seq is None or row.seq < self.before_seq)
@@ -45,6 +53,7 @@ class History:
             rows = await self._store.history(
                 user_id,
                 kinds=wanted.kinds,
+                reference=wanted.reference,
                 from_ms=wanted.from_ms,
                 to_ms=wanted.to_ms,
                 before_seq=wanted.before_seq,
@@ -64,10 +73,61 @@ class History:
         """One transaction, wherever it is now."""
         entry = await self._tail.entry(partition, seq)
         if entry is not None and entry.transaction_id == transaction_id:
-            return transaction_row(partition, entry)
+            return (await self._rows(partition, [entry]))[0]
         return None if self._store is None else await self._store.transaction(transaction_id)
+
+    async def traced(self, reference: str, before: Place | None, limit: int) -> list[TransactionRow]:
+        """The transactions of a reference or made under it as a key, whoever's they are, newest first."""
+        rows: list[TransactionRow] = []
+        if self._store is not None:
+            rows = await self._store.traced(reference, limit=limit)
+            rows += await self._under_key(self._store, reference)
+            rows += [] if before is None else await self._store.traced(reference, before=before, limit=limit)
+        for partition in self._tail.partitions:
+            rows += await self._unflushed_of(partition, reference, rows)
+        found = {_place(row): row for row in rows if before is None or _place(row) < before}
+        return [found[place] for place in sorted(found, reverse=True)[:limit]]
+
+    async def _under_key(self, store: Store, key: str) -> list[TransactionRow]:
+        made = [await store.get(OperationRow, partition, key) for partition in self._tail.partitions]
+        found = [await store.transaction(operation.transaction_id) for operation in made if operation is not None]
+        return [row for row in found if row is not None]
+
+    async def _unflushed_of(self, partition: int, reference: str, stored: list[TransactionRow]) -> list[TransactionRow]:
+        """What the store does not have of a reference. What settles a reservation does not repeat what that is called,
+        so it is found by the reservation's id.
+        """
+        named = await self._tail.naming(partition, [reference])
+        ids = {str(entry.detail["reservation_id"]) for entry in named if entry.kind == "reserve"}
+        ids |= {row.reservation_id for row in stored if row.kind == "reserve" and row.reservation_id is not None}
+        rows = await self._rows(partition, await self._tail.naming(partition, [reference, *ids]))
+        return [row for row in rows if reference in (row.reference, row.operation_id)]
 
     async def _unflushed(self, user_id: str) -> list[TransactionRow]:
         """A user's transactions that the store does not have, oldest first."""
         partition, entries = await self._tail.entries(user_id)
-        return [transaction_row(partition, entry) for entry in entries]
+        return await self._rows(partition, entries)
+
+    async def _rows(self, partition: int, entries: Sequence[Entry]) -> list[TransactionRow]:
+        """The rows of entries, which say what their reservations are called."""
+        ids = [entry.text("reservation_id") for entry in entries]
+        called = _called(entries)
+        if self._store is not None and (missing := {id_ for id_ in ids if id_ is not None} - called.keys()):
+            called |= {id_: row.reference for id_, row in (await self._store.reservations(list(missing))).items()}
+        if missing := {id_ for id_ in ids if id_ is not None} - called.keys():
+            called |= _called(await self._tail.naming(partition, missing))
+        return [
+            transaction_row(partition, entry, called.get(id_ or "")) for id_, entry in zip(ids, entries, strict=True)
+        ]
+
+
+def _called(entries: Iterable[Entry]) -> dict[str, str | None]:
+    """What reservations are called, by the entries that made them."""
+    made = [entry for entry in entries if entry.kind == "reserve"]
+    return {
+        str(entry.detail["reservation_id"]): entry.text("reference") or own_key(entry.operation_id) for entry in made
+    }
+
+
+def _place(row: TransactionRow) -> Place:
+    return row.created_at_ms, row.seq, row.partition

@@ -110,6 +110,7 @@ class LedgerFile:
                 "reserved": text(row.reserved_after),
                 "debt": text(row.debt_after),
                 "operation_id": row.operation_id,
+                "reference": row.reference,
                 "reservation_id": row.reservation_id,
                 "description": row.description,
                 "metadata": row.metadata,

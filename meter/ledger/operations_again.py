@@ -64,7 +64,8 @@ def recall_end(row: ReservationRow) -> Operation | None:
 def operation_again(entry: Entry, now_ms: int) -> Operation | None:
     """What does again what an entry did, under its key or one that makes it once; None for what happens by itself."""
     key = entry.operation_id or f"again {entry.transaction_id}"
-    one = _again(entry, now_ms, Asked(key, operations.members(entry.text("description"), entry.detail.get("metadata"))))
+    told = operations.members(entry.text("description"), entry.detail.get("metadata"), entry.text("reference"))
+    one = _again(entry, now_ms, Asked(key, told))
     return None if one is None else as_asked(one, entry)
 
 

@@ -102,7 +102,7 @@ class Intake:
     async def _words(self, partition: int, rows: Sequence[GrantRow]) -> list[str] | None:
         """What Redis says of each; None when it could not be asked. Rows that fail together are asked about alone."""
         try:
-            many = [grant_operation(row, operations.members(row.description, row.metadata)) for row in rows]
+            many = [grant_operation(row, told_of(row)) for row in rows]
             mode: Mode = "each" if len(rows) > 1 else "atomic"  # alone: a fault of it is nobody else's
             return [word_of(line) for line in await self._engine.run_many(partition, many, mode)]
         except Unavailable:
@@ -151,6 +151,11 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         at_end=read_at_end(row.at_end),
         asked=Asked(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
     )
+
+
+def told_of(row: GrantRow) -> str:
+    """What the caller told with a grant, as its operation had it."""
+    return operations.members(row.description, row.metadata, row.reference)
 
 
 def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -> GrantRow:

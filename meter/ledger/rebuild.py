@@ -37,7 +37,7 @@ from meter.ledger.operations_again import (
     refund_again,
     restore_operation,
 )
-from meter.ledger.pending_grants import grant_operation
+from meter.ledger.pending_grants import grant_operation, told_of
 from meter.store.base import Store
 from meter.store.rows import AccountRow, EventRow, GrantRow, ReservationRow, WatermarkRow
 
@@ -342,7 +342,7 @@ class Rebuild:
         for row in await self._store.pending_grants(NEVER_MS, PENDING_MAX):
             if row.partition != number:
                 continue
-            one = grant_operation(row, operations.members(row.description, row.metadata))
+            one = grant_operation(row, told_of(row))
             line = (await self._run(number, report.epoch, [one]))[0]
             report.reapplied += line.startswith("0 ok")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import Entry, parse_entry
@@ -28,15 +30,26 @@ class Tail:
         """
         partition = self._engine.partition_of(user_id)
         await self._engine.run(user_id, upkeep.expire(user_id))
+        return partition, [entry for entry in await self.naming(partition, [user_id]) if entry.user_id == user_id]
+
+    async def naming(self, partition: int, names: Collection[str]) -> list[Entry]:
+        """The entries of a partition that the store does not have and that have one of these texts as a JSON string,
+        oldest first. Raises `StoreUnavailable` as `entries` does.
+        """
         found: list[Entry] = []
-        needle, seq = b'"' + user_id.encode() + b'"', await self._first(partition)
+        needles, seq = [f'"{name}"'.encode() for name in names], await self._first(partition)
         while page := await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, PAGE):
-            entries = [_parsed(text) for _, text in page if needle in text]
-            found += [entry for entry in entries if entry and entry.user_id == user_id]
+            entries = [_parsed(text) for _, text in page if any(needle in text for needle in needles)]
+            found += [entry for entry in entries if entry]
             seq = page[-1][0] + 1
             if len(page) < PAGE:
                 break
-        return partition, found
+        return found
+
+    @property
+    def partitions(self) -> range:
+        """The numbers of all partitions."""
+        return range(len(self._engine.partitions))
 
     async def entry(self, partition: int, seq: int) -> Entry | None:
         """One entry, as long as the outbox keeps it."""

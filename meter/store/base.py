@@ -37,8 +37,8 @@ class Flush:
     """One partition's step from `expected` to `reached`: everything in it is committed together or not at all.
 
     Accounts, grants and reservations are whole snapshots: they replace what is there. A reservation or grant row that
-    is replaced keeps its `description`, `metadata`, `operation_id` and `fingerprint`, a reservation its
-    `created_at_ms` too.
+    is replaced keeps its `description`, `metadata`, `reference`, `operation_id` and `fingerprint`, a
+    reservation its `created_at_ms` too.
     """
 
     partition: int
@@ -133,12 +133,23 @@ class Store(Catalog, Protocol):
         user_id: str,
         *,
         kinds: Sequence[str] = (),
+        reference: str | None = None,
         from_ms: int | None = None,
         to_ms: int | None = None,
         before_seq: int | None = None,
         limit: int,
     ) -> list[TransactionRow]:
-        """A user's transactions, newest first; `from_ms` inclusive, `to_ms` exclusive, `before_seq` exclusive."""
+        """A user's transactions, newest first; `from_ms` inclusive, `to_ms` exclusive, `before_seq` exclusive. With a
+        `reference` those that have it, or have it as their operation_id.
+        """
+        ...
+
+    async def traced(
+        self, reference: str, *, before: tuple[int, int, int] | None = None, limit: int
+    ) -> list[TransactionRow]:
+        """The transactions of a reference, whoever's they are, newest first: by (created_at_ms, seq, partition), before
+        that place.
+        """
         ...
 
     async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:

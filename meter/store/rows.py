@@ -13,6 +13,7 @@ Units = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Milliseconds = Annotated[int, Field(ge=0)]
 UserId = Annotated[str, Field(max_length=128)]
 ObjectId = Annotated[str, Field(max_length=128)]
+Reference = Annotated[str, Field(max_length=128)]
 TransactionId = Annotated[str, Field(max_length=64)]
 Word = Annotated[str, Field(max_length=32)]
 
@@ -40,7 +41,7 @@ class TransactionRow(Row):
     TABLE = "transactions"
     KEY = ("transaction_id",)
     UNIQUE = (("partition", "seq"),)
-    INDEXES = (("user_id", "seq"), ("refund_of",))
+    INDEXES = (("user_id", "seq"), ("refund_of",), ("reference", "created_at_ms"))
 
     transaction_id: TransactionId
     partition: int
@@ -56,6 +57,10 @@ class TransactionRow(Row):
     operation_id: Annotated[str, Field(max_length=400)] | None = None
     reservation_id: ObjectId | None = None
     refund_of: TransactionId | None = None
+    reference: Reference | None = None
+    """What the caller calls the operation: its own word, else that of the reservation or charge it belongs to, else its
+    idempotency key.
+    """
     draws: JsonValue = None
     """[[grant_id, amount], …]: what the transaction took from or gave to each grant."""
     detail: JsonValue = None
@@ -117,6 +122,8 @@ class GrantRow(Row):
     fingerprint: Annotated[str, Field(max_length=64)] | None = None
     description: Annotated[str, Field(max_length=500)] | None = None
     metadata: JsonValue = None
+    reference: Reference | None = None
+    """What the caller called the operation that made it."""
     last_seq: int = 0
 
 
@@ -149,6 +156,8 @@ class ReservationRow(Row):
     """What the commit asked for; it may be more than was charged."""
     answer: Annotated[str, Field(max_length=1000)] | None = None
     """The line that the script answered when it ended."""
+    reference: Reference | None = None
+    """What the caller called the operation that made it; what settles it is found by it too."""
     last_seq: int = 0
 
 

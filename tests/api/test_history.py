@@ -79,12 +79,14 @@ def test_every_kind_of_change_is_a_row_with_every_member(api: Api) -> None:
         "debt_after": 0,
         "created_at": "2023-11-14T22:13:21.000Z",
         "reservation_id": None,
+        "refund_of": None,
         "reference": "k2",
         "description": "d",
         "metadata": {"n": Decimal("1.5")},
     }
     assert (found[5]["reservation_id"], found[5]["amount"], found[5]["available_after"]) == ("c", 1, 11)
     assert [row["reference"] for row in (found[13], found[14])] == [None, "k1"]
+    assert (found[10]["refund_of"], found[10]["reference"]) == (charge["transaction_id"], "k2")
     assert found[0]["created_at"] == "2023-11-14T22:23:20.000Z"  # when it was due, not when it was seen
 
 

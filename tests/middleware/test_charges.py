@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from meter import Meter, Refusal
+from meter.contract.answers import TransactionPage
 from meter.usage import Format
 from tests.middleware.shop import Shop, calling
 from tests.proxy.proxied import balance
@@ -196,3 +197,16 @@ async def test_usage_that_is_encoded_beyond_reading_is_missing(bank: Meter, capl
 
     assert "no usage was read: coding" in caplog.text
     assert await balance(bank) == (1000, 0)
+
+
+async def test_p19_the_rows_of_a_charge_carry_the_request_id(bank: Meter) -> None:
+    shop = Shop()
+    async with calling(shop, bank) as client:
+        assert (await client.get("/api/chat", headers={"X-Request-Id": "req-1"})).status_code == 200
+        shop.status = 500
+        assert (await client.get("/api/chat", headers={"X-Request-Id": "req-2"})).status_code == 500
+    for request_id, kinds in (("req-1", ["commit", "reserve"]), ("req-2", ["release", "reserve"])):
+        page = await bank.history("user-1", reference=request_id)
+        assert isinstance(page, TransactionPage)
+        assert [row.kind for row in page.items] == kinds
+        assert {row.reference for row in page.items} == {request_id}

@@ -10,6 +10,7 @@ import pytest
 
 from meter import Meter, Refusal
 from meter.charging.policy import Missing
+from meter.contract.answers import TransactionPage
 from meter.usage import Format
 from tests.proxy.proxied import proxied
 from tests.proxy.serving import connected, fetch, request, until_it
@@ -166,3 +167,12 @@ async def test_a_hold_is_renewed_while_its_response_streams(bank: Meter) -> None
 
 async def test_usage_above_the_hold_is_charged_as_far_as_credits_go(bank: Meter) -> None:
     await cost(bank, json_script(b'{"usage":{"input_tokens":5000,"output_tokens":1}}'), left=0)
+
+
+async def test_p19_the_rows_of_a_charge_carry_the_request_id(bank: Meter) -> None:
+    async with proxied(json_script(USED), bank) as proxy:
+        await fetch(proxy.port, request("GET", "/", "X-Request-Id: req-1"))
+        await proxy.settles_at(985)
+    page = await bank.history("user-1", reference="req-1")
+    assert isinstance(page, TransactionPage)
+    assert [(row.kind, row.reference) for row in page.items] == [("commit", "req-1"), ("reserve", "req-1")]

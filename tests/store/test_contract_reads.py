@@ -49,6 +49,25 @@ class TestHistory:
         assert await self._seqs(store, "user-2") == [21]
         assert await self._seqs(store, "user-3") == []
 
+    async def test_it_filters_by_what_the_caller_calls_it(self, store: Store) -> None:
+        """P19: by reference, or by the key."""
+        named = [samples.transaction(seq, reference="ref", created_at_ms=T0 + seq // 2) for seq in range(31, 36)]
+        keyed = samples.transaction(36, operation_id="ref")
+        other = samples.transaction(37, "user-3", reference="ref")
+        await store.apply(samples.flush(await store.watermark(0), [*named, keyed, other]))
+        assert await self._seqs(store, reference="ref") == [36, 35, 34, 33, 32, 31]
+        assert await self._seqs(store, reference="ref", limit=2, before_seq=35) == [34, 33]
+        assert await self._seqs(store, reference="other") == []
+        traced = await store.traced("ref", limit=100)
+        assert [row.seq for row in traced] == [37, 35, 34, 33, 32, 31]
+        pages: list[int] = []
+        before: tuple[int, int, int] | None = None
+        while page := await store.traced("ref", before=before, limit=2):
+            pages += [row.seq for row in page]
+            before = (page[-1].created_at_ms, page[-1].seq, page[-1].partition)
+        assert pages == [37, 35, 34, 33, 32, 31]
+        assert await store.traced("nobody", limit=1) == []
+
     async def test_it_pages_by_seq(self, store: Store) -> None:
         assert await self._seqs(store, limit=3) == [20, 19, 18]
         assert await self._seqs(store, limit=3, before_seq=18) == [17, 16, 15]

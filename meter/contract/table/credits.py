@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 from meter.contract import answers, requests
-from meter.contract.call import OF_SPENDING, Call, Example
+from meter.contract.call import OF_SPENDING, Call, Example, JsonObject
 from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
 
 TAG = "credits"
+_CHARGE: JsonObject = {
+    "transaction_id": "0-2-5f0c2d9a3b-2",
+    "seq": 2,
+    "kind": "deduct",
+    **USER,
+    "amount": 12.5,
+    "draws": [{**WELCOME, "amount": 12.5}],
+    "available_after": 87.5,
+    "reserved_after": 0,
+    "debt_after": 0,
+    "created_at": NOW,
+    "reservation_id": None,
+    "refund_of": None,
+    "reference": "order-17",
+    "description": "One image",
+    "metadata": None,
+}
+_REFUND: JsonObject = {
+    **_CHARGE,
+    "transaction_id": "0-9-5f0c2d9a3b-8",
+    "seq": 9,
+    "kind": "refund",
+    "amount": 2.5,
+    "draws": [{**WELCOME, "amount": 2.5}],
+    "available_after": 70.5,
+    "refund_of": "0-2-5f0c2d9a3b-2",
+    "description": "Half was blank",
+}
+
 CALLS = (
     Call(
         "add",
@@ -41,7 +70,7 @@ CALLS = (
                 "uncovered": 0,
                 **balances(87.5, 0),
             },
-            {**USER, "amount": 12.5, "description": "One image"},
+            {**USER, "amount": 12.5, "description": "One image", "reference": "order-17"},
         ),
         body=requests.DeductRequest,
         refuses=OF_SPENDING,
@@ -129,30 +158,23 @@ CALLS = (
         answers.TransactionPage,
         Example(
             {
-                "items": [
-                    {
-                        "transaction_id": "0-9-5f0c2d9a3b-8",
-                        "seq": 9,
-                        "kind": "refund",
-                        **USER,
-                        "amount": 2.5,
-                        "draws": [{**WELCOME, "amount": 2.5}],
-                        "available_after": 70.5,
-                        "reserved_after": 0,
-                        "debt_after": 0,
-                        "created_at": NOW,
-                        "reservation_id": None,
-                        "reference": None,
-                        "description": "Half was blank",
-                        "metadata": None,
-                    }
-                ],
+                "items": [_REFUND],
                 "next_cursor": "LRxX2Dk",
             },
             path=USER,
             query={"limit": 1},
         ),
         query=requests.HistoryQuery,
+    ),
+    Call(
+        "trace",
+        "GET",
+        "/history",
+        "Find the transactions of a reference, whoever's they are",
+        TAG,
+        answers.TransactionPage,
+        Example({"items": [_REFUND, _CHARGE], "next_cursor": None}, query={"reference": "order-17"}),
+        query=requests.TraceQuery,
     ),
     Call(
         "explain",

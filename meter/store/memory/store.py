@@ -142,6 +142,7 @@ class MemoryStore(MemoryCatalog, SharedCalls):
         user_id: str,
         *,
         kinds: Sequence[str] = (),
+        reference: str | None = None,
         from_ms: int | None = None,
         to_ms: int | None = None,
         before_seq: int | None = None,
@@ -151,11 +152,20 @@ class MemoryStore(MemoryCatalog, SharedCalls):
             row
             for row in self._tables.by_user.get(user_id, ())
             if (not kinds or row.kind in kinds)
+            and (reference is None or reference in (row.reference, row.operation_id))
             and (from_ms is None or row.created_at_ms >= from_ms)
             and (to_ms is None or row.created_at_ms < to_ms)
             and (before_seq is None or row.seq < before_seq)
         )
         return sorted(found, key=lambda row: -row.seq)[:limit]
+
+    async def traced(
+        self, reference: str, *, before: tuple[int, int, int] | None = None, limit: int
+    ) -> list[TransactionRow]:
+        found = [row for row in self._tables.transactions.values() if row.reference == reference]
+        places = {(row.created_at_ms, row.seq, row.partition): row for row in found}
+        wanted = sorted((place for place in places if before is None or place < before), reverse=True)
+        return [places[place] for place in wanted[:limit]]
 
     async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
         found = await self.history(user_id, to_ms=at_ms + 1, limit=1)

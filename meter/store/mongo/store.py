@@ -147,6 +147,7 @@ class MongoStore(MongoCatalog, SharedCalls):
         user_id: str,
         *,
         kinds: Sequence[str] = (),
+        reference: str | None = None,
         from_ms: int | None = None,
         to_ms: int | None = None,
         before_seq: int | None = None,
@@ -155,12 +156,26 @@ class MongoStore(MongoCatalog, SharedCalls):
         chosen: Document = {"user_id": user_id}
         if kinds:
             chosen["kind"] = {"$in": list(kinds)}
+        if reference is not None:
+            chosen["$or"] = [{"reference": reference}, {"operation_id": reference}]
         if before_seq is not None:
             chosen["seq"] = {"$lt": before_seq}
         times = {"$gte": from_ms, "$lt": to_ms}
         if limits := {name: value for name, value in times.items() if value is not None}:
             chosen["created_at_ms"] = limits
         return await self._all(TransactionRow, chosen, ("seq",), limit, direction=-1)
+
+    async def traced(
+        self, reference: str, *, before: tuple[int, int, int] | None = None, limit: int
+    ) -> list[TransactionRow]:
+        chosen: Document = {"reference": reference}
+        if before is not None:
+            at_ms, seq, partition = before
+            same = {"created_at_ms": at_ms}
+            earlier = [{**same, "seq": {"$lt": seq}}, {**same, "seq": seq, "partition": {"$lt": partition}}]
+            chosen["$or"] = [{"created_at_ms": {"$lt": at_ms}}, *earlier]
+        order = ("created_at_ms", "seq", "partition")
+        return await self._all(TransactionRow, chosen, order, limit, direction=-1)
 
     async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
         found = await self.history(user_id, to_ms=at_ms + 1, limit=1)

@@ -21,7 +21,7 @@ Insert = mysql.Insert | sqlite.Insert
 V = TypeVar("V", bound=VersionedRow)
 
 _OLD = "was "  # no column has a blank
-_SAID_ONCE = {"description", "metadata", "operation_id", "fingerprint"}
+_SAID_ONCE = {"description", "metadata", "operation_id", "fingerprint", "reference"}
 _MADE_ONCE = {GrantRow: _SAID_ONCE, ReservationRow: {*_SAID_ONCE, "created_at_ms"}}
 """A pending grant gets the time at which Redis made it, which is the one that every list shows."""
 

@@ -71,6 +71,7 @@ def history(
     user_id: str,
     *,
     kinds: Sequence[str] = (),
+    reference: str | None = None,
     from_ms: int | None = None,
     to_ms: int | None = None,
     before_seq: int | None = None,
@@ -80,6 +81,8 @@ def history(
     found = select(table_of(TransactionRow)).where(_transactions.user_id == user_id)
     if kinds:
         found = found.where(_transactions.kind.in_(kinds))
+    if reference is not None:
+        found = found.where(or_(_transactions.reference == reference, _transactions.operation_id == reference))
     if from_ms is not None:
         found = found.where(_transactions.created_at_ms >= from_ms)
     if to_ms is not None:
@@ -87,6 +90,17 @@ def history(
     if before_seq is not None:
         found = found.where(_transactions.seq < before_seq)
     return found.order_by(_transactions.seq.desc()).limit(limit)
+
+
+def traced(reference: str, *, before: tuple[int, int, int] | None, limit: int) -> Statement:
+    """The transactions of a reference, newest first."""
+    time, seq, partition = _transactions.created_at_ms, _transactions.seq, _transactions.partition
+    found = select(table_of(TransactionRow)).where(_transactions.reference == reference)
+    if before is not None:
+        at, after_seq, after_partition = before
+        earlier = or_(seq < after_seq, and_(seq == after_seq, partition < after_partition))
+        found = found.where(or_(time < at, and_(time == at, earlier)))
+    return found.order_by(time.desc(), seq.desc(), partition.desc()).limit(limit)
 
 
 def grants_of(

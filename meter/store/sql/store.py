@@ -113,15 +113,27 @@ class SqlStore(SqlCatalog, SharedCalls):
         user_id: str,
         *,
         kinds: Sequence[str] = (),
+        reference: str | None = None,
         from_ms: int | None = None,
         to_ms: int | None = None,
         before_seq: int | None = None,
         limit: int,
     ) -> list[TransactionRow]:
         statement = queries.history(
-            user_id, kinds=kinds, from_ms=from_ms, to_ms=to_ms, before_seq=before_seq, limit=limit
+            user_id,
+            kinds=kinds,
+            reference=reference,
+            from_ms=from_ms,
+            to_ms=to_ms,
+            before_seq=before_seq,
+            limit=limit,
         )
         return await self._all(TransactionRow, statement)
+
+    async def traced(
+        self, reference: str, *, before: tuple[int, int, int] | None = None, limit: int
+    ) -> list[TransactionRow]:
+        return await self._all(TransactionRow, queries.traced(reference, before=before, limit=limit))
 
     async def transaction_at(self, user_id: str, at_ms: int) -> TransactionRow | None:
         return await self._one(TransactionRow, queries.history(user_id, to_ms=at_ms + 1, limit=1))
