@@ -52,7 +52,7 @@ if fields[1] and not rebuild then
   if missing ~= '' then return close('missing ' .. missing) end
   if not fields[9] then
     plant_sentinels()
-    redis.call('HSET', META, 'sentinels', '1')
+    redis.call('HSET', META, 'sentinels', '1', 'recent_seq', fields[5])
   end
   if seq == 0 then return 'present' end
   if epoch < fields[4] + 0 then return 'lost to a later rebuild' end -- since the store was asked, or the store went back
@@ -71,6 +71,7 @@ local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HDEL', META, 'full', 'why', 'acknowledged')
 redis.call('HSET', META, 'schema', ARGV[1], 'decimal_places', ARGV[2], 'partitions', ARGV[3], 'recent', 'a',
   'recent_since', now, 'state', rebuild and 'rebuilding' or 'open', 'epoch', rebuild and ARGV[5] or '1',
-  'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', '1')
+  'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', '1',
+  'recent_seq', ARGV[6])
 plant_sentinels()
 return 'opened'

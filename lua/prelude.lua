@@ -5,8 +5,8 @@
 -- half done, because Redis does not roll a script back.
 --
 -- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
---                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, flushed,
---                    full, sentinels
+--                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,
+--                    flushed, full, sentinels
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)

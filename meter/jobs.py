@@ -111,7 +111,7 @@ class Jobs:
 
     async def rotate(self) -> Page:
         """Lets Redis forget what is older than the idempotency window; counts the partitions that had such."""
-        return Page(await rotate_due(self._engine), more=False)
+        return Page(await rotate_due(self._engine, waits=self._runtime.store is not None), more=False)
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:
         """Runs a job until nothing is due; answers how much was done, and tells how much so far."""

@@ -44,3 +44,9 @@ local function record(a, kind, amount, draws, time, detail, key, extra)
     format_draws(draws), a.available, a.reserved, a.debt, time, detail)
   return head
 end
+
+-- Whether the store has all that was booked up to that time. Where nothing was ever flushed there is none to wait for.
+local function is_stored(time)
+  if flushed == 0 or flushed >= seq then return true end
+  return time <= recent_since and flushed >= (redis.call('HGET', META, 'recent_seq') or '0') + 0
+end

@@ -53,9 +53,15 @@ function settlers.x(a, id, time)
   if lost > 0 then record(a, 'grant_expired', lost, { g, lost }, time, format('"grant_id":"%s"', id)) end
 end
 
+-- A grant that Redis has forgotten and the store does not know to be applied would be applied again, so that waits.
 function settlers.y(a, id)
   local g = grant_of(a, id)
   if not g or terms_of(g).shelved == 0 then return end -- put on the agenda under another recent window
+  if not is_stored(g.shelved) then
+    g.shelved = now
+    schedule(a, now + recent_window_ms, 'y', id)
+    return change_grant(a, g)
+  end
   if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end
   order_writes[a.user .. ' X ' .. sort_key(g)] = false
   g.class = 'N'

@@ -97,12 +97,12 @@ def clock(what: str = "", milliseconds: int = 0) -> Operation:
     return plain("clock", what, str(milliseconds))
 
 
-ROTATE = Declared("rotate", Subject.NONE, (), names("rotated"), balances=False, upkeep=True)
+ROTATE = Declared("rotate", Subject.NONE, names("waits"), names("rotated"), balances=False, upkeep=True)
 
 
-def rotate() -> Operation:
-    """Drops what is older than the recent window."""
-    return plain("rotate")
+def rotate(*, waits: bool = False) -> Operation:
+    """Drops what is older than the recent window; with a store it `waits` until that has what is dropped."""
+    return plain("rotate", str(int(waits)))
 
 
 FLUSHED = Declared(

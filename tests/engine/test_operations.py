@@ -160,7 +160,7 @@ MADE: list[tuple[Operation, str]] = [
     (upkeep.confirm("r"), "r"),
     (upkeep.withdraw("r", 5), "r 5"),
     (upkeep.clock("set", 5), "set 5"),
-    (upkeep.rotate(), ""),
+    (upkeep.rotate(waits=True), "1"),
     (upkeep.flushed(5, 6, 7), "5 6 7"),
     (upkeep.state("lost", 5, "why"), "lost 5 why"),
     (

@@ -37,6 +37,7 @@ def test_an_empty_redis_gets_a_partition(closed: Partition) -> None:
         "recent": "a",
         "flushed": "0",
         "sentinels": "1",
+        "recent_seq": "0",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meter.engine.operations import Asked, commit, deduct, grant, reserve
-from meter.engine.upkeep import rotate
+from meter.engine.upkeep import flushed, rotate
 from tests.partition import DAY, HOUR, T0, Partition
 
 
@@ -66,3 +66,37 @@ def test_in_the_middle_of_a_batch(partition: Partition) -> None:
     assert third.balances == (97, 0, 0)
     assert partition.client.hexists("meter:{p0}:recent:a", "k a")
     assert partition.client.hexists("meter:{p0}:recent:b", "k b")
+
+
+# What the store does not have yet (P15)
+
+
+def test_nothing_is_forgotten_that_the_store_does_not_have(partition: Partition) -> None:
+    """P15: the store was away for two windows, and a charge that was refunded is refunded once."""
+    partition.run(grant("u", "g", 100))
+    charge = partition.run(deduct("u", 30, asked=Asked("key")))
+    assert partition.refund("u", charge["transaction_id"], 30).status == "ok"
+    for window in (1, 2, 3):
+        partition.freeze(T0 + window * DAY)
+        assert partition.run(rotate(waits=True))["rotated"] == (window == 1), "the first drops what is empty"
+
+    assert partition.refund("u", charge["transaction_id"], 1).status == "exceeds"
+    assert partition.run(deduct("u", 30, asked=Asked("key"))).replayed
+    partition.run(flushed(3, 0, 100))
+    assert partition.run(rotate(waits=True))["rotated"] == 1
+    assert not partition.run(deduct("u", 30, asked=Asked("key"))).replayed
+
+
+def test_a_grant_that_the_store_may_not_know_is_not_forgotten(partition: Partition) -> None:
+    """P15: its pending row would be applied again."""
+    partition.run(grant("u", "g", 5))
+    partition.run(flushed(1, 0, 100))
+    partition.run(deduct("u", 5))
+    partition.freeze(T0 + DAY)
+    partition.run(rotate(waits=True))
+
+    assert list(partition.remaining("u")) == ["g"]
+
+    partition.run(flushed(2, 0, 100))
+    partition.freeze(T0 + 2 * DAY)
+    assert list(partition.remaining("u")) == []
