@@ -1,4 +1,4 @@
-"""The exceptions of `meter`: broken promises only. A refusal (no credits, unknown id) is a value, see `meter.model`.
+"""The exceptions of `meter`: broken promises only. A refusal (no credits, unknown id) is a value: `Refusal`.
 
 MeterError
 ├── ConfigError            a setting is wrong; the process must not start

@@ -11,6 +11,8 @@ from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem
 
 RETRY_AFTER_SECONDS = b"1"
+RETRIED = frozenset({429, 503})
+"""What another try a moment later may mend; clients of providers give up on these without the header."""
 
 
 class Endpoint:
@@ -65,7 +67,7 @@ def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
         headers.insert(0, (b"content-type", rendered.content_type))
     if rendered.replayed:
         headers.append((b"idempotency-replayed", b"true"))
-    if rendered.status == 503:
+    if rendered.status in RETRIED:
         headers.append((b"retry-after", RETRY_AFTER_SECONDS))
     return headers
 

@@ -25,6 +25,7 @@ _HEADERS = {
 def docs_routes() -> list[BaseRoute]:
     """The document, the page and its script; made now, so that no request waits for it."""
     return [
+        _static("/", _file("start.html"), "text/html"),
         _static("/openapi.json", _document_text(), "application/json"),
         _static("/docs", _file("page.html"), "text/html"),
         _static("/docs/docs.js", _file("page.js"), "text/javascript"),

@@ -67,3 +67,11 @@ def test_what_is_beside_the_surface_is_described_and_served(client: TestClient) 
         response = client.get(path.format(slug="insufficient-credits"))
         assert response.status_code == 200
         assert response.headers["content-type"].partition(";")[0] in said["responses"]["200"]["content"]
+
+
+def test_u12_the_first_page_leads_to_the_others(client: TestClient) -> None:
+    page = client.get("/")
+
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    for target in re.findall(r'href="([^"]+)"', page.text):
+        assert client.get(f"/{target}").status_code == 200
