@@ -36,7 +36,7 @@ FAULTS: tuple[dict[str, object], ...] = ({"time_zone": "right/Europe/Berlin"}, {
 async def test_p5_one_that_cannot_be_worked_out_holds_nobody_up(
     here: Town, fault: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meter.plans.allocation.SUBSCRIPTIONS_PER_PAGE", 2)
+    monkeypatch.setattr("meter.jobs.SUBSCRIPTIONS_PER_PAGE", 2)
     await here.plan("pro")
     for user in ("a", "b", "c", "x", "y", "z"):
         done(await here.meter.subscribe(user, "pro"))
