@@ -209,8 +209,9 @@ class Settings(BaseSettings):
             "`apprise:URL` (needs the extra `notify`)."
         ),
     ] = ""
+    webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
-        bool, Field(description="Let webhooks use http:// and addresses that are not public. Only on trusted networks.")
+        bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")
     ] = False
     log_format: Annotated[
         Literal["text", "json"], Field(description="How each line on stderr is written: for people, or JSON.")

@@ -14,6 +14,7 @@ from typing import Literal
 from meter.alerts.notification import AsyncNotificationQueue, NotDelivered, Notification, body_of
 from meter.alerts.passing_on import set_aside
 from meter.alerts.retries import delay_ms
+from meter.alerts.signing import valid_secrets
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.log import logger
@@ -81,9 +82,7 @@ class Attempts:
         webhook = await self._store.get(WebhookRow, row.target)
         if webhook is None or webhook.state != "enabled":
             raise NotDelivered("the endpoint is no longer enabled", gone=True)
-        keys = [webhook.secret]
-        if webhook.old_secret is not None and (row.attempted_at_ms or 0) < webhook.old_secret_until_ms:
-            keys.append(webhook.old_secret)
+        keys = valid_secrets(webhook, row.attempted_at_ms or 0)
         return await self._sender.post(webhook.url, keys, notification)
 
     async def _not_delivered(self, row: DeliveryRow, error: NotDelivered, now_ms: int) -> Attempted:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
+from meter.store.rows import WebhookRow
+
 SECRET_BYTES = 32
 PREFIX = "whsec_"
 
@@ -17,6 +19,18 @@ PREFIX = "whsec_"
 def new_secret() -> str:
     """A secret as receivers configure it."""
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def valid_secrets(row: WebhookRow, at_ms: int) -> list[str]:
+    """The secrets that an endpoint's messages are signed with at a time: the newest first."""
+    return [row.secret, *(secret for secret, _ in still_valid(row, at_ms))]
+
+
+def still_valid(row: WebhookRow, at_ms: int) -> list[tuple[str, int]]:
+    """The rotated secrets that still sign at a time, with the time until which they do."""
+    old = row.old_secrets if isinstance(row.old_secrets, list) else []
+    pairs = [pair for pair in old if isinstance(pair, list) and len(pair) == 2]
+    return [(str(secret), until_ms) for secret, until_ms in pairs if isinstance(until_ms, int) and at_ms < until_ms]
 
 
 def signed_headers(message_id: str, timestamp_seconds: int, body: bytes, keys: Iterable[str]) -> dict[str, str]:

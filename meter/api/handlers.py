@@ -10,13 +10,14 @@ from typing import cast
 from meter.api.accounts import AccountHandlers
 from meter.api.batch import BatchHandler
 from meter.api.credits import CreditHandlers
+from meter.api.deliveries import DeliveryHandlers
 from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
 from meter.api.plans import PlanHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.services import Services
-from meter.api.webhooks import NotificationHandlers
+from meter.api.webhooks import WebhookHandlers
 from meter.contract.calls import CALLS
 from meter.http.exchange import Coroutine, Handler, Request, awaitable
 from meter.http.rendered import Rendered
@@ -43,6 +44,8 @@ def handlers_of(services: Services) -> Handlers:
         AccountHandlers(services),
         BatchHandler(services),
         JobHandlers(services),
+        WebhookHandlers(services),
+        DeliveryHandlers(services),
         ClockHandlers(services),
     )
     methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}
@@ -57,7 +60,6 @@ def handlers_of(services: Services) -> Handlers:
         **one_step,
         "balance": balance,
         **_of_plans(services),
-        **_of_notifications(services),
     }
     unserved = [call.name for call in CALLS if call.name not in coroutines]
     if unserved:
@@ -77,18 +79,4 @@ def _of_plans(services: Services) -> Mapping[str, Coroutine]:
         "subscribe": plans.subscribe,
         "upgrade": plans.upgrade,
         "unsubscribe": plans.unsubscribe,
-    }
-
-
-def _of_notifications(services: Services) -> Mapping[str, Coroutine]:
-    notifications = NotificationHandlers(services)
-    return {
-        "webhooks": notifications.webhooks,
-        "create_webhook": notifications.create,
-        "update_webhook": notifications.update,
-        "delete_webhook": notifications.delete,
-        "rotate_webhook": notifications.rotate,
-        "test_webhook": notifications.test,
-        "notifications": notifications.log,
-        "retry_notification": notifications.retry,
     }

@@ -20,6 +20,8 @@ from meter.http.rendered import Answered, Rendered, problem
 from meter.store.catalog import Catalog
 from meter.store.rows import AnswerRow
 
+TRIES_MAX = 5
+
 
 @dataclass(frozen=True, slots=True)
 class KeyedCall:
@@ -75,3 +77,11 @@ async def answered_once(store: Catalog, call: KeyedCall, run: Callable[[], Await
     if first.fingerprint != call.fingerprint:
         return problem("idempotency-key-reused", "The key was used before with another body.")
     return Rendered(first.status, first.body.encode(), replayed=True)
+
+
+async def until_first(once: Callable[[], Awaitable[Rendered | None]]) -> Rendered:
+    """What `once` answers when no other process was first, of a few tries."""
+    for _ in range(TRIES_MAX):
+        if (done := await once()) is not None:
+            return done
+    return problem("busy", "Another process changed it at the same time; try again.")

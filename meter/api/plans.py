@@ -12,7 +12,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from meter.api.idempotency import KeyedCall, answered_once, keyed_call
+from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
 from meter.api.services import Services, path_user
 from meter.clock import milliseconds, utc_time
 from meter.contract.plans import (
@@ -30,14 +30,13 @@ from meter.contract.plans import (
     UpgradeRequest,
 )
 from meter.contract.requests import Query
-from meter.errors import StoreUnavailable
 from meter.http.cursors import ID, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
 from meter.keys import OBJECT_ID
 from meter.plans.planner import Asked
-from meter.plans.subscriptions import SWAPS_MAX, Kept, Proration, Refused, Subscriptions
+from meter.plans.subscriptions import Kept, Proration, Refused, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
@@ -63,7 +62,7 @@ class PlanHandlers:
 
     def __init__(self, services: Services) -> None:
         self._engine = services.engine
-        self._store = services.store
+        self._services = services
         self._scale = services.scale
         self._partitions = services.settings.partitions
 
@@ -116,7 +115,7 @@ class PlanHandlers:
             history = [] if same_terms(row, present) else [terms_of(present), terms_of(row)]
             return await self._swap(row.model_copy(update={"fingerprint": present.fingerprint}), call, history)
 
-        return await answered_once(self._catalog(), call, partial(_until_first, once))
+        return await answered_once(self._catalog(), call, partial(until_first, once))
 
     async def delete(self, request: Request) -> Rendered:
         """`DELETE /credits/plans/{plan_id}`: nobody can take it any more; those who have it go on."""
@@ -128,7 +127,7 @@ class PlanHandlers:
             members["updated_at_ms"] = await self._engine.now_ms()
             return await self._swap(present.model_copy(update=members), call)
 
-        return await answered_once(self._catalog(), call, partial(_until_first, once))
+        return await answered_once(self._catalog(), call, partial(until_first, once))
 
     async def _swap(self, row: PlanRow, call: KeyedCall, history: Sequence[Row] = ()) -> Rendered | None:
         done = answer(200, self._plan(row))
@@ -190,9 +189,7 @@ class PlanHandlers:
         return await answered_once(self._catalog(), call, done)
 
     def _catalog(self) -> Store:
-        if self._store is None:
-            raise StoreUnavailable("plans need a store; METER_STORE_URL is none")
-        return self._store
+        return self._services.catalog("plans")
 
     def _service(self) -> Subscriptions:
         return Subscriptions(self._engine, self._catalog(), self._partitions)
@@ -227,14 +224,6 @@ class PlanHandlers:
             return None
         most = None if row.rollover_max is None else self._scale.credits(row.rollover_max)
         return Rollover(max_amount=most, percent=row.rollover_percent, valid_days=row.rollover_days)
-
-
-async def _until_first(once: Callable[[], Awaitable[Rendered | None]]) -> Rendered:
-    """What `once` answers when no other process was first, of a few tries."""
-    for _ in range(SWAPS_MAX):
-        if (done := await once()) is not None:
-            return done
-    return problem("busy", _DETAILS["busy"])
 
 
 def _fingerprint(body: CreatePlanRequest) -> str:

@@ -12,7 +12,7 @@ from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.engine.redis import RedisGateway
-from meter.errors import MeterError
+from meter.errors import MeterError, StoreUnavailable
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -48,6 +48,12 @@ class Services:
             operation,
             lambda line: respond(unanswered(line) or self.renderer.render(operation[0], str(line))),
         )
+
+    def catalog(self, what: str) -> Store:
+        """The store that calls about `what` need. Raises `StoreUnavailable`."""
+        if self.store is None:
+            raise StoreUnavailable(f"{what} need a store; METER_STORE_URL is none")
+        return self.store
 
     async def now_ms(self, user_id: str) -> int:
         """The time that a user's partition sees. Raises `Unavailable` where that is not served."""

@@ -12,7 +12,7 @@ from meter.contract.fields import Description
 from meter.contract.requests import Body, Query
 from meter.keys import USER_ID
 
-Kind = Literal[
+AlertKind = Literal[
     "low_credits",
     "credits_exhausted",
     "credits_expired",
@@ -28,7 +28,7 @@ class WebhookRequest(Body):
 
     url: Annotated[str, Field(min_length=1, max_length=2000)]
     description: Description | None = None
-    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
+    kinds: Annotated[list[AlertKind], Field(min_length=1, max_length=20)] | None = None
 
 
 class WebhookChangeRequest(Body):
@@ -37,11 +37,11 @@ class WebhookChangeRequest(Body):
     """
 
     description: Description | None = None
-    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] | None = None
+    kinds: Annotated[list[AlertKind], Field(min_length=1, max_length=20)] | None = None
     enabled: bool = True
 
 
-class NotificationsQuery(Query):
+class DeliveriesQuery(Query):
     """Which deliveries to list."""
 
     user_id: Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")] | None = None
@@ -54,16 +54,18 @@ class Webhook(Answer):
     webhook_id: str
     url: str
     description: str | None
-    kinds: list[Kind] | None
+    kinds: list[str] | None
     state: Literal["enabled", "disabled", "deleted"]
     created_at: datetime
     updated_at: datetime
 
 
 class WebhookWithSecret(Webhook):
-    """An endpoint with its secret, which no other answer shows."""
+    """An endpoint with its secret, which no other answer shows. It is null in the answer to a repeated call with an
+    Idempotency-Key once the endpoint signs with that secret no more.
+    """
 
-    secret: str
+    secret: str | None
 
 
 class WebhookPage(Answer):

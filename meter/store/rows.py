@@ -249,9 +249,8 @@ class WebhookRow(VersionedRow):
     kinds: JsonValue = None
     """Which alerts it wants; null: all."""
     secret: Annotated[str, Field(max_length=200)]
-    old_secret: Annotated[str, Field(max_length=200)] | None = None
-    """The secret before the last rotation: signs as well until `old_secret_until_ms`."""
-    old_secret_until_ms: Milliseconds = 0
+    old_secrets: JsonValue = None
+    """[[secret, until_ms], …]: those that were rotated and sign as well until then, the newest first."""
     state: Word = "enabled"
     """enabled, disabled (it answered 410, or somebody asked for it) or deleted."""
     created_at_ms: Milliseconds

@@ -17,6 +17,7 @@ from meter.store.rows import (
     ReservationRow,
     TransactionRow,
     WatermarkRow,
+    WebhookRow,
 )
 
 T0 = 1_700_000_000_000
@@ -67,6 +68,11 @@ def alert(alert_id: str, **members: Any) -> AlertRow:
 def delivery(delivery_id: str, **members: Any) -> DeliveryRow:
     given = {"alert_id": "a", "target": "w", "kind": "low_credits", "user_id": "user-1", "created_at_ms": T0}
     return DeliveryRow(**{"delivery_id": delivery_id, **given, **members})
+
+
+def webhook(webhook_id: str, **members: Any) -> WebhookRow:
+    given = {"url": "https://example.com/", "secret": "whsec_x", "created_at_ms": T0, "updated_at_ms": T0}
+    return WebhookRow(**{"webhook_id": webhook_id, **given, **members})
 
 
 def poison(seq: int, **members: Any) -> QuarantineRow:

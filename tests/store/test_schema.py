@@ -18,7 +18,7 @@ from meter.store import connect
 from meter.store.base import Store, StoreMismatch
 from meter.store.generated_schema import sql_schema
 from meter.store.mongo.store import MongoStore
-from meter.store.rows import AlertRow, DeliveryRow
+from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 from meter.store.sql.schema import VERSION_TABLE
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import METADATA
@@ -195,9 +195,9 @@ async def test_alerts_of_before_they_were_called_so_are_still_told(empty_url: st
     """A database of version 2 keeps its alerts and deliveries, under their new names."""
     store = connect.open_store(empty_url)
     await store.open({})
-    alert, delivery = samples.alert("a-1"), samples.delivery("d-1", alert_id="a-1")
-    await store.insert_many([alert])
-    await store.insert_many([delivery])
+    alert, delivery, endpoint = samples.alert("a-1"), samples.delivery("d-1", alert_id="a-1"), samples.webhook("w-1")
+    for row in (alert, delivery, endpoint):
+        await store.insert_many([row])
     await _make_version_2(store)
     await store.close()
 
@@ -206,6 +206,7 @@ async def test_alerts_of_before_they_were_called_so_are_still_told(empty_url: st
 
     assert await again.due(AlertRow, "due", "next_attempt_at_ms", 0, 9) == [alert]
     assert await again.get(DeliveryRow, "d-1") == delivery
+    assert await again.get(WebhookRow, "w-1") == endpoint.model_copy(update={"old_secrets": [["old", 7]]})
     assert await again.swap(alert.model_copy(update={"state": "passed", "version": 2}))
     if isinstance(again, SqlStore):
         await _check(again)
@@ -245,6 +246,10 @@ async def _make_version_2(store: Store) -> None:
             "ALTER TABLE alerts RENAME COLUMN alert_id TO intent_id",
             "ALTER TABLE deliveries RENAME COLUMN alert_id TO intent_id",
             "ALTER TABLE alerts RENAME TO alert_intents",
+            "ALTER TABLE webhooks DROP COLUMN old_secrets",
+            "ALTER TABLE webhooks ADD COLUMN old_secret VARCHAR(200)",
+            "ALTER TABLE webhooks ADD COLUMN old_secret_until_ms BIGINT NOT NULL DEFAULT 0",
+            "UPDATE webhooks SET old_secret = 'old', old_secret_until_ms = 7",
             f"UPDATE {VERSION_TABLE} SET version_num = '0002'",
         )
         return
@@ -253,6 +258,8 @@ async def _make_version_2(store: Store) -> None:
         await store._database.command("collMod", name, validator={})
         await store._database[name].update_many({}, {"$rename": {"alert_id": "intent_id"}})
     await store._database["alerts"].rename("alert_intents")
+    old: dict[str, object] = {"old_secret": "old", "old_secret_until_ms": 7}
+    await store._database["webhooks"].update_many({}, {"$set": old})
     await store._database["deployment"].update_one({"_id": "schema_revision"}, {"$set": {"value": "1"}})
 
 

@@ -54,7 +54,8 @@ CALLS = (
         Example({**_WEBHOOK, "secret": _SECRET}, {"url": _WEBHOOK["url"], "kinds": _WEBHOOK["kinds"]}),
         body=webhooks.WebhookRequest,
         status=201,
-        refuses=("webhook-exists", "busy"),
+        refuses=("webhook-exists", "too-many-webhooks", "busy"),
+        keyed=True,
     ),
     Call(
         "update_webhook",
@@ -66,6 +67,7 @@ CALLS = (
         Example(_WEBHOOK, {"kinds": _WEBHOOK["kinds"]}, path=_ID),
         body=webhooks.WebhookChangeRequest,
         refuses=("webhook-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "delete_webhook",
@@ -76,6 +78,7 @@ CALLS = (
         webhooks.Webhook,
         Example({**_WEBHOOK, "state": "deleted"}, path=_ID),
         refuses=("webhook-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "rotate_webhook",
@@ -86,6 +89,7 @@ CALLS = (
         webhooks.WebhookWithSecret,
         Example({**_WEBHOOK, "secret": _SECRET}, path=_ID),
         refuses=("webhook-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "test_webhook",
@@ -95,7 +99,8 @@ CALLS = (
         TAG,
         webhooks.Delivery,
         Example(_DELIVERY, path=_ID),
-        refuses=("webhook-not-found",),
+        refuses=("webhook-not-found", "busy"),
+        keyed=True,
     ),
     Call(
         "notifications",
@@ -105,7 +110,7 @@ CALLS = (
         TAG,
         webhooks.DeliveryPage,
         Example({"items": [_DELIVERY], "next_cursor": None}, query={"state": "due"}),
-        query=webhooks.NotificationsQuery,
+        query=webhooks.DeliveriesQuery,
     ),
     Call(
         "retry_notification",
@@ -116,5 +121,6 @@ CALLS = (
         webhooks.Delivery,
         Example(_DELIVERY, path={"notification_id": str(_DELIVERY["notification_id"])}),
         refuses=("notification-not-found", "busy"),
+        keyed=True,
     ),
 )

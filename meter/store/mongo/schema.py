@@ -15,7 +15,7 @@ from meter.store.mongo.flush import Database, MongoFlush
 from meter.store.rows import DeploymentRow
 from meter.store.settings import check_settings
 
-SCHEMA_REVISION = 2
+SCHEMA_REVISION = 3
 
 _REVISION = "schema_revision"
 _EXISTS = 48
@@ -33,8 +33,7 @@ async def prepare(database: Database, settings: Mapping[str, str]) -> None:
     if int(kept.get(_REVISION, "0")) > SCHEMA_REVISION:
         raise StoreMismatch(f"the store's schema is {kept[_REVISION]}, made by a newer version of meter")
     check_settings(kept, settings)
-    if kept.get(_REVISION) == "1":
-        await _rename_alerts(database)
+    await _upgrade(database, int(kept.get(_REVISION, SCHEMA_REVISION)))
     present = set(await database.list_collection_names())
     for name, made in collections().items():
         if name in present:
@@ -50,6 +49,22 @@ async def prepare(database: Database, settings: Mapping[str, str]) -> None:
     reached = {"$set": {"value": wanted[_REVISION]}}
     await database[DeploymentRow.TABLE].update_one({"_id": _REVISION}, reached)
     check_settings(await _deployment(database), settings)  # another process may have been first
+
+
+async def _upgrade(database: Database, revision: int) -> None:
+    """Makes documents of an earlier revision what this code reads."""
+    if revision < 2:
+        await _rename_alerts(database)
+    if revision < 3:
+        await _gather_old_secrets(database)
+
+
+async def _gather_old_secrets(database: Database) -> None:
+    """Revision 2 had the last secret of an endpoint alone."""
+    await database.command("collMod", "webhooks", validator={})
+    for webhook in await database["webhooks"].find({"old_secret": {"$ne": None}}).to_list():
+        kept = {"old_secrets": [[webhook["old_secret"], webhook["old_secret_until_ms"]]], "old_secret": None}
+        await database["webhooks"].update_one({"_id": webhook["_id"]}, {"$set": kept})
 
 
 async def _rename_alerts(database: Database) -> None:
