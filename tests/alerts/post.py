@@ -83,10 +83,10 @@ class Post:
 
 
 @asynccontextmanager
-async def post(now: datetime, *, http: bool = False) -> AsyncIterator[Post]:
+async def post(now: datetime, *, http: bool = False, **more: Any) -> AsyncIterator[Post]:
     """A post whose clock stands at `now`; its webhooks may be private. `http`: its town is called over HTTP."""
-    async with town(now, http=http, webhook_allow_private=True) as found:
-        settings = fake_settings(webhook_allow_private=True)
+    async with town(now, http=http, webhook_allow_private=True, **more) as found:
+        settings = fake_settings(webhook_allow_private=True, **more)
         sender = WebhookSender(allow_private=True)
         try:
             with TestClient(create_app(settings, fake_redis(found.server), found.store)) as client:

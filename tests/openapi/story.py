@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -75,18 +75,26 @@ def call(
 
 
 def tell_the_story(client: TestClient, until: str | None = None) -> Iterator[tuple[Call, Response]]:
-    """Sends the examples in order, each with the transaction_id of the charge that it means."""
-    charge = ""
+    """Sends the examples in order, each with the ids of the charge and of the notification that it means."""
+    charge, told = "", list[tuple[Call, Response]]()
     for name, example in EXAMPLES.items():
         if name == until:
             return
         body = dict(example.body or {})
         if "transaction_id" in body:
             body["transaction_id"] = charge
-        response = call(client, name, body)
+        response = call(client, name, body, path=path_of(name, told))
         if name == "deduct":
             charge = response.json()["transaction_id"]
-        yield BY_NAME[name], response
+        told.append((BY_NAME[name], response))
+        yield told[-1]
+
+
+def path_of(name: str, told: Iterable[tuple[Call, Response]]) -> dict[str, str]:
+    """Path members of a call that its example cannot have, because they are drawn by lot while the story is told."""
+    if name != "retry_notification":
+        return {}
+    return {"notification_id": next(said.json()["notification_id"] for row, said in told if row.name == "test_webhook")}
 
 
 def operation(name: str) -> Json:

@@ -25,6 +25,7 @@ from tests.openapi.story import (
     WITH_KEY,
     call,
     declared,
+    path_of,
     refusal,
     sidecar,
     tell_the_story,
@@ -88,14 +89,14 @@ def keys_that_are_not_taken(seen: Seen) -> None:
     for name in WITH_KEY:
         with sidecar(store_url="memory://") as client:
             seen.add((name, refusal(name, call(client, name, headers={"idempotency-key": "a b"}))))
-            list(tell_the_story(client, until=name))
+            path = path_of(name, list(tell_the_story(client, until=name)))
             body = dict(EXAMPLES[name].body or {})
             if name == "refund":
                 body["transaction_id"] = call(client, "deduct").json()["transaction_id"]
             if name == "batch":
                 continue
             key = {"idempotency-key": "k"}
-            assert call(client, name, body, headers=key).status_code == BY_NAME[name].status
+            assert call(client, name, body, headers=key, path=path).status_code == BY_NAME[name].status
             other = OTHER_BODIES.get(name, {"description": "other"})
             if name == "create_plan":
                 body.pop("plan_id")
@@ -137,7 +138,7 @@ def what_the_rules_refuse(seen: Seen) -> None:
 
 
 def what_plans_refuse(seen: Seen) -> None:
-    with sidecar(store_url="memory://") as client:
+    with sidecar(store_url="memory://", webhooks_max=1) as client:
 
         def refused(name: str, slug: str, body: object = None, **path: str) -> None:
             assert refusal(name, call(client, name, body, path=path)) == slug
@@ -163,6 +164,7 @@ def what_plans_refuse(seen: Seen) -> None:
         refused("retry_notification", "notification-not-found")
         assert call(client, "create_webhook").status_code == 201
         refused("create_webhook", "webhook-exists")
+        refused("create_webhook", "too-many-webhooks", {"url": "https://example.com/another"})
 
 
 def what_accounts_cannot_take(seen: Seen) -> None:
@@ -211,9 +213,8 @@ class Contended(MemoryStore):
         return False
 
     async def commit(self, change: Change) -> bool:
-        return all(isinstance(row, PlanRow) for row in (*change.swaps, *change.new)) and (
-            not change.swaps and await super().commit(change)
-        )
+        new = all(isinstance(row, PlanRow | WebhookRow | DeliveryRow) for row in change.new)
+        return new and not change.swaps and await super().commit(change)
 
 
 def what_changes_meanwhile(seen: Seen) -> None:
@@ -224,7 +225,8 @@ def what_changes_meanwhile(seen: Seen) -> None:
         assert call(client, "create_plan").status_code == 201
         assert call(client, "create_webhook").status_code == 201
         FakeRedis(server=server).hset(PartitionKeys(0).meta, "clock_ms", NOW_MS)
-        assert call(client, "test_webhook").status_code == 200
+        path = {"notification_id": call(client, "test_webhook").json()["notification_id"]}
+        seen.add(("retry_notification", refusal("retry_notification", call(client, "retry_notification", path=path))))
         for name in (
             "subscribe",
             "update_plan",
@@ -232,7 +234,6 @@ def what_changes_meanwhile(seen: Seen) -> None:
             "update_webhook",
             "rotate_webhook",
             "delete_webhook",
-            "retry_notification",
         ):
             seen.add((name, refusal(name, call(client, name))))
     with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:

@@ -99,7 +99,7 @@ CALLS = (
         TAG,
         webhooks.Delivery,
         Example(_DELIVERY, path=_ID),
-        refuses=("webhook-not-found", "busy"),
+        refuses=("webhook-not-found",),
         keyed=True,
     ),
     Call(
