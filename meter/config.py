@@ -64,6 +64,9 @@ class Settings(BaseSettings):
             description="The durable ledger: `sqlite:///path`, `postgresql://…`, `mysql://…`, `mongodb://…`, or `none`."
         ),
     ] = "sqlite:///.meter/meter.db"
+    redis_unsafe: Annotated[
+        bool, Field(description="Take a Redis that may evict keys or keeps nothing on disk. Never with real balances.")
+    ] = False
     key_prefix: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key.")
     ] = "meter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from tests.partition import T0, WINDOW, Partition
 from tests.servers import Server, embedded_server, fake_server, real_server
 
 SERVERS = ("fakeredis", "redis")
+
+os.environ.setdefault("METER_REDIS_UNSAFE", "1")  # the real servers of tests keep nothing on disk
 
 
 @pytest.fixture(scope="session")

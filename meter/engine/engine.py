@@ -9,19 +9,20 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from meter.config import Settings
 from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, Lines, Mode
 from meter.engine.counts import Counts
+from meter.engine.fitness import OVERRIDE, faults_of, is_replica
 from meter.engine.history import NOWHERE, Place, why_refused
 from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
 from meter.engine.upkeep import CLOCK
-from meter.errors import ConfigError, MeterError, PartitionRefused, StoreUnavailable, Unavailable
+from meter.errors import ConfigError, MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable, Unavailable
 from meter.keys import SCHEMA, PartitionKeys, partition_of
 
 OPEN_PAUSE_SECONDS = 0.25
@@ -55,6 +56,7 @@ class Engine:
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
         program, limits = apply_program(), limits_of(settings)
         self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
+        self._is_fit = False
         self._unopened = set(range(settings.partitions))
         self._started: asyncio.Future[None] | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -93,6 +95,7 @@ class Engine:
 
         Raises `ConfigError` for other settings, and an `Unavailable` for what has to be tried again.
         """
+        await self._check_server()
         failed: Unavailable | None = None
         for number in sorted(self._unopened):
             try:
@@ -103,6 +106,25 @@ class Engine:
                 self._unopened.discard(number)
         if failed is not None:
             raise failed
+
+    async def _check_server(self) -> None:
+        """Raises `ConfigError` for a Redis that may lose balances in silence, `RedisUnavailable` for a replica."""
+        if self._is_fit:
+            return
+        info = await self._redis.info() or {}
+        if is_replica(info):
+            self._bar(RedisUnavailable("replica", "METER_REDIS_URL is a read-only replica: name its master"))
+        faults = [] if self._settings.redis_unsafe else faults_of(info)
+        if faults:
+            fault = f"METER_REDIS_URL: this Redis must not hold balances: {'; '.join(faults)}. {OVERRIDE}"
+            self._bar(PartitionRefused("settings", fault))
+        self._is_fit = True
+
+    def _bar(self, why: Unavailable) -> NoReturn:
+        """Serves nothing, and says why."""
+        for batcher in self._batchers:
+            batcher.barred = why
+        raise ConfigError(str(why)) if why.reason == "settings" else why
 
     async def _open(self, number: int) -> None:
         try:

@@ -116,6 +116,16 @@ class RedisGateway:
         """Returns when Redis answers."""
         await self._command("PING")
 
+    async def info(self) -> dict[str, str] | None:
+        """What INFO says of the server; None where it is not to be had. Raises `RedisUnavailable`."""
+        try:
+            found = await self._client.info()
+        except (exceptions.NoPermissionError, exceptions.ResponseError):
+            return None
+        except (exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+        return {_text(name): _text(value) for name, value in found.items()}
+
     async def due_users(self, due_key: str, until_ms: int, limit: int) -> list[str]:
         """user_ids with something due at `until_ms`, the longest due first."""
         found = await self._command("ZRANGEBYSCORE", due_key, "-inf", until_ms, "LIMIT", 0, limit)

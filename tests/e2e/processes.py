@@ -26,10 +26,10 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process' environment without any METER_ setting but the given ones, by field name."""
+    """This process' environment without any METER_ setting but the given ones, by field name, and with any Redis."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("METER_")}
     ours["PYTHONPATH"] = str(ROOT)
-    return ours | {f"METER_{name.upper()}": str(value) for name, value in settings.items()}
+    return ours | {f"METER_{name.upper()}": str(value) for name, value in {"redis_unsafe": 1, **settings}.items()}
 
 
 def run_meter(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

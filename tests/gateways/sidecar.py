@@ -88,6 +88,7 @@ def running_sidecar(folder: Path) -> Iterator[Sidecar]:
     with embedded_server(folder / "redis") as server:
         env = {
             "METER_REDIS_URL": server.url,
+            "METER_REDIS_UNSAFE": "1",
             "METER_STORE_URL": "none",
             "METER_SYSLOG": f"127.0.0.1:{syslog_port}",
             "METER_REDIS_TIMEOUT_MS": "2000",

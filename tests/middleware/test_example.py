@@ -31,6 +31,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx2.C
     if request.param == "redis":
         environment["METER_REDIS_URL"] = request.getfixturevalue("redis_url")
         environment["METER_KEY_PREFIX"] = "example"
+        environment["METER_REDIS_UNSAFE"] = "1"
     with subprocess.Popen(
         [sys.executable, EXAMPLE], env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL
     ) as process:
