@@ -61,7 +61,8 @@ class Settings(BaseSettings):
     store_url: Annotated[
         str,
         Field(
-            description="The durable ledger: `sqlite:///path`, `postgresql://…`, `mysql://…`, `mongodb://…`, or `none`."
+            description="The durable ledger: `sqlite:///path`, `postgresql://…`, `mysql://…`, `mongodb://…`, "
+            "a store of one's own, or `none`."
         ),
     ] = "sqlite:///.meter/meter.db"
     redis_unsafe: Annotated[
@@ -209,7 +210,7 @@ class Settings(BaseSettings):
         str,
         Field(
             description="Where alerts go besides webhooks, with blanks between: `log`, `stream:KEY` (in Redis), "
-            "`apprise:URL` (needs the extra `notify`)."
+            "`apprise:URL` (needs the extra `notify`), `module:attribute` or an entry point of `meter.channels`."
         ),
     ] = ""
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100

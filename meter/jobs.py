@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
 
-from meter.alerts.channels import channels_of
+from meter.alerts.channels import channels_of, close_channels
 from meter.alerts.dispatcher import Dispatcher
+from meter.alerts.notification import AsyncNotificationQueue
 from meter.alerts.reminders import Place, remind_page
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
@@ -67,6 +68,7 @@ class Jobs:
         self._engine = runtime.engine
         self._sender: WebhookSender | None = None
         self._dispatcher: Dispatcher | None = None
+        self._channels: dict[str, AsyncNotificationQueue] = {}
         self._reminded_to: Place | None = None
         self.by_name: dict[str, Job] = {
             "expire": self.expire,
@@ -129,10 +131,10 @@ class Jobs:
         """What delivers in this process; made when it is first asked for. Raises `ConfigError`."""
         if self._dispatcher is None:
             store, settings = self._store(), self._runtime.settings
-            channels = channels_of(settings.notify, self._runtime.redis)
+            self._channels = channels_of(settings.notify, self._runtime.redis)
             self._sender = WebhookSender(allow_private=settings.webhook_allow_private)
             scale = AmountScale(settings.decimal_places)
-            self._dispatcher = Dispatcher(store, self._sender, channels, scale, self._engine.now_ms)
+            self._dispatcher = Dispatcher(store, self._sender, self._channels, scale, self._engine.now_ms)
         return self._dispatcher
 
     async def __aenter__(self) -> Self:
@@ -147,6 +149,7 @@ class Jobs:
             await self._dispatcher.close()
         if self._sender is not None:
             await self._sender.close()
+        await close_channels(self._channels.values())
 
     def _store(self) -> Store:
         if self._runtime.store is None:

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # own, never what stands on its own line or below. A new folder has to be put into a line here.
 ORDER = """
 errors keys clock usage heap log
-amount config store
+amount config extension
+store
 engine contract
 http client ledger alerts health schema_generator
 charging plans runtime

@@ -10,9 +10,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from meter.errors import ConfigError
+from meter.extension import attribute, in_a_line, is_attribute, offered, offers
 from meter.store.base import Store
 
 CALL_TIMEOUT_SECONDS = 30.0
+
+ENTRY_POINTS = "meter.stores"
+"""The group in which a package offers stores of its own, each under the scheme of its URLs."""
+
+_SETTING = "METER_STORE_URL"
+_METHODS = sorted(name for name in dir(Store) if not name.startswith("_"))
 
 # scheme: module, function, driver, extra of this package that brings it
 _SQLITE = ("meter.store.sql.sqlite", "open_sqlite", "aiosqlite", "")
@@ -44,17 +51,40 @@ def open_store(url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> St
     """
     scheme = url.partition("://")[0]
     if scheme not in _SCHEMES or "://" not in url:
-        known = ", ".join(name for name in _SCHEMES if "+" not in name)
-        raise ConfigError(f"METER_STORE_URL: {scheme[:20]!r} is no known kind of store; there are {known}")
+        return _store_of_ones_own(scheme, url, timeout_seconds)
     found = _SCHEMES[scheme]
     module, function, driver, extra = found
     if driver and find_spec(driver) is None:
-        raise ConfigError(f"METER_STORE_URL: {scheme}:// needs a driver, pip install 'meter-sidecar[{extra}]'")
+        raise ConfigError(f"{_SETTING}: {scheme}:// needs a driver, pip install 'meter-sidecar[{extra}]'")
     opener = getattr(importlib.import_module(module), function)
     if found in _READ_BY_DRIVER:
         return cast("Store", opener(url, timeout_seconds=timeout_seconds))
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise ConfigError(f"METER_STORE_URL: not a URL that can be read, {scheme}://…") from None
+        raise ConfigError(f"{_SETTING}: not a URL that can be read, {scheme}://…") from None
     return cast("Store", opener(parsed, timeout_seconds=timeout_seconds))
+
+
+def _store_of_ones_own(scheme: str, url: str, timeout_seconds: float) -> Store:
+    """What an entry point of that scheme opens, or `module:attribute`, which may be a scheme, too: each is called as
+    the openers of our own stores are, with the whole URL.
+    """
+    opener = offered(_SETTING, ENTRY_POINTS, scheme) if "://" in url else None
+    if opener is None and is_attribute(scheme):
+        opener = attribute(_SETTING, scheme)
+    if opener is None:
+        known = ", ".join([*(name for name in _SCHEMES if "+" not in name), *offers(ENTRY_POINTS), "module:attribute"])
+        raise ConfigError(f"{_SETTING}: {scheme[:20]!r} is no known kind of store; there are {known}")
+    if not callable(opener):
+        raise ConfigError(f"{_SETTING}: {scheme} is nothing that can be called")
+    try:
+        store = opener(url, timeout_seconds=timeout_seconds)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{_SETTING}: {scheme} opens no store: {in_a_line(error)}") from error
+    missing = [name for name in _METHODS if not callable(getattr(store, name, None))]
+    if missing:
+        raise ConfigError(f"{_SETTING}: what {scheme} opens is no store, it lacks {', '.join(missing)}")
+    return cast("Store", store)
