@@ -56,7 +56,8 @@ class Sender:
         pick = self._chance.choice
         name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state"}))
         make = getattr(self, f"_{name}", None)
-        one: Operation = make() if make else getattr(upkeep if name in ("expire",) else operations, name)(self._user())
+        module = upkeep if hasattr(upkeep, name) else operations
+        one: Operation = make() if make else getattr(module, name)(self._user())
         return one
 
     def _user(self) -> str:
@@ -101,9 +102,15 @@ class Sender:
             self._amount() % 100,
             span,
             chosen=chosen,
-            at_end=self._chance.choice(("release", "charge")),
+            at_end=self._chance.choice(("release", "charge", "confirm")),
             asked=self._asked(),
         )
+
+    def _confirm(self) -> Operation:
+        return upkeep.confirm(self._hold())
+
+    def _withdraw(self) -> Operation:
+        return upkeep.withdraw(self._hold(), self._chance.choice((None, T0 + HOUR)), self._chance.choice(("", "k1")))
 
     def _commit(self) -> Operation:
         amount = self._chance.choice((None, *AMOUNTS))

@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def time_passes(self, span: int, later: bool) -> None:
         self.model.now += span
         now = self.model.now
-        self._do(upkeep.clock("advance", span), lambda: Outcome("ok", {"now": now}, None), later)
+        self._do(upkeep.clock("advance", span), lambda: Outcome("ok", {"now_ms": now}, None), later)
 
     @step(2)
     def rotate(self) -> None:
@@ -272,7 +272,7 @@ class LedgerMachine(RuleBasedStateMachine):
             invariants.check(self.server.client, window_ms=WINDOW)
 
     def _peek(self, user: str) -> Outcome:
-        return Outcome("ok", {"user": user}, self.model.balance(user).balances)
+        return Outcome("ok", {"user_id": user}, self.model.balance(user).balances)
 
     def _asked(self, key: str) -> Asked:
         """A key of its own, the last one used, or none."""

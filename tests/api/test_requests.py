@@ -228,7 +228,7 @@ def test_a_body_beyond_the_limit_is_413_however_it_is_sent(api: Api) -> None:
 
 
 def test_a_path_that_is_none_is_404(api: Api) -> None:
-    for path in ("/", "/credits/", "/credits/nothing", "/credits/add/x", "/credits/reservations/r/nothing"):
+    for path in ("/nothing", "/credits/", "/credits/nothing", "/credits/add/x", "/credits/reservations/r/nothing"):
         for method in ("GET", "POST"):
             assert problem_members(api.call(method, path), 404, "not-found") == {}
 

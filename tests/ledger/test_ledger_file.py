@@ -70,6 +70,7 @@ def test_each_transaction_and_event_is_a_line(tmp_path: Path) -> None:
             "debt": "0",
             "operation_id": "key",
             "reservation_id": None,
+            "reference": None,
             "description": "line\nbreak",
             "metadata": {"a": [1]},
         }
