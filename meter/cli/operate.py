@@ -187,6 +187,8 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
     for report in reports:
         for line in report.lost[:SHOWN_MAX]:
             console.print(f"lost: {line}")
+        for line in report.doubled[:SHOWN_MAX]:
+            console.print(f"in both histories, booked once: {line}")
         if report.unknown:
             console.print(f"unknown: {report.unknown}")
 

@@ -234,11 +234,6 @@ def is_ok(line: str) -> bool:
     return word_of(line) == OK
 
 
-def refusal_of(line: str) -> str:
-    """A refusal as people are told of it: the line without its flag."""
-    return line[2:]
-
-
 def names(text: str) -> tuple[str, ...]:
     """Names between blanks."""
     return tuple(text.split())

@@ -429,6 +429,9 @@ def answer_of(entry: Entry) -> str | None:
     """The line, without its flag, that the script answered when it booked the entry; None for what no caller asked for,
     and where an older script has not booked enough of it.
     """
+    told = entry.text("answered")
+    if told is not None:
+        return told  # of an entry that does something else now than was told then (meter/ledger/rebase.py)
     declared = _ANSWERED.get(entry.kind)
     values = None if declared is None or declared.answered is None else declared.answered(entry)
     if values is None:

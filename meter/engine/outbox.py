@@ -129,11 +129,11 @@ def parse_entry(text: bytes) -> Entry:
     return Entry._make(fields[1:])
 
 
-def entry_values(entry: Entry) -> list[object]:
+def entry_text(entry: Entry) -> bytes:
     """An entry as `parse_entry` reads it."""
     values: list[object] = [ENTRY_VERSION, *entry]
     values[_DRAWS] = [list(draw) for draw in entry.draws]
-    return values
+    return orjson.dumps(values)
 
 
 def seq_of(transaction_id: str) -> tuple[int, int] | None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from meter.store.base import Store
 from meter.store.rows import AccountRow, GrantRow, ReservationRow
+
+QUARANTINE_MAX = 1_000
+"""Quarantines that are looked through for the last one of a partition."""
 
 UNREAD_HEAD = "?"
 """The head of a watermark whose last entry could not be read: any next entry may follow."""
@@ -53,6 +57,13 @@ class Unread:
     seq: int
     text: bytes
     reason: str
+
+
+async def last_unread(store: Store, partition: int) -> int:
+    """The last seq of a partition that is in quarantine, or 0."""
+    prefix = quarantine_prefix(partition)
+    events = await store.events(kind="quarantine", limit=QUARANTINE_MAX)
+    return max((int(e.event_id.removeprefix(prefix)) for e in events if e.event_id.startswith(prefix)), default=0)
 
 
 def quarantine_prefix(partition: int) -> str:

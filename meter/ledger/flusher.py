@@ -26,7 +26,7 @@ from meter.engine.redis import RedisGateway
 from meter.engine.upkeep import FLUSHED
 from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.keys import PartitionKeys
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
@@ -42,7 +42,6 @@ NOTE_INTERVAL_SECONDS = 0.25
 NOTE_AGAIN_SECONDS = 10.0
 """How often what has not changed is noted again, for a Redis that lost its last second."""
 TRIM_MAX = 100_000
-QUARANTINE_MAX = 1_000
 REBUILD_PATIENCE_MS = 60_000
 """A rebuild that has given no sign for so long is dead."""
 
@@ -163,7 +162,7 @@ class Flusher:
                     raise NewerEntry(str(newer)) from None
                 todo = todo[: newer.index]
             except ChainBroken:
-                unread_seq = 0 if known.unread_seq else await self._last_unread()
+                unread_seq = 0 if known.unread_seq else await last_unread(self._store, self._keys.number)
                 if not unread_seq:
                     raise
                 known, flush = Known(unread_seq=unread_seq), None
@@ -240,12 +239,6 @@ class Flusher:
             known.grants.update(await store.grants(list(grants)))
         if reservations:
             known.reservations.update(await store.reservations(list(reservations)))
-
-    async def _last_unread(self) -> int:
-        """The last seq of the partition that is in quarantine, or 0."""
-        prefix = quarantine_prefix(self._keys.number)
-        events = await self._store.events(kind="quarantine", limit=QUARANTINE_MAX)
-        return max((int(e.event_id.removeprefix(prefix)) for e in events if e.event_id.startswith(prefix)), default=0)
 
     async def _check_history(self, first: int, entries: Sequence[Read]) -> None:
         """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken, and

@@ -1,60 +1,45 @@
 """The rebuild: a partition that Redis has lost is made again from the store, and what could not be is reported.
 
 The store's epoch moves first, which fences every flusher, then Redis', which closes the partition and fences every
-other rebuild. Then Redis' keys are dropped, accounts come back in batches (balances, live grants, open holds, stored
-answers) and their sums are proved against the store. What only Redis had (acknowledged after a rollback, never flushed)
-is applied again on top, in order, and the partition opens.
+other rebuild. What only Redis has (acknowledged and never flushed) is booked in the store, as what it was
+(meter/ledger/merge.py). Then Redis' keys are dropped, accounts come back in batches (balances, live grants, open holds,
+stored answers), their sums are proved against the store, and the partition opens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar, cast
-
-import orjson
-from pydantic import JsonValue
+from typing import NamedTuple, TypeVar
 
 from meter.clock import NEVER_MS
-from meter.engine import operations, upkeep
-from meter.engine.answers import EXISTS, NAME, is_ok, refusal_of
-from meter.engine.declarations import DECLARED
+from meter.engine import upkeep
 from meter.engine.engine import Engine
-from meter.engine.operations import DEDUCT, Operation
-from meter.engine.outbox import Entry, Kind, entry_values, parse_entry
+from meter.engine.operations import Operation
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
 from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.keys import PartitionKeys
-from meter.ledger.fold import is_chosen
 from meter.ledger.log_file import LedgerFile
-from meter.ledger.operations_again import (
-    operation_again,
+from meter.ledger.merge import Overtaken, merge
+from meter.ledger.only_in_redis import OnlyInRedis, only_in_redis
+from meter.ledger.pending_grants import grant_operation, told_of
+from meter.ledger.restoring import (
     recall_end,
     recall_operation,
-    refund_again,
     restore_operation,
 )
-from meter.ledger.pending_grants import grant_operation, told_of
 from meter.store.base import Store
 from meter.store.rows import AccountRow, EventRow, GrantRow, ReservationRow, WatermarkRow
 
 ACCOUNTS_PER_PAGE = 1_000
 ARGUMENTS_PER_CALL = 4_000
 OPERATIONS_PER_CALL = 200
-TAIL_PAGE = 5_000
-READABLE_PAGE = 10
-SAVED_PER_EVENT = 500
-SAVED_PAGE = 20
 PENDING_MAX = 100_000
 RUN_ATTEMPTS_MAX = 5
 BEAT_SECONDS = 5.0
-
-SAVED = "rebuild"
-"""The kind of the events that keep what only Redis had."""
-DONE = "-done"
 
 _U = TypeVar("_U", GrantRow, ReservationRow)
 
@@ -81,6 +66,7 @@ class RebuildReport:
     partition: int
     epoch: int
     seq: int
+    """Up to which the store had it before."""
     accounts: int = 0
     grants: int = 0
     reservations: int = 0
@@ -90,9 +76,11 @@ class RebuildReport:
     reapplied: int = 0
     """Transactions that only Redis had, and grants that were still pending, applied again."""
     lost: list[str] = field(default_factory=list)
-    """Transactions that only Redis had and that were refused now: "transaction_id kind user_id amount: why"."""
+    """Transactions that only Redis had and that could not be booked: "transaction_id kind user_id amount: why"."""
+    doubled: list[str] = field(default_factory=list)
+    """Transactions that Redis and the store both have, each under an id of its own: the store's stand."""
     unknown: str = ""
-    """What nobody can tell: from where on Redis may have acknowledged more, when it came back with nothing."""
+    """What nobody can tell: from where on Redis may have acknowledged more than it has now."""
 
 
 class Rebuild:
@@ -129,22 +117,19 @@ class Rebuild:
         word = await self._engine.open_partition(number, "rebuild", (reached.epoch, reached.seq, reached.head))
         if word != "opened":
             raise RebuildFailed(f"partition {number} cannot be made again: {word}")
-        # From here on nobody else changes it. What only Redis has is kept by the store before Redis forgets it.
-        saved = await self._saved(number)
-        only_redis = await self._only_in_redis(keys)
-        await self._save(number, reached.epoch, only_redis)
-        report.unknown = _unknown(state, reached, only_redis, watermark)
+        # From here on nobody else changes it. What only Redis has goes into the store before Redis forgets it.
+        found = await self._merge(report, reached, keys)
+        report.unknown = _unknown(state, report.seq, found)
         await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
         await self._restore_accounts(number, report, progress)
         now_ms = await self._now_ms(number, reached.epoch)
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)
-        await self._apply_again(number, {entry.transaction_id: entry for entry in saved + only_redis}, report, now_ms)
         await self._apply_pending(number, report)
         await self._run(number, reached.epoch, [upkeep.state("open", reached.epoch)])
         report.seconds = time.monotonic() - started
         event = _event(report)
-        await self._store.put_events([_done(report), event])
+        await self._store.put_events([event])
         if self._ledger is not None:
             self._ledger.events([event])
         return report
@@ -181,66 +166,22 @@ class Rebuild:
             raise RebuildFailed(f"partition {number} is being flushed or rebuilt by another process; try again")
         return reached
 
-    async def _only_in_redis(self, keys: PartitionKeys) -> list[Entry]:
-        """Entries that Redis acknowledged and the store does not have, oldest first.
-
-        Each entry names the one before it, so the two histories agree up to one seq and nowhere after it.
-        """
-        first = await self._redis.outbox_entries(keys.outbox, 0, 1)
-        if not first:
-            return []
-        agreed, beyond = first[0][0] - 1, first[0][0] + 1
-        while await self._redis.outbox_entries(keys.outbox, beyond, 1):
-            beyond += beyond - agreed
-        while beyond - agreed > 1:
-            middle = (agreed + beyond) // 2
-            found = await self._readable(keys, middle, beyond)
-            if found is not None and await self._store.transaction(found.transaction_id) is not None:
-                agreed = found.seq
-            else:
-                beyond = middle
-        entries: list[Entry] = []
-        while page := await self._redis.outbox_entries(keys.outbox, agreed + 1, TAIL_PAGE):
-            entries += [entry for _, text in page if (entry := _parsed(text)) is not None]
-            agreed = page[-1][0]
-        return entries
-
-    async def _readable(self, keys: PartitionKeys, first: int, end: int) -> Entry | None:
-        """The first entry from `first` up to before `end` that can be read."""
-        while page := await self._redis.outbox_entries(keys.outbox, first, READABLE_PAGE):
-            for seq, text in page:
-                if seq >= end:
-                    return None
-                if (entry := _parsed(text)) is not None:
-                    return entry
-            first = page[-1][0] + 1
-        return None
-
-    async def _save(self, number: int, epoch: int, entries: Sequence[Entry]) -> None:
-        """Keeps what only Redis has as events, until a rebuild is done: one that is killed forgets nothing."""
-        pages = [entries[n : n + SAVED_PER_EVENT] for n in range(0, len(entries), SAVED_PER_EVENT)]
-        for n, page in enumerate(pages):
-            event = EventRow(
-                event_id=f"{_prefix(number)}{epoch}-{n:06}",
-                kind=SAVED,
-                message=f"{len(page)} transactions of partition {number} that only Redis had, to be applied again",
-                detail=cast("JsonValue", [entry_values(entry) for entry in page]),
-                created_at_ms=_now_ms(),
-            )
-            await self._store.put_events([event])
-
-    async def _saved(self, number: int) -> list[Entry]:
-        """What rebuilds that were not completed have kept, oldest first."""
-        found: list[EventRow] = []
-        before: tuple[int, str] | None = None
-        while page := await self._store.events(kind=SAVED, before=before, limit=SAVED_PAGE):
-            for event in page:
-                if event.event_id.startswith(_prefix(number)):
-                    if event.event_id.endswith(DONE):
-                        return _entries_of(found)
-                    found.append(event)
-            before = (page[-1].created_at_ms, page[-1].event_id)
-        return _entries_of(found)
+    async def _merge(self, report: RebuildReport, reached: WatermarkRow, keys: PartitionKeys) -> OnlyInRedis:
+        """Books what only Redis has, and answers what that was. Raises `RebuildFailed`."""
+        found = await only_in_redis(self._redis, self._store, keys.outbox)
+        try:
+            merged = await merge(self._store, reached, found, self._ledger)
+        except Overtaken:
+            other = await self._store.watermark(reached.partition)
+            held = other.epoch if other else 0
+            raise RebuildFailed(_overtaken(reached.partition, reached.epoch, held)) from None
+        report.reapplied, report.lost, report.doubled = merged.booked, merged.lost, merged.doubled
+        if merged.reached.seq > reached.seq:
+            place = (merged.reached.epoch, merged.reached.seq, merged.reached.head)
+            word = await self._engine.open_partition(reached.partition, "rebuild", place)
+            if word != "opened":
+                raise RebuildFailed(f"partition {reached.partition} cannot be made again: {word}")
+        return found
 
     async def _restore_accounts(self, number: int, report: RebuildReport, progress: Progress) -> None:
         reading = asyncio.create_task(self._read_page(number, ""))
@@ -295,48 +236,6 @@ class Rebuild:
                 f"{(report.accounts, report.available, report.reserved)} (accounts, available, reserved)"
             )
 
-    async def _apply_again(self, number: int, entries: Mapping[str, Entry], report: RebuildReport, now_ms: int) -> None:
-        for entry in entries.values():
-            described = f"{entry.transaction_id} {entry.kind} {entry.user_id} {entry.amount}"
-            if not isinstance(entry.kind, Kind):
-                report.lost.append(f"{described}: only a newer version knows what that is")
-                continue
-            one = await self._again(entry, now_ms)
-            if one is None:
-                continue
-            line = (await self._run(number, report.epoch, [one]))[0]
-            if entry.kind is Kind.DEDUCT and DEDUCT.asks(one, "shortfall") == "overdraft" and not is_ok(line):
-                one = DEDUCT.asking(one, shortfall="partial")
-                line = (await self._run(number, report.epoch, [one]))[0]
-            answer = DECLARED[one[NAME]].read(line)
-            if not (answer.ok or answer.word == EXISTS.word):
-                report.lost.append(f"{described}: {refusal_of(line)}")
-                continue
-            report.reapplied += 1
-            if answer.replayed:
-                continue  # the store has it, under the key of both histories
-            uncovered = int(answer.get("uncovered") or 0)
-            if uncovered:
-                report.lost.append(f"{described}: {uncovered} of it are not covered")
-            await self._answer_as_before(number, report.epoch, entry)
-
-    async def _again(self, entry: Entry, now_ms: int) -> Operation | None:
-        if entry.kind == "refund":
-            charge = await self._store.transaction(str(entry.detail["refund_of"]))
-            if charge is not None:
-                return refund_again(entry, charge, await self._store.refunded(charge.transaction_id))
-        return operation_again(entry, now_ms)
-
-    async def _answer_as_before(self, number: int, epoch: int, entry: Entry) -> None:
-        """A key that was answered before the loss goes on answering that."""
-        answer, asked = operations.answer_of(entry), entry.text("fingerprint")
-        if answer is None or asked is None:
-            return
-        many = [upkeep.recall("key", entry.operation_id, asked, answer)] if entry.operation_id else []
-        if is_chosen(entry):
-            many.append(upkeep.recall("reservation", str(entry.text("reservation_id")), asked, answer))
-        await self._run(number, epoch, many)
-
     async def _apply_pending(self, number: int, report: RebuildReport) -> None:
         """Grants that are durable and that Redis had perhaps, unflushed; what is refused stays for the sweep."""
         for row in await self._store.pending_grants(NEVER_MS, PENDING_MAX):
@@ -364,15 +263,16 @@ class Rebuild:
         """
         await self._beat(number, epoch)
         guarded = [upkeep.state("rebuilding", epoch), *many]
-        for attempt in range(RUN_ATTEMPTS_MAX):
+        tries = 1
+        while True:
             try:
                 return (await self._engine.run_many(number, guarded, "repair"))[1:]
             except RedisUnavailable:
-                if attempt == RUN_ATTEMPTS_MAX - 1:
+                if tries == RUN_ATTEMPTS_MAX:
                     raise
+                tries += 1
             except ScriptError as error:
                 raise RebuildFailed(await self._why_failed(number, epoch, error)) from error
-        raise AssertionError("unreachable")
 
     async def _beat(self, number: int, epoch: int) -> None:
         """Tells the others, now and then, that this rebuild is at work."""
@@ -392,18 +292,18 @@ def _overtaken(number: int, epoch: int, held: int) -> str:
     return f"partition {number}: another rebuild holds epoch {held}; this one, of epoch {epoch}, has ended"
 
 
-def _unknown(
-    state: PartitionState | None, reached: WatermarkRow, only_redis: Sequence[Entry], watermark: WatermarkRow | None
-) -> str:
-    """What Redis acknowledged and nobody has now."""
-    last = max([reached.seq, *(entry.seq for entry in only_redis)])
-    if state is None:
-        gone = f"Redis had nothing: what it acknowledged after seq {last} was never in the store"
-        return gone if watermark is not None else ""
-    acknowledged = max(state.acknowledged, state.seq)
-    if acknowledged > last:
+def _unknown(state: PartitionState | None, seq: int, found: OnlyInRedis) -> str:
+    """What no report can name: acknowledged by Redis, never flushed, and gone from it before the rebuild began. `seq`:
+    up to which the store had it.
+    """
+    goes_on = found.entries and found.agreed >= seq  # else Redis' entries tell of another history than the store's
+    last = found.entries[-1].seq if goes_on else seq
+    acknowledged = 0 if state is None else max(state.acknowledged, state.seq)
+    if acknowledged > last and (goes_on or not found.entries):
         return f"Redis acknowledged up to seq {acknowledged}; what came after seq {last} was never in the store"
-    return ""
+    if state is None and not found.entries:
+        return f"Redis had nothing: what it acknowledged after seq {last} was never in the store"
+    return f"what Redis acknowledged after seq {last} and lost before this rebuild, if anything, was never in the store"
 
 
 def _batches(many: Iterable[Operation]) -> Iterable[list[Operation]]:
@@ -427,35 +327,6 @@ def _by_user(rows: Iterable[_U]) -> dict[str, list[_U]]:
     return found
 
 
-def _parsed(text: bytes) -> Entry | None:
-    try:
-        return parse_entry(text)
-    except (ValueError, TypeError):
-        return None
-
-
-def _entries_of(events: Iterable[EventRow]) -> list[Entry]:
-    entries = []
-    for event in sorted(events, key=lambda event: (event.created_at_ms, event.event_id)):
-        kept = event.detail if isinstance(event.detail, list) else []
-        entries += [parse_entry(orjson.dumps(values)) for values in kept]
-    return entries
-
-
-def _prefix(partition: int) -> str:
-    return f"rebuild-{partition}-kept-"
-
-
-def _done(report: RebuildReport) -> EventRow:
-    """Marks what rebuilds have kept as applied again."""
-    return EventRow(
-        event_id=f"{_prefix(report.partition)}{report.epoch}{DONE}",
-        kind=SAVED,
-        message=f"partition {report.partition}: everything kept was applied again or reported",
-        created_at_ms=_now_ms(),
-    )
-
-
 def _event(report: RebuildReport) -> EventRow:
     return EventRow(
         event_id=f"rebuild-{report.partition}-{report.epoch}",
@@ -464,7 +335,11 @@ def _event(report: RebuildReport) -> EventRow:
             f"partition {report.partition} was rebuilt to epoch {report.epoch} seq {report.seq}: "
             f"{report.accounts} accounts, {report.reapplied} transactions applied again, {len(report.lost)} lost"
         ),
-        detail={"lost": list(report.lost[:1000]), "unknown": report.unknown},
+        detail={
+            "lost": list(report.lost[:1000]),
+            "doubled": list(report.doubled[:1000]),
+            "unknown": report.unknown,
+        },
         created_at_ms=_now_ms(),
     )
 

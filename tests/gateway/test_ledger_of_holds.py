@@ -1,11 +1,11 @@
-"""A hold that is charged at its end stays one in the store, through a rebuild, and when it is done again."""
+"""A hold that is charged at its end stays one in the store, and through a rebuild."""
 
 from __future__ import annotations
 
 from meter.engine.operations import grant, reserve
 from meter.engine.upkeep import expire
 from meter.ledger.chain import Known
-from meter.ledger.operations_again import operation_again, restore_operation
+from meter.ledger.restoring import restore_operation
 from tests.ledger.folding import fold
 from tests.partition import MINUTE, T0, Partition
 
@@ -51,11 +51,3 @@ def test_a_rebuild_puts_the_hold_back_as_it_was(partition: Partition, unchecked:
 
     assert partition.client.hgetall(partition.keys.holds) == holds
     assert holds[b"r"].split(b" ")[3].endswith(b"c")
-
-
-def test_a_reserve_that_only_redis_had_is_done_again_as_it_was(partition: Partition) -> None:
-    open_hold(partition)
-
-    again = [operation_again(entry, T0) for entry in partition.entries()[1:]]
-
-    assert [one[-1] for one in again if one is not None] == ["charge", "release"]

@@ -116,7 +116,7 @@ async def test_a_rebuild_of_what_is_whole_changes_nothing(live: Ground) -> None:
     await live.drain()
     before, numbers = books(live), figures(live)
     report = await rebuilt(live)
-    assert (report.reapplied, report.lost, report.unknown) == (0, [], "")
+    assert (report.reapplied, report.lost) == (0, [])
     assert (books(live), figures(live)) == (before, numbers)
     again(live, told)
 
@@ -130,7 +130,7 @@ async def test_a_rebuild_in_the_middle_of_the_flush_loses_nothing(live: Ground) 
     assert report.reapplied == len(told) - 9
     for user, line in figures(live).items():
         assert line.split(" ")[-4:] == numbers[user].split(" ")[-4:], "holds and balances"
-    again(live, [one for one in told if one.one[0] not in ("extend", "void", "refund", "commit", "release")])
+    again(live, told)
     await live.drain()
     await live.check()
 
@@ -139,7 +139,7 @@ async def test_nothing_was_flushed_ever(live: Ground) -> None:
     tell(live.partition, now_of(live))
     numbers = figures(live)
     report = await rebuilt(live)
-    assert report.lost == [] and report.accounts == 0
+    assert report.lost == [] and report.accounts == 3
     assert {user: line.split(" ")[-3:] for user, line in figures(live).items()} == {
         user: line.split(" ")[-3:] for user, line in numbers.items()
     }
@@ -150,7 +150,7 @@ async def test_nothing_was_flushed_ever(live: Ground) -> None:
 async def test_an_empty_deployment_is_opened(live: Ground) -> None:
     live.lose_everything()
     report = await rebuilt(live)
-    assert (report.epoch, report.seq, report.lost, report.unknown) == (1, 0, [], "")
+    assert (report.epoch, report.seq, report.lost) == (1, 0, [])
     live.run(operations.grant("u", "g", 5))
     await live.drain()
     await live.check()
@@ -206,10 +206,10 @@ async def test_what_was_acknowledged_after_a_rollback_is_applied_on_top(live: Gr
     ]
     with pytest.raises(HistoryLost):
         await live.flusher().step()
+    row = (await live.store.accounts(["u"]))["u"]
     report = await rebuilt(live)
     assert (report.reapplied, report.lost) == (more, [])
     again(live, [*told, *spent] if more else told)
-    row = (await live.store.accounts(["u"]))["u"]
     balance = live.run(operations.balance("u"))
     assert balance.balances is not None
     assert balance.balances[0] == row.available - sum(n + 1 for n in range(more))
@@ -258,59 +258,13 @@ async def test_every_kind_of_change_comes_back_on_top(live: Ground) -> None:
     ]
     assert live.client.hget(live.partition.keys.profiles, "a") == b'{"n":1}'
     draws = (("g", 100),)
-    refund = operations.refund("a", charge["transaction_id"], 60, charged=100, refunded=0, draws=draws)
+    refunded = await live.store.refunded(charge["transaction_id"])
+    refund = operations.refund("a", charge["transaction_id"], 60, charged=100, refunded=refunded, draws=draws)
     assert live.partition.run(refund).status == "exceeds", "a refund was forgotten, so that it could be had twice"
     await live.drain()
     await live.check()
     rows = await live.transactions()
     assert [row.description for row in rows if row.kind == "grant" and row.amount == 70] == ["paid"]
-
-
-async def test_what_cannot_come_back_is_named(live: Ground) -> None:
-    live.run(operations.grant("a", "g", 100))
-    await live.drain(live.flusher(outbox_retention_seconds=60))
-    copy = Copy(live)
-    live.run(operations.deduct("a", 80))
-    await live.drain(live.flusher(outbox_retention_seconds=60))
-    copy.restore()
-    live.partition.sender = "after"
-    lost = [
-        live.run(operations.deduct("a", 60)),
-        live.run(operations.reserve("a", "r", 30, HOUR, chosen=True)),
-        live.run(operations.commit("r", 30)),
-    ]
-    with pytest.raises(HistoryLost):
-        await live.flusher().step()
-    report = await rebuilt(live)
-    assert [line.split(":")[0].split(" ")[1:] for line in report.lost] == [
-        ["deduct", "a", "60"],
-        ["reserve", "a", "30"],
-        ["commit", "a", "30"],
-    ]
-    assert lost[0]["transaction_id"] in report.lost[0] and "40 of it are not covered" in report.lost[0]
-    assert live.run(operations.balance("a")).balances == (0, 0, 0)
-    (event, *_) = await alarms(live.store, "system")
-    assert event.detail == {"lost": report.lost, "unknown": ""}
-    await live.drain()
-    await live.check()
-
-
-async def test_one_key_used_in_both_histories_is_applied_once(live: Ground) -> None:
-    live.run(operations.grant("a", "g", 100))
-    await live.drain(live.flusher(outbox_retention_seconds=60))
-    copy = Copy(live)
-    one = operations.deduct("a", 10, asked=Asked("same"))
-    first = live.run(one)
-    await live.drain(live.flusher(outbox_retention_seconds=60))
-    copy.restore()
-    live.partition.sender = "after"
-    assert live.run(one).line.startswith("0")
-    with pytest.raises(HistoryLost):
-        await live.flusher().step()
-    report = await rebuilt(live)
-    assert report.lost == []
-    assert live.run(operations.balance("a")).balances == (90, 0, 0)
-    assert live.partition.run(one).line == "1" + first.line[1:]
 
 
 async def test_a_poison_entry_hides_nothing_from_the_rebuild(live: Ground) -> None:
@@ -357,7 +311,16 @@ async def _empty_store() -> Store:
 
 @pytest.mark.parametrize(
     "method",
-    ["scan_accounts", "live_grants", "operations_since", "pending_grants", "put_events", "events", "watermark"],
+    [
+        "scan_accounts",
+        "live_grants",
+        "operations_since",
+        "pending_grants",
+        "put_events",
+        "events",
+        "watermark",
+        "apply",
+    ],
 )
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_rebuild_that_was_cut_off_is_done_again(live: Ground, method: str, times: int) -> None:

@@ -1,0 +1,83 @@
+"""What only Redis has: the entries that it acknowledged and that the store does not know."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from meter.engine.outbox import Entry, parse_entry
+from meter.engine.redis import RedisGateway
+from meter.ledger.chain import Unread
+from meter.store.base import Store
+
+TAIL_PAGE = 5_000
+READABLE_PAGE = 10
+
+
+class OnlyInRedis(NamedTuple):
+    """`entries`, oldest first. Up to the seq `agreed`, Redis and the store have one and the same history."""
+
+    entries: list[Entry | Unread]
+    agreed: int
+
+
+async def only_in_redis(redis: RedisGateway, store: Store, outbox_key: str) -> OnlyInRedis:
+    """Reads the outbox of a partition on which nobody decides meanwhile.
+
+    Each entry names the one before it, so the two histories agree up to one seq and nowhere after it. A rebuild that
+    was cut off may have booked some of the entries behind that already, under other seqs: the first ones.
+    """
+    reader = _Reader(redis, store, outbox_key)
+    first = await redis.outbox_entries(outbox_key, 0, 1)
+    if not first:
+        watermark = 2**53  # nothing of Redis' own, so nothing is in question
+        return OnlyInRedis([], watermark)
+    last_known = await reader.last(first[0][0], same_seq=False)
+    agreed = await reader.last(first[0][0], same_seq=True)
+    entries: list[Entry | Unread] = []
+    after = last_known
+    while page := await redis.outbox_entries(outbox_key, after + 1, TAIL_PAGE):
+        entries += [read_entry(seq, text) for seq, text in page]
+        after = page[-1][0]
+    return OnlyInRedis(entries, agreed)
+
+
+class _Reader:
+    def __init__(self, redis: RedisGateway, store: Store, outbox_key: str) -> None:
+        self._redis = redis
+        self._store = store
+        self._key = outbox_key
+
+    async def last(self, first: int, *, same_seq: bool) -> int:
+        """The seq of the last entry that the store knows (under that very seq); `first - 1` when it knows none."""
+        known, beyond = first - 1, first + 1
+        while await self._redis.outbox_entries(self._key, beyond, 1):
+            beyond += beyond - known
+        while beyond - known > 1:
+            middle = (known + beyond) // 2
+            found = await self._readable(middle, beyond)
+            row = None if found is None else await self._store.transaction(found.transaction_id)
+            if found is not None and row is not None and (row.seq == found.seq or not same_seq):
+                known = found.seq
+            else:
+                beyond = middle
+        return known
+
+    async def _readable(self, first: int, end: int) -> Entry | None:
+        """The first entry from `first` up to before `end` that can be read."""
+        while page := await self._redis.outbox_entries(self._key, first, READABLE_PAGE):
+            for seq, text in page:
+                if seq >= end:
+                    return None
+                entry = read_entry(seq, text)
+                if isinstance(entry, Entry):
+                    return entry
+            first = page[-1][0] + 1
+        return None
+
+
+def read_entry(seq: int, text: bytes) -> Entry | Unread:
+    """An entry, or what it is for those who cannot read it."""
+    try:
+        return parse_entry(text)
+    except (ValueError, TypeError) as error:
+        return Unread(seq, text, f"{type(error).__name__}: {error}"[:500])

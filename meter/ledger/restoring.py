@@ -1,0 +1,86 @@
+"""From rows of the store back to Redis: the operations that a rebuild runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from meter.engine import upkeep
+from meter.engine.at_end import read_at_end
+from meter.engine.operations import Operation
+from meter.engine.upkeep import KeptGrant, KeptReservation
+from meter.ledger.entry_rows import draws_of
+from meter.ledger.fold import CHOSEN
+from meter.store.rows import AccountRow, GrantRow, OperationRow, ReservationRow
+
+
+def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Sequence[ReservationRow]) -> Operation:
+    """The operation that puts an account back."""
+    return upkeep.restore(
+        account.user_id,
+        overdraft_limit=account.overdraft_limit,
+        suspended=account.suspended,
+        thresholds=account.low_credit_thresholds,
+        debt=account.debt,
+        granted=account.granted,
+        spent=account.spent,
+        expired=account.expired,
+        voided=account.voided,
+        metadata="" if account.profile is None else orjson.dumps(account.profile).decode(),
+        grants=[_kept_grant(grant) for grant in grants],
+        reservations=[_kept_reservation(hold) for hold in holds],
+    )
+
+
+def recall_operation(row: OperationRow) -> Operation:
+    """The operation that makes a key answer as before; a key without a kept answer refuses every body."""
+    if row.operation_id.startswith(CHOSEN):
+        name = row.operation_id.removeprefix(CHOSEN)
+        return upkeep.recall("reservation", name, row.fingerprint, row.answer)
+    return upkeep.recall("key", row.operation_id, row.fingerprint, row.answer)
+
+
+def recall_end(row: ReservationRow) -> Operation | None:
+    """The operation that makes a finished reservation answer as before; None for one that was taken back, which nothing
+    remembers.
+    """
+    if row.state == "released" and row.answer is None:
+        return None
+    return upkeep.recall_end(
+        row.reservation_id,
+        user_id=row.user_id,
+        state=row.state,
+        amount=row.amount,
+        charged=row.charged,
+        requested=row.requested,
+        ended_at_ms=row.ended_at_ms or 0,
+        answer=row.answer,
+    )
+
+
+def _kept_grant(row: GrantRow) -> KeptGrant:
+    return KeptGrant(
+        row.grant_id,
+        row.amount,
+        row.remaining,
+        row.reserved,
+        row.priority,
+        row.effective_at_ms,
+        row.expires_at_ms,
+        row.created_at_ms,
+        row.state,
+        row.source,
+        read_at_end(row.at_end),
+    )
+
+
+def _kept_reservation(row: ReservationRow) -> KeptReservation:
+    return KeptReservation(
+        row.reservation_id,
+        row.amount,
+        row.expires_at_ms,
+        row.created_at_ms,
+        row.at_end,
+        draws_of(row),
+    )
