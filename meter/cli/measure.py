@@ -99,7 +99,11 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for the JSON file and the picture.")] = Path("bench-results"),
 ) -> None:
     """Measure this machine: requests beside a bare Starlette echo, the flush, the jobs, or what the proxy adds."""
-    from meter import bench as measure
+    try:
+        from meter import bench as measure
+    except ImportError:
+        source = "a checkout of the repository: pip install -e '.[dev]'"
+        complain(ConfigError(f"bench: it is not part of the installed package; it runs from {source}"), 2)
 
     try:
         if what == "flush":

@@ -45,6 +45,7 @@ def test_it_installs_nothing_but_meter(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
 
     assert {name.split("/")[0].split("-")[0] for name in names} == {"meter", "meter_sidecar"}
+    assert not any(name.startswith("meter/bench/") for name in names)
     assert {"meter/py.typed", "/".join(("meter", "_lua", "apply.lua"))} <= set(names)
 
 
@@ -56,6 +57,14 @@ def test_a_users_program_passes_mypy_strict(python: Path, tmp_path: Path) -> Non
     )
 
     assert (run.returncode, run.stdout) == (0, "Success: no issues found in 1 source file\n")
+
+
+def test_bench_says_how_to_get_it(python: Path, tmp_path: Path) -> None:
+    run = subprocess.run([python, "-m", "meter", "bench"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 2
+    assert "pip install -e '.[dev]'" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("installed", ["wheel", "editable"])
