@@ -179,14 +179,17 @@ def schema(
 
 def _check(settings: Settings) -> None:
     """Refuses to start on a Redis or a store made with other settings; one that is away is waited for while serving."""
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        check = loop.create_task(_check_once(settings))
-        loop.add_signal_handler(signal.SIGTERM, check.cancel)  # an exit from within would tear a call apart
-        try:
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            check = loop.create_task(_check_once(settings))
+            loop.add_signal_handler(signal.SIGTERM, check.cancel)  # an exit from within would tear a call apart
             loop.run_until_complete(check)
-        except asyncio.CancelledError:
-            sys.exit(0)
+    except asyncio.CancelledError:
+        sys.exit(0)
+    finally:
+        signal.signal(signal.SIGTERM, ours)  # a loop that closes leaves the default, which would be no clean end
 
 
 async def _check_once(settings: Settings) -> None:
