@@ -70,7 +70,7 @@ async def test_what_moves_credits_waits_for_the_upgrade_of_the_worker(ground: Gr
 async def test_a_rebuild_says_that_it_could_not_apply_it_again(live: Ground) -> None:
     moving_nothing(live)
     report = await rebuilt(live)
-    assert [line.split(": ")[1] for line in report.lost] == ["only a newer version knows what that is"]
+    assert [line.split(": ")[1] for line in report.lost] == ["only a newer version knows what it did"]
     assert " note u 0" in report.lost[0]
     assert live.run(operations.balance("u")).balances == (90, 0, 0)
     await live.drain()
