@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Sequence
 from copy import copy
-from typing import Literal
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +19,7 @@ from meter.charging.admission import Admission
 from meter.charging.amounts import header_value
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import MeteredPaths
-from meter.charging.policy import SUCCESS, ChargePolicy, Ending, Missing
+from meter.charging.policy import SUCCESS, ChargePolicy, Ending, Missing, Over
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal
@@ -83,7 +82,7 @@ class CreditDeductionMiddleware:
         charge_statuses: Container[int] = SUCCESS,
         on_missing_usage: Missing | str = Missing.RELEASE,
         on_disconnect: Missing | str = Missing.ESTIMATE,
-        over: Literal["cap", "overdraft"] = "cap",
+        over: Over = "cap",
         ttl_seconds: float | None = None,
         fail_open: bool = False,
     ) -> None:

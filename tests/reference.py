@@ -189,7 +189,7 @@ class Reference:
             self.recent[f"c {hold_id}"] = (body, outcome)
         return outcome
 
-    def commit(self, hold_id: str, amount: int | None, over: str) -> Outcome:
+    def commit(self, hold_id: str, amount: int | None, over: str, shortfall: str = "partial") -> Outcome:
         hold = self._settled_hold(hold_id)
         if hold is None:
             return Outcome("not_found", {}, None)
@@ -202,7 +202,9 @@ class Reference:
         a = self._account(hold.user)
         held = 0 if late else hold.amount
         beyond = max(0, requested - held)
-        if over == "reject" and beyond > a.available:
+        on_credit = max(0, a.limit - a.debt) if over == "overdraft" else 0
+        must_be_covered = over == "reject" or shortfall == "reject"
+        if (over == "hold_only" and requested > hold.amount) or (must_be_covered and beyond > a.available + on_credit):
             return self._refused("insufficient", a, user_id=hold.user, required=requested)
         draws, forfeited = ([], 0) if late else self._end(a, hold, min(requested, held))
         free = min(beyond, a.available)

@@ -115,7 +115,11 @@ class Sender:
     def _commit(self) -> Operation:
         amount = self._chance.choice((None, *AMOUNTS))
         return operations.commit(
-            self._hold(), amount, self._chance.choice(("cap", "reject", "overdraft")), self._asked()
+            self._hold(),
+            amount,
+            self._chance.choice(("cap", "reject", "overdraft", "hold_only")),
+            self._asked(),
+            shortfall=self._chance.choice(("partial", "reject")),
         )
 
     def _release(self) -> Operation:

@@ -174,14 +174,15 @@ class LedgerMachine(RuleBasedStateMachine):
         10,
         which=WHICH,
         amount=(None, *AMOUNTS),
-        over=("cap", "reject", "overdraft", "overdraft"),
+        over=("cap", "reject", "overdraft", "overdraft", "hold_only"),
+        shortfall=("partial", "partial", "reject"),
         key=KEYS,
         later=LATER,
     )
-    def commit(self, which: int, amount: int | None, over: str, key: str, later: bool) -> None:
+    def commit(self, which: int, amount: int | None, over: str, shortfall: str, key: str, later: bool) -> None:
         hold_id = self._any_hold(which)
-        one = operations.commit(hold_id, amount, over, self._asked(key))
-        self._do(one, lambda: self.model.commit(hold_id, amount, over), later)
+        one = operations.commit(hold_id, amount, over, self._asked(key), shortfall=shortfall)
+        self._do(one, lambda: self.model.commit(hold_id, amount, over, shortfall), later)
 
     @step(4, which=WHICH, key=KEYS, later=LATER)
     def release(self, which: int, key: str, later: bool) -> None:

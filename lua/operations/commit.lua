@@ -1,34 +1,34 @@
 -- Settles a reservation for what was really used.
--- ARGV    reservation_id, amount ("" = all that is held), over (cap | reject | overdraft)
+-- ARGV    reservation_id, amount ("" = all that is held), over (what is charged beyond what is held: cap: what is free
+--         | reject: refused where that does not cover it | overdraft: what is free, then debt up to the limit | hold_only:
+--         refused), shortfall (what is not covered then: partial: told as uncovered | reject: refused)
 -- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
---         | insufficient user_id required (over = reject; the hold stays) | overflow; then the balances
+--         | insufficient user_id required (the hold stays) | overflow; then the balances
 --         | not_found | finished state user_id charged
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
 
--- What is charged beyond a hold: draws from what is free, then debt where allowed. Answers draws and sum.
-local function charge_beyond(a, beyond, over)
-  local free = math.min(beyond, a.available)
-  local on_debt = 0
+-- What can be charged beyond a hold: what is free, then debt where allowed. Nil where the caller wants it to be refused.
+local function chargeable(a, hold, requested, beyond, over, shortfall)
+  if over == 'hold_only' and requested > hold.amount then return nil end
+  local free, on_debt = math.min(beyond, a.available), 0
   if over == 'overdraft' then on_debt = math.max(0, math.min(beyond - free, figures_of(a).overdraft_limit - a.debt)) end
-  local draws = draw(a, free)
-  a.debt = a.debt + on_debt
-  return draws, free + on_debt
+  if free + on_debt < beyond and (over == 'reject' or shortfall == 'reject') then return nil end
+  return free, on_debt
 end
 
-local function commit_hold(hold, requested, over, ended)
+local function commit_hold(hold, requested, over, shortfall, ended)
   local a = account_of(hold.user)
   local held = ended and 0 or hold.amount
-  local beyond = math.max(0, requested - held)
-  if over == 'reject' and beyond > a.available then
-    return format('0 insufficient %s %.0f', a.user, requested) .. balances(a)
-  end
+  local free, on_debt = chargeable(a, hold, requested, math.max(0, requested - held), over, shortfall)
+  if not free then return format('0 insufficient %s %.0f', a.user, requested) .. balances(a) end
   if a.spent + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
 
   local draws, forfeits, forfeited = {}, {}, 0
   if not ended then draws, forfeits, forfeited = end_hold(a, hold, math.min(requested, held)) end
-  local more, charged_beyond = charge_beyond(a, beyond, over)
+  local more = draw(a, free)
   for n = 1, #more do draws[#draws + 1] = more[n] end
-  local charged = math.min(requested, held) + charged_beyond
+  a.debt = a.debt + on_debt
+  local charged = math.min(requested, held) + free + on_debt
   local released, uncovered = held - math.min(requested, held), requested - charged
   a.spent = a.spent + charged
   local detail = format('"reservation_id":"%s","released":%.0f,"forfeited":%.0f,"uncovered":%.0f,"late":%s', hold.id,
@@ -42,17 +42,17 @@ local function commit_hold(hold, requested, over, ended)
 end
 
 function operations.commit(i)
-  local id, amount, over = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local id, amount, over, shortfall = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local hold = hold_of(id)
   if hold then account_of(hold.user) end -- settles; the hold may end by that
   hold = hold_of(id)
-  if hold then return commit_hold(hold, amount == '' and hold.amount or amount + 0, over, false) end
+  if hold then return commit_hold(hold, amount == '' and hold.amount or amount + 0, over, shortfall, false) end
   local past = finished(id)
   if not past then return '0 not_found' end
   local requested = amount == '' and past.amount or amount + 0
   if past.state == 'committed' and past.requested == requested then return '1 ' .. past.answer end
   if past.state == 'expired' and now - past.ended <= late_commit_grace_ms then
-    return commit_hold(past, requested, over, true)
+    return commit_hold(past, requested, over, shortfall, true)
   end
   return refuse_finished(past)
 end

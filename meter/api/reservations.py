@@ -109,4 +109,4 @@ def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer
 
 def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
     """The operation of a commit."""
-    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key))
+    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key), shortfall=body.shortfall)

@@ -34,6 +34,9 @@ class Ending(Enum):
     """The client went away, and the rest of the response was not seen."""
 
 
+Over = Literal["cap", "overdraft", "hold_only"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargePolicy:
     """How holds are made and settled."""
@@ -49,9 +52,9 @@ class ChargePolicy:
     """When a response ended, or broke off, without telling its usage."""
     on_disconnect: Missing = Missing.ESTIMATE
     """When the client went away before usage was told: if that were free, nobody would stay for the end."""
-    over: Literal["cap", "overdraft"] = "cap"
-    """When usage exceeds the hold: charge what is free, or go on to the overdraft limit. Never a refusal, since the
-    usage has happened."""
+    over: Over = "cap"
+    """When usage exceeds the hold: charge what is free, go on to the overdraft limit, or (`hold_only`) charge what is
+    held. Never a refusal, since the usage has happened."""
     ttl_seconds: float | None = None
     """Life of a hold, renewed each third of it while the exchange lasts; None: the meter's default."""
     inspect_bytes_max: int = INSPECT_BYTES_MAX

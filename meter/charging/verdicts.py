@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 from meter.charging.amounts import is_whole, plain, rounded_up
-from meter.charging.policy import Verdict
+from meter.charging.policy import Over, Verdict
 from meter.charging.settlements import BackgroundSettlements
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal, Released
@@ -19,10 +18,10 @@ UNDO_PAUSES_SECONDS = (0.5, 2.0, 5.0)
 UNDO_MAX = 1000
 """Undone at once, so that an outage of Redis is not answered with a second load; the others end by themselves."""
 NOT_VALID = 422
+NOT_COVERED = 402
 PLACES_MAX = 9
 """More decimal places than any meter counts; how many ours does, the first amounts find out."""
 
-Over = Literal["cap", "overdraft"]
 Settled = Committed | Released | Refusal
 """How a hold ended."""
 
@@ -75,6 +74,8 @@ class VerdictRunner:
         whole = is_whole(amount)
         for places in [0] if whole else range(self._places, -1, -1):
             answer = await commit(plain(rounded_up(amount, places)))
+            if isinstance(answer, Refusal) and answer.status == NOT_COVERED:
+                return await commit()  # more than is held, and no more is to be charged
             if not _is_no_amount(answer):
                 self._places = self._places if whole else places
                 return answer

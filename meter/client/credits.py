@@ -18,6 +18,7 @@ from meter.client.plans import PlanCalls
 from meter.client.webhooks import WebhookCalls
 from meter.contract import answers
 from meter.contract.answers import Refusal
+from meter.contract.requests import CommitShortfall, Over
 from meter.errors import MeterError, Unavailable
 
 
@@ -44,10 +45,10 @@ class Hold:
         return self.reserved.reservation_id
 
     async def commit(
-        self, amount: CreditAmount | None = None, *, over: Literal["cap", "reject", "overdraft"] = "cap"
+        self, amount: CreditAmount | None = None, *, over: Over = "cap", shortfall: CommitShortfall | None = None
     ) -> answers.Committed | Refusal:
         """Charges what was used; all that is held when no amount is given. A refusal leaves the hold open."""
-        answer = await self._credits.commit(self.reservation_id, amount, over=over)
+        answer = await self._credits.commit(self.reservation_id, amount, over=over, shortfall=shortfall)
         if answer:
             self.outcome = answer
         return answer
@@ -182,16 +183,20 @@ class Credits(PlanCalls, WebhookCalls, JobCalls):
         reservation_id: str,
         amount: CreditAmount | None = None,
         *,
-        over: Literal["cap", "reject", "overdraft"] = "cap",
+        over: Over = "cap",
+        shortfall: CommitShortfall | None = None,
         description: str | None = None,
         reference: str | None = None,
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Committed | Refusal:
-        """Settles a reservation; the same call again gets the same answer."""
+        """Settles a reservation; the same call again gets the same answer. `over`: what is charged beyond what is held;
+        `shortfall`: what is not covered then, told (`partial`) or a reason to refuse (`reject`).
+        """
         body = {
             "amount": amount,
             "over": over,
+            "shortfall": shortfall,
             "description": description,
             "reference": reference,
             "metadata": metadata,

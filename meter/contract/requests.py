@@ -25,6 +25,9 @@ from meter.contract.fields import (
     UserId,
 )
 
+Over = Literal["cap", "reject", "overdraft", "hold_only"]
+CommitShortfall = Literal["partial", "reject"]
+
 _FIRST_START = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 _LAST_START = datetime(2286, 11, 20, 17, 46, 39, 998000, tzinfo=UTC)
 """A millisecond before NEVER_MS."""
@@ -76,7 +79,12 @@ class CommitRequest(Described):
     """Settle a reservation."""
 
     amount: Amount | None = None
-    over: Literal["cap", "reject", "overdraft"] = "cap"
+    over: Over = "cap"
+    """What is charged beyond what is held: `cap` what is free, `reject` that too if it covers all, `overdraft` what is
+    free and then debt up to the limit, `hold_only` nothing: more than is held is refused.
+    """
+    shortfall: CommitShortfall = "partial"
+    """What is not covered then: `partial` is told as `uncovered`, `reject` refuses the whole."""
 
 
 class ReleaseRequest(Described):

@@ -159,7 +159,7 @@ def reserve_for_request(
 COMMIT = Declared(
     "commit",
     Subject.RESERVATION,
-    names("reservation_id amount over"),
+    names("reservation_id amount over shortfall"),
     names("user_id reservation_id transaction_id charged released forfeited uncovered late"),
     refusals=(INSUFFICIENT, OVERFLOW, NOT_FOUND, FINISHED),
     books=(Kind.COMMIT, Kind.GRANT_EXPIRED),
@@ -173,9 +173,21 @@ COMMIT = Declared(
 )
 
 
-def commit(reservation_id: str, amount: int | None = None, over: str = "cap", asked: Asked = UNKEYED) -> Operation:
-    """Settles a reservation; no amount means all of it. `over` is cap, reject or overdraft."""
-    return _keyed("commit", asked, (reservation_id, "" if amount is None else str(amount), over))
+def commit(
+    reservation_id: str,
+    amount: int | None = None,
+    over: str = "cap",
+    asked: Asked = UNKEYED,
+    *,
+    shortfall: str = "partial",
+) -> Operation:
+    """Settles a reservation; no amount means all of it. `over` is cap, reject, overdraft or hold_only, `shortfall`
+    partial or reject, as lua/operations/commit.lua has them.
+    """
+    own = (reservation_id, "" if amount is None else str(amount), over)
+    body = own if shortfall == "partial" else (*own, shortfall)  # what asks for nothing new is told apart as ever
+    fingerprint = _fingerprint("commit", body, asked.extra) if asked.key else ""
+    return ("commit", asked.key, fingerprint, asked.extra, *own, shortfall)
 
 
 RELEASE = Declared(

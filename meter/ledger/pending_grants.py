@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from meter.engine import operations, upkeep
-from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, SUBJECT, word_of
+from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, REPLAYED, SUBJECT, word_of
 from meter.engine.at_end import AT_END_ARGUMENTS, kept_at_end, read_at_end
 from meter.engine.batcher import Mode
 from meter.engine.engine import Engine
@@ -22,7 +22,7 @@ from meter.ledger.entry_rows import error_alert
 from meter.ledger.log_file import LedgerFile
 from meter.log import logger
 from meter.store.base import Store
-from meter.store.rows import EventRow, GrantRow
+from meter.store.rows import EventRow, GrantRow, OperationRow
 
 GRANTS_PER_CALL = 25
 """Each takes Redis some 70 µs, during which nobody else is served."""
@@ -50,9 +50,9 @@ class Intake:
     async def add(self, row: GrantRow, extra: str) -> str:
         """Adds a grant and answers the script's line. `extra` are its JSON members for the ledger.
 
-        The same `operation_id` (or grant_id) and fingerprint again answers as the first time; another fingerprint is
-        refused. "0 pending …": the grant is durable but Redis went away meanwhile; the sweep applies it. Raises
-        `Unavailable` only before anything is written.
+        The same `operation_id` (or grant_id) and fingerprint again gets the first answer, from Redis until the store
+        has it and then from the store for ever; another fingerprint is refused. "0 pending …": the grant is durable but
+        Redis went away meanwhile; the sweep applies it. Raises `Unavailable` only before anything is written.
         """
         await self._engine.run_many(self._engine.partition_of(row.user_id), (upkeep.clock(),))
         first = await self._store.add_pending_grant(row)
@@ -61,6 +61,9 @@ class Intake:
                 same_key = row.operation_id is not None and first.operation_id == row.operation_id
                 return "0 key_reused" if same_key else "0 exists 0 0 0"
             row = first
+        told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
+        if told is not None and told.answer is not None:
+            return f"{REPLAYED} {told.answer}"
         one = grant_operation(row, extra)
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
@@ -149,8 +152,13 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         expires_at_ms=row.expires_at_ms,
         source=row.source,
         at_end=read_at_end(row.at_end),
-        asked=Asked(f"grant {row.user_id} {row.grant_id}", extra),  # blanks: no caller's key has one
+        asked=Asked(_key_of(row), extra),
     )
+
+
+def _key_of(row: GrantRow) -> str:
+    """The key under which Redis applies a grant, whatever the caller's is; no caller's has a blank."""
+    return f"grant {row.user_id} {row.grant_id}"
 
 
 def told_of(row: GrantRow) -> str:

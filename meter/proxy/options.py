@@ -13,7 +13,7 @@ from yarl import URL
 
 from meter.charging.admission import Admission
 from meter.charging.paths import MeteredPaths
-from meter.charging.policy import SUCCESS, ChargePolicy, Missing
+from meter.charging.policy import SUCCESS, ChargePolicy, Missing, Over
 from meter.errors import ConfigError
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
 
@@ -83,8 +83,8 @@ class ProxyOptions:
         Missing, Doc("What a response costs whose client left, and whose usage did not come while it was drained.")
     ] = Missing.ESTIMATE
     over: Annotated[
-        Literal["cap", "overdraft"],
-        Doc("When usage exceeds the hold: charge what is free, or go on to the overdraft limit."),
+        Over,
+        Doc("When usage exceeds the hold: charge what is free, go on to the overdraft limit, or charge the hold only."),
     ] = "cap"
     ttl_seconds: Annotated[
         float | None, Doc("Life of a hold, renewed while the exchange lasts; None: the meter's default.")

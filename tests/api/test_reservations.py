@@ -110,6 +110,39 @@ def test_release_gives_everything_back(funded: Api) -> None:
     assert funded.entries()[-1].detail["metadata"] == {"why": "timeout"}
 
 
+def test_p20_never_more_than_is_held(funded: Api) -> None:
+    """P20, and a batch is no way around it."""
+    funded.post("/reservations", {"user_id": "u", "amount": 30, "reservation_id": "r"}, status=201)
+    body = {"amount": 31, "over": "hold_only"}
+    members = funded.refused(402, "insufficient-credits", "POST", "/reservations/r/commit", body)
+    assert (members["required"], members["reserved"]) == (31, 30)
+    operation = {"op": "commit", "reservation_id": "r", **body}
+    (result,) = funded.post("/batch", {"operations": [operation]})["results"]
+    assert (result["status"], result["code"]) == (402, "INSUFFICIENT_CREDITS")
+    assert funded.get("/reservations/r")["state"] == "open"
+    assert funded.post("/reservations/r/commit", {"amount": 30, "over": "hold_only"})["charged"] == 30
+
+
+def test_p20_all_or_nothing_on_debt(funded: Api) -> None:
+    """P20: what the limit does not cover is a reason to refuse, if the caller says so."""
+    funded.post("/deduct", {"user_id": "u", "amount": 10})
+    funded.post("/reservations", {"user_id": "u", "amount": 40, "reservation_id": "r"}, status=201)
+    funded.patch("/users/u", {"overdraft_limit": 20})
+    body = {"amount": 120, "over": "overdraft", "shortfall": "reject"}
+    funded.refused(402, "insufficient-credits", "POST", "/reservations/r/commit", body, key="k")
+    funded.patch("/users/u", {"overdraft_limit": 50})
+    committed = funded.post("/reservations/r/commit", body, key="k")
+    assert (committed["charged"], committed["uncovered"], committed["debt"]) == (120, 0, 30)
+    other = funded.call("POST", "/credits/reservations/r/commit", {**body, "shortfall": "partial"}, key="k")
+    assert other.status == 422, "another body under the same key"
+
+
+@pytest.mark.parametrize("member", [{"over": "hold"}, {"shortfall": "overdraft"}, {"shortfall": None}])
+def test_p20_other_words_are_refused(funded: Api, member: dict[str, object]) -> None:
+    funded.post("/reservations", {"user_id": "u", "amount": 1, "reservation_id": "r"}, status=201)
+    funded.refused(422, "validation-error", "POST", "/reservations/r/commit", {"amount": 1, **member})
+
+
 @pytest.mark.parametrize("verb", ["commit", "release"])
 def test_a_repeated_verb_answers_as_the_first_time(funded: Api, verb: str) -> None:
     reserve(funded, 10)

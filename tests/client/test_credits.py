@@ -75,6 +75,8 @@ async def holding(meter: Credits) -> list[Any]:
         await meter.reservation("r"),
         await meter.reservations("org/u"),
         await meter.commit("r", 20, over="reject"),
+        await meter.commit("r", 20, over="hold_only"),
+        await meter.commit("r", 10**6, over="overdraft", shortfall="reject"),
         await meter.commit("r", 12.5, description="done"),
         await meter.commit("r", Decimal("12.50")),
         await meter.commit("r", 1),

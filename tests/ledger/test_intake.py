@@ -66,9 +66,7 @@ async def test_the_same_again_answers_as_the_first_time(ground: Ground, moment: 
         assert ground.partition.remaining("u") == {}
         await ground.drain()
     again = await intake(ground).add(wanted(), "")
-    assert again.split(" ")[:6] == ["1", *first.split(" ")[1:6]], "the grant was applied a second time"
-    if moment != "forgotten":
-        assert again == "1" + first[1:]
+    assert again == "1" + first[1:], "the grant was applied a second time"
     assert available(ground) == (0 if moment == "forgotten" else 50)
     assert await intake(ground).add(wanted(51), "") == "0 key_reused"
     assert (await intake(ground).add(wanted(51, key="other"), "")).startswith("0 exists")

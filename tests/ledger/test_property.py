@@ -93,7 +93,7 @@ class Traffic:
                 self._holds.append(f"{self._name}h{n}")
             case "commit":
                 one = operations.commit(
-                    hold, lot.choice([None, lot.randrange(90)]), lot.choice(["cap", "overdraft"]), asked
+                    hold, lot.choice([None, lot.randrange(90)]), lot.choice(["cap", "overdraft", "hold_only"]), asked
                 )
             case "release":
                 one = operations.release(hold, asked)

@@ -86,6 +86,56 @@ def test_overdraft_goes_up_to_the_limit(held: Partition, limit: int, charged: in
     assert answer.balances == (0, 0, charged - 100)
 
 
+@pytest.mark.parametrize("shortfall", ["partial", "reject"])
+def test_p20_hold_only_is_never_more_than_was_held(partition: Partition, shortfall: str) -> None:
+    """P20: 30 held, 20 free; commit of 31."""
+    partition.run(grant("u", "g", 50))
+    partition.run(configure("u", overdraft_limit=100))
+    partition.run(reserve("u", "r", 30, HOUR, chosen=True))
+    before = dump(partition.client)
+
+    answer = partition.run(commit("r", 31, "hold_only", shortfall=shortfall))
+
+    assert (answer.status, answer["required"], answer.balances) == ("insufficient", 31, (20, 30, 0))
+    assert dump(partition.client) == before
+    assert _outcome(partition.run(commit("r", 30, "hold_only", shortfall=shortfall))) == (30, 0, 0, 0, 0)
+    assert partition.run(commit("r", 30, "hold_only")).replayed
+
+
+@pytest.mark.parametrize(
+    ("limit", "amount", "debt"), [(0, 91, None), (20, 111, None), (20, 110, 20), (20, 120, None), (50, 120, 30)]
+)
+def test_p20_an_overdraft_that_does_not_cover_it_all_can_be_refused(
+    partition: Partition, limit: int, amount: int, debt: int | None
+) -> None:
+    """P20: 90 granted, 40 held, so 50 free; what the limit does not cover of the amount is a reason to refuse."""
+    partition.run(grant("u", "g", 90))
+    partition.run(configure("u", overdraft_limit=limit))
+    partition.run(reserve("u", "r", 40, HOUR, chosen=True))
+    before = dump(partition.client)
+
+    answer = partition.run(commit("r", amount, "overdraft", shortfall="reject"))
+
+    if debt is None:
+        assert (answer.status, answer["required"], answer.balances) == ("insufficient", amount, (50, 40, 0))
+        assert dump(partition.client) == before
+    else:
+        assert _outcome(answer) == (amount, 0, 0, 0, 0)
+        assert answer.balances == (0, 0, debt)
+
+
+def test_p20_a_cap_that_does_not_cover_it_all_can_be_refused(held: Partition) -> None:
+    assert held.run(commit("r", 101, "cap", shortfall="reject")).status == "insufficient"
+    assert _outcome(held.run(commit("r", 100, "cap", shortfall="reject"))) == (100, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("amount", "status"), [(40, "ok"), (41, "insufficient")])
+def test_p20_a_late_commit_of_the_hold_only_is_of_what_was_held(held: Partition, amount: int, status: str) -> None:
+    held.advance(HOUR + MINUTE)
+
+    assert held.run(commit("r", amount, "hold_only")).status == status
+
+
 def test_overdraft_with_debt_already(partition: Partition) -> None:
     partition.run(grant("u", "g", 40))
     partition.run(reserve("u", "r", 40, HOUR, chosen=True))

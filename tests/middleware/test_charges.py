@@ -130,6 +130,14 @@ async def test_usage_above_the_hold_goes_into_the_overdraft_if_that_is_wanted(ba
     assert not isinstance(found, Refusal) and found.debt == 200
 
 
+async def test_p20_usage_above_the_hold_costs_no_more_than_the_hold_if_that_is_wanted(bank: Meter) -> None:
+    async with calling(Shop(json={"total_token": 1200}), bank, over="hold_only") as client:
+        answer = await client.get("/api/chat")
+
+    assert answer.headers["x-credits-deducted"] == "100"
+    assert await balance(bank) == (900, 0)
+
+
 async def test_no_rival_takes_the_credits_between_hold_and_charge(bank: Meter) -> None:
     """B11: the seed freed the hold first, and charged afterwards what somebody else had spent meanwhile."""
 

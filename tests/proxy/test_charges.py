@@ -169,6 +169,10 @@ async def test_usage_above_the_hold_is_charged_as_far_as_credits_go(bank: Meter)
     await cost(bank, json_script(b'{"usage":{"input_tokens":5000,"output_tokens":1}}'), left=0)
 
 
+async def test_p20_usage_above_the_hold_costs_no_more_than_the_hold_if_that_is_wanted(bank: Meter) -> None:
+    await cost(bank, json_script(b'{"usage":{"input_tokens":500,"output_tokens":1}}'), left=900, over="hold_only")
+
+
 async def test_p19_the_rows_of_a_charge_carry_the_request_id(bank: Meter) -> None:
     async with proxied(json_script(USED), bank) as proxy:
         await fetch(proxy.port, request("GET", "/", "X-Request-Id: req-1"))
