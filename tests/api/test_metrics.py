@@ -243,6 +243,9 @@ class FaultyGateway(RedisGateway):
         self._inner = inner
         self._answer = answer
 
+    async def info(self) -> dict[str, str] | None:
+        return await self._inner.info()
+
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         if program.name == "open":
             return await self._inner.run(program, keys, arguments)

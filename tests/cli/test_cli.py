@@ -174,7 +174,8 @@ def test_a_redis_made_with_other_settings_refuses_to_serve(
         client.flushall()
         assert Partition(client).open(**made_with) == "opened"  # type: ignore[arg-type]
         before = client.hgetall("meter:{p0}:meta")
-        code, out, err = meter("serve", "--port", str(free_port()), REDIS_URL=redis_url, STORE_URL="none")
+        where = {"REDIS_URL": redis_url, "STORE_URL": "none", "REDIS_UNSAFE": "1"}
+        code, out, err = meter("serve", "--port", str(free_port()), **where)
         assert client.hgetall("meter:{p0}:meta") == before
     (line,) = err.splitlines()
     assert (code, out) == (2, "")
