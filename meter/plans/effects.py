@@ -13,6 +13,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.errors import Unavailable
 from meter.ledger.pending_grants import Intake
+from meter.plans.entitlement import rest_of
 from meter.plans.planner import given_of
 from meter.store.base import Store
 from meter.store.rows import ErrandRow, GrantRow, SubscriptionRow
@@ -69,11 +70,12 @@ class Effects:
         await self._store.remove([errand])
 
     async def _pending(self, user_id: str, names: Sequence[str]) -> list[GrantRow]:
-        found = await self._store.grants([(user_id, name) for name in names])
+        """What the store has and Redis may not, of these grants and of the rests that a step gave in their place."""
+        found = await self._store.grants([(user_id, each) for name in names for each in (name, rest_of(name))])
         return [row for row in found.values() if row.pending]
 
 
 def _operations(errand: ErrandRow, name: str, until_ms: int) -> list[Operation]:
     if errand.kind == "void":
-        return [operations.void(errand.user_id, each) for each in (name, f"{name}.rollover")]
+        return [operations.void(errand.user_id, each) for each in (name, rest_of(name))]
     return [upkeep.lapse(errand.user_id, name, until_ms if errand.kind == "renew" else 0)]

@@ -78,7 +78,12 @@ def grants_of(
     rest, rest_ends_ms = min(at_end.rollover_max or 0, amount), min(expires_ms + at_end.rollover_ms, NEVER_MS)
     if rest <= 0 or rest_ends_ms <= now_ms:
         return []
-    return [NewGrant(f"{name}.rollover", rest, terms.priority, expires_ms, rest_ends_ms, source, NOTHING_AT_END)]
+    return [NewGrant(rest_of(name), rest, terms.priority, expires_ms, rest_ends_ms, source, NOTHING_AT_END)]
+
+
+def rest_of(name: str) -> str:
+    """The id of what rolls over of a grant: the scripts give it that id too, at its end."""
+    return f"{name}.rollover"
 
 
 def dead_until_ms(terms: PlanTermsRow, now_ms: int) -> tuple[str, int]:
