@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 import orjson
 
@@ -18,18 +18,23 @@ Counter = Literal["granted", "spent", "expired", "voided"]
 ReservationState = Literal["open", "committed", "released", "expired"]
 
 
+OfAGrant = Literal["begins", "ends", "voids"]
+
+
 class Kind(StrEnum):
     """What a transaction is, and all that this says of its account; a row that says less than all cannot be made.
 
     A unit of its amount adds `step` to the account's `counter`, and so `net` to available + reserved - debt, because
     granted = spent + expired + voided + available + reserved - debt. `leaves` is the state of the reservation that it
-    is about; `makes_a_grant` says that a grant begins to exist with it.
+    is about; `makes_a_grant` says that a grant begins to exist with it, `of_a_grant` what becomes of those that it
+    draws on (of a rollover the old one), None where they only have more or less than before.
     """
 
     counter: Counter | None
     step: int
     leaves: ReservationState | None
     makes_a_grant: bool
+    of_a_grant: OfAGrant | None
 
     def __new__(
         cls,
@@ -38,30 +43,53 @@ class Kind(StrEnum):
         step: int,
         leaves: ReservationState | None,
         makes_a_grant: bool,
+        of_a_grant: OfAGrant | None,
     ) -> Kind:
         kind = str.__new__(cls, text)
         kind._value_ = text
-        kind.counter, kind.step, kind.leaves, kind.makes_a_grant = counter, step, leaves, makes_a_grant
+        kind.counter, kind.step, kind.leaves = counter, step, leaves
+        kind.makes_a_grant, kind.of_a_grant = makes_a_grant, of_a_grant
         return kind
 
-    GRANT = "grant", "granted", 1, None, True
-    GRANT_STARTED = "grant_started", "granted", 1, None, False
-    GRANT_EXPIRED = "grant_expired", "expired", 1, None, False
-    GRANT_ROLLED_OVER = "grant_rolled_over", None, 0, None, True
-    DEDUCT = "deduct", "spent", 1, None, False
-    REFUND = "refund", "spent", -1, None, False
-    RESERVE = "reserve", None, 0, "open", False
-    EXTEND = "extend", None, 0, "open", False
-    COMMIT = "commit", "spent", 1, "committed", False
-    RELEASE = "release", None, 0, "released", False
-    RESERVATION_EXPIRED = "reservation_expired", None, 0, "expired", False
-    VOID = "void", "voided", 1, None, False
-    ACCOUNT = "account", None, 0, None, False
+    GRANT = "grant", "granted", 1, None, True, "begins"
+    GRANT_STARTED = "grant_started", "granted", 1, None, False, "begins"
+    GRANT_EXPIRED = "grant_expired", "expired", 1, None, False, "ends"
+    GRANT_ROLLED_OVER = "grant_rolled_over", None, 0, None, True, "ends"
+    DEDUCT = "deduct", "spent", 1, None, False, None
+    REFUND = "refund", "spent", -1, None, False, None
+    RESERVE = "reserve", None, 0, "open", False, None
+    EXTEND = "extend", None, 0, "open", False, None
+    COMMIT = "commit", "spent", 1, "committed", False, None
+    RELEASE = "release", None, 0, "released", False, None
+    RESERVATION_EXPIRED = "reservation_expired", None, 0, "expired", False, None
+    VOID = "void", "voided", 1, None, False, "voids"
+    ACCOUNT = "account", None, 0, None, False, None
 
     @property
     def net(self) -> int:
         """What one unit of its amount does to available + reserved - debt."""
         return self.step if self.counter == "granted" else -self.step
+
+
+Moving = Literal[
+    Kind.GRANT,
+    Kind.GRANT_STARTED,
+    Kind.GRANT_EXPIRED,
+    Kind.GRANT_ROLLED_OVER,
+    Kind.DEDUCT,
+    Kind.REFUND,
+    Kind.RESERVE,
+    Kind.EXTEND,
+    Kind.COMMIT,
+    Kind.RELEASE,
+    Kind.RESERVATION_EXPIRED,
+    Kind.VOID,
+]
+
+
+def moves(kind: Kind) -> TypeGuard[Moving]:
+    """Whether entries of a kind do anything to credits; those of the others can be booked at any time as they are."""
+    return kind.counter is not None or kind.leaves is not None or kind.makes_a_grant
 
 
 KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}

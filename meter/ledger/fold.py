@@ -374,34 +374,17 @@ def _is_scheduled(entry: Entry) -> bool:
 
 
 def _grant_state(entry: Entry, kind: Kind, before: GrantRow, remaining: int) -> str:
-    ends = False
-    match kind:
-        case Kind.VOID:
+    match kind.of_a_grant:
+        case "voids":
             return "voided"
-        case Kind.GRANT:
+        case "begins":
             return "scheduled" if _is_scheduled(entry) else _left(remaining)
-        case Kind.GRANT_STARTED:
-            return _left(remaining)
-        case Kind.GRANT_EXPIRED:
-            ends = True
-        case Kind.GRANT_ROLLED_OVER:
-            ends = not _makes(entry, kind, before.grant_id)
-        case (
-            Kind.DEDUCT
-            | Kind.REFUND
-            | Kind.RESERVE
-            | Kind.EXTEND
-            | Kind.COMMIT
-            | Kind.RELEASE
-            | Kind.RESERVATION_EXPIRED
-            | Kind.ACCOUNT
-        ):
-            ends = False
-        case _:
-            assert_never(kind)
-    if ends and before.state != "voided":
-        return "expired"
-    return before.state if before.state in ("voided", "expired", "scheduled") else _left(remaining)
+        case "ends" if before.state != "voided" and not _makes(entry, kind, before.grant_id):
+            return "expired"
+        case "ends" | None:
+            return before.state if before.state in ("voided", "expired", "scheduled") else _left(remaining)
+        case other:
+            assert_never(other)
 
 
 def _left(remaining: int) -> str:

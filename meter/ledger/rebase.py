@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, assert_never
 
-from meter.engine.outbox import CHARGES, Draw, Entry, Kind
+from meter.engine.outbox import CHARGES, Draw, Entry, Kind, moves
 from meter.ledger.books import ENDED, Books, Charge, Lot, Parts
 from meter.ledger.chain import Known
 from meter.store.rows import GrantRow, ReservationRow
@@ -78,6 +78,8 @@ class Rebase:
     def again(self, entry: Entry, kind: Kind) -> Rebased:  # noqa: PLR0912 - a branch for each kind
         """What becomes of an entry. What `owed_before` tells has to be booked."""
         books = self._books(entry)
+        if not moves(kind):
+            return Rebased(books.booked(entry, 0, []))
         match kind:
             case Kind.DEDUCT:
                 rebased = self._deduct(entry, books)
@@ -101,8 +103,6 @@ class Rebase:
                 rebased = self._roll_over(entry, books)
             case Kind.VOID:
                 rebased = self._void(entry, books)
-            case Kind.ACCOUNT:
-                rebased = Rebased(books.booked(entry, 0, []))
             case _:
                 assert_never(kind)
         self._owed[entry.user_id] += [_Owed(name, amount, entry) for name, amount in books.forfeits]

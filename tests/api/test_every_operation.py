@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -20,7 +21,7 @@ from meter.contract.calls import CALLS
 from meter.engine import operations
 from meter.engine.answers import KEY_REUSED, Declared
 from meter.engine.declarations import DECLARED
-from meter.engine.outbox import Kind
+from meter.engine.outbox import Kind, Moving, moves
 
 ASKED_FOR = [one.name for one in operations.DECLARED]
 BY_OPERATION = {call.operation or call.name: call for call in CALLS}
@@ -87,6 +88,11 @@ def test_each_kind_is_booked_by_an_operation_or_falls_due() -> None:
     assert set(Kind) - booked == BY_THEMSELVES - booked, "a kind that no operation books"
     answered = {one.books[0] for one in operations.DECLARED if one.books}
     assert set(Kind) - answered == BY_THEMSELVES, "a kind whose answer no operation makes"
+
+
+def test_each_kind_that_moves_credits_is_one_that_a_rebuild_does_again() -> None:
+    """And mypy has a branch of `Rebase.again` for each of those."""
+    assert set(get_args(Moving)) == set(filter(moves, Kind))
 
 
 def test_each_call_names_an_operation_that_is_there() -> None:
