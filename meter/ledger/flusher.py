@@ -11,24 +11,22 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from meter.config import Settings
-from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.engine.redis import RedisGateway
-from meter.engine.upkeep import FLUSHED
-from meter.errors import MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable
+from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.keys import PartitionKeys
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
+from meter.ledger.backlog import Backlog
+from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
+from meter.ledger.history_guard import HistoryGuard, HistoryLost
 from meter.ledger.log_file import LedgerFile
 from meter.log import logger
 from meter.store.base import Flush, Flushed, Store, StoreRefused
@@ -38,12 +36,6 @@ KNOWN_MAX = 200_000
 """Rows kept in memory between two steps, so that a busy account is not read again for each."""
 FOLDED_AT_ONCE = 25
 """Entries between two turns for the store's answers: a millisecond of work at most."""
-NOTE_INTERVAL_SECONDS = 0.25
-NOTE_AGAIN_SECONDS = 10.0
-"""How often what has not changed is noted again, for a Redis that lost its last second."""
-TRIM_MAX = 100_000
-REBUILD_PATIENCE_MS = 60_000
-"""A rebuild that has given no sign for so long is dead."""
 
 _log = logger("meter.flusher")
 
@@ -72,7 +64,6 @@ class Flusher:
         ledger: LedgerFile | None = None,
     ) -> None:
         self._redis = redis
-        self._engine = engine
         self._store = store
         self._keys = keys
         self._settings = settings
@@ -80,13 +71,10 @@ class Flusher:
         self._watermark: WatermarkRow | None = None
         self._known: Known | None = None
         self._ahead: Ahead | None = None
-        self._marks: deque[tuple[float, int]] = deque()
-        self._noted_at = 0.0
-        self._noted_seq = 0
+        self._guard = HistoryGuard(redis, engine, store, keys, self._tell)
+        self._backlog = Backlog(redis, engine, keys, settings)
         self.flushed_at: float | None = None
         """When the store last took something from here, by `time.monotonic`."""
-        self._warned = 0
-        self._told = ""
 
     @property
     def watermark(self) -> WatermarkRow | None:
@@ -108,18 +96,18 @@ class Flusher:
         try:
             entries = ahead.entries if ahead else await self._read(first)
             if not entries or entries[0][0].seq != first:
-                await self._check_history(first, entries)
+                await self._guard.check(self._watermark, entries[0][0].seq if entries else None)
             if not entries:
                 self._known = known
             elif not await self._apply(entries, known, ahead.flush if ahead else None):
                 return 0
             await self._note()
         except ChainBroken as broken:
-            if await self._close(broken.detail):
+            if await self._guard.close(self._watermark, broken.detail):
                 raise HistoryLost("partition", broken.detail) from None
             return 0  # the store went on meanwhile: it was this flusher that was behind
         except StoreUnavailable:
-            await self._warn_of_backlog()
+            await self._backlog.warn(self._watermark)
             raise
         return self._watermark.seq - first + 1 if self._watermark else 0
 
@@ -127,8 +115,7 @@ class Flusher:
         """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last."""
         self._watermark = await self._store.watermark(self._keys.number)
         seq = self._watermark.seq if self._watermark else 0
-        while self._marks and self._marks[-1][1] > seq:
-            self._marks.pop()
+        self._backlog.start_at(seq)
 
     async def _read(self, first: int) -> list[Read]:
         """Entries with their texts. Raises `NewerEntry` when the next one is of a version to come."""
@@ -240,67 +227,11 @@ class Flusher:
         if reservations:
             known.reservations.update(await store.reservations(list(reservations)))
 
-    async def _check_history(self, first: int, entries: Sequence[Read]) -> None:
-        """Nothing follows the watermark: all is flushed, or Redis lost what the store has. Raises ChainBroken, and
-        HistoryLost for a partition that is closed already.
-        """
-        state = await self._redis.partition_state(self._keys.meta)
-        number, watermark = self._keys.number, self._watermark
-        if state is None:
-            left = await self._redis.existing(self._keys.all)
-            if left or watermark is not None:
-                what, seq = f"no {self._keys.meta}" if left else "nothing", watermark.seq if watermark else 0
-                raise ChainBroken(f"partition {number}: Redis has {what}, the store has seq {seq}")
-            return
-        if state.state == "rebuilding" and watermark and _now_ms() - watermark.updated_at_ms < REBUILD_PATIENCE_MS:
-            return
-        if state.state != "open":
-            await self._alarm(state.why or f"it is {state.state}")
-            raise HistoryLost("partition", f"partition {number} is {state.state}: {state.why}")
-        if await self._redis.existing(self._keys.all) < len(self._keys.all):
-            raise ChainBroken(f"partition {number}: keys of it are gone")
-        if entries:
-            raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {entries[0][0].seq}")
-        if watermark is None:
-            return
-        if state.epoch != watermark.epoch or state.seq < watermark.seq:
-            raise ChainBroken(
-                f"partition {number}: Redis is at epoch {state.epoch} seq {state.seq}, "
-                f"the store at epoch {watermark.epoch} seq {watermark.seq}"
-            )
-        if state.seq == watermark.seq and watermark.head not in (state.head, UNREAD_HEAD):
-            raise ChainBroken(f"partition {number}: seq {state.seq} is {state.head}, in the store {watermark.head}")
-
-    async def _close(self, why: str) -> bool:
-        """Closes the partition, unless the store or a rebuild has gone on since this flusher looked; answers whether
-        it is lost.
-        """
-        number = self._keys.number
-        state = await self._redis.partition_state(self._keys.meta)
-        if _place(await self._store.watermark(number)) != _place(self._watermark):
-            return False
-        if state is not None and state.state == "rebuilding":
-            return False
-        why = why.removeprefix(f"partition {number}: ")
-        if state is not None:
-            with suppress(PartitionRefused):  # a partition that vanished meanwhile is refused as it is
-                await self._engine.run_many(number, (upkeep.state("lost", state.epoch, why),), "repair")
-        await self._alarm(why)
-        return True
-
-    async def _alarm(self, why: str) -> None:
-        """Tells once why the partition is closed, whoever found it."""
-        if why == self._told:
-            return
-        self._told, number = why, self._keys.number
-        event = EventRow(
-            event_id=f"lost-{number}-{_now_ms()}",
-            kind="system",
-            message=f"partition {number}: {why}; the partition is closed until meter rebuild"[:500],
-            created_at_ms=_now_ms(),
-        )
-        self._tell([event])
-        await self._store.put_events([event])
+    async def _note(self) -> None:
+        try:
+            await self._backlog.note(self._watermark)
+        except PartitionRefused:
+            await self._guard.check(self._watermark)
 
     def _tell(self, events: Sequence[EventRow]) -> None:
         """Alarms, to the log and the ledger log."""
@@ -335,56 +266,9 @@ class Flusher:
         await self._store.insert_many(alerts)
         await self._store.put_events(events)
 
-    async def _note(self) -> None:
-        """Tells the scripts how far the store is, and trims what it has had for the retention."""
-        now = time.monotonic()
-        if self._watermark is None or now - self._noted_at < NOTE_INTERVAL_SECONDS:
-            return
-        ripe = now - self._settings.outbox_retention_seconds
-        is_news = self._watermark.seq != self._noted_seq or (self._marks and self._marks[0][0] <= ripe)
-        if not is_news and now - self._noted_at < NOTE_AGAIN_SECONDS:
-            return  # each note grows the append-only file
-        if self._watermark.seq != self._noted_seq or not self._marks:
-            self._marks.append((now, self._watermark.seq))
-        self._noted_at, self._noted_seq = now, self._watermark.seq
-        trim_to = 0
-        while self._marks and self._marks[0][0] <= ripe:
-            trim_to = self._marks.popleft()[1]
-        note = upkeep.flushed(self._watermark.seq, trim_to, TRIM_MAX)
-        try:
-            (line,) = await self._engine.run_many(self._keys.number, (note,))
-        except PartitionRefused:
-            await self._check_history(self._watermark.seq + 1, ())
-        else:
-            self._warn(FLUSHED.read(line).units("backlog"))
-
-    async def _warn_of_backlog(self) -> None:
-        """While the store is away nothing else tells how near the limit is."""
-        with suppress(RedisUnavailable):
-            state = await self._redis.partition_state(self._keys.meta)
-            if state is not None:
-                self._warn(state.seq - max(state.flushed, self._watermark.seq if self._watermark else 0))
-
-    def _warn(self, backlog: int) -> None:
-        """Tells when the backlog crosses half of its limit, and the limit; and when it is back below."""
-        limit = self._settings.outbox_max
-        level = (2 * backlog >= limit) + (backlog >= limit) if limit else 0
-        if level > self._warned:
-            what = "reservations and deductions are refused" if level == 2 else "at that limit spending is refused"
-            _log.warning(
-                f"the backlog grows; {what}", partition=self._keys.number, transactions=backlog, outbox_max=limit
-            )
-        elif level < self._warned:
-            _log.warning("the backlog is down", partition=self._keys.number, transactions=backlog, outbox_max=limit)
-        self._warned = level
-
 
 class NewerEntry(MeterError):
     """An outbox entry of a version that this worker does not know: it waits for its upgrade and skips nothing."""
-
-
-class HistoryLost(PartitionRefused):
-    """Redis' history is not the one that the store has; the partition was closed."""
 
 
 def _recent(known: Known, flush: Flush) -> Known:
@@ -407,10 +291,6 @@ def _put_aside(read: Read, reason: str) -> Read:
 def _is_newer(text: bytes) -> bool:
     found = re.match(rb"\[(\d{1,9}),", text)
     return found is not None and int(found[1]) > ENTRY_VERSION
-
-
-def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:
-    return None if watermark is None else (watermark.epoch, watermark.seq, watermark.head)
 
 
 def _now_ms() -> int:

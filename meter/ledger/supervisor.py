@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from meter.config import Settings
 from meter.errors import MeterError, Unavailable
-from meter.ledger.flusher import Flusher, HistoryLost
+from meter.ledger.flusher import Flusher
+from meter.ledger.history_guard import HistoryLost
 from meter.log import Changes, logger
 
 BACKOFF_FIRST_SECONDS = 0.1

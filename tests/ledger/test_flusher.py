@@ -12,7 +12,8 @@ from meter.amount import AmountScale
 from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import RedisUnavailable, StoreUnavailable
-from meter.ledger.flusher import Flusher, HistoryLost, NewerEntry
+from meter.ledger.flusher import Flusher, NewerEntry
+from meter.ledger.history_guard import HistoryLost
 from meter.ledger.log_file import LedgerFile
 from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.rows import AlertRow, EventRow
@@ -46,7 +47,7 @@ class Failing:
 
 def note_at_once(flusher: Flusher) -> None:
     """The next step notes and trims, however short ago the last one did."""
-    flusher._noted_at = -1e9
+    flusher._backlog._noted_at = -1e9
 
 
 def poison(ground: Ground, seq: int, text: bytes | None = None, **changed: Any) -> bytes:
@@ -197,7 +198,7 @@ async def test_a_store_that_went_back_finds_the_entries_again(ground: Ground, tm
     await ground.flusher(restored, flush_max=5, outbox_retention_seconds=60).step()
     flusher = ground.flusher(outbox_retention_seconds=60)
     await ground.drain(flusher)
-    flusher._marks[0] = (-1e9, flusher._marks[0][1])  # old enough to be trimmed
+    flusher._backlog._marks[0] = (-1e9, flusher._backlog._marks[0][1])  # old enough to be trimmed
     flusher._store, flusher._known = restored, None
     note_at_once(flusher)
     assert await flusher.step() == len(ground.partition.entries()) - 5

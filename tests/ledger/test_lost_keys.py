@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meter.engine import operations
-from meter.ledger.flusher import HistoryLost
+from meter.ledger.history_guard import HistoryLost
 from tests.ledger.ground import Ground
 from tests.ledger.story import tell
 from tests.ledger.test_flusher import alarms

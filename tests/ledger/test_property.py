@@ -173,7 +173,7 @@ async def test_the_store_is_what_redis_is(ground: Ground, seed: int) -> None:
             ground.partition.advance(lot.randrange(2 * MINUTE))
         if lot.random() < 0.5:
             number = lot.randrange(2)
-            workers[number]._noted_at = lot.choice([workers[number]._noted_at, -1e9])
+            workers[number]._backlog._noted_at = lot.choice([workers[number]._backlog._noted_at, -1e9])
             try:
                 await workers[number].step()
             except Killed:

@@ -10,7 +10,7 @@ import pytest
 from meter.engine import operations, upkeep
 from meter.engine.operations import Asked
 from meter.errors import StoreUnavailable
-from meter.ledger.flusher import HistoryLost
+from meter.ledger.history_guard import HistoryLost
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.ledger.rebuild import Rebuild, RebuildFailed, RebuildReport
 from meter.store.base import Flush, Flushed, Store

@@ -16,7 +16,7 @@ import pytest
 from meter.engine import operations
 from meter.engine.at_end import AtEnd
 from meter.engine.operations import Asked, Operation
-from meter.ledger.flusher import HistoryLost
+from meter.ledger.history_guard import HistoryLost
 from meter.ledger.rebuild import RebuildReport
 from meter.ledger.reconcile import Reconcile
 from meter.ledger.supervisor import Supervisor

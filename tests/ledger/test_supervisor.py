@@ -12,7 +12,8 @@ import pytest
 from meter.engine import operations
 from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger import supervisor as module
-from meter.ledger.flusher import Flusher, HistoryLost
+from meter.ledger.flusher import Flusher
+from meter.ledger.history_guard import HistoryLost
 from meter.ledger.supervisor import Supervisor
 from tests.ledger.ground import Ground, until
 from tests.ledger.story import tell

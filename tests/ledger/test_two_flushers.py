@@ -56,7 +56,7 @@ def pausing(ground: Ground, leave: Any, **changed: object) -> Flusher:
     store: Any = Pausing(ground.store, leave)
     gateway: Any = Pausing(ground.gateway, leave)
     flusher = ground.flusher(store, gateway, **changed)
-    flusher._noted_at = -1e9
+    flusher._backlog._noted_at = -1e9
     return flusher
 
 
@@ -77,12 +77,12 @@ async def test_one_pauses_at_each_await_while_the_other_goes_on(ground: Ground, 
     won = 0
     if warm:
         won += await paused.step()
-        paused._noted_at = -1e9
+        paused._backlog._noted_at = -1e9
     stops.at, stops.seen = at, 0
     task = await step_until_paused(paused, stops)
     other = ground.flusher(flush_max=5)
     for _ in range(3):
-        other._noted_at = -1e9
+        other._backlog._noted_at = -1e9
         won += await other.step()
     ground.partition.batch(*(operations.grant("z", f"z{n}", 1) for n in range(200)))
     won += await ground.drain()
@@ -110,7 +110,7 @@ async def test_at_random_each_step_is_won_once(ground: Ground, seed: int) -> Non
     async def work(flusher: Flusher) -> list[int]:
         won = []
         for _ in range(12):
-            flusher._noted_at = -1e9
+            flusher._backlog._noted_at = -1e9
             won.append(await flusher.step())
         return won
 
