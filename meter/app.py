@@ -26,6 +26,7 @@ from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
 from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, awaitable
+from meter.http.request_id import Identified
 from meter.jobs import Jobs
 from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
@@ -108,7 +109,11 @@ def application_of(parts: Parts) -> Starlette:
     app = Starlette(
         routes=routes_of(parts),
         lifespan=lifespan,
-        middleware=[Middleware(CountedResponses, parts.metrics.responses), Middleware(Guarded, guard)],
+        middleware=[
+            Middleware(Identified),
+            Middleware(CountedResponses, parts.metrics.responses),
+            Middleware(Guarded, guard),
+        ],
         exception_handlers=PROBLEM_HANDLERS,
     )
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
@@ -135,5 +140,6 @@ def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Sta
     """The routes of `/credits` alone, to be mounted in another application whose owner starts the engine."""
     return Starlette(
         routes=call_routes(coroutines, CREDITS, body_max_bytes),
+        middleware=[Middleware(Identified)],
         exception_handlers=PROBLEM_HANDLERS,
     )

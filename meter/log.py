@@ -14,6 +14,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -40,6 +42,24 @@ _FIELDS = "meter_fields"  # the attribute of a record that carries the fields of
 _EVENT = "meter_event"
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 _CHATTY = ("arq", "alembic")  # their infos are of no interest to an operator
+
+
+@dataclass(slots=True)
+class CurrentRequest:
+    """The request that a task works for. Tasks that it starts and that outlive it see that it `is_over`."""
+
+    request_id: str
+    is_over: bool = False
+
+
+CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("meter_request", default=None)
+"""Its id is a field of every line that is logged meanwhile."""
+
+
+def current_request_id() -> str:
+    """The id of the request that is being answered; "" where there is none."""
+    current = CURRENT_REQUEST.get()
+    return "" if current is None or current.is_over else current.request_id
 
 
 def logger(name: str) -> BoundLogger:
@@ -125,6 +145,9 @@ def _to_record(_: WrappedLogger, _method: str, line: EventDict) -> Mapping[str, 
     """The arguments of a call of the standard library's logger: a text for whoever knows no fields, and the fields."""
     options = {name: line.pop(name) for name in ("exc_info", "stack_info") if name in line}
     event = line.pop("event")
+    request_id = current_request_id()
+    if request_id:
+        line.setdefault("request_id", request_id)
     return {"msg": _text(event, line), "extra": {_EVENT: event, _FIELDS: line}, **options}
 
 

@@ -23,6 +23,7 @@ from meter.http.cursors import NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem
+from meter.http.request_id import brought_id
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
@@ -49,7 +50,9 @@ class CreditHandlers:
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
         body = read_body(DeductRequest, request, self._scale)
-        self._services.ask(body.user_id, deduct_operation(body, read_key(request)), respond)
+        self._services.ask(
+            body.user_id, deduct_operation(body, read_key(request), brought_id(request.headers)), respond
+        )
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""
@@ -72,7 +75,8 @@ class CreditHandlers:
         chosen = body.grant_id is not None
         grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
         body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
-        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}")  # with blanks, as no caller's has
+        request_id = brought_id(request.headers)
+        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request_id)  # with blanks, as no caller's has
         one = operations.grant(
             body.user_id,
             grant_id,
@@ -86,9 +90,13 @@ class CreditHandlers:
         if self._intake is None:
             return self._renderer.render("grant", await self._engine.run(body.user_id, one))
         row = pending_row(one, self._settings.partitions, key, time.time_ns() // 1_000_000).model_copy(
-            update={"description": body.description, "metadata": body.metadata, "reference": body.reference}
+            update={
+                "description": body.description,
+                "metadata": body.metadata,
+                "reference": body.reference or request_id or None,
+            }
         )
-        return self._renderer.render("grant", await self._intake.add(row, asked.extra))
+        return self._renderer.render("grant", await self._intake.add(row))
 
     async def refund(self, request: Request) -> Rendered:
         """`POST /credits/refund`"""
@@ -158,6 +166,6 @@ class CreditHandlers:
         return row
 
 
-def deduct_operation(body: DeductRequest, key: str) -> Operation:
+def deduct_operation(body: DeductRequest, key: str, request_id: str) -> Operation:
     """The operation of a deduct."""
-    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key))
+    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key, request_id))

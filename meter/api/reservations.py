@@ -18,6 +18,7 @@ from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
+from meter.http.request_id import brought_id
 
 BY_END = Cursors("open reservations", r"([0-9]{13} h [A-Za-z0-9_.:-]{1,128})")  # as the script has it
 BY_CREATION = Cursors("reservations", NUMBER, ID)
@@ -36,7 +37,8 @@ class ReservationHandlers:
     def reserve(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations`"""
         body = read_body(ReserveRequest, request, self._scale)
-        self._services.ask(body.user_id, reserve_operation(self._services, body, read_key(request)), respond)
+        operation = reserve_operation(self._services, body, read_key(request), brought_id(request.headers))
+        self._services.ask(body.user_id, operation, respond)
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/commit`"""
@@ -85,7 +87,9 @@ class ReservationHandlers:
         return page([self._renderer.stored_reservation(row) for row in rows], cursor)
 
 
-def reserve_operation(services: Services, body: ReserveRequest, key: str, pointer: str = "") -> Operation:
+def reserve_operation(
+    services: Services, body: ReserveRequest, key: str, request_id: str, pointer: str = ""
+) -> Operation:
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
     reservation_id = body.reservation_id or services.engine.new_reservation_id(body.user_id)
@@ -95,7 +99,7 @@ def reserve_operation(services: Services, body: ReserveRequest, key: str, pointe
         body.amount,
         milliseconds_to_live(services, ttl_seconds, pointer),
         chosen=body.reservation_id is not None,
-        asked=asked_of(body, key),
+        asked=asked_of(body, key, request_id),
     )
 
 

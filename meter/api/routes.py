@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -14,6 +15,7 @@ from meter.contract.calls import CALLS
 from meter.http.endpoint import Endpoint, header_list
 from meter.http.exchange import Coroutine
 from meter.http.rendered import problem
+from meter.http.request_id import Identified, id_to_answer, named
 
 
 def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> list[BaseRoute]:
@@ -37,13 +39,14 @@ def call_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes
 
 def application_of(found: Sequence[BaseRoute]) -> Starlette:
     """An application of these routes and nothing else."""
-    return Starlette(routes=found, exception_handlers=PROBLEM_HANDLERS)
+    return Starlette(routes=found, middleware=[Middleware(Identified)], exception_handlers=PROBLEM_HANDLERS)
 
 
 async def _http_problem(_: StarletteRequest, error: Exception) -> Response:
     status, more = (error.status_code, error.headers or {}) if isinstance(error, HTTPException) else (500, {})
     slug = {404: "not-found", 405: "method-not-allowed"}.get(status, "internal-error")
     rendered = problem(slug, "There is nothing at this path." if status == 404 else "This path knows other methods.")
+    rendered = named(rendered, id_to_answer(rendered))
     headers = {name.decode(): value.decode() for name, value in header_list(rendered)}
     return Response(rendered.body, rendered.status, {**more, **headers})
 

@@ -60,11 +60,11 @@ class Services:
         return await self.engine.now_ms(self.engine.partition_of(user_id))
 
 
-def asked_of(body: Described, key: str) -> Asked:
-    """The key and the ledger members of a request."""
-    if not key and body.description is None and body.metadata is None and body.reference is None:
+def asked_of(body: Described, key: str, request_id: str = "") -> Asked:
+    """The key and the ledger members of a request, which `request_id` names where its body does not."""
+    if not key and body.description is None and body.metadata is None and body.reference is None and not request_id:
         return operations.UNKEYED
-    return Asked(key, operations.members(body.description, body.metadata, body.reference))
+    return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id)
 
 
 def path_user(request: Request) -> str:

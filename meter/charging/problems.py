@@ -12,7 +12,8 @@ def refused(refusal: Refusal) -> Rendered:
     """The answer for a refused hold: as the meter gave it, but a caller of ours knows of no `/amount`."""
     if refusal.detail.startswith("/amount:"):
         return problem("invalid-estimate", f"The estimate{refusal.detail.removeprefix('/amount')}")
-    return Rendered(refusal.status, refusal.model_dump_json().encode(), CONTENT_TYPE)
+    text = refusal.model_dump_json(exclude={"request_id"})  # that of our own call
+    return Rendered(refusal.status, text.encode(), CONTENT_TYPE)
 
 
 def unavailable(error: Unavailable) -> Rendered:

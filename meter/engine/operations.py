@@ -48,6 +48,15 @@ class Asked:
 
     key: str = ""
     extra: str = ""
+    request_id: str = ""
+    """The reference of the row where `extra` has none. No part of what was asked for: a retry has another one."""
+
+    @property
+    def row(self) -> str:
+        """The members of the ledger row."""
+        if not self.request_id or self.extra.startswith('"reference":'):
+            return self.extra
+        return f'"reference":"{self.request_id}"' + (f",{self.extra}" if self.extra else "")
 
 
 UNKEYED = Asked()
@@ -103,7 +112,7 @@ def refund(
     """Gives back part of a charge; what was charged and from where comes from the ledger."""
     own = (user_id, transaction_id, "" if amount is None else str(amount))
     fingerprint = _fingerprint("refund", own, asked.extra) if asked.key else ""
-    return ("refund", asked.key, fingerprint, asked.extra, *own, str(charged), str(refunded), drawn(draws))
+    return ("refund", asked.key, fingerprint, asked.row, *own, str(charged), str(refunded), drawn(draws))
 
 
 # Reservations.
@@ -134,10 +143,10 @@ def reserve(
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
-        return ("reserve", asked.key, _fingerprint("reserve", own, asked.extra), asked.extra, *own)
+        return ("reserve", asked.key, _fingerprint("reserve", own, asked.extra), asked.row, *own)
     # An id of our own making differs on every call and is not part of what the caller asked for.
     fingerprint = _fingerprint("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
-    return ("reserve", asked.key, fingerprint, asked.extra, *own)
+    return ("reserve", asked.key, fingerprint, asked.row, *own)
 
 
 def reserve_for_request(
@@ -153,7 +162,7 @@ def reserve_for_request(
     that hold, as replayed, and makes it live on. One that was taken back (`upkeep.withdraw`) may be asked for anew.
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "request", at_end)
-    return ("reserve", "", "", asked.extra, *own)
+    return ("reserve", "", "", asked.row, *own)
 
 
 COMMIT = Declared(
@@ -187,7 +196,7 @@ def commit(
     own = (reservation_id, "" if amount is None else str(amount), over)
     body = own if shortfall == "partial" else (*own, shortfall)  # what asks for nothing new is told apart as ever
     fingerprint = _fingerprint("commit", body, asked.extra) if asked.key else ""
-    return ("commit", asked.key, fingerprint, asked.extra, *own, shortfall)
+    return ("commit", asked.key, fingerprint, asked.row, *own, shortfall)
 
 
 RELEASE = Declared(
@@ -296,7 +305,7 @@ def grant(
     body = own if chosen else (user_id, *own[2:])
     body = (*body, at_end.text) if at_end.text else body  # what asks for nothing new is told apart as ever
     fingerprint = _fingerprint("grant", body, asked.extra) if asked.key else ""
-    return ("grant", asked.key, fingerprint, asked.extra, *own, *at_end.arguments)
+    return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments)
 
 
 VOID = Declared(
@@ -472,7 +481,7 @@ def _until(entry: Entry) -> Values:
 
 def _keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:
     fingerprint = _fingerprint(name, own, asked.extra) if asked.key else ""
-    return (name, asked.key, fingerprint, asked.extra, *own)
+    return (name, asked.key, fingerprint, asked.row, *own)
 
 
 def _fingerprint(name: str, own: tuple[str, ...], extra: str) -> str:

@@ -60,7 +60,7 @@ class Authorizer:
             else:
                 self._check(user_id, units, answer)
         except Exception as error:  # every way out is an answer in the gateway's dialect
-            answer.refuse(failure(error))
+            answer.refuse(failure(error, request.headers))
 
     def _reserve(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
         """The hold of a request stands for it as long as it is open, and never longer."""

@@ -45,7 +45,7 @@ class Commits:
             reservation_id = self._headers.settled(request.headers)
             settlement = self._rules.settlement_of(reservation_id, self._headers.outcome(request.headers), "commit")
         except Exception as error:
-            answer.refuse(failure(error))
+            answer.refuse(failure(error, request.headers))
             return
 
         def heard(line: str | MeterError) -> None:

@@ -17,6 +17,7 @@ from meter.gateway.protobuf import bytes_field, fields_of, number_field
 from meter.gateway.settlement import GatewaySettlements, Outcome, SettlementRules, read_status, read_usage
 from meter.http.exchange import Coroutine, Request
 from meter.http.rendered import Rendered
+from meter.http.request_id import named, request_id_of
 from meter.usage import Format, Number, Reader, open_reader, shape_of
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -75,7 +76,7 @@ class ExternalProcessor:
                         headers = _headers(part)
                         rendered = await self._authorize(Request(_PATH, "", headers))
                         if rendered.status != 200:
-                            yield _refusal(rendered)
+                            yield _refusal(named(rendered, request_id_of(headers.items())))
                             return
                         told = dict(rendered.headers)
                         metered = _Metered(told[RESERVATION].decode(), told[_REMAINING])

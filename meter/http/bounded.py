@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from meter.http.endpoint import header_list
 from meter.http.rendered import Rendered, problem
+from meter.http.request_id import named, new_request_id
 
 
 class Bounds(NamedTuple):
@@ -191,6 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_with(self, rendered: Rendered) -> None:
         """Nothing more is read; says why when all that is owed was answered, and closes."""
+        rendered = named(rendered, new_request_id())  # a head that was not read names nothing
         headers = [*self.server_state.default_headers, *header_list(rendered), (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self._last_word = b"".join([STATUS_LINE[rendered.status], *lines, b"\r\n", rendered.body])

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from meter.http.exchange import Coroutine, Request, joined_headers
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem
+from meter.http.request_id import id_to_answer, named
 
 RETRY_AFTER_SECONDS = b"1"
 RETRIED = frozenset({429, 503})
@@ -60,9 +61,9 @@ class Endpoint:
                 return b"".join(chunks)
 
 
-def header_list(rendered: Rendered) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer."""
-    headers = [(b"content-length", b"%d" % len(rendered.body)), *rendered.headers]
+def header_list(rendered: Rendered, body: bytes | None = None) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer; of one that is given with that body where it is another."""
+    headers = [(b"content-length", b"%d" % len(rendered.body if body is None else body)), *rendered.headers]
     if rendered.content_type:
         headers.insert(0, (b"content-type", rendered.content_type))
     if rendered.replayed:
@@ -76,6 +77,7 @@ async def send_rendered(
     rendered: Rendered, send: Send, more: tuple[tuple[bytes, bytes], ...] = (), *, head: bool = False
 ) -> None:
     """Sends an answer, with `more` headers; to a HEAD request without its body."""
+    rendered = named(rendered, id_to_answer(rendered))
     headers = [*header_list(rendered), *more]
     await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else rendered.body})

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from meter.http.rendered import Rendered
+
+NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ agree. NaN and Infinity are read, as writers that are not strict write them, and
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,10 +20,11 @@ from pydantic_core import ErrorDetails
 from meter.amount import AmountScale
 from meter.contract.fields import NO_NUL, NUL_FREE
 from meter.errors import Unavailable
-from meter.http.exchange import Request
+from meter.http.exchange import NO_HEADERS, Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
+from meter.http.request_id import brought_id, new_request_id
 from meter.keys import OPERATION_KEY
-from meter.log import logger
+from meter.log import current_request_id, logger
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -97,12 +99,15 @@ def _pointer(fault: ErrorDetails) -> str:
 _log = logger("meter.api")
 
 
-def failure(error: Exception) -> Rendered:
-    """The answer for an exception: 503 when the call was not decided, else 500 with an id that the log has too."""
+def failure(error: Exception, headers: Mapping[bytes, bytes] = NO_HEADERS) -> Rendered:
+    """The answer for an exception: 503 when the call was not decided, else 500 with an id that the log has too: that of
+    the request, whose `headers` are asked for it where no middleware has done that.
+    """
     if isinstance(error, Answered):
         return error.rendered
     if isinstance(error, Unavailable):
         return problem("metering-unavailable", str(error), f'"reason":"{error.reason}"')
-    fault_id = secrets.token_hex(6)
-    _log.error("internal error", id=fault_id, exc_info=error)
-    return problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
+    fault_id = current_request_id() or brought_id(headers) or new_request_id()
+    _log.error("internal error", request_id=fault_id, exc_info=error)
+    rendered = problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
+    return replace(rendered, request_id=fault_id)

@@ -25,6 +25,8 @@ class Rendered:
     """Empty where there is no body."""
     replayed: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    request_id: str = ""
+    """The id that the log has for it, where the request brought none."""
 
 
 def answer(status: int, model: BaseModel) -> Rendered:

@@ -47,19 +47,20 @@ class Intake:
         self._store = store
         self._ledger = ledger
 
-    async def add(self, row: GrantRow, extra: str) -> str:
-        """Adds a grant and answers the script's line. `extra` are its JSON members for the ledger.
+    async def add(self, row: GrantRow) -> str:
+        """Adds a grant and answers the script's line.
 
         The same `operation_id` (or grant_id) and fingerprint again gets the first answer, from Redis until the store
         has it and then from the store for ever; another fingerprint is refused. "0 pending …": the grant is durable but
         Redis went away meanwhile; the sweep applies it. Raises `Unavailable` only before anything is written.
         """
         await self._engine.run_many(self._engine.partition_of(row.user_id), (upkeep.clock(),))
-        first = await self._store.add_pending_grant(row)
+        first, extra = await self._store.add_pending_grant(row), told_of(row)
         if first is not None:
             if first.fingerprint != row.fingerprint:
                 same_key = row.operation_id is not None and first.operation_id == row.operation_id
                 return "0 key_reused" if same_key else "0 exists 0 0 0"
+            extra = told_of(row.model_copy(update={"reference": first.reference}))  # a retry has another request id
             row = first
         told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
         if told is not None and told.answer is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from importlib.metadata import metadata
 from re import findall
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from pydantic import BaseModel
@@ -19,7 +19,7 @@ from meter.contract.answers import Refusal
 from meter.contract.call import Call, Example
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS
-from meter.keys import OBJECT_ID, OPERATION_KEY, USER_ID
+from meter.keys import OBJECT_ID, OPERATION_KEY, REQUEST_ID, USER_ID
 from meter.openapi.gateway import TAG, TAG_TEXT, gateway_paths
 
 PACKAGE = "meter-sidecar"
@@ -74,6 +74,18 @@ _CREDITS_SCHEMA: JsonObject = {
     "type": "number",
     "description": "Credits, an exact decimal: parse it as a decimal where your language would round a number.",
 }
+_REQUEST_ID: JsonObject = {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"}
+_REQUEST_PARAMETER: JsonObject = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "The caller's own id of the request: the answer and the log have it, and what it books has it as "
+    "its `reference` where the body names none. One that does not match is replaced by a new one.",
+    "schema": {"type": "string"},
+}
+_REQUEST_HEADER: JsonObject = {
+    "description": "The id of the request: the one that it brought, else a new one.",
+    "schema": _REQUEST_ID,
+}
 _SCHEMA_REF = "#/components/schemas/{model}"
 
 
@@ -107,6 +119,7 @@ def document() -> JsonObject:
     paths |= gateway_paths(_problems)
     for path, name, summary, media_type, slugs in _OTHERS:
         paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
+    _identify(paths)
     about = metadata(PACKAGE)
     license_id = about["License-Expression"]
     return {
@@ -121,8 +134,12 @@ def document() -> JsonObject:
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": {"Idempotency-Key": _KEY_PARAMETER},
-            "headers": {"Idempotency-Replayed": _REPLAYED_HEADER, "Retry-After": _RETRY_HEADER},
+            "parameters": {"Idempotency-Key": _KEY_PARAMETER, "X-Request-Id": _REQUEST_PARAMETER},
+            "headers": {
+                "Idempotency-Replayed": _REPLAYED_HEADER,
+                "Retry-After": _RETRY_HEADER,
+                "X-Request-Id": _REQUEST_HEADER,
+            },
             "examples": {
                 kind.slug: {"summary": kind.remedy, "value": orjson.loads(kind.body(f"{kind.title}."))}
                 for kind in PROBLEMS.values()
@@ -131,9 +148,23 @@ def document() -> JsonObject:
     }
 
 
+def _identify(paths: Mapping[str, JsonObject]) -> None:
+    """Every call takes an id of its request, and every answer tells it."""
+    for operation in (cast("JsonObject", one) for methods in paths.values() for one in methods.values()):
+        parameters = cast("list[JsonObject]", operation["parameters"])
+        if all(parameter.get("name") != "X-Request-Id" for parameter in parameters):
+            parameters.append({"$ref": "#/components/parameters/X-Request-Id"})
+        for response in cast("dict[str, JsonObject]", operation["responses"]).values():
+            headers = cast("JsonObject", response.get("headers", {}))
+            response["headers"] = {**headers, "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+
+
 def _problem_schema() -> JsonObject:
+    schema = Refusal.model_json_schema(mode="serialization", schema_generator=_Schemas)
+    text = "The id of the request, as in X-Request-Id. The problems inside a batch's answer have none of their own."
     return {
-        **Refusal.model_json_schema(mode="serialization", schema_generator=_Schemas),
+        **schema,
+        "properties": {**schema["properties"], "request_id": {**_REQUEST_ID, "description": text}},
         "title": "Problem",
         "description": "A refusal (RFC 9457): nothing was changed. Compare `type`; further members depend on it. "
         "`errors` of a validation-error has a JSON `pointer` and a `detail` for each fault.",

@@ -16,6 +16,7 @@ from meter.contract.answers import Refusal
 from meter.errors import Unavailable
 from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
+from meter.http.request_id import Identified
 from meter.log import logger
 from meter.proxy.counts import ProxyCounts
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
@@ -55,6 +56,7 @@ class Proxy:
         dropped = [options.estimated_tokens_header]
         if not options.forward_identity:
             dropped.append(options.user_id_header)
+        self._identified = Identified(self._serve)
         self._route = Route(
             options,
             Upstream(options),
@@ -69,7 +71,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._identified(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:

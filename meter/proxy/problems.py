@@ -8,6 +8,7 @@ from starlette.types import Receive, Send
 
 from meter.http.endpoint import header_list, send_rendered
 from meter.http.rendered import Rendered
+from meter.http.request_id import id_to_answer, named
 from meter.proxy.headers import Header, content_length, value_of
 
 READ_OFF_BYTES_MAX = 64 * 1024
@@ -24,6 +25,7 @@ async def answer(rendered: Rendered, headers: list[Header], receive: Receive, se
     if length is not None and length <= READ_OFF_BYTES_MAX and not is_asking:
         await send_rendered(rendered, send)
         return
+    rendered = named(rendered, id_to_answer(rendered))
     head = [*header_list(rendered), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": rendered.status, "headers": head})
     await send({"type": "http.response.body", "body": rendered.body, "more_body": True})

@@ -143,6 +143,7 @@ def problem_members(answer: Answer, status: int, slug: str) -> dict[str, Any]:
     members = dict(answer.body)
     assert (members.pop("type"), members.pop("status")) == (f"/problems/{slug}", status)
     assert members.pop("code") == slug.upper().replace("-", "_")
+    assert members.pop("request_id") == answer.headers["x-request-id"]
     assert members.pop("title")
     assert members.pop("detail")
     assert not {"type", "status", "code", "title", "detail"} & set(members)

@@ -41,7 +41,7 @@ async def sweep(ground: Ground) -> int:
 
 
 async def test_it_is_durable_applied_and_marked_by_the_flush(ground: Ground) -> None:
-    line = await intake(ground).add(wanted(), "")
+    line = await intake(ground).add(wanted())
     assert line.startswith("0 ok u g ") and line.endswith(" 50 50 0 0")
     assert [row.grant_id for row in await ground.store.pending_grants(SOON, 10)] == ["g"]
     await ground.drain()
@@ -53,7 +53,7 @@ async def test_it_is_durable_applied_and_marked_by_the_flush(ground: Ground) -> 
 
 @pytest.mark.parametrize("moment", ["pending", "flushed", "forgotten"])
 async def test_the_same_again_answers_as_the_first_time(ground: Ground, moment: str) -> None:
-    first = await intake(ground).add(wanted(), "")
+    first = await intake(ground).add(wanted())
     if moment != "pending":
         await ground.drain()
     if moment == "forgotten":
@@ -65,11 +65,11 @@ async def test_the_same_again_answers_as_the_first_time(ground: Ground, moment: 
             ground.run(upkeep.expire("u"))
         assert ground.partition.remaining("u") == {}
         await ground.drain()
-    again = await intake(ground).add(wanted(), "")
+    again = await intake(ground).add(wanted())
     assert again == "1" + first[1:], "the grant was applied a second time"
     assert available(ground) == (0 if moment == "forgotten" else 50)
-    assert await intake(ground).add(wanted(51), "") == "0 key_reused"
-    assert (await intake(ground).add(wanted(51, key="other"), "")).startswith("0 exists")
+    assert await intake(ground).add(wanted(51)) == "0 key_reused"
+    assert (await intake(ground).add(wanted(51, key="other"))).startswith("0 exists")
     await ground.drain()
     assert len([row for row in await ground.transactions() if row.kind == "grant"]) == 1
 
@@ -100,12 +100,12 @@ async def test_killed_between_insert_and_apply_the_sweep_applies_once(ground: Gr
     assert available(ground) == 50
     await ground.drain()
     assert await sweep(ground) == 0
-    assert (await intake(ground).add(wanted(), "")).startswith("1 ok u g ")
+    assert (await intake(ground).add(wanted())).startswith("1 ok u g ")
     await ground.check()
 
 
 async def test_many_at_once_apply_it_once(ground: Ground) -> None:
-    lines = await asyncio.gather(*(intake(ground).add(wanted(), "") for _ in range(10)))
+    lines = await asyncio.gather(*(intake(ground).add(wanted()) for _ in range(10)))
     assert len({line[1:] for line in lines}) == 1 and sorted(line[0] for line in lines) == ["0"] + ["1"] * 9
     assert available(ground) == 50
 
@@ -113,14 +113,14 @@ async def test_many_at_once_apply_it_once(ground: Ground) -> None:
 async def test_without_the_store_nothing_is_written(ground: Ground) -> None:
     store: Any = Failing(ground.store, "add_pending_grant")
     with pytest.raises(StoreUnavailable):
-        await intake(ground, store).add(wanted(), "")
+        await intake(ground, store).add(wanted())
     assert available(ground) == 0 and await ground.store.pending_grants(SOON, 10) == []
 
 
 async def test_without_redis_nothing_is_written(ground: Ground) -> None:
     ground.lose_everything()
     with pytest.raises(Unavailable):
-        await intake(ground).add(wanted(), "")
+        await intake(ground).add(wanted())
     assert await ground.store.pending_grants(SOON, 10) == []
 
 
@@ -142,7 +142,7 @@ async def test_when_redis_goes_in_between_it_stays_pending(ground: Ground) -> No
             return add
 
     store: Any = Losing(ground.store, "")
-    assert await intake(ground, store).add(wanted(), "") == "0 pending u g 50"
+    assert await intake(ground, store).add(wanted()) == "0 pending u g 50"
     for key, text in copies.items():
         ground.client.restore(key, 0, text)
     assert await sweep(ground) == 1
@@ -150,7 +150,7 @@ async def test_when_redis_goes_in_between_it_stays_pending(ground: Ground) -> No
 
 
 async def test_what_redis_refuses_is_not_kept(ground: Ground) -> None:
-    line = await intake(ground).add(wanted(expires_at_ms=T0 - 1), "")
+    line = await intake(ground).add(wanted(expires_at_ms=T0 - 1))
     assert line.startswith("0 ended")
     assert await ground.store.pending_grants(SOON, 10) == []
     assert await ground.store.grants([("u", "g")]) == {}

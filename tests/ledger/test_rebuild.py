@@ -420,7 +420,7 @@ async def test_pending_grants_come_back_at_once(live: Ground) -> None:
     await live.drain()
     one = operations.grant("u", "paid", 50, asked=Asked("payment"))
     row = pending_row(one, 1, "payment", now_of(live))
-    assert (await Intake(live.engine, live.store).add(row, "")).startswith("0 ok")
+    assert (await Intake(live.engine, live.store).add(row)).startswith("0 ok")
     live.lose_everything()
     report = await rebuilt(live)
     assert report.reapplied == 1

@@ -180,3 +180,16 @@ async def test_p19_the_rows_of_a_charge_carry_the_request_id(bank: Meter) -> Non
     page = await bank.history("user-1", reference="req-1")
     assert isinstance(page, TransactionPage)
     assert [(row.kind, row.reference) for row in page.items] == [("commit", "req-1"), ("reserve", "req-1")]
+
+
+async def test_u5_each_answer_tells_the_id_of_its_request(bank: Meter) -> None:
+    """The upstream's own id of it stays; a refusal names the id in its document, too."""
+    brought = "X-Request-Id: req-1"
+    async with proxied(json_script(USED), bank) as proxy:
+        assert (await fetch(proxy.port, request("GET", "/", brought))).all("x-request-id") == ["req-1"]
+        assert len((await fetch(proxy.port, request("GET", "/"))).all("x-request-id")) == 1
+        refused = await fetch(proxy.port, request("GET", "/", brought, user="stranger"))
+        assert (refused.status, refused.all("x-request-id")) == (402, ["req-1"])
+        assert refused.body.count(b'"request_id":"req-1"') == 1
+    async with proxied(json_script(USED, "X-Request-Id: req_upstream"), bank) as proxy:
+        assert (await fetch(proxy.port, request("GET", "/", brought))).all("x-request-id") == ["req_upstream"]

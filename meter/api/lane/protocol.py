@@ -24,10 +24,11 @@ from meter.http.endpoint import header_list
 from meter.http.exchange import Handler, Request, joined_headers
 from meter.http.reading import failure
 from meter.http.rendered import JSON_TYPE, Rendered, problem
+from meter.http.request_id import brought_id, named_body, new_request_id
 from meter.keys import OBJECT_ID, USER_ID
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_JSON_HEAD: Final = b"content-type: " + JSON_TYPE + b"\r\ncontent-length: %d\r\n"
+_JSON_HEAD: Final = b"content-type: " + JSON_TYPE + b"\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
 _NO_PATH: Final[Mapping[str, str]] = {}
 _AUTHORIZE: Final = "/gateway/authorize"
 _PLAIN_TARGET: Final = re.compile(rb"[A-Za-z0-9._~:@/!$&'()*+,;=-]+(\?[A-Za-z0-9._~:@/?!$&'()*+,;=%-]*)?")
@@ -265,7 +266,7 @@ class HotProtocol(BoundedProtocol):
             handler, path, query, _ = cycle.found
             handler(Request(path, query, cycle.headers, bytes(cycle.body)), self._responder(cycle))
         except Exception as error:  # every way out of a handler is an answer
-            self._respond(cycle, failure(error))
+            self._respond(cycle, failure(error, cycle.headers))
 
     def _run_plain(self, plain: PlainRequest, found: Found) -> None:
         cycle = HotCycle(found, plain.method, plain.headers, keep_alive=True, expects=False)
@@ -290,10 +291,21 @@ class HotProtocol(BoundedProtocol):
         self._lane.responses[rendered.status] += 1
         if self.transport.is_closing():
             return
-        parts = [STATUS_LINE[rendered.status], self._lane.default_headers(self.server_state), _head(rendered)]
+        request_id, body = brought_id(cycle.headers) or rendered.request_id or new_request_id(), rendered.body
+        if (
+            rendered.status == 200
+            and rendered.content_type == JSON_TYPE
+            and not (rendered.replayed or rendered.headers)
+        ):
+            head = _JSON_HEAD % (len(body), request_id.encode())
+        else:
+            body = named_body(rendered, request_id)
+            lines = [b"%b: %b\r\n" % header for header in header_list(rendered, body)]
+            head = b"".join([*lines, b"x-request-id: %b\r\n" % request_id.encode()])
+        parts = [STATUS_LINE[rendered.status], self._lane.default_headers(self.server_state), head]
         if not cycle.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", b"" if cycle.method == b"HEAD" else rendered.body)
+        parts += (b"\r\n", b"" if cycle.method == b"HEAD" else body)
         self.transport.write(b"".join(parts))
         if self.flow.write_paused and cycle.keep_alive:
             self._unread = cycle  # a client that does not read gets no further answers meanwhile
@@ -305,10 +317,3 @@ class HotProtocol(BoundedProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-
-def _head(rendered: Rendered) -> bytes:
-    """The headers of an answer that are its own."""
-    if rendered.status == 200 and rendered.content_type == JSON_TYPE and not (rendered.replayed or rendered.headers):
-        return _JSON_HEAD % len(rendered.body)
-    return b"".join([b"%b: %b\r\n" % header for header in header_list(rendered)])

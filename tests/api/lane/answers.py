@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _NEXT = re.compile(rb"(?=HTTP/1\.1 [0-9]{3} )")
-_DRAWN = re.compile(rb"[rq]0_[A-Za-z0-9_-]{22}|0-[0-9]+-[0-9a-f]{10}-[0-9]+")
+_DRAWN = re.compile(rb"[0-9a-f]{12}-[0-9a-f]+|[rq]0_[A-Za-z0-9_-]{22}|0-[0-9]+-[0-9a-f]{10}-[0-9]+")
 
 
 @dataclass(frozen=True)
