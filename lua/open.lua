@@ -2,20 +2,32 @@
 -- that its settings agree.
 -- KEYS    those of prelude.lua
 -- ARGV    1 schema, 2 decimal_places, 3 partitions, 4 create | check (make nothing: the store cannot be
---         asked now) | rebuild (closed for a rebuild of the epoch, whatever it is now),
---         then the store's watermark (all 0 and "-" where it has none): 5 epoch, 6 seq, 7 head
+--         asked now) | rebuild (closed for a rebuild of the epoch, whatever it is now) | replace (a rebuild that
+--         takes another ledger's place, too),
+--         then the store's watermark (all 0 and "-" where it has none): 5 epoch, 6 seq, 7 head,
+--         8 the id of its ledger ("" where nobody can tell)
 -- Answers opened | present | lost why (the store or Redis itself knows of a history that Redis no longer has; closed)
 --         | mismatch name value
+--         | foreign id (the partition is another ledger's, "-" where its name is not known; nothing was changed)
 -- Writes  meta, and the sentinels of every key
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, OUTBOX = KEYS[7], KEYS[10]
 local fields = redis.call('HMGET', META, 'schema', 'decimal_places', 'partitions', 'epoch', 'seq', 'head', 'state',
-  'flushed', 'sentinels', 'why')
-local epoch, seq, head, rebuild = ARGV[5] + 0, ARGV[6] + 0, ARGV[7], ARGV[4] == 'rebuild'
+  'flushed', 'sentinels', 'why', 'ledger')
+local epoch, seq, head = ARGV[5] + 0, ARGV[6] + 0, ARGV[7]
+local replace, rebuild, ledger = ARGV[4] == 'replace', ARGV[4] == 'rebuild' or ARGV[4] == 'replace', ARGV[8] or ''
 
 local function close(why)
   redis.call('HSET', META, 'state', 'lost', 'why', why)
   return 'lost ' .. why
+end
+
+-- Whether the partition is another ledger's: by its name, or, where it was made before ledgers had one, because a store
+-- had some of it and this one has nothing.
+local function foreign()
+  if ledger == '' then return false end
+  if fields[11] then return fields[11] ~= ledger end
+  return seq == 0 and (fields[8] or '0') ~= '0'
 end
 
 -- Whether the history goes on differently from where the store has it. "?" is the head of an entry that nobody can read.
@@ -44,6 +56,7 @@ if fields[1] then
   for i, name in ipairs({ 'schema', 'decimal_places', 'partitions' }) do
     if fields[i] ~= ARGV[i] then return 'mismatch ' .. name .. ' ' .. fields[i] end
   end
+  if foreign() and not replace then return 'foreign ' .. (fields[11] or '-') end
   if rebuild and epoch < fields[4] + 0 then return 'lost to a later rebuild' end
 end
 if fields[1] and not rebuild then
@@ -54,12 +67,13 @@ if fields[1] and not rebuild then
     plant_sentinels()
     redis.call('HSET', META, 'sentinels', '1', 'recent_seq', fields[5])
   end
-  if seq == 0 then return 'present' end
-  if epoch < fields[4] + 0 then return 'lost to a later rebuild' end -- since the store was asked, or the store went back
-  if epoch > fields[4] + 0 or forked() then
+  if seq > 0 and epoch < fields[4] + 0 then return 'lost to a later rebuild' end -- since the store was asked, or it went back
+  if seq > 0 and (epoch > fields[4] + 0 or forked()) then
+    if ledger ~= '' and not fields[11] and (fields[8] or '0') == '0' then return 'foreign -' end -- no store had any of it
     return close(string.format('behind %.0f %.0f %s in the store, at %s %s %s', epoch, seq, head, fields[4], fields[5],
       fields[6]))
   end
+  if ledger ~= '' and not fields[11] then redis.call('HSET', META, 'ledger', ledger) end
   return 'present'
 end
 if not rebuild then
@@ -73,5 +87,6 @@ redis.call('HSET', META, 'schema', ARGV[1], 'decimal_places', ARGV[2], 'partitio
   'recent_since', now, 'state', rebuild and 'rebuilding' or 'open', 'epoch', rebuild and ARGV[5] or '1',
   'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', '1',
   'recent_seq', ARGV[6])
+if ledger ~= '' then redis.call('HSET', META, 'ledger', ledger) end
 plant_sentinels()
 return 'opened'

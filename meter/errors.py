@@ -2,6 +2,7 @@
 
 MeterError
 ├── ConfigError            a setting is wrong; the process must not start
+│   └── ForeignLedger      METER_STORE_URL and METER_REDIS_URL each have a ledger, and not the same one
 ├── ScriptError            a Lua program failed: a bug of ours or a foreign write into our keys
 ├── InvalidAmount          an amount cannot be represented exactly
 └── Unavailable            the call was not decided; it may be tried again
@@ -21,6 +22,10 @@ class MeterError(Exception):
 
 class ConfigError(MeterError):
     """A setting is wrong: the message says which one, its value and what would be right."""
+
+
+class ForeignLedger(ConfigError):
+    """The store and Redis do not belong together: nothing is served from the one by way of the other."""
 
 
 class ScriptError(MeterError):

@@ -50,11 +50,7 @@ class Meter(Credits):
         return cls(load_settings(redis_url=redis_url, **{**beside, **settings}))
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._runtime.start()
-        except BaseException:
-            await self._runtime.close()
-            raise
+        await self._runtime.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -16,6 +16,7 @@ from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
+from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
 from meter.ledger.serving import claim
 from meter.log import logger
@@ -45,7 +46,8 @@ class Runtime:
         self.settings = settings
         self.redis = redis or _gateway(settings)
         self.store = store if store is not None else _store(settings)
-        self.engine = Engine(self.redis, settings, None if self.store is None else self._watermark)
+        asks = (None, None) if self.store is None else (self._watermark, self._ledger)
+        self.engine = Engine(self.redis, settings, *asks)
         ping = None if self.store is None else self.ping_store
         self.watch = Watch(self.engine, self.redis, settings, ping, of_worker=role == "worker")
         self.refusals = ledger_log(settings) if role == "sidecar" else None
@@ -60,7 +62,11 @@ class Runtime:
         self._started: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,10 +132,11 @@ class Runtime:
             await asyncio.sleep(CLAIM_PAUSE_SECONDS)
 
     async def ping_store(self) -> None:
-        """Returns when the store answers. Raises `StoreUnavailable`."""
+        """Returns when the store answers, and is the one that it was. Raises `StoreUnavailable`."""
         if self.store is None or not self._store_open:
             raise StoreUnavailable(self._store_fault)
         await self.store.ping()
+        self.engine.compare_with(await kept_ledger(self.store) or "of no name")
 
     def _log_refusals(self) -> None:
         """Without the file, everything else is served all the same."""
@@ -163,6 +170,11 @@ class Runtime:
                 await self._open_store()
             except (StoreUnavailable, ConfigError) as error:
                 self._store_fault = str(error)  # a running process cannot refuse to start; adds stay refused
+
+    async def _ledger(self) -> str:
+        if self.store is None or not self._store_open:
+            raise StoreUnavailable(self._store_fault)
+        return await ledger_of(self.store, self.redis, self.engine.partitions)
 
     async def _watermark(self, partition: int) -> Watermark:
         if self.store is None:

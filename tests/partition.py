@@ -85,9 +85,10 @@ class Partition:
         how: str = "create",
         schema: str = SCHEMA,
         watermark: tuple[int, int, str] = NO_WATERMARK,
+        ledger: str = "",
     ) -> str:
         """Runs lua/open.lua."""
-        arguments = (schema, decimal_places, partitions, how, *watermark)
+        arguments = (schema, decimal_places, partitions, how, *watermark, ledger)
         answer: bytes = self.client.eval(OPEN.source, len(self.keys.all), *self.keys.all, *arguments)
         return answer.decode()
 

@@ -15,14 +15,15 @@ from rich.table import Table
 
 from meter.amount import AmountScale
 from meter.config import Settings
-from meter.errors import ConfigError, Unavailable
+from meter.errors import ConfigError, ForeignLedger, Unavailable
 from meter.jobs import COUNTED, Jobs
 from meter.keys import partition_of
+from meter.ledger.identity import is_foreign, kept_ledger
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
-from meter.ledger.serving import ServedElsewhere, check_served_here, claim
-from meter.log import logger
+from meter.ledger.serving import ServedElsewhere, address_of, check_served_here, claim
+from meter.log import logger, without_password
 from meter.runtime import Runtime
 from meter.store.base import Store
 
@@ -43,10 +44,13 @@ async def rebuild(
         raise ConfigError(f"--partition={partition}: there are {settings.partitions}, counted from 0")
     numbers = range(settings.partitions) if partition is None else [partition]
     runtime = Runtime(settings)
-    async with _Open(runtime) as store:
+    async with _Open(runtime, of_any_ledger=True) as store:
         window_ms = settings.idempotency_window_seconds * 1000
         reports: list[RebuildReport] = []
+        foreign = await _foreign_partitions(runtime, store, numbers)
         try:
+            if foreign:
+                raise ServedElsewhere(_of_another_ledger(foreign, settings, await kept_ledger(store)))
             await check_served_here(store, settings.redis_url, await store.watermark(numbers[0]))
         except ServedElsewhere as elsewhere:
             if not agreed(str(elsewhere)):
@@ -55,13 +59,33 @@ async def rebuild(
             command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger)
             for number in numbers:
                 task = progress.add_task(f"partition {number}", total=None)
-                reports.append(
-                    await command.partition(number, lambda done, t=task: progress.update(t, completed=done))  # type: ignore[misc]
+                report = await command.partition(
+                    number, partial(_progressed, progress, task), replaces=number in foreign
                 )
+                reports.append(report)
                 progress.update(task, total=1, completed=1)
         await claim(store, settings.redis_url, time.time_ns() // 1_000_000)
     _print_rebuild(reports, AmountScale(settings.decimal_places), as_json=as_json)
     return 1 if any(report.lost for report in reports) else 0
+
+
+async def _foreign_partitions(runtime: Runtime, store: Store, numbers: Sequence[int]) -> dict[int, str]:
+    """Those of the partitions in Redis that belong to another ledger than the store's, with its id."""
+    found: dict[int, str] = {}
+    for number in numbers:
+        state = await runtime.redis.partition_state(runtime.engine.partitions[number].meta)
+        watermark = await store.watermark(number)
+        if state is not None and is_foreign(state, await kept_ledger(store), watermark):
+            found[number] = state.ledger or "of no name"
+    return found
+
+
+def _of_another_ledger(foreign: dict[int, str], settings: Settings, ours: str) -> str:
+    names = ", ".join(f"partition {number} to ledger {ledger}" for number, ledger in foreign.items())
+    return (
+        f"the store at {without_password(settings.store_url)} is ledger {ours}, and in the Redis at "
+        f"{address_of(settings.redis_url)} belongs {names}: a rebuild drops that there"
+    )
 
 
 async def reconcile(settings: Settings, *, as_json: bool) -> int:
@@ -110,10 +134,11 @@ def _ledger_log(settings: Settings) -> Iterator[LedgerFile | None]:
 
 
 class _Open:
-    """A runtime whose store must be there, and whose partitions may be closed."""
+    """A runtime whose store must be there, and whose partitions may be closed; `of_any_ledger`: another one's, too."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, of_any_ledger: bool = False) -> None:
         self._runtime = runtime
+        self._of_any_ledger = of_any_ledger
 
     async def __aenter__(self) -> Store:
         if self._runtime.store is None:
@@ -123,6 +148,9 @@ class _Open:
                 await self._runtime.start()
             except Unavailable as error:
                 _log.warning(str(error))
+            except ForeignLedger:
+                if not self._of_any_ledger:
+                    raise
             await self._runtime.store.ping()
         except BaseException:
             await self._runtime.close()

@@ -22,8 +22,17 @@ from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
 from meter.engine.upkeep import CLOCK
-from meter.errors import ConfigError, MeterError, PartitionRefused, RedisUnavailable, StoreUnavailable, Unavailable
+from meter.errors import (
+    ConfigError,
+    ForeignLedger,
+    MeterError,
+    PartitionRefused,
+    RedisUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
 from meter.keys import SCHEMA, PartitionKeys, partition_of
+from meter.log import without_password
 
 OPEN_PAUSE_SECONDS = 0.25
 
@@ -43,14 +52,28 @@ NO_WATERMARK: Watermark = NOWHERE
 
 WatermarkOf = Callable[[int], Awaitable[Watermark]]
 
+LedgerOf = Callable[[], Awaitable[str]]
+"""The id of the store's ledger. Raises `StoreUnavailable`."""
+
 
 class Engine:
     """Runs operations. `start` and `close` belong to the event loop that uses it; `async with` does both."""
 
-    def __init__(self, redis: RedisGateway, settings: Settings, watermark_of: WatermarkOf | None = None) -> None:
-        """`watermark_of` asks the store how far it has a partition; without a store each one starts from nothing."""
+    def __init__(
+        self,
+        redis: RedisGateway,
+        settings: Settings,
+        watermark_of: WatermarkOf | None = None,
+        ledger_of: LedgerOf | None = None,
+    ) -> None:
+        """`watermark_of` asks the store how far it has a partition; without a store each one starts from nothing.
+        `ledger_of` asks it whose ledger it is; without, partitions are taken as they are.
+        """
         self._redis = redis
         self._watermark_of = watermark_of or _no_watermark
+        self._ledger_of = ledger_of or _no_ledger
+        self.ledger = ""
+        """The id of the store's ledger as it was last told; "" while nobody knows."""
         self._settings = settings
         self._open_program = open_program()
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
@@ -128,10 +151,15 @@ class Engine:
 
     async def _open(self, number: int) -> None:
         try:
-            watermark, how = await self._watermark_of(number), "create"
-        except Unavailable:
-            watermark, how = NO_WATERMARK, "check"  # spending does not wait for the store; starting afresh does
-        word, _, rest = (await self.open_partition(number, how, watermark)).partition(" ")
+            ledger, watermark, how = await self._ledger_of(), await self._watermark_of(number), "create"
+            self.ledger = ledger
+        except Unavailable:  # spending does not wait for the store; starting afresh does
+            ledger, watermark, how = "", NO_WATERMARK, "check"
+        word, _, rest = (await self.open_partition(number, how, watermark, ledger)).partition(" ")
+        if word == "foreign":
+            fault = _foreign(self._settings, number, rest, ledger)
+            self._batchers[number].barred = PartitionRefused("ledger", fault)
+            raise ForeignLedger(fault)
         if word == "mismatch":
             name, _, value = rest.partition(" ")
             fault = (
@@ -151,11 +179,27 @@ class Engine:
         if how == "check":
             raise StoreUnavailable(f"partition {number} was not compared with the store")
 
-    async def open_partition(self, number: int, how: str, watermark: Watermark) -> str:
-        """Runs lua/open.lua, which documents the answer; `how` is create or rebuild."""
+    async def open_partition(self, number: int, how: str, watermark: Watermark, ledger: str) -> str:
+        """Runs lua/open.lua, which documents the answer, `how` and `ledger`."""
         keys, settings = self.partitions[number], self._settings
-        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark)
+        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark, ledger)
         return await self._redis.run(self._open_program, keys.all, arguments)
+
+    def rebuilds(self, number: int) -> None:
+        """Lets batches of a rebuild through to a partition that was barred as another ledger's."""
+        self._batchers[number].barred = None
+
+    def compare_with(self, ledger: str) -> None:
+        """Store or Redis is seen to have that ledger. When it was another one before, every partition is opened anew
+        before anything more is decided.
+        """
+        is_same = not self.ledger or not ledger or ledger == self.ledger
+        if is_same or (self._opening is not None and not self._opening.done()):
+            return
+        for batcher in self._batchers:
+            batcher.barred = PartitionRefused("ledger", f"ledger {ledger} is where ledger {self.ledger} was")
+        self._unopened = set(range(len(self._batchers)))
+        self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
 
     def submit(self, user_id: str, operation: Operation, done: LineDone) -> None:
         """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
@@ -246,6 +290,8 @@ class Engine:
             await self.open_partitions()
         except Unavailable:
             self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+        except ForeignLedger:
+            raise  # a rebuild may still be wanted: its owner closes it
         except ConfigError:
             await self.close()
             raise
@@ -283,6 +329,10 @@ class Engine:
 
 async def _no_watermark(_: int) -> Watermark:
     return NO_WATERMARK
+
+
+async def _no_ledger() -> str:
+    return ""
 
 
 class _LineFuture:
@@ -323,6 +373,17 @@ def _resolve(future: asyncio.Future[_T], value: _T | MeterError) -> None:
 
 def _single(lines: Lines | MeterError) -> str | MeterError:
     return lines if isinstance(lines, MeterError) else lines[0]
+
+
+def _foreign(settings: Settings, number: int, theirs: str, ours: str) -> str:
+    """Why partition and store do not belong together, with both their places and a remedy."""
+    redis, store = without_password(settings.redis_url), without_password(settings.store_url)
+    whose = f"belongs to ledger {theirs}" if theirs != "-" else "has a history that this store knows nothing of"
+    return (
+        f"METER_STORE_URL={store} is ledger {ours}, and partition {number} of METER_REDIS_URL={redis} {whose}. "
+        "Nothing was changed: name the store that this Redis is served with, or the Redis of this store "
+        "(a new one needs an empty Redis or a METER_KEY_PREFIX of its own)"
+    )
 
 
 def _own_value(name: str, settings: Settings) -> str:

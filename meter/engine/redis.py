@@ -77,7 +77,7 @@ def _packing_in_c(connection: type[Any]) -> type[Any]:
 @dataclass(frozen=True, slots=True)
 class PartitionState:
     """A partition's meta key: seq and head of its last transaction, and how far the store has them. `why` it is closed;
-    `acknowledged`: the seq that somebody was told, where Redis has less, else 0.
+    `acknowledged`: the seq that somebody was told, where Redis has less, else 0; `ledger`: whose it is, "" unknown.
     """
 
     state: str
@@ -88,6 +88,7 @@ class PartitionState:
     clock_ms: int | None
     why: str = ""
     acknowledged: int = 0
+    ledger: str = ""
 
 
 class RedisGateway:
@@ -138,11 +139,11 @@ class RedisGateway:
 
     async def partition_state(self, meta_key: str) -> PartitionState | None:
         """What the partition says of itself; None when Redis has none."""
-        names = ("state", "epoch", "seq", "head", "flushed", "clock_ms", "why", "acknowledged")
+        names = ("state", "epoch", "seq", "head", "flushed", "clock_ms", "why", "acknowledged", "ledger")
         found = await self._command("HMGET", meta_key, *names)
         if found[2] is None:
             return None
-        state, epoch, seq, head, flushed, clock, why, acknowledged = (
+        state, epoch, seq, head, flushed, clock, why, acknowledged, ledger = (
             None if value is None else _text(value) for value in found
         )
         return PartitionState(
@@ -154,6 +155,7 @@ class RedisGateway:
             None if clock is None else int(clock),
             why or "",
             int(acknowledged or 0),
+            ledger or "",
         )
 
     async def existing(self, keys: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, Unre
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.history_guard import HistoryGuard, HistoryLost
+from meter.ledger.identity import check_same_ledger
 from meter.ledger.log_file import LedgerFile
 from meter.log import logger
 from meter.store.base import Flush, Flushed, Store, StoreRefused
@@ -84,8 +85,8 @@ class Flusher:
     async def step(self) -> int:
         """Flushes what is there, up to the batch limit; answers how many transactions that were.
 
-        Raises `HistoryLost` after closing the partition, `StoreUnavailable` and `RedisUnavailable`; a step that failed
-        can be taken again.
+        Raises `HistoryLost` after closing the partition, `StoreUnavailable`, `RedisUnavailable` and `ForeignLedger`; a
+        step that failed can be taken again.
         """
         known, self._known = self._known, None  # at hand again only after a step that went well
         ahead, self._ahead = self._ahead, None
@@ -112,7 +113,12 @@ class Flusher:
         return self._watermark.seq - first + 1 if self._watermark else 0
 
     async def _take_up(self) -> None:
-        """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last."""
+        """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last.
+
+        Raises `ForeignLedger` for a store that is not this partition's: whatever differs then is no loss of Redis'.
+        """
+        state = await self._redis.partition_state(self._keys.meta)
+        await check_same_ledger(self._store, self._keys.number, state)
         self._watermark = await self._store.watermark(self._keys.number)
         seq = self._watermark.seq if self._watermark else 0
         self._backlog.start_at(seq)

@@ -12,6 +12,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import PartitionRefused
 from meter.keys import PartitionKeys
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken
+from meter.ledger.identity import check_same_ledger
 from meter.store.base import Store
 from meter.store.rows import EventRow, WatermarkRow
 
@@ -75,10 +76,11 @@ class HistoryGuard:
 
     async def close(self, watermark: WatermarkRow | None, why: str) -> bool:
         """Closes the partition, unless the store or a rebuild has gone on since `watermark` was read; answers whether
-        it is lost.
+        it is lost. Raises `ForeignLedger` when the store is not the partition's.
         """
         number = self._keys.number
         state = await self._redis.partition_state(self._keys.meta)
+        await check_same_ledger(self._store, number, state)
         if _place(await self._store.watermark(number)) != _place(watermark):
             return False
         if state is not None and state.state == "rebuilding":

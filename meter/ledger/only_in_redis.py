@@ -20,6 +20,10 @@ class OnlyInRedis(NamedTuple):
     agreed: int
 
 
+NOTHING_ELSE = OnlyInRedis([], 2**53)
+"""Nothing of Redis' own, so nothing is in question."""
+
+
 async def only_in_redis(redis: RedisGateway, store: Store, outbox_key: str) -> OnlyInRedis:
     """Reads the outbox of a partition on which nobody decides meanwhile.
 
@@ -29,8 +33,7 @@ async def only_in_redis(redis: RedisGateway, store: Store, outbox_key: str) -> O
     reader = _Reader(redis, store, outbox_key)
     first = await redis.outbox_entries(outbox_key, 0, 1)
     if not first:
-        watermark = 2**53  # nothing of Redis' own, so nothing is in question
-        return OnlyInRedis([], watermark)
+        return NOTHING_ELSE
     last_known = await reader.last(first[0][0], same_seq=False)
     agreed = await reader.last(first[0][0], same_seq=True)
     entries: list[Entry | Unread] = []

@@ -22,9 +22,10 @@ from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
 from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.keys import PartitionKeys
+from meter.ledger.identity import check_same_ledger, ledger_of
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
-from meter.ledger.only_in_redis import OnlyInRedis, only_in_redis
+from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.restoring import (
     recall_end,
@@ -96,14 +97,22 @@ class Rebuild:
         self._window_ms = window_ms
         self._beat_at = 0.0
 
-    async def partition(self, number: int, progress: Progress = lambda _: None) -> RebuildReport:
+    async def partition(
+        self, number: int, progress: Progress = lambda _: None, *, replaces: bool = False
+    ) -> RebuildReport:
         """Rebuilds a partition and opens it. Raises `RebuildFailed`; unless it was refused at once, the partition then
-        is closed, and the rebuild can be started again.
+        is closed, and the rebuild can be started again. `replaces`: what another ledger has there goes, unread.
         """
-        return await self.partition_at(number, await self._store.watermark(number), progress)
+        watermark = await self._store.watermark(number)
+        return await self.partition_at(number, watermark, progress, replaces=replaces)
 
     async def partition_at(
-        self, number: int, watermark: WatermarkRow | None, progress: Progress = lambda _: None
+        self,
+        number: int,
+        watermark: WatermarkRow | None,
+        progress: Progress = lambda _: None,
+        *,
+        replaces: bool = False,
     ) -> RebuildReport:
         """`partition`, but only while the store still is at `watermark`: of several that found the same loss, one
         mends it.
@@ -111,15 +120,16 @@ class Rebuild:
         started = time.monotonic()
         keys = self._engine.partitions[number]
         state = await self._redis.partition_state(keys.meta)
-        await self._refuse_to_forget(number, keys, state, watermark)
+        if not replaces:
+            await check_same_ledger(self._store, number, state)
+            await self._refuse_to_forget(number, keys, state, watermark)
+        self._engine.rebuilds(number)
         reached = await self._move_epoch(number, state, watermark)
         report = RebuildReport(number, reached.epoch, reached.seq)
-        word = await self._engine.open_partition(number, "rebuild", (reached.epoch, reached.seq, reached.head))
-        if word != "opened":
-            raise RebuildFailed(f"partition {number} cannot be made again: {word}")
+        await self._close(number, "replace" if replaces else "rebuild", reached)
         # From here on nobody else changes it. What only Redis has goes into the store before Redis forgets it.
-        found = await self._merge(report, reached, keys)
-        report.unknown = _unknown(state, report.seq, found)
+        found = NOTHING_ELSE if replaces else await self._merge(report, reached, keys)
+        report.unknown = _replaced(state) if replaces else _unknown(state, report.seq, found)
         await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
         await self._restore_accounts(number, report, progress)
         now_ms = await self._now_ms(number, reached.epoch)
@@ -177,11 +187,16 @@ class Rebuild:
             raise RebuildFailed(_overtaken(reached.partition, reached.epoch, held)) from None
         report.reapplied, report.lost, report.doubled = merged.booked, merged.lost, merged.doubled
         if merged.reached.seq > reached.seq:
-            place = (merged.reached.epoch, merged.reached.seq, merged.reached.head)
-            word = await self._engine.open_partition(reached.partition, "rebuild", place)
-            if word != "opened":
-                raise RebuildFailed(f"partition {reached.partition} cannot be made again: {word}")
+            await self._close(reached.partition, "rebuild", merged.reached)
         return found
+
+    async def _close(self, number: int, how: str, reached: WatermarkRow) -> None:
+        """Closes the partition for a rebuild from there on. Raises `RebuildFailed`."""
+        place = (reached.epoch, reached.seq, reached.head)
+        ledger = await ledger_of(self._store, self._redis, self._engine.partitions)
+        word = await self._engine.open_partition(number, how, place, ledger)
+        if word != "opened":
+            raise RebuildFailed(f"partition {number} cannot be made again: {word}")
 
     async def _restore_accounts(self, number: int, report: RebuildReport, progress: Progress) -> None:
         reading = asyncio.create_task(self._read_page(number, ""))
@@ -290,6 +305,11 @@ class Rebuild:
 
 def _overtaken(number: int, epoch: int, held: int) -> str:
     return f"partition {number}: another rebuild holds epoch {held}; this one, of epoch {epoch}, has ended"
+
+
+def _replaced(state: PartitionState | None) -> str:
+    whose = "another one" if state is None or not state.ledger else state.ledger
+    return f"Redis had the partition of ledger {whose} there: it is gone from it, and nothing of it was booked here"
 
 
 def _unknown(state: PartitionState | None, seq: int, found: OnlyInRedis) -> str:

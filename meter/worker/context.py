@@ -38,8 +38,8 @@ class Context(TypedDict, total=False):
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
     """Starts the runtime and, where there is a store, the flushers and the delivery of alerts. Raises `ConfigError`."""
-    await runtime.start()
     ctx["runtime"], ctx["runs"], ctx["loops"] = runtime, Runs(), []
+    await runtime.start()
     ctx["ledger"], ctx["supervisor"], ctx["dispatcher"] = None, None, None
     if runtime.store is not None:
         ctx["ledger"] = _started_ledger(runtime.settings)
