@@ -4,9 +4,11 @@
 --   done       applied now          stored  applied before; these are the answers of then (the sender lost a reply)
 --   undone     "atomic", and an operation was refused, or "trial": nothing was written
 --   stale      an older batch of this sender than the last one: not applied
+--   late       it came when its callers had been told that it was not done: not applied; then Redis' clock
+--   never      asked what became of a batch: it was not applied, and will not be
 --   refused    missing | schema | closed | lost | rebuilding, and why: the partition cannot be served; nothing was read as zero
--- done, stored and undone are followed by epoch, seq and head of the last transaction, for the sender to remember
--- (state/history.lua).
+-- done, stored, undone and never are followed by epoch, seq and head of the last transaction, for the sender to remember
+-- (state/history.lua), and by Redis' own clock.
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
 -- Reads accounts and holds of all operations in two calls.
@@ -42,9 +44,15 @@ end
 local sent_before = recent('l ' .. sender)
 if sent_before then
   local last, stored = match(sent_before, '^(%d+)\n(.*)$')
-  if last + 0 == batch then return format('stored %s %.0f %s\n', epoch, seq, head) .. stored end
+  if last + 0 == batch then return format('stored %s %.0f %s %.0f\n', epoch, seq, head, server_ms) .. stored end
   if last + 0 > batch then return 'stale' end
 end
+if ARGV[3] == 'ask' then
+  recent_writes['l ' .. sender] = format('%.0f\n', batch + 1)
+  write_all()
+  return format('never %s %.0f %s %.0f', epoch, seq, head, server_ms)
+end
+if ARGV[15] + 0 > 0 and server_ms >= ARGV[15] + 0 then return format('late %.0f', server_ms) end
 
 read_ahead()
 local answers, refused, at = {}, false, OPERATIONS_FROM
@@ -59,8 +67,8 @@ for n = 1, ARGV[10] + 0 do
 end
 answers = concat(answers, '\n')
 if ARGV[3] == 'trial' or refused and ARGV[3] == 'atomic' then
-  return format('undone %s %s %s\n', epoch, fields[4], fields[5]) .. answers
+  return format('undone %s %s %s %.0f\n', epoch, fields[4], fields[5], server_ms) .. answers
 end
 if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. sender] = format('%.0f\n', batch) .. answers end
 write_all()
-return format('done %s %.0f %s\n', epoch, seq, head) .. answers
+return format('done %s %.0f %s %.0f\n', epoch, seq, head, server_ms) .. answers

@@ -19,10 +19,13 @@
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
 -- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
+--          | "ask" (what became of the batch; from now on nothing will)
 --       4 partition  5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
 --       10 number of operations
 --       11 epoch, 12 seq, 13 head of the last transaction that the sender was told of (0 0 "-": of none)
 --       14 1: look for it in the outbox, where others have gone on since
+--       15 when nothing of the batch may be begun any more, by Redis' own clock, because its callers are told by then that
+--          it was not done (0: at any time)
 --       then each operation: name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its
 --       own arguments
 
@@ -50,16 +53,12 @@ local RECENT, OLDER = RECENT_A, RECENT_B
 if fields[7] == 'b' then RECENT, OLDER = RECENT_B, RECENT_A end
 
 -- Redis' clock, read once; a test clock in meta stands in for it.
-local now
-if frozen_ms then
-  now = frozen_ms + 0
-else
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local time = redis.call('TIME')
+local server_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = frozen_ms and frozen_ms + 0 or server_ms
 
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
-local OPERATIONS_FROM = 15
+local OPERATIONS_FROM = 16
 
 -- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py wraps each file).
 local wanted, name_at = {}, OPERATIONS_FROM

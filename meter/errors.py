@@ -7,6 +7,8 @@ MeterError
 ├── InvalidAmount          an amount cannot be represented exactly
 └── Unavailable            the call was not decided; it may be tried again
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
+    │   ├── NotBegun       nothing of it was done, nor will be
+    │   └── Undecided      what became of it is being found out
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
     ├── StoreUnavailable   the durable store did not answer
     │   └── StoreDenied    it answers, and refuses what METER_STORE_URL says
@@ -14,6 +16,8 @@ MeterError
 """
 
 from __future__ import annotations
+
+from asyncio import Future
 
 
 class MeterError(Exception):
@@ -48,6 +52,23 @@ class Unavailable(MeterError):
 
 class RedisUnavailable(Unavailable):
     """Redis did not answer within the budget. An operation without a key may or may not have been applied."""
+
+
+class NotBegun(RedisUnavailable):
+    """The call did not reach Redis in time: nothing of it was done, nor will be."""
+
+    def __init__(self) -> None:
+        super().__init__("redis", "Redis did not answer in time")
+
+
+class Undecided(RedisUnavailable):
+    """Redis did not answer in time. `outcome` tells later what became of the call: its lines, `NotBegun`, or another
+    `Unavailable` where nobody can say any more.
+    """
+
+    def __init__(self, why: str, outcome: Future[list[str] | Unavailable]) -> None:
+        super().__init__("redis", why)
+        self.outcome = outcome
 
 
 class PartitionRefused(Unavailable):

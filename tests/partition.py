@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from redis.exceptions import NoScriptError
 
@@ -112,13 +112,15 @@ class Partition:
         sender: str,
         number: int,
         *many: Operation,
-        mode: Mode = "each",
+        mode: Mode | Literal["ask"] = "each",
         known: Watermark = NO_WATERMARK,
         looks: bool = True,
+        latest_ms: int = 0,
     ) -> str:
         """The reply to a batch, without the place of the last transaction, which is kept as `told`."""
         limits = (self.grace_ms, self.reservations_max, self.grants_max, self.window_ms, self.outbox_max)
         arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many), *known, int(looks)]
+        arguments.append(latest_ms)
         for one in many:
             arguments += [one[0], len(one) - 1, *one[1:]]
         try:
@@ -128,7 +130,7 @@ class Partition:
         text: str = reply.decode()
         head, *lines = text.split("\n")
         word, *place = head.split(" ")
-        if word == "refused":
+        if word in ("refused", "late"):
             return text
         if place:
             self.told = (int(place[0]), int(place[1]), place[2])

@@ -16,10 +16,21 @@ from typing import Literal
 
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
+from meter.engine.lost_batches import LostBatch, LostBatches
 from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
-from meter.errors import MeterError, Overloaded, PartitionRefused, RedisUnavailable, ScriptError, Unavailable
+from meter.engine.server_clock import ServerClock
+from meter.errors import (
+    MeterError,
+    NotBegun,
+    Overloaded,
+    PartitionRefused,
+    RedisUnavailable,
+    ScriptError,
+    Unavailable,
+    Undecided,
+)
 from meter.keys import PartitionKeys
 from meter.log import logger
 
@@ -32,7 +43,7 @@ CLOSE_PAUSE_SECONDS = 0.005
 _log = logger("meter.engine.batcher")
 
 Lines = list[str]
-Done = Callable[["Lines | MeterError"], None]
+Done = Callable[["Lines | MeterError"], object]
 """Called once, from the event loop, with one line per operation or with why there is none."""
 
 
@@ -58,6 +69,10 @@ class _Waiting:
     done: Done
     deadline: float
     """When the caller is to know, on the event loop's clock."""
+    begin_by: float
+    """When it is too late for Redis to begin: the caller is told by then that it was not done."""
+    must_know: bool
+    """Whether the caller takes back what was done after all."""
 
 
 class Batcher:
@@ -76,13 +91,16 @@ class Batcher:
         self._closed = False
         self.counts = Counts()
         self._memory = Memory()
+        self._clock = ServerClock()
+        self._lost = LostBatches(self._ask)
+        self._names: set[str] = set()
         self.barred: Unavailable | None = RedisUnavailable("redis", "the partition has not been opened yet")
         """Why no batch may be sent; None once the partition was found to be made with this process's settings."""
 
     def start(self) -> None:
         """Starts the senders."""
         self._loop = asyncio.get_running_loop()
-        self._senders = [_Sender(self) for _ in range(self._limits.senders)]
+        self._senders = [_Sender(self, self.new_name()) for _ in range(self._limits.senders)]
         self._idle.extend(self._senders)
 
     def remember(self, place: Place) -> None:
@@ -94,11 +112,24 @@ class Batcher:
         """Operations that no batch has taken yet."""
         return self._waiting
 
-    def submit(self, operations: Sequence[Operation], done: Done, mode: Mode = "each") -> None:
+    def new_name(self) -> str:
+        """A name that no sender has had."""
+        name = secrets.token_hex(5)
+        self._names.add(name)
+        return name
+
+    def made(self, transaction_id: str) -> bool:
+        """Whether a transaction was made for this process."""
+        return transaction_id.split("-")[2] in self._names
+
+    def submit(
+        self, operations: Sequence[Operation], done: Done, mode: Mode = "each", begin_by: float | None = None
+    ) -> None:
         """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full.
 
         `atomic`: all or nothing. `trial`: nothing, only the answers. `repair`: for a closed partition too. All of
-        these travel alone.
+        these travel alone. `begin_by`, on the event loop's clock: after that Redis is not to begin, and where it gave
+        no answer, `done` gets an `Undecided`.
         """
         if self._waiting + len(operations) > self._limits.queue_max:
             self.counts.refused("overloaded", operations)
@@ -107,7 +138,10 @@ class Batcher:
             self.counts.refused("overloaded", operations)
             raise Overloaded("draining", "the sidecar is shutting down")
         self._waiting += len(operations)
-        self._queue.append(_Waiting(operations, mode, done, self._loop.time() + self._limits.timeout_seconds))
+        deadline = self._loop.time() + self._limits.timeout_seconds
+        must_know = begin_by is not None
+        begin_by = deadline if begin_by is None else min(begin_by, deadline)
+        self._queue.append(_Waiting(operations, mode, done, deadline, begin_by, must_know))
         if self._idle and not self._wake_scheduled:
             self._wake_scheduled = True
             self._loop.call_soon(self._wake)
@@ -120,6 +154,7 @@ class Batcher:
         for sender in self._senders:
             sender.task.cancel()
         await asyncio.gather(*(sender.task for sender in self._senders), return_exceptions=True)
+        await self._lost.close()
 
     def _wake(self) -> None:
         self._wake_scheduled = False
@@ -150,12 +185,28 @@ class Batcher:
         """Runs one batch within the budget, again under the same number when its reply is lost."""
         if self.barred is not None:
             raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
-        limits = self._limits
         count = sum(len(call.operations) for call in calls)
-        arguments: list[str | int] = [
-            sender.name,
-            sender.number,
-            calls[0].mode,
+        latest_ms = self._clock.at(min([call.begin_by for call in calls]))
+        arguments = self._arguments(sender.name, sender.number, calls[0].mode, count, latest_ms)
+        for call in calls:
+            for operation in call.operations:
+                arguments.append(operation[0])
+                arguments.append(len(operation) - 1)
+                arguments.extend(operation[1:])
+        reply = await self._deliver(arguments, calls[0].deadline)
+        lines = reply.split("\n")
+        head = self._heard(lines.pop(0), ("done", "stored", "undone"))
+        if len(lines) != count:
+            raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
+        self.counts.answered(head, [call.operations for call in calls], lines)
+        return lines
+
+    def _arguments(self, name: str, number: int, mode: str, count: int, latest_ms: int) -> list[str | int]:
+        limits = self._limits
+        return [
+            name,
+            number,
+            mode,
             self._keys.number,
             limits.late_commit_grace_ms,
             limits.reservations_max,
@@ -165,27 +216,51 @@ class Batcher:
             count,
             *self._memory.last,
             self._memory.looks(self._loop.time()),
+            latest_ms,
         ]
-        for call in calls:
-            for operation in call.operations:
-                arguments.append(operation[0])
-                arguments.append(len(operation) - 1)
-                arguments.extend(operation[1:])
-        reply = await self._deliver(arguments, calls[0].deadline)
-        lines = reply.split("\n")
-        head, _, place = lines.pop(0).partition(" ")
-        if head not in ("done", "stored", "undone"):
+
+    def _heard(self, first: str, expected: Sequence[str]) -> str:
+        """The word that a reply begins with; what it tells besides is remembered."""
+        head, _, place = first.partition(" ")
+        if head == "late":
+            self._clock.learn(int(place), self._loop.time())
+            raise NotBegun
+        if head not in expected:
             raise PartitionRefused("partition", why_refused(self._keys, head, place))
-        self._memory.learn(place)
-        if len(lines) != count:
-            raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
-        self.counts.answered(head, [call.operations for call in calls], lines)
-        return lines
+        if place:
+            place, _, server_ms = place.rpartition(" ")
+            self._memory.learn(place)
+            self._clock.learn(int(server_ms), self._loop.time())
+        return head
+
+    async def _ask(self, name: str, number: int) -> tuple[str, list[str]]:
+        """What became of a batch; one that was not applied by now never will be."""
+        arguments = self._arguments(name, number, "ask", 0, 0)
+        first, *lines = (await self._deliver(arguments, self._loop.time() + self._limits.timeout_seconds)).split("\n")
+        self._heard(first, ("stored", "never", "stale"))
+        return first, lines
+
+    def lose(self, name: str, number: int, calls: Sequence[_Waiting], why: MeterError) -> list[MeterError]:
+        """What the calls of a batch are told whose reply never came."""
+        told: list[MeterError] = []
+        outcomes = []
+        first = 0
+        for call in calls:
+            if call.must_know:
+                error = Undecided(str(why), self._loop.create_future())
+                outcomes.append((first, len(call.operations), error.outcome))
+                told.append(error)
+            else:
+                told.append(why)
+            first += len(call.operations)
+        if outcomes:
+            self._lost.add(LostBatch(name, number, self._memory.last[0], outcomes))
+        return told
 
     async def _deliver(self, arguments: list[str | int], deadline: float) -> str:
         """The reply, by the deadline of the call that waited longest: what waits behind a hung batch is told too."""
         if self._loop.time() >= deadline:
-            raise RedisUnavailable("redis", "Redis did not answer in time")
+            raise NotBegun
         while True:
             started = self._loop.time()
             try:
@@ -207,8 +282,8 @@ class Batcher:
 class _Sender:
     """One sender: a name that no other sender has, a running number, and a task that owns its Redis calls."""
 
-    def __init__(self, batcher: Batcher) -> None:
-        self.name = secrets.token_hex(5)
+    def __init__(self, batcher: Batcher, name: str) -> None:
+        self.name = name
         self.number = 0
         self._batcher = batcher
         self._given: asyncio.Future[list[_Waiting]] = asyncio.get_running_loop().create_future()
@@ -222,29 +297,46 @@ class _Sender:
             calls: list[_Waiting] | None = await self._given
             self._given = asyncio.get_running_loop().create_future()
             while calls is not None:
-                await self._settle(calls)
+                while calls:
+                    calls = await self._settle(calls)
                 calls = self._batcher._next(self)
 
-    async def _settle(self, calls: list[_Waiting]) -> None:
+    async def _settle(self, calls: list[_Waiting]) -> list[_Waiting]:
+        """Sends a batch, and tells its calls; answers those that are to be sent again, without one that was late."""
         self.number += 1
         try:
             lines = await self._batcher._send(self, calls)
+        except NotBegun as error:
+            now = asyncio.get_running_loop().time()
+            self._failed([call for call in calls if call.begin_by <= now], error)
+            return [call for call in calls if call.begin_by > now]
         except MeterError as error:
-            outcome = "unavailable" if isinstance(error, Unavailable) else "error"
-            self._batcher.counts.failed(outcome, [call.operations for call in calls])
-            for call in calls:
-                _tell(call, error)
-            return
+            self._failed(calls, error)
+            return []
         except Exception as error:  # a sender that dies would hang every later caller
             self._batcher.counts.failed("error", [call.operations for call in calls])
             for call in calls:
                 _tell(call, ScriptError(f"apply: {type(error).__name__}: {error}"))
-            return
+            return []
         at = 0
         for call in calls:
             size = len(call.operations)
             _tell(call, lines[at : at + size])
             at += size
+        return []
+
+    def _failed(self, calls: list[_Waiting], error: MeterError) -> None:
+        if not calls:
+            return
+        outcome = "unavailable" if isinstance(error, Unavailable) else "error"
+        self._batcher.counts.failed(outcome, [call.operations for call in calls])
+        told: Sequence[MeterError] = [error] * len(calls)
+        is_lost = isinstance(error, RedisUnavailable) and not isinstance(error, NotBegun) and not self._batcher.barred
+        if is_lost and any(call.must_know for call in calls):
+            told = self._batcher.lose(self.name, self.number, calls, error)
+            self.name, self.number = self._batcher.new_name(), 0
+        for call, why in zip(calls, told, strict=True):
+            _tell(call, why)
 
 
 def _tell(call: _Waiting, outcome: Lines | MeterError) -> None:

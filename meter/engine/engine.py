@@ -42,7 +42,7 @@ _OWNER = RESERVATION.field("user_id")
 
 _T = TypeVar("_T", str, Lines)
 
-LineDone = Callable[["str | MeterError"], None]
+LineDone = Callable[["str | MeterError"], object]
 """Called once with the line of one operation, or with why there is none."""
 
 Watermark = Place
@@ -201,10 +201,18 @@ class Engine:
         self._unopened = set(range(len(self._batchers)))
         self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
 
-    def submit(self, user_id: str, operation: Operation, done: LineDone) -> None:
-        """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound."""
+    def submit(self, user_id: str, operation: Operation, done: LineDone, begin_by: float | None = None) -> None:
+        """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound.
+
+        With `begin_by`, on the event loop's clock, Redis does not begin after that, and `done` gets an `Undecided`
+        where it gave no answer.
+        """
         number = partition_of(user_id, len(self._batchers))
-        self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
+        self._batchers[number].submit((operation,), lambda lines: done(_single(lines)), "each", begin_by)
+
+    def made(self, transaction_id: str) -> bool:
+        """Whether a transaction was made for this process."""
+        return any(batcher.made(transaction_id) for batcher in self._batchers)
 
     def partition_named_by(self, reservation_id: str) -> int | None:
         """The partition that a reservation_id tells; None where its caller chose it and any partition may have it."""

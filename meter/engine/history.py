@@ -29,8 +29,8 @@ class Memory:
         self._looked_at = float("-inf")
 
     def learn(self, place: str) -> None:
-        """From the first line of a reply: "epoch seq head"."""
-        epoch, seq, head = place.split(" ")
+        """From the first line of a reply: "epoch seq head", and what follows."""
+        epoch, seq, head = place.split(" ")[:3]
         self.remember((int(epoch), int(seq), head))
 
     def remember(self, place: Place) -> None:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from meter.engine.answers import (
     BACKWARDS,
+    FINGERPRINT,
     FINISHED,
+    KEY,
     NOT_FOUND,
     NOTHING,
     Declared,
@@ -208,6 +210,22 @@ def recall(what: str, name: str, fingerprint: str | None, answer: str | None) ->
     return plain(
         "recall", what, name, fingerprint or NOTHING if known else NOTHING, answer or NOTHING if known else NOTHING
     )
+
+
+WITHDRAWN = "withdrawn"
+"""The answer that the key of a charge has when it was taken back: whoever asks again asks anew."""
+_WITHDRAWAL = "withdraw "
+
+
+def withdrawal_key(charge: Operation, transaction_id: str) -> str:
+    """The key of the refund by which a charge is taken back: it tells which key answers `WITHDRAWN` from then on."""
+    return f"{_WITHDRAWAL}{charge[FINGERPRINT]} {charge[KEY]}" if charge[KEY] else f"{_WITHDRAWAL}{transaction_id}"
+
+
+def withdrawn_by(key: str) -> Operation | None:
+    """What makes the key of a charge tell that it was taken back, by the key of its refund; None for any other key."""
+    fingerprint, _, withdrawn = key.removeprefix(_WITHDRAWAL).partition(" ")
+    return recall("key", withdrawn, fingerprint, WITHDRAWN) if key.startswith(_WITHDRAWAL) and withdrawn else None
 
 
 RECALL_END = Declared(

@@ -10,15 +10,17 @@ from meter.http.rendered import Rendered, problem
 
 
 class GatewayAnswer:
-    """The answer to a gateway: the first of what was decided and the deadline."""
+    """The answer to a gateway: the first of what was decided and the deadline, which is `due` by the loop's clock."""
 
-    __slots__ = ("_respond", "_timer", "done", "nginx")
+    __slots__ = ("_respond", "_timer", "done", "due", "nginx")
 
     def __init__(self, respond: Respond, timeout_seconds: float) -> None:
         self._respond = respond
         self.nginx = False
         self.done = False
-        self._timer = asyncio.get_running_loop().call_later(timeout_seconds, self._expire)
+        loop = asyncio.get_running_loop()
+        self.due = loop.time() + timeout_seconds
+        self._timer = loop.call_at(self.due, self._expire)
 
     def allow(
         self,
@@ -28,15 +30,15 @@ class GatewayAnswer:
         more: tuple[tuple[bytes, bytes], ...] = (),
         *,
         replayed: bool = False,
-    ) -> None:
-        """200 and no body."""
+    ) -> bool:
+        """200 and no body; whether the gateway was there to be told."""
         headers = (
             (b"x-reservation-id", reservation_id.encode()),
             (b"x-credits-reserved", reserved),
             (b"x-credits-remaining", remaining),
             *more,
         )
-        self._finish(Rendered(200, b"", b"", replayed, headers))
+        return self._finish(Rendered(200, b"", b"", replayed, headers))
 
     def refuse(self, rendered: Rendered, remaining: bytes = b"") -> None:
         """The refusal itself; nginx, which knows 401 and 403 only, gets its status and kind in headers."""
@@ -56,11 +58,12 @@ class GatewayAnswer:
     def _expire(self) -> None:
         self.refuse(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))
 
-    def _finish(self, rendered: Rendered) -> None:
-        if not self.done:
-            self.done = True
-            self._timer.cancel()
-            self._respond(rendered)
+    def _finish(self, rendered: Rendered) -> bool:
+        if self.done:
+            return False
+        self.done = True
+        self._timer.cancel()
+        return self._respond(rendered)
 
 
 def slug_of(rendered: Rendered) -> bytes:

@@ -1,7 +1,7 @@
 """`ANY /gateway/authorize[/{rest}]`: may this request be served?
 
-One submit and one answer, no coroutine. Refused means not charged: what was done for a gateway that had been told 503
-meanwhile is taken back (withdrawals.py), and the same request may ask anew.
+One submit and one answer, no coroutine. Refused means not charged (docs/gateways.md): Redis does not begin when the
+gateway has had its 503, what it did before is taken back (withdrawals.py), and the same request may ask anew.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from meter.api.services import Services
 from meter.engine import operations
 from meter.engine.answers import AVAILABLE, FINISHED, FLAG, KEY_REUSED, NOTHING, OK, REPLAYED, WORD, Line, word_of
 from meter.engine.declarations import DECLARED
-from meter.engine.engine import LineDone
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
-from meter.errors import MeterError, RedisUnavailable
+from meter.engine.upkeep import WITHDRAWN
+from meter.errors import MeterError, Undecided
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.choices import Choices, choices_of, fixed_price
 from meter.gateway.headers import GatewayHeaders
-from meter.gateway.withdrawals import WITHDRAWN, Withdrawals
+from meter.gateway.withdrawals import Withdrawals
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Rendered, problem
@@ -75,13 +75,13 @@ class Authorizer:
                 user_id, reservation_id, units, self._ttl_ms, chosen=False, at_end=self._at_end
             )
 
-        def on_ok(fields: Sequence[str]) -> None:
-            if answer.done:
-                return  # another asking of the same request has made the hold, and is told of it
-            replayed = fields[FLAG] == REPLAYED
-            answer.allow(reservation_id, self._text(fields[_HELD]), self._text(fields[AVAILABLE]), replayed=replayed)
+        def on_ok(fields: Sequence[str]) -> bool:
+            held, left = self._text(fields[_HELD]), self._text(fields[AVAILABLE])
+            if not answer.allow(reservation_id, held, left, replayed=fields[FLAG] == REPLAYED):
+                return False
             if self._at_end == "confirm":
                 self._withdrawals.confirm(reservation_id)
+            return True
 
         def undo(fields: Sequence[str] | None) -> None:
             ends_at = None if fields is None else int(fields[_ENDS_AT])
@@ -95,28 +95,30 @@ class Authorizer:
         key = f"{name} {attempt}" if attempt else name
         operation = operations.deduct(user_id, units, "reject", _asked(key, request_id))
 
-        def on_ok(fields: Sequence[str]) -> None:
+        def on_ok(fields: Sequence[str]) -> bool:
             if fields[FLAG] == REPLAYED:
-                answer.refuse(problem("request-id-reused", "This request id was charged already."))
-            else:
-                more = ((b"x-credits-charged", self._text(fields[_TAKEN])),)
-                answer.allow("", b"0", self._text(fields[AVAILABLE]), more)
+                answer.refuse(self._charged_already(fields[_CHARGE]))
+                return True
+            more = ((b"x-credits-charged", self._text(fields[_TAKEN])),)
+            return answer.allow("", b"0", self._text(fields[AVAILABLE]), more)
 
         def undo(fields: Sequence[str] | None) -> None:
             if fields is not None and fields[_CHARGE] == NOTHING:  # a charge of nothing
                 self._withdrawals.leave(name)
             elif fields is not None:
-                self._withdrawals.charge(user_id, fields[_CHARGE], operation, key, name)
+                self._withdrawals.charge(user_id, fields[_CHARGE], operation, name)
             elif key:
-                self._withdrawals.unknown_charge(user_id, operation, key, name)
+                self._withdrawals.unknown_charge(user_id, operation, name)
+            else:
+                self._withdrawals.give_up(user_id)
 
         decided = self._decided("deduct", answer, on_ok)
 
-        def heard(line: str | MeterError) -> None:
+        def heard(line: str | MeterError) -> bool:
             if isinstance(line, str) and word_of(line) == WITHDRAWN:
                 self._deduct(user_id, request_id, units, answer, attempt + 1)
-            else:
-                decided(line)
+                return True
+            return decided(line)
 
         self._ask(name, user_id, operation, answer, heard, undo)
 
@@ -126,30 +128,29 @@ class Authorizer:
         user_id: str,
         operation: Operation,
         answer: GatewayAnswer,
-        decided: LineDone,
+        decided: Callable[[str | MeterError], bool],
         undo: Callable[[Sequence[str] | None], None],
     ) -> None:
         """Asks the engine, when what the same request asked before is known. `undo` takes back what was done for a
-        gateway that had its 503 meanwhile: by the fields of the line, or None where no line came.
+        gateway that was not told of it: it had its 503 meanwhile, or has gone. By the fields of the line; None where
+        nobody can say what was done.
         """
 
         def heard(line: str | MeterError) -> None:
-            refused = answer.done
-            if isinstance(line, RedisUnavailable):
-                decided(line)
-                undo(None)
-            elif refused and isinstance(line, str) and line.startswith("0 ok "):
+            was_told = decided(line)
+            if isinstance(line, Undecided):
+                self._withdrawals.find_out(line, name, undo)
+            elif not was_told and isinstance(line, str) and line.startswith("0 ok "):
                 undo(line.split(" "))
             else:
                 self._withdrawals.leave(name)
-                decided(line)
 
         def ask() -> None:
             if answer.done:  # it waited for too long
                 self._withdrawals.leave(name)
                 return
             try:
-                self._engine.submit(user_id, operation, heard)
+                self._engine.submit(user_id, operation, heard, answer.due)
             except MeterError as error:
                 self._withdrawals.leave(name)
                 answer.refuse(failure(error))
@@ -157,7 +158,7 @@ class Authorizer:
         self._withdrawals.enter(name, ask)
 
     def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
-        decided = self._decided("deduct", answer, lambda _: None)
+        decided = self._decided("deduct", answer, lambda _: True)
 
         def heard(line: str | MeterError) -> None:
             """What is explained is answered as the deduct that it explains."""
@@ -171,22 +172,32 @@ class Authorizer:
 
         self._engine.submit(user_id, operations.explain(user_id, units), heard)
 
-    def _decided(self, name: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str]], None]) -> LineDone:
+    def _decided(
+        self, name: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str]], bool]
+    ) -> Callable[[str | MeterError], bool]:
         """Answers what was not decided, and refusals of the operation `name`; `on_ok` answers the rest, by the fields
-        of the line.
+        of the line, and says whether the gateway was there to be told.
         """
 
-        def heard(line: str | MeterError) -> None:
+        def heard(line: str | MeterError) -> bool:
             if isinstance(line, MeterError):
                 answer.refuse(failure(line))
-                return
+                return True
             fields = line.split(" ")
             if fields[WORD] == OK:
-                on_ok(fields)
-            else:
-                answer.refuse(self._refusal(name, line), self._text(_available(DECLARED[name].read(line))))
+                return on_ok(fields)
+            answer.refuse(self._refusal(name, line), self._text(_available(DECLARED[name].read(line))))
+            return True
 
         return heard
+
+    def _charged_already(self, transaction_id: str) -> Rendered:
+        """What is asked here in order (withdrawals.py) is known here; a sidecar that has just charged the same request
+        may be about to take that back.
+        """
+        if self._engine.made(transaction_id) or self._withdrawals.is_settled_elsewhere(transaction_id):
+            return problem("request-id-reused", "This request id was charged already.")
+        return problem("metering-unavailable", "Another sidecar is at this request id.", '"reason":"request-id"')
 
     def _refusal(self, name: str, line: str) -> Rendered:
         if word_of(line) == KEY_REUSED.word:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
@@ -92,10 +93,26 @@ class AnyMethod:
         self._run = run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers by the headers."""
-        query = scope["query_string"].decode("latin-1")
+        """Answers by the headers. Whoever leaves before that is not answered, and `run` is cancelled."""
+        headers = joined_headers(scope["headers"])
+        run = asyncio.ensure_future(self._answer(scope, headers))
+        gone = asyncio.ensure_future(_gone(receive)) if b"expect" not in headers else None
+        await asyncio.wait({run} if gone is None else {run, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if gone is not None:
+            gone.cancel()
+        if run.done():
+            await send_rendered(run.result(), send, head=scope["method"] == "HEAD")
+        else:
+            run.cancel()
+
+    async def _answer(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Rendered:
         try:
-            rendered = await self._run(Request(scope["path_params"], query, joined_headers(scope["headers"])))
+            return await self._run(Request(scope["path_params"], scope["query_string"].decode("latin-1"), headers))
         except Exception as error:  # every way out of a handler is an answer
-            rendered = failure(error)
-        await send_rendered(rendered, send, head=scope["method"] == "HEAD")
+            return failure(error)
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has left; a body is none of our business."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -34,8 +34,8 @@ def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
     return headers
 
 
-Respond = Callable[[Rendered], None]
-"""Called exactly once, from the event loop."""
+Respond = Callable[[Rendered], bool]
+"""Called exactly once, from the event loop; false where whoever asked is known to have gone, and was not told."""
 
 Handler = Callable[[Request, Respond], None]
 """Starts an exchange; answers at once or when the engine has decided. Raises `Answered` or a `MeterError`."""
@@ -51,9 +51,11 @@ def awaitable(handler: Handler) -> Coroutine:
     async def run(request: Request) -> Rendered:
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
 
-        def respond(rendered: Rendered) -> None:
-            if not future.done():  # the client may have gone away
-                future.set_result(rendered)
+        def respond(rendered: Rendered) -> bool:
+            if future.done():  # the client has gone away
+                return False
+            future.set_result(rendered)
+            return True
 
         handler(request, respond)
         return await future

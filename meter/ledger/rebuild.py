@@ -29,7 +29,7 @@ from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.restoring import (
     recall_end,
-    recall_operation,
+    recall_operations,
     restore_operation,
 )
 from meter.store.base import Store
@@ -232,7 +232,7 @@ class Rebuild:
         since_ms = max(0, now_ms - self._window_ms)
         after: tuple[int, str] | None = None
         while operations := await self._store.operations_since(number, since_ms, after, ACCOUNTS_PER_PAGE):
-            for batch in _batches([recall_operation(row) for row in operations]):
+            for batch in _batches([one for row in operations for one in recall_operations(row)]):
                 await self._run(number, epoch, batch)
             after = (operations[-1].created_at_ms, operations[-1].operation_id)
         after = None

@@ -33,8 +33,13 @@ def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Se
     )
 
 
-def recall_operation(row: OperationRow) -> Operation:
-    """The operation that makes a key answer as before; a key without a kept answer refuses every body."""
+def recall_operations(row: OperationRow) -> list[Operation]:
+    """The operations that make a key answer as before; a key without a kept answer refuses every body."""
+    withdrawn = upkeep.withdrawn_by(row.operation_id)
+    return [_recall_operation(row)] if withdrawn is None else [_recall_operation(row), withdrawn]
+
+
+def _recall_operation(row: OperationRow) -> Operation:
     if row.operation_id.startswith(CHOSEN):
         name = row.operation_id.removeprefix(CHOSEN)
         return upkeep.recall("reservation", name, row.fingerprint, row.answer)

@@ -15,7 +15,7 @@ from meter.engine.engine import Engine, limits_of
 from meter.engine.operations import Operation, balance, deduct, grant
 from meter.engine.programs import Program, apply_program
 from meter.engine.redis import RedisGateway
-from meter.errors import MeterError, Overloaded, RedisUnavailable, ScriptError
+from meter.errors import MeterError, NotBegun, Overloaded, RedisUnavailable, ScriptError, Undecided
 from meter.keys import PartitionKeys
 from tests.partition import Partition
 from tests.servers import Server
@@ -256,6 +256,65 @@ async def test_a_barred_batcher_sends_nothing(start: Start) -> None:
             await setup.ask(deduct("u", 1))
     assert setup.recorder.sizes == []
     assert setup.batcher.barred.__traceback__ is None
+
+
+async def test_what_is_late_is_not_done_and_the_rest_of_its_batch_is(start: Start) -> None:
+    """X4: of one batch, a call whose caller has been told already and another that has time."""
+    setup = start(senders=1)
+    await setup.available()  # a reply tells Redis' clock
+    setup.recorder.gate.clear()
+    loop = asyncio.get_running_loop()
+    told: list[Lines | MeterError] = []
+    setup.batcher.submit((deduct("u", 1),), told.append, begin_by=loop.time() + 0.02)
+    patient = setup.ask(deduct("u", 10))
+    await asyncio.sleep(0.05)
+    setup.recorder.gate.set()
+
+    assert (await patient)[0].startswith("0 ok ")
+    assert [type(one) for one in told] == [NotBegun]
+    assert await setup.available() == 999_990
+
+
+async def test_a_clock_that_was_set_forward_delays_nothing_but_one_call(start: Start) -> None:
+    setup = start(senders=1)
+    await setup.available()
+    setup.batcher._clock.learn(1, asyncio.get_running_loop().time())  # Redis' clock was far behind when it last told
+
+    assert await setup.available() == 1_000_000
+    assert len(setup.recorder.sizes) == 3
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_what_became_of_a_batch_without_a_reply_is_found_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, applied: bool
+) -> None:
+    setup = start(senders=1, timeout_seconds=0.05)
+    inner, replies = setup.recorder.run, []
+
+    async def silent(program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
+        if arguments[2] != "each":
+            return await inner(program, keys, arguments)
+        replies.append(await inner(program, keys, arguments) if applied else "")
+        raise RedisUnavailable("redis", "the connection was lost")
+
+    monkeypatch.setattr(setup.recorder, "run", silent)
+    told: list[Lines | MeterError] = []
+    begin_by = asyncio.get_running_loop().time() + 1
+    setup.batcher.submit((deduct("u", 1), deduct("u", 2)), told.append)
+    setup.batcher.submit((deduct("u", 3),), told.append, begin_by=begin_by)
+    while len(told) < 2:
+        await asyncio.sleep(0.001)
+    undecided = told[1]
+
+    assert isinstance(undecided, Undecided)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        outcome = await undecided.outcome
+    if applied:
+        assert isinstance(outcome, list) and [line.split(" ")[4] for line in outcome] == ["3"]
+    else:
+        assert isinstance(outcome, NotBegun)
+    monkeypatch.undo()
+    assert await setup.available() == (999_994 if applied else 1_000_000)
 
 
 async def test_twelve_credits_and_thirteen_deducts(server: Server, engine: Engine) -> None:

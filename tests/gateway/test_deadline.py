@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +13,7 @@ from meter.app import services_of
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.engine import Engine
+from meter.engine.outbox import Entry, parse_entry
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.errors import Overloaded, RedisUnavailable
@@ -33,8 +34,10 @@ class HangingRedis(RedisGateway):
         self.free = asyncio.Event()
         self.free.set()
         self.applied = False
+        self.calls: list[tuple[Program, Sequence[str], Sequence[str | int]]] = []
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
+        self.calls.append((program, keys, list(arguments)))
         if not self.applied:
             await self.free.wait()
         reply = await super().run(program, keys, arguments)
@@ -49,12 +52,18 @@ class Scene:
 
     redis: HangingRedis
     engine: Engine
+    handlers: GatewayHandlers
     authorize: Coroutine
     commit: Coroutine
 
     async def balances(self) -> list[str]:
         line = await self.engine.run("u", operations.balance("u"))
         return line.split(" ")[-3:-1]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
 
     async def until_balances(self, *expected: str) -> None:
         async with asyncio.timeout(10):
@@ -74,7 +83,7 @@ async def scene() -> AsyncIterator[Scene]:
     async with Runtime(settings(), redis) as runtime:
         handlers = GatewayHandlers(services_of(runtime))
         await runtime.engine.run("u", operations.grant("u", "g", 1000))
-        yield Scene(redis, runtime.engine, awaitable(handlers.authorize), awaitable(handlers.commit))
+        yield Scene(redis, runtime.engine, handlers, awaitable(handlers.authorize), awaitable(handlers.commit))
         redis.free.set()
     await redis.close()
 
@@ -142,7 +151,7 @@ async def test_a_full_queue_is_503_at_once(scene: Scene, query: str, monkeypatch
 
 @pytest.mark.parametrize("query", ["", "mode=deduct", "mode=check"])
 async def test_an_outage_is_503(scene: Scene, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(_: str, __: object, done: object) -> None:
+    def away(_: str, __: object, done: object, ___: object = None) -> None:
         assert callable(done)
         done(RedisUnavailable("redis", "away"))
 
@@ -202,6 +211,12 @@ async def test_x4b_the_retry_of_a_reserve_that_was_taken_back_is_served(scene: S
     assert await scene.balances() == ["900", "100"]
 
 
+async def entries(scene: Scene) -> list[Entry]:
+    """The outbox."""
+    found = await scene.redis._client.xrange("meter:{p0}:outbox")
+    return [parse_entry(members[b"e"]) for _, members in found]
+
+
 async def marks(scene: Scene) -> list[bytes]:
     """What becomes of each open hold at its end, see lua/state/hold.lua."""
     texts = [text.split(b" ") for text in (await scene.redis._client.hgetall("meter:{p0}:holds")).values()]
@@ -222,3 +237,91 @@ async def test_x4c_a_hold_whose_caller_was_refused_is_never_charged_at_its_end(s
     assert served.status == 200
     await scene.balances()
     assert await marks(scene) == [b"c"]
+
+
+async def test_x4_what_reaches_redis_too_late_is_not_done_though_nobody_is_left_to_undo_it(scene: Scene) -> None:
+    """The sidecar may be killed as soon as it has answered 503."""
+    await scene.balances()  # a reply tells Redis' clock
+    for query in ("mode=deduct", "mode=reserve"):
+        scene.redis.calls.clear()
+        scene.redis.free.clear()
+        assert (await scene.authorize(request(query, x_user_id="u"))).status == 503
+        late = scene.redis.calls[0]
+
+        reply = await RedisGateway.run(scene.redis, *late)
+
+        assert reply.startswith("late ")
+        scene.redis.free.set()
+        assert await scene.balances() == ["1000", "0"]
+    assert [entry.kind for entry in await entries(scene)] == ["grant"], "nothing was done and undone"
+
+
+@pytest.mark.parametrize("query", ["mode=deduct", "mode=reserve"])
+@pytest.mark.parametrize("headers", [{}, {"x_request_id": "one"}])
+async def test_x4_a_reply_that_never_comes_is_asked_for_until_it_is_known(
+    scene: Scene, query: str, headers: dict[str, str]
+) -> None:
+    """It was applied; without a request id nothing but its batch names it."""
+    scene.redis.free.clear()
+    scene.redis.applied = True
+    assert (await scene.authorize(request(query, x_user_id="u", **headers))).status == 503
+    await scene.until(lambda: len(scene.redis.calls) > 2)  # the batch was given up, and is asked about
+
+    scene.redis.free.set()
+
+    await scene.until_balances("1000", "0")
+    again = await scene.authorize(request(query, x_user_id="u", **headers))
+    assert (again.status, again.replayed) == (200, False)
+    assert sum(map(int, await scene.balances())) == (900 if query == "mode=deduct" else 1000)
+
+
+@pytest.mark.parametrize("query", ["mode=deduct", "mode=reserve"])
+@pytest.mark.parametrize("headers", [{}, {"x_request_id": "one"}])
+async def test_x4_a_gateway_that_has_gone_before_its_answer_is_not_charged(
+    scene: Scene, query: str, headers: dict[str, str]
+) -> None:
+    asked = request(query, x_user_id="u", **headers)
+    told: list[Rendered] = []
+
+    def gone(rendered: Rendered) -> bool:
+        told.append(rendered)
+        return False
+
+    scene.handlers.authorize(asked, gone)
+
+    await scene.until(lambda: told)
+    await scene.until_balances("1000", "0")
+    again = await scene.authorize(asked)
+    assert (again.status, again.replayed) == (200, False)
+    assert sum(map(int, await scene.balances())) == (900 if query == "mode=deduct" else 1000)
+
+
+async def test_x4_the_same_request_at_two_sidecars_is_charged_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second cannot know whether the first will take its charge back: it says so, and a while later that it will
+    not."""
+    asked = request("mode=deduct", x_user_id="u", x_request_id="one")
+    async with Runtime(settings(), scene.redis) as runtime:
+        other = awaitable(GatewayHandlers(services_of(runtime)).authorize)
+        assert (await scene.authorize(asked)).status == 200
+        assert (await scene.authorize(asked)).status == 409
+        second = await other(asked)
+        assert (second.status, b'"reason":"request-id"' in second.body) == (503, True)
+        monkeypatch.setattr("meter.gateway.withdrawals.ELSEWHERE_SECONDS", 0.0)
+        assert (await other(asked)).status == 409
+    assert await scene.balances() == ["900", "0"]
+
+
+async def test_x4_the_retry_at_another_sidecar_is_served_when_the_first_has_taken_its_charge_back(scene: Scene) -> None:
+    asked = request("mode=deduct", x_user_id="u", x_request_id="one")
+    async with Runtime(settings(), scene.redis) as runtime:
+        other = awaitable(GatewayHandlers(services_of(runtime)).authorize)
+        await scene.balances()
+        scene.redis.free.clear()
+        scene.redis.applied = True
+        assert (await scene.authorize(asked)).status == 503
+        scene.redis.free.set()
+        await scene.until_balances("1000", "0")
+        assert (await other(asked)).status == 200
+    assert await scene.balances() == ["900", "0"]

@@ -202,3 +202,31 @@ def test_a_large_batch(partition: Partition) -> None:
 
     assert {answer.balances for answer in answers} == {(7, 0, 0)}
     assert len(partition.entries()) == 1500
+
+
+def test_what_comes_too_late_by_redis_clock_is_not_applied(stocked: Partition) -> None:
+    """X4: its callers were told by then that it was not done. Redis' own clock counts, though a test clock stands."""
+    seconds, microseconds = stocked.client.time()
+    now_ms = seconds * 1000 + microseconds // 1000
+    before = dump(stocked.client)
+
+    reply = stocked.send("sender", 1, deduct("u", 10), latest_ms=now_ms)
+
+    word, server_ms = reply.split(" ")
+    assert word == "late" and int(server_ms) >= now_ms
+    assert dump(stocked.client) == before
+    applied = stocked.send("sender", 2, deduct("u", 10), latest_ms=now_ms + HOUR)
+    assert applied.startswith("done\n0 ok ")
+    again = stocked.send("sender", 2, deduct("u", 10), latest_ms=now_ms)
+    assert again == "stored" + applied.removeprefix("done"), "it was applied in time"
+
+
+def test_who_asks_what_became_of_a_batch_is_told_and_it_is_never_applied_after_that(stocked: Partition) -> None:
+    """X4: a reply that never came."""
+    applied = stocked.send("one", 1, deduct("u", 10))
+
+    assert stocked.send("one", 1, mode="ask") == "stored" + applied.removeprefix("done")
+    assert stocked.send("two", 7, mode="ask") == "never"
+    assert stocked.send("two", 7, mode="ask") == "stale", "the same, by whoever asks twice"
+    assert stocked.send("two", 7, deduct("u", 10)) == "stale"
+    assert stocked.run(balance("u")).balances == (90, 0, 0)

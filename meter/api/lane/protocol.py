@@ -277,20 +277,20 @@ class HotProtocol(BoundedProtocol):
         self._enter(ANSWER)
         self._start_hot(cycle)
 
-    def _responder(self, cycle: HotCycle) -> Callable[[Rendered], None]:
+    def _responder(self, cycle: HotCycle) -> Callable[[Rendered], bool]:
         return lambda rendered: self._respond(cycle, rendered)
 
     def _refuse_body(self, cycle: HotCycle) -> None:
         self._respond(cycle, problem("body-too-large", f"The limit is {self._lane.body_max_bytes} bytes."))
 
-    def _respond(self, cycle: HotCycle, rendered: Rendered) -> None:
-        """Writes an answer in one piece and lets the next request come."""
+    def _respond(self, cycle: HotCycle, rendered: Rendered) -> bool:
+        """Writes an answer in one piece and lets the next request come; whether the client was still there."""
         if cycle.answered:
-            return
+            return False
         cycle.answered = True
         self._lane.responses[rendered.status] += 1
         if self.transport.is_closing():
-            return
+            return False
         request_id, body = brought_id(cycle.headers) or rendered.request_id or new_request_id(), rendered.body
         if (
             rendered.status == 200
@@ -311,6 +311,7 @@ class HotProtocol(BoundedProtocol):
             self._unread = cycle  # a client that does not read gets no further answers meanwhile
         else:
             self._complete(cycle)
+        return True
 
     def _complete(self, cycle: HotCycle) -> None:
         cycle.response_complete = True

@@ -21,6 +21,8 @@ from tests.api.lane.answers import Answer, answers_in, request
 
 T0 = "2030-01-01T00:00:00.000Z"
 BODY_MAX = 4096
+PATIENT_MS = 10_000
+"""A machine that is busy for 150 ms must not make one way answer a gateway that Redis is slow."""
 
 
 class Pipe(asyncio.Transport):
@@ -122,8 +124,8 @@ class Ways:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.lane = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1), HotProtocol)
-        self.plain = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1), BoundedProtocol)
+        self.lane = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1, gateway_timeout_ms=PATIENT_MS), HotProtocol)
+        self.plain = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1, gateway_timeout_ms=PATIENT_MS), BoundedProtocol)
         self._lifespans = [way.app.router.lifespan_context(way.app) for way in (self.lane, self.plain)]
 
     def start(self) -> None:
