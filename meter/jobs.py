@@ -144,12 +144,14 @@ class Jobs:
         await self.close()
 
     async def close(self) -> None:
-        """Cuts off deliveries that are under way."""
-        if self._dispatcher is not None:
-            await self._dispatcher.close()
-        if self._sender is not None:
-            await self._sender.close()
-        await close_channels(self._channels.values())
+        """Cuts off deliveries that are under way. What is asked for afterwards opens anew what it needs."""
+        dispatcher, sender, channels = self._dispatcher, self._sender, self._channels
+        self._dispatcher, self._sender, self._channels = None, None, {}
+        if dispatcher is not None:
+            await dispatcher.close()
+        if sender is not None:
+            await sender.close()
+        await close_channels(channels.values())
 
     def _store(self) -> Store:
         if self._runtime.store is None:

@@ -59,6 +59,50 @@ def test_a_users_program_passes_mypy_strict(python: Path, tmp_path: Path) -> Non
     assert (run.returncode, run.stdout) == (0, "Success: no issues found in 1 source file\n")
 
 
+@pytest.fixture(scope="module")
+def tester(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment with the extra `testing` and a plugin for coroutines beside ours."""
+    folder = tmp_path_factory.mktemp("tester")
+    venv.create(folder, with_pip=True)
+    made = folder / "bin" / "python"
+    subprocess.run([made, "-m", "pip", "install", "--quiet", f"{wheel}[testing]", "pytest-asyncio"], check=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "-p no:asyncio",
+        "-p no:asyncio -p no:anyio",
+        "-o asyncio_mode=auto",
+        "-p no:asyncio -o anyio_mode=auto",
+    ],
+)
+def test_u8_the_example_passes_beside_every_plugin_for_coroutines(tester: Path, tmp_path: Path, options: str) -> None:
+    (tmp_path / "test_example.py").write_text((ROOT / "docs" / "testing.md").read_text().split("```")[1][6:])
+    scope = "" if "no:asyncio" in options else " -o asyncio_default_fixture_loop_scope=function"
+    run = subprocess.run(
+        [str(tester), "-m", "pytest", "-q", "-W", "error", *(options + scope).split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "3 passed" in run.stdout
+
+
+def test_u14_an_extra_is_added_to_what_is_installed(tester: Path) -> None:
+    """As README says, and as every message about a missing extra does."""
+    command = [str(tester), "-m", "pip", "install", "--quiet", "meter-sidecar[mongo]"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    subprocess.run([tester, "-c", "import pymongo, meter"], check=True)
+
+
 def test_bench_says_how_to_get_it(python: Path, tmp_path: Path) -> None:
     run = subprocess.run([python, "-m", "meter", "bench"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
