@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 
 from meter.amount import AmountScale
 from meter.api.handlers import Handlers, handlers_of
@@ -86,9 +86,9 @@ def routes_of(parts: Parts) -> list[BaseRoute]:
         Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
         Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
         *routes([("POST", "/gateway/logs", gateway.logs.logs)], settings.gateway_logs_max_bytes),
-        *docs_routes(),
+        *docs_routes(settings),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
-        Mount(CREDITS, routes=call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes)),
+        *call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes, below=CREDITS),
     ]
 
 

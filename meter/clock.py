@@ -32,13 +32,14 @@ def time_zone(name: str) -> ZoneInfo:
     """The zone of an IANA name, from the `tzdata` wheel: the same names and rules on every machine, whatever its own
     files are. Raises `UnknownTimeZone`.
     """
-    if name not in _zone_names():
+    if name not in zone_names():
         raise UnknownTimeZone(f"{name[:64]!r} is no time zone of the IANA database, such as Europe/Berlin")
     return _zone(name)
 
 
 @cache
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
+    """The names of all zones."""
     names = resources.files("tzdata").joinpath("zones").read_text().split()
     return frozenset(names) - {"Factory"}  # what a clock is set to that nobody has set
 

@@ -21,6 +21,7 @@ from meter.errors import ConfigError
 from meter.http.exchange import Coroutine, Request
 from meter.http.reading import failure
 from meter.http.rendered import JSON_TYPE, Rendered
+from meter.http.request_id import id_to_answer, named
 from meter.runtime import Runtime
 from meter.store.base import Store
 
@@ -95,4 +96,5 @@ class _InProcess:
             rendered = await self._coroutines[name](request)
         except Exception as error:  # the same answers as over HTTP
             rendered = failure(error)
+        rendered = named(rendered, id_to_answer(rendered))
         return rendered.status, rendered.body, rendered.replayed

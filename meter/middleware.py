@@ -27,7 +27,7 @@ from meter.errors import Unavailable
 from meter.http.endpoint import send_rendered
 from meter.http.incoming import Incoming
 from meter.http.rendered import Rendered
-from meter.http.request_id import Identified
+from meter.http.request_id import working_for
 from meter.log import logger
 from meter.usage import Format, Number, Shape, shape_of
 
@@ -105,13 +105,13 @@ class CreditDeductionMiddleware:
         )
         self._charger = Charger(credit_service, policy)
         self._fail_open = fail_open
-        self._identified = Identified(self._metered)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, self._settling(receive), send)
         elif scope["type"] == "http" and self._meters(scope):
-            await self._identified(scope, receive, send)
+            with working_for(scope["headers"]):
+                await self._metered(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

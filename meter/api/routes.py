@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request as StarletteRequest
@@ -26,14 +27,31 @@ def routes(table: Sequence[tuple[str, str, Coroutine]], body_max_bytes: int) -> 
     return [Route(path, Endpoint(methods, body_max_bytes)) for path, methods in paths.items()]
 
 
-def call_routes(coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes: int) -> list[BaseRoute]:
-    """The routes of the table of calls below a prefix, without that prefix."""
+class _AnyText(Convertor[str]):
+    """Anything, line ends too: what is no id is refused as such, not as a path that is not there."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any_text", _AnyText())
+
+
+def call_routes(
+    coroutines: Mapping[str, Coroutine], prefix: str, body_max_bytes: int, *, below: str = ""
+) -> list[BaseRoute]:
+    """The routes of the table of calls that have this prefix; their paths begin with `below` in its place."""
     table = [
-        (call.method, call.path.replace("{user_id}", "{user_id:path}"), coroutines[call.name])
+        (call.method, below + call.path.replace("{user_id}", "{user_id:any_text}"), coroutines[call.name])
         for call in CALLS
         if call.prefix == prefix
     ]
-    table.sort(key=lambda entry: entry[1].endswith(":path}"))  # a user_id may contain "/", so it matches greedily
+    table.sort(key=lambda entry: entry[1].endswith(":any_text}"))  # a user_id may contain "/", so it matches greedily
     return routes(table, body_max_bytes)
 
 

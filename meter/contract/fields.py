@@ -59,10 +59,9 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]")
 
 
-_AMOUNT_SCHEMA = {
-    "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}],
-    "description": "Credits, an exact decimal; write it as a string where your language would round a number.",
-}
+MARK = "x-meter-bound"
+"""Stands in a schema for bounds that depend on settings; meter/openapi/bounds.py writes them in its place."""
+AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, TTL = "amount", "positive amount", "amount text", "ttl"
 
 
 def _units(value: object, info: ValidationInfo) -> int:
@@ -127,11 +126,22 @@ def _rfc3339(value: object) -> object:
     raise PydanticCustomError("time", "must be an RFC 3339 time with an offset, such as 2030-01-01T00:00:00Z")
 
 
-Amount = Annotated[int, BeforeValidator(_units), Field(ge=0), WithJsonSchema(_AMOUNT_SCHEMA)]
+def _whole(value: object) -> object:
+    """1.0 is a whole number in JSON, as JSON Schema has it."""
+    if not isinstance(value, Decimal | float) or not isfinite(value) or not -SECONDS_MAX <= value <= SECONDS_MAX:
+        return value
+    return int(value) if value == int(value) else value
+
+
+AS_WHOLE = BeforeValidator(_whole)
+"""Of an `int`: a whole number, however it is written. Behind its bounds, or no schema has them."""
+
+
+Amount = Annotated[int, BeforeValidator(_units), Field(ge=0), WithJsonSchema({MARK: AMOUNT})]
 """Units; zero is allowed."""
 
 
-PositiveAmount = Annotated[int, BeforeValidator(_units), Field(gt=0), WithJsonSchema(_AMOUNT_SCHEMA)]
+PositiveAmount = Annotated[int, BeforeValidator(_units), Field(gt=0), WithJsonSchema({MARK: POSITIVE_AMOUNT})]
 """Units; zero is refused."""
 
 
@@ -173,7 +183,7 @@ Seconds = Annotated[
 TtlSeconds = Annotated[
     int | Decimal,
     PlainValidator(_some_seconds),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": SECONDS_MAX}),
+    WithJsonSchema({MARK: TTL}),
 ]
 
 

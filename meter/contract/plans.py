@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from meter.amount import is_countable, plain_decimal
-from meter.clock import UnknownTimeZone, time_zone
+from meter.clock import UnknownTimeZone, time_zone, zone_names
 from meter.contract.answers import Answer
 from meter.contract.fields import (
+    AS_WHOLE,
     PRIORITY_MAX,
     Credits,
     Description,
@@ -30,6 +32,14 @@ from meter.errors import InvalidAmount
 PRICE_MAX = Decimal(10) ** 12
 _FIRST_ANCHOR = datetime(1970, 1, 1, tzinfo=UTC)
 VALIDITY_DAYS_MAX = 36_525
+_PRICE_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"const": 0},
+        {"type": "number", "minimum": 1e-21, "exclusiveMaximum": 1e12},
+        {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,27})?$"},
+    ],
+    "description": "An exact decimal.",
+}
 _PRICE = re.compile(r"(?=.{1,40}$)(0|[1-9][0-9]*)(\.[0-9]+)?")  # what is a JSON number as it stands
 
 
@@ -57,13 +67,25 @@ def _zone(value: object) -> str:
 Price = Annotated[
     str,
     BeforeValidator(_price),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "description": "An exact decimal."}),
+    WithJsonSchema(_PRICE_SCHEMA),
 ]
-TimeZone = Annotated[str, BeforeValidator(_zone)]
+TimeZone = Annotated[
+    str,
+    BeforeValidator(_zone),
+    WithJsonSchema({"type": "string", "enum": cast("list[JsonValue]", sorted(zone_names()))}),
+]
 PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 SubscriptionState = Literal["active", "ended", "set_aside"]
 Unspent = Literal["stay", "void"]
+
+
+_ONE_CAP: JsonDict = {
+    "oneOf": [
+        {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for one, other in (("max_amount", "percent"), ("percent", "max_amount"))
+    ]
+}
 
 
 class RolloverRequest(Body):
@@ -71,9 +93,11 @@ class RolloverRequest(Body):
     percent of what the period granted. The rest above that expires.
     """
 
+    model_config = ConfigDict(json_schema_extra=_ONE_CAP)
+
     max_amount: PositiveAmount | None = None
-    percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    valid_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)]
+    percent: Annotated[int, Field(ge=0, le=100), AS_WHOLE] | None = None
+    valid_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX), AS_WHOLE]
 
     @model_validator(mode="after")
     def _one_cap(self) -> RolloverRequest:
@@ -90,9 +114,9 @@ class PlanRequest(Body):
     credit_limit: PositiveAmount
     price: Price
     billing_period: BillingPeriod
-    validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX)] | None = None
+    validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX), AS_WHOLE] | None = None
     rollover: RolloverRequest | None = None
-    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
     plan_group: PlanGroup = "default"
     active: bool = True
 

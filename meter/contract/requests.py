@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Kind
 from meter.contract.fields import (
+    AS_WHOLE,
     BATCH_MAX,
     LIST_LIMIT_MAX,
     PRIORITY_MAX,
@@ -53,7 +55,7 @@ class AddRequest(Described):
     user_id: UserId
     amount: PositiveAmount
     grant_id: ObjectId | None = None
-    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] = 10
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
     effective_at: Annotated[Time, Field(ge=_FIRST_START, le=_LAST_START)] | None = None
     expires_at: Time | None = None
 
@@ -158,8 +160,30 @@ class BatchRequest(Body):
 class ClockRequest(Body):
     """Freeze the test clock at a time, or move it forward."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+                for one, other in (("now", "advance_seconds"), ("advance_seconds", "now"))
+            ]
+        }
+    )
+
     now: Time | None = None
     advance_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ClockRequest:
+        if (self.now is None) == (self.advance_seconds is None):
+            raise PydanticCustomError("clock", "name either now or advance_seconds")
+        return self
+
+
+_CURSOR_SCHEMA = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9_-]{0,512}$",
+    "description": "The `next_cursor` of the page before, as it is; another is refused.",
+}
 
 
 class Query(BaseModel):
@@ -168,7 +192,7 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: Annotated[int, Field(ge=1, le=LIST_LIMIT_MAX)] = 50
-    cursor: str = ""
+    cursor: Annotated[str, WithJsonSchema(_CURSOR_SCHEMA)] = ""
 
 
 class GrantsQuery(Query):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, WithJsonSchema
+from pydantic.config import JsonDict
 
 from meter.contract.answers import Answer
 from meter.contract.fields import Description
@@ -23,10 +24,22 @@ AlertKind = Literal[
 ]
 
 
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL}){{0,60}}|\[[0-9A-Fa-f:.]{{2,45}}\])"
+_REST = r"(?:[/?](?:[A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%(?:[2-689A-Fa-f][0-9A-Fa-f]|7[0-9A-Ea-e]))*)?"
+_URL_SCHEMA: JsonDict = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 2000,
+    "pattern": f"^[Hh][Tt][Tt][Pp][Ss]?://{_HOST}(?::[1-9][0-9]{{0,4}})?{_REST}$",
+    "description": "Public, and https://; METER_WEBHOOK_ALLOW_PRIVATE=1 allows http:// and private addresses.",
+}
+
+
 class WebhookRequest(Body):
     """An endpoint that is to be told of alerts; of all kinds when it names none."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    url: Annotated[str, Field(min_length=1, max_length=2000), WithJsonSchema(_URL_SCHEMA)]
     description: Description | None = None
     kinds: Annotated[list[AlertKind], Field(min_length=1, max_length=20)] | None = None
 

@@ -7,7 +7,8 @@ Every answer has it in that header, and every problem in its member `request_id`
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Final
@@ -60,6 +61,18 @@ def id_to_answer(rendered: Rendered) -> str:
     return current_request_id() or rendered.request_id or new_request_id()
 
 
+@contextmanager
+def working_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[CurrentRequest]:
+    """Inside, log lines and problems have the id of the request with these headers."""
+    current = CurrentRequest(request_id_of(headers))
+    token = CURRENT_REQUEST.set(current)
+    try:
+        yield current
+    finally:
+        CURRENT_REQUEST.reset(token)
+        current.is_over = True
+
+
 class Identified:
     """ASGI middleware: while it runs, log lines and problems have the request's id, and every answer tells it."""
 
@@ -71,7 +84,6 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        current = CurrentRequest(request_id_of(scope["headers"]))
 
         async def identified(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -80,12 +92,8 @@ class Identified:
                     message = {**message, "headers": [*headers, (HEADER, current.request_id.encode())]}
             await send(message)
 
-        token = CURRENT_REQUEST.set(current)
-        try:
+        with working_for(scope["headers"]) as current:
             await self._app(scope, receive, identified)
-        finally:
-            CURRENT_REQUEST.reset(token)
-            current.is_over = True
 
 
 def _valid(value: bytes) -> str:

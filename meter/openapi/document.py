@@ -12,14 +12,16 @@ from re import findall
 from typing import Any, cast
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
+from meter.amount import AmountScale
 from meter.contract.answers import Refusal
 from meter.contract.call import Call, Example
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS
 from meter.keys import OBJECT_ID, OPERATION_KEY, REQUEST_ID, USER_ID
+from meter.openapi.bounds import Bounds, bounded
 from meter.openapi.gateway import TAG, TAG_TEXT, gateway_paths
 
 PACKAGE = "meter-sidecar"
@@ -101,8 +103,8 @@ class _Schemas(GenerateJsonSchema):
         return super().ser_schema(schema)
 
 
-def document() -> JsonObject:
-    """The document, as JSON values."""
+def document(bounds: Bounds = Bounds()) -> JsonObject:  # noqa: B008 - a tuple
+    """The document of a deployment with those bounds, as JSON values."""
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(call.answer, "serialization") for call in CALLS]
     models += [(call.later, "serialization") for call in CALLS if call.later]
     models += [(call.body, "validation") for call in CALLS if call.body]
@@ -110,6 +112,7 @@ def document() -> JsonObject:
         list(dict.fromkeys(models)), ref_template=_SCHEMA_REF, schema_generator=_Schemas
     )
     components = {**schemas["$defs"], "Problem": _problem_schema()}
+    components["BatchRequest"]["properties"]["operations"]["maxItems"] = bounds.batch_max
     components["BatchAnswer"]["properties"]["results"]["items"] = _batch_result()
     paths: dict[str, JsonObject] = {}
     for call in CALLS:
@@ -122,7 +125,7 @@ def document() -> JsonObject:
     _identify(paths)
     about = metadata(PACKAGE)
     license_id = about["License-Expression"]
-    return {
+    found: JsonObject = {
         "openapi": "3.1.1",
         "info": {
             "title": "meter",
@@ -146,6 +149,7 @@ def document() -> JsonObject:
             },
         },
     }
+    return cast("JsonObject", bounded(found, bounds))
 
 
 def _identify(paths: Mapping[str, JsonObject]) -> None:
@@ -205,11 +209,20 @@ def _operation(call: Call, answer_schema: JsonObject, body_schema: JsonObject | 
     }
     if call.body is not None:
         found["requestBody"] = {
-            "required": any(member.is_required() for member in call.body.model_fields.values()),
+            "required": not _takes_nothing(call.body),
             "content": {JSON_TYPE: {"schema": body_schema, "example": example.body}},
         }
     found["responses"] = {str(call.status): answer, **_accepted(call), **_problems(call.problems)}
     return found
+
+
+def _takes_nothing(model: type[BaseModel]) -> bool:
+    """Whether an empty object is a body, as which no body counts."""
+    try:
+        model.model_validate({}, context=AmountScale(0))
+    except ValidationError:
+        return False
+    return True
 
 
 def _accepted(call: Call) -> JsonObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meter.contract.call import OF_EVERY_CALL, OF_SPENDING
+from meter.contract.fields import AMOUNT_TEXT, MARK
 from meter.gateway.choices import DIALECTS, MODES
 from meter.gateway.entries import ENTRIES_MAX
 from meter.gateway.sources import SOURCES
@@ -26,8 +27,9 @@ _COMMIT = (
 _LOGS = ("body-too-large", "unsupported-media-type", "validation-error", *OF_EVERY_CALL)
 TAG_TEXT = "One authorizer and one commit for every gateway: answered alike to any method, and no body is read."
 
-_AMOUNT = r"[0-9]+(?:\.[0-9]+)?"
-_AMOUNT_SCHEMA: JsonObject = {"type": "string", "pattern": f"^{_AMOUNT}$"}
+_USAGE_SCHEMA: JsonObject = {"type": "string", "pattern": r"^(?:[0-9]{1,15}(?:\.[0-9]{1,12})?)?$"}
+_AMOUNT_SCHEMA: JsonObject = {MARK: AMOUNT_TEXT}
+"""Of headers and queries, which a gateway's template may leave empty: then there is none."""
 
 
 def gateway_paths(problems: Problems) -> dict[str, JsonObject]:
@@ -57,7 +59,7 @@ _USER = _parameter("header", "X-User-Id", _matching(USER_ID.pattern), "Who pays.
 _REQUEST = _parameter(
     "header",
     "X-Request-Id",
-    _matching(REQUEST_ID.pattern),
+    _matching(f"(?:{REQUEST_ID.pattern})?"),
     "The gateway's own name of the request: the same one means the same reservation. [METER_GATEWAY_REQUEST_HEADER]",
 )
 _ASKING = (
@@ -85,7 +87,7 @@ _CHOICES = (
         {"type": "string", "enum": list(DIALECTS), "default": ""},
         "nginx: a refusal is an empty 403, with its own status and kind in X-Meter-Status and X-Meter-Problem.",
     ),
-    _parameter("query", "amount", _matching(f"(?:{_AMOUNT})?"), "A fixed price, which beats the estimate."),
+    _parameter("query", "amount", _AMOUNT_SCHEMA, "A fixed price, which beats the estimate."),
 )
 _REST = _parameter(
     "path", "rest", {"type": "string"}, "The client's path, which some gateways add; it is not read.", "v1/chat"
@@ -119,12 +121,12 @@ def _commit(problems: Problems) -> JsonObject:
         _parameter(
             "header",
             "X-Reservation-Id",
-            _matching(OBJECT_ID.pattern),
+            _matching(f"(?:{OBJECT_ID.pattern})?"),
             "What authorizing answered; else X-User-Id and X-Request-Id.",
         ),
         _USER,
         _REQUEST,
-        _parameter("header", "X-Credits-Actual", _AMOUNT_SCHEMA, "What it cost. Without it: as the policy says."),
+        _parameter("header", "X-Credits-Actual", _USAGE_SCHEMA, "What it cost. Without it: as the policy says."),
         _parameter(
             "header",
             "X-Upstream-Status",
@@ -141,13 +143,8 @@ def _logs(problems: Problems) -> JsonObject:
     source = _parameter(
         "query", "source", {"type": "string", "enum": list(SOURCES), "default": "meter"}, "Whose log it is.", "nginx"
     )
-    encoding = _parameter(
-        "header",
-        "Content-Encoding",
-        {"type": "string", "enum": ["identity", "gzip", "deflate"], "default": "identity"},
-        "How it is packed.",
-    )
-    entry: JsonObject = {"type": "object", "description": "An entry, in the members of its source."}
+    text = "Entries, in the members of their source: an array of objects, or one. What is no entry counts as failed."
+    entries: JsonObject = {"description": text, "maxItems": ENTRIES_MAX}
     counts = {name: {"type": "integer", "minimum": 0} for name in ("accepted", "ignored", "failed")}
     counted: JsonObject = {"type": "object", "properties": counts, "required": list(counts)}
     responses: JsonObject = {
@@ -159,12 +156,13 @@ def _logs(problems: Problems) -> JsonObject:
     }
     example = [{"reservation_id": "q0_2Vd8kW", "status": "200", "usage": "30", "complete": "OK"}]
     return {
-        **_call("logs", "Settle requests by a gateway's access log", (source, encoding), responses),
+        **_call("logs", "Settle requests by a gateway's access log", (source,), responses),
         "requestBody": {
-            "required": True,
+            "required": False,
+            "description": "Entries; `Content-Encoding` may be gzip or deflate.",
             "content": {
                 "application/json": {
-                    "schema": {"oneOf": [{"type": "array", "items": entry, "maxItems": ENTRIES_MAX}, entry]},
+                    "schema": entries,
                     "example": example,
                 },
                 "application/x-ndjson": {"schema": {"type": "string", "description": "An entry per line."}},

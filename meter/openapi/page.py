@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from meter.config import Settings
+from meter.openapi.bounds import Bounds
 from meter.openapi.document import document
 
 _HEADERS = {
@@ -22,19 +24,19 @@ _HEADERS = {
 }
 
 
-def docs_routes() -> list[BaseRoute]:
-    """The document, the page and its script; made now, so that no request waits for it."""
+def docs_routes(settings: Settings) -> list[BaseRoute]:
+    """The document of a deployment, the page and its script; made now, so that no request waits for it."""
     return [
         _static("/", _file("start.html"), "text/html"),
-        _static("/openapi.json", _document_text(), "application/json"),
+        _static("/openapi.json", _document_text(Bounds.of(settings)), "application/json"),
         _static("/docs", _file("page.html"), "text/html"),
         _static("/docs/docs.js", _file("page.js"), "text/javascript"),
     ]
 
 
 @cache
-def _document_text() -> bytes:
-    return orjson.dumps(document())
+def _document_text(bounds: Bounds) -> bytes:
+    return orjson.dumps(document(bounds))
 
 
 def _file(name: str) -> bytes:

@@ -90,7 +90,7 @@ def test_every_fault_of_a_body_is_named(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "field", "wrong"),
     [
-        ("/add", "priority", [1.0, "1", -1, 1_000_000, True, None, [1]]),
+        ("/add", "priority", [1.5, "1", -1, 1_000_000, True, None, [1]]),
         ("/add", "description", [5, True, [], "x" * 501]),
         ("/add", "metadata", ["text", 5, [], {"x": "y" * 1024}, {"n": 2**64}, {"n": [-(2**63) - 1]}]),
         ("/add", "grant_id", ["", "a b", "a/b", "ü", "{", "x" * 129, 5, "a\n"]),
@@ -295,3 +295,12 @@ def test_every_problem_has_a_page_that_says_what_to_do(api: Api) -> None:
 
 def test_plans_are_announced_but_not_there(api: Api) -> None:
     assert api.call("POST", "/credits/plans", {"name": "Pro"}).status in (200, 201, 422, 501)
+
+
+def test_c14_a_whole_number_is_one_however_it_is_written(api: Api) -> None:
+    """JSON has one kind of number, and by JSON Schema 7.0 is an integer."""
+    api.call("POST", "/credits/add", content=b'{"user_id":"u","amount":1,"grant_id":"g","priority":7.0}')
+    assert api.get("/grants/u")["items"][0]["priority"] == 7
+    for text in ("1e999999", "-1e999999", "1e-999999", "NaN", "Infinity"):
+        body = f'{{"user_id":"u","amount":1,"priority":{text}}}'.encode()
+        assert api.call("POST", "/credits/add", content=body).status == 422

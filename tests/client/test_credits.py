@@ -142,7 +142,8 @@ def comparable(answer: Any) -> Any:
 def _without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: "…" if name == "transaction_id" and inner else _without_ids(inner) for name, inner in value.items()
+            name: "…" if name in ("transaction_id", "request_id") and inner else _without_ids(inner)
+            for name, inner in value.items()
         }
     return [_without_ids(inner) for inner in value] if isinstance(value, list) else value
 
