@@ -20,7 +20,7 @@ def _job(name: str, job: str, summary: str, answer: type[BaseModel], count: str,
 CALLS = (
     _job("expire", "expire", "End credits and holds that are due", jobs.Expired, "transactions"),
     _job("allocate", "allocate", "Grant what is due", jobs.Allocated, "allocated"),
-    _job("apply_pending", "pending", "Apply grants that are durable and not yet in Redis", jobs.Applied, "applied", 1),
+    _job("apply_pending", "pending", "Apply grants that are durable and not yet in Redis", jobs.Applied, "applied"),
     _job("remind", "remind", "Make the alerts of credits that end soon", jobs.Reminded, "reminded"),
     _job("deliver", "deliver", "Deliver alerts that are due", jobs.Attempted, "attempted"),
     _job("rotate", "rotate", "Let Redis forget what is older than the idempotency window", jobs.Rotated, "rotated"),
