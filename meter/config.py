@@ -241,6 +241,11 @@ class Settings(BaseSettings):
         return self.queue_url or self.redis_url
 
     @property
+    def notify_streams(self) -> tuple[str, ...]:
+        """The Redis streams that alerts are written to."""
+        return tuple(word.removeprefix("stream:") for word in self.notify.split() if word.startswith("stream:"))
+
+    @property
     def expiring_day_numbers(self) -> tuple[int, ...]:
         """The days of `expiring_days`, ascending."""
         return tuple(sorted({int(days) for days in self.expiring_days.split(",") if days}))

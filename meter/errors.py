@@ -4,11 +4,13 @@ MeterError
 ├── ConfigError            a setting is wrong; the process must not start
 │   └── ForeignLedger      METER_STORE_URL and METER_REDIS_URL each have a ledger, and not the same one
 ├── ScriptError            a Lua program failed: a bug of ours or a foreign write into our keys
+│   └── ScriptCutOff       it was refused a command on its way, after it may have written
 ├── InvalidAmount          an amount cannot be represented exactly
 └── Unavailable            the call was not decided; it may be tried again
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
     │   ├── NotBegun       nothing of it was done, nor will be
-    │   └── Undecided      what became of it is being found out
+    │   ├── Undecided      what became of it is being found out
+    │   └── RedisDenied    it answers, and refuses what METER_REDIS_URL says or what its user does
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
     ├── StoreUnavailable   the durable store did not answer
     │   └── StoreDenied    it answers, and refuses what METER_STORE_URL says
@@ -36,14 +38,21 @@ class ScriptError(MeterError):
     """A Lua program failed; the message names the file and line of `lua/`."""
 
 
+class ScriptCutOff(ScriptError):
+    """Redis took a right away while a program ran, and what that wrote before stays: its partition is not sound."""
+
+
 class InvalidAmount(MeterError, ValueError):
     """An amount is not a decimal number in range; the message says what is accepted."""
 
 
 class Unavailable(MeterError):
-    """The call was not decided. `retry_after_seconds` says when another try makes sense."""
+    """The call was not decided. `retry_after_seconds` says when another try makes sense; `word`, for log and probes,
+    whether what is missing is away or refuses us.
+    """
 
     retry_after_seconds = 1
+    word = "away"
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -71,6 +80,12 @@ class Undecided(RedisUnavailable):
         self.outcome = outcome
 
 
+class RedisDenied(RedisUnavailable):
+    """Redis refuses the password, the TLS, the database or the commands of METER_REDIS_URL: waiting does not help."""
+
+    word = "refuses"
+
+
 class PartitionRefused(Unavailable):
     """Redis holds no sound data for the partition; nothing was applied and nothing is read as zero."""
 
@@ -84,6 +99,8 @@ class StoreUnavailable(Unavailable):
 
 class StoreDenied(StoreUnavailable):
     """The store refuses the user, the password, the database or an option of its URL: waiting does not help."""
+
+    word = "refuses"
 
 
 class Overloaded(Unavailable):

@@ -53,6 +53,21 @@ class PartitionKeys:
         self.profiles = by_name["profiles"]
 
 
+def workers_key(prefix: str) -> str:
+    """Where the workers of a deployment tell of themselves."""
+    return f"{prefix}:workers"
+
+
+def queue_prefix(prefix: str) -> str:
+    """What every key of arq's begins with."""
+    return f"{prefix}:arq:"
+
+
+def nobodys_key(prefix: str) -> str:
+    """A key that is never made: rights are asked for on it."""
+    return f"{prefix}:selftest"
+
+
 def partition_of(user_id: str, partitions: int) -> int:
     """The partition of a user: a stable hash of what comes before the first `/`, so a team shares one."""
     if partitions == 1:

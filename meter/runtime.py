@@ -14,7 +14,7 @@ from typing import Literal, Self
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
-from meter.errors import ConfigError, StoreDenied, StoreUnavailable, Unavailable
+from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
@@ -56,7 +56,7 @@ class Runtime:
         self._owns_redis = redis is None
         self._owns_store = store is None
         self._store_open = False
-        self._store_fault = "the store is not open yet"
+        self._store_fault = StoreUnavailable("the store is not open yet")
         self._opening: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
@@ -105,15 +105,17 @@ class Runtime:
         try:
             await self._open_store()
             await self.engine.open_partitions()
+        except RedisDenied as error:
+            raise ConfigError(str(error)) from None
         except Unavailable as error:
-            _log.warning("not ready yet", why=str(error))
+            _log.warning("not ready yet: it is waited for", why=str(error))
 
     async def _start(self) -> None:
         self._log_refusals()
         try:
             await self._open_store()
         except StoreUnavailable as error:
-            self._store_fault = str(error)
+            self._store_fault = error
             self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
         await self.engine.start()
         if self._role != "command":
@@ -134,7 +136,7 @@ class Runtime:
     async def ping_store(self) -> None:
         """Returns when the store answers, and is the one that it was. Raises `StoreUnavailable`."""
         if self.store is None or not self._store_open:
-            raise StoreUnavailable(self._store_fault)
+            raise type(self._store_fault)(str(self._store_fault))
         await self.store.ping()
         self.engine.compare_with(await kept_ledger(self.store) or "of no name")
 
@@ -168,19 +170,21 @@ class Runtime:
             await asyncio.sleep(STORE_OPEN_PAUSE_SECONDS)
             try:
                 await self._open_store()
-            except (StoreUnavailable, ConfigError) as error:
-                self._store_fault = str(error)  # a running process cannot refuse to start; adds stay refused
+            except StoreUnavailable as error:
+                self._store_fault = error
+            except ConfigError as error:
+                self._store_fault = StoreDenied(str(error))  # too late to refuse to start; adds stay refused
 
     async def _ledger(self) -> str:
         if self.store is None or not self._store_open:
-            raise StoreUnavailable(self._store_fault)
+            raise type(self._store_fault)(str(self._store_fault))
         return await ledger_of(self.store, self.redis, self.engine.partitions)
 
     async def _watermark(self, partition: int) -> Watermark:
         if self.store is None:
             return NO_WATERMARK
         if not self._store_open:
-            raise StoreUnavailable(self._store_fault)
+            raise type(self._store_fault)(str(self._store_fault))
         row = await self.store.watermark(partition)
         return NO_WATERMARK if row is None else (row.epoch, row.seq, row.head)
 

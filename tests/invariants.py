@@ -32,7 +32,7 @@ KEY_TYPES = {
 _LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
 _WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
 _AT_END = r"(\d+\+\d+)?([@!][A-Za-z0-9_.-]+)?"
-_OF_NO_PARTITION = re.compile(r"[A-Za-z0-9_.-]+:(workers)")
+_OF_NO_PARTITION = re.compile(r"[A-Za-z0-9_.-]+:(workers|arq:.+)")
 _KEY = re.compile(r"([A-Za-z0-9_.-]+:\{p([0-9]+)\}):(.+)")
 
 

@@ -42,6 +42,7 @@ _READ: dict[str, tuple[Any, object, Any]] = {
 
 def proxy(**given: object) -> None:
     """Meter any upstream: a reverse proxy that holds, forwards, reads the usage and commits."""
+    from meter.cli.checking import check
     from meter.cli.starting import begin_log, ends_of, tell_start
     from meter.config import load_settings
     from meter.proxy.server import run_proxy
@@ -53,6 +54,8 @@ def proxy(**given: object) -> None:
             name: _READ[name][2](value) if name in _READ else value for name, value in given.items()
         }
         options = ProxyOptions(**read)
+        if options.meter_url is None:
+            check(settings)
         tell_start("proxy", **options.described(), **({} if options.meter_url else ends_of(settings)))
         run_proxy(settings, options)
     except ConfigError as error:

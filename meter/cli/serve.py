@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import uvicorn
 
+from meter.cli.checking import check
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
 from meter.cli.jobs import jobs
@@ -77,7 +77,7 @@ def dev(
                 store_url=store_url_of(data_dir),
                 ledger_file=ledger_file_of(data_dir),
             )
-            _check(settings)
+            check(settings)
             worker = worker_process(settings, data_dir)
             worker.start()
             tell_start("dev", address=url_of(settings.host, settings.port), **ends_of(settings), data=f"{data_dir}/")
@@ -111,7 +111,7 @@ def serve(
         begin_log(settings)
         if uds is None:
             check_address("METER", settings.host, settings.port)
-        _check(settings)
+        check(settings)
         address = url_of(settings.host, settings.port) if uds is None else f"unix:{uds}"
         tell_start("serve", address=address, **ends_of(settings), processes=workers)
         _serve(settings, uds, workers)
@@ -133,7 +133,7 @@ def worker(
         begin_log(settings)
         if settings.worker_port:
             check_address("METER_WORKER", settings.worker_host, settings.worker_port)
-        _check(settings)
+        check(settings)
         probes = {"probes": url_of(settings.worker_host, settings.worker_port)} if settings.worker_port else {}
         tell_start("worker", **probes, **ends_of(settings))
         run_worker(settings)
@@ -175,31 +175,6 @@ def schema(
     from meter.store.generated_schema import nosql_schema, sql_schema
 
     typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
-
-
-def _check(settings: Settings) -> None:
-    """Refuses to start on a Redis or a store made with other settings; one that is away is waited for while serving."""
-    ours = signal.getsignal(signal.SIGTERM)
-    try:
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            check = loop.create_task(_check_once(settings))
-            loop.add_signal_handler(signal.SIGTERM, check.cancel)  # an exit from within would tear a call apart
-            loop.run_until_complete(check)
-    except asyncio.CancelledError:
-        sys.exit(0)
-    finally:
-        signal.signal(signal.SIGTERM, ours)  # a loop that closes leaves the default, which would be no clean end
-
-
-async def _check_once(settings: Settings) -> None:
-    from meter.runtime import Runtime
-
-    runtime = Runtime(settings)
-    try:
-        await runtime.check()
-    finally:
-        await runtime.close()
 
 
 def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:

@@ -27,6 +27,7 @@ from meter.errors import (
     Overloaded,
     PartitionRefused,
     RedisUnavailable,
+    ScriptCutOff,
     ScriptError,
     Unavailable,
     Undecided,
@@ -90,6 +91,8 @@ class Batcher:
         self._wake_scheduled = False
         self._closed = False
         self.counts = Counts()
+        self.on_cut_off: Callable[[str], None] = _log.error
+        """Told why a program was cut off: the partition may be half written."""
         self._memory = Memory()
         self._clock = ServerClock()
         self._lost = LostBatches(self._ask)
@@ -311,6 +314,8 @@ class _Sender:
             self._failed([call for call in calls if call.begin_by <= now], error)
             return [call for call in calls if call.begin_by > now]
         except MeterError as error:
+            if isinstance(error, ScriptCutOff):
+                self._batcher.on_cut_off(str(error))
             self._failed(calls, error)
             return []
         except Exception as error:  # a sender that dies would hang every later caller

@@ -9,6 +9,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from meter.config import Settings
@@ -21,20 +22,25 @@ from meter.engine.history import NOWHERE, Place, why_refused
 from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program, open_program
 from meter.engine.redis import RedisGateway
+from meter.engine.redis_faults import REDIS
+from meter.engine.rights import Who, why_denied
 from meter.engine.upkeep import CLOCK
 from meter.errors import (
     ConfigError,
     ForeignLedger,
     MeterError,
     PartitionRefused,
+    RedisDenied,
     RedisUnavailable,
     StoreUnavailable,
     Unavailable,
 )
-from meter.keys import SCHEMA, PartitionKeys, partition_of
-from meter.log import without_password
+from meter.keys import SCHEMA, PartitionKeys, nobodys_key, partition_of, workers_key
+from meter.log import logger, without_password
 
 OPEN_PAUSE_SECONDS = 0.25
+
+_log = logger("meter.engine")
 
 _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 
@@ -79,6 +85,9 @@ class Engine:
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
         program, limits = apply_program(), limits_of(settings)
         self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
+        for number, batcher in enumerate(self._batchers):
+            batcher.on_cut_off = partial(self._close_cut_off, number)
+        self._closing: set[asyncio.Task[None]] = set()
         self._is_fit = False
         self._unopened = set(range(settings.partitions))
         self._started: asyncio.Future[None] | None = None
@@ -134,14 +143,30 @@ class Engine:
         """Raises `ConfigError` for a Redis that may lose balances in silence, `RedisUnavailable` for a replica."""
         if self._is_fit:
             return
-        info = await self._redis.info() or {}
+        try:
+            info = await self._redis.info() or {}
+        except RedisDenied:
+            raise
+        except RedisUnavailable:
+            await self._redis.check_scheme()
+            raise
         if is_replica(info):
             self._bar(RedisUnavailable("replica", "METER_REDIS_URL is a read-only replica: name its master"))
+        await self._check_rights()
         faults = [] if self._settings.redis_unsafe else faults_of(info)
         if faults:
             fault = f"METER_REDIS_URL: this Redis must not hold balances: {'; '.join(faults)}. {OVERRIDE}"
             self._bar(PartitionRefused("settings", fault))
         self._is_fit = True
+
+    async def _check_rights(self) -> None:
+        """Raises `RedisDenied` when its user may not do all that scripts and processes do."""
+        prefix = self._settings.key_prefix
+        keys = [key for partition in self.partitions for key in partition.all]
+        keys += [workers_key(prefix), *self._settings.notify_streams]
+        refused = await self._redis.refusals((Who.SCRIPT, Who.PROCESS), nobodys_key(prefix), keys)
+        if refused:
+            self._bar(RedisDenied("redis", why_denied(REDIS, refused, prefix)))
 
     def _bar(self, why: Unavailable) -> NoReturn:
         """Serves nothing, and says why."""
@@ -293,9 +318,28 @@ class Engine:
         """What was counted, per partition."""
         return tuple(batcher.counts for batcher in self._batchers)
 
+    def _close_cut_off(self, number: int, why: str) -> None:
+        """What a program that was cut off has half written is not gone on from: its partition is made again."""
+
+        async def close() -> None:
+            told = why[:200]
+            try:
+                await self.run_many(number, (upkeep.state("lost", 0, told),), "repair")
+            except MeterError:  # not even that is allowed
+                self._batchers[number].barred = PartitionRefused(
+                    "partition", f"partition {number} is not served: {told}"
+                )
+
+        _log.error("a script was cut off; the partition is closed", partition=number, why=why)
+        self._closing.add(task := asyncio.create_task(close(), name=f"meter-cut-off-{number}"))
+        task.add_done_callback(self._closing.discard)
+
     async def _open_or_retry(self) -> None:
         try:
             await self.open_partitions()
+        except RedisDenied as error:
+            await self.close()
+            raise ConfigError(str(error)) from None
         except Unavailable:
             self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
         except ForeignLedger:

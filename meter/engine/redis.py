@@ -11,12 +11,15 @@ from typing import Any
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from meter.engine.programs import Program
-from meter.errors import RedisUnavailable
+from meter.engine.redis_faults import fault_of, is_of_rights
+from meter.engine.rights import Who, calls, reaching
+from meter.engine.speaks import check_scheme
+from meter.errors import RedisDenied, RedisUnavailable, ScriptCutOff
 
 CONNECT_TIMEOUT_SECONDS = 0.3
 POOL_WAIT_SECONDS = 0.05
@@ -109,23 +112,50 @@ class RedisGateway:
             message = str(error)
             if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
                 raise RedisUnavailable("redis", message) from error
+            if isinstance(error, exceptions.NoPermissionError):
+                raise fault_of(error) from error  # before its first line
+            if is_of_rights(message):
+                raise ScriptCutOff(f"{fault_of(error)}; {program.error(message)}") from error
             raise program.error(message) from error
         except (exceptions.RedisError, OSError) as error:
-            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+            raise fault_of(error) from error
 
     async def ping(self) -> None:
         """Returns when Redis answers."""
         await self._command("PING")
 
+    async def check_scheme(self) -> None:
+        """Raises `RedisDenied` when the URL should begin with the other one of redis:// and rediss://."""
+        pool = self._client.connection_pool
+        host, port = pool.connection_kwargs.get("host"), pool.connection_kwargs.get("port")
+        if host is not None and port is not None:
+            await check_scheme(str(host), int(port), tls=issubclass(pool.connection_class, SSLConnection))
+
     async def info(self) -> dict[str, str] | None:
         """What INFO says of the server; None where it is not to be had. Raises `RedisUnavailable`."""
         try:
             found = await self._client.info()
-        except (exceptions.NoPermissionError, exceptions.ResponseError):
+        except exceptions.ResponseError as error:
+            fault = fault_of(error)
+            if isinstance(fault, RedisDenied):
+                raise fault from error
             return None
         except (exceptions.RedisError, OSError) as error:
-            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+            raise fault_of(error) from error
         return {_text(name): _text(value) for name, value in found.items()}
+
+    async def refusals(self, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:
+        """What Redis refuses its user of the commands of `who` (on `key`, which nobody uses) and of `keys`: names of
+        commands, then keys. Nothing is run. Raises `RedisUnavailable`.
+        """
+        connection = self._client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            return await _refusals(connection, who, key, keys)
+        except (exceptions.RedisError, OSError) as error:
+            raise fault_of(error) from error
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def due_users(self, due_key: str, until_ms: int, limit: int) -> list[str]:
         """user_ids with something due at `until_ms`, the longest due first."""
@@ -249,7 +279,34 @@ class RedisGateway:
         try:
             return await self._client.execute_command(*arguments)
         except (exceptions.RedisError, OSError) as error:
-            raise RedisUnavailable("redis", f"{type(error).__name__}: {error}") from error
+            raise fault_of(error) from error
+
+
+async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:
+    """On a connection of its own: what is queued after MULTI is dropped by DISCARD, or with the connection."""
+    refused: dict[str, None] = {}
+
+    async def ask(*call: str) -> str:
+        await connection.send_command(*call)
+        try:
+            return _text(await connection.read_response())
+        except exceptions.ResponseError as error:
+            if is_of_rights(str(error)) or isinstance(error, exceptions.NoPermissionError):
+                is_of_key = "key" in str(error).lower()
+                refused.update({next(part for part in call if part in (key, *keys)) if is_of_key else call[0]: None})
+            elif "unknown command" in str(error).lower() and call[0] != "INFO":
+                refused[call[0]] = None
+        return ""
+
+    if Who.QUEUE in who:
+        await ask("WATCH", key)
+        for name in ("UNWATCH", "MULTI", "EXEC"):
+            await ask(name)
+    if await ask("MULTI") == "OK":  # else what follows would be run
+        for call in (*calls(who, key), *reaching(who, keys)):
+            await ask(*call)
+        await ask("DISCARD")
+    return list(refused)
 
 
 def _text(value: Any) -> str:

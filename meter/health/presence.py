@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meter.engine.redis import RedisGateway
+from meter.keys import workers_key
 
 BEAT_SECONDS = 5.0
 """A beat is about 400 bytes of Redis' append-only file: 7 MB a day."""
@@ -60,7 +61,7 @@ class Presences:
 
     def __init__(self, redis: RedisGateway, key_prefix: str) -> None:
         self._redis = redis
-        self._key = f"{key_prefix}:workers"
+        self._key = workers_key(key_prefix)
 
     async def now_ms(self) -> int:
         """Redis' own time. Raises `RedisUnavailable`."""

@@ -57,6 +57,9 @@ class Facts:
     store_fault: str | None = None
     """None where there is no store, "" when it answers."""
     workers: Sequence[Worker] = ()
+    redis_word: str = "away"
+    """Away, or refuses; so for the store."""
+    store_word: str = "away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def _parts(facts: Facts, outbox_max: int) -> dict[Name, Part]:
     store = _store(facts)
     if facts.redis_fault:
         unknown = Part("unknown")
-        redis = Part("away", facts.redis_fault, ["every call"])
+        redis = Part(facts.redis_word, facts.redis_fault, ["every call"])
         return {
             Name.REDIS: redis,
             Name.PARTITIONS: unknown,
@@ -163,7 +166,7 @@ def _store(facts: Facts) -> Part:
     if not facts.store_fault:
         return Part()
     stops = ["adding credits", "plans, subscriptions and webhooks", "history of what Redis has no longer"]
-    return Part("away", facts.store_fault, stops)
+    return Part(facts.store_word, facts.store_fault, stops)
 
 
 def _worker(facts: Facts) -> Part:

@@ -16,7 +16,7 @@ from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import parse_entry
 from meter.engine.redis import RedisGateway
-from meter.errors import MeterError, RedisUnavailable
+from meter.errors import MeterError, RedisUnavailable, Unavailable
 from meter.health.presence import MISSING_AFTER_SECONDS, Presences
 from meter.health.status import Facts, Name, Part, PartitionFacts, Status, status_of_sidecar, status_of_worker
 from meter.log import Changes, logger
@@ -36,6 +36,10 @@ _LOST = {
     Name.BACKLOG: "the backlog is full: reservations and deductions are refused until a tenth has drained",
     Name.STORE: "the store is away: adding credits waits for it, spending goes on",
     Name.WORKER: "no worker is seen: start `meter worker`, or nothing is stored, granted or sent",
+}
+_REFUSED = {
+    Name.REDIS: "Redis refuses us: every call is refused until METER_REDIS_URL or its user's rights are set right",
+    Name.STORE: "the store refuses us: adding credits waits for the right METER_STORE_URL, spending goes on",
 }
 _BACK = {
     Name.REDIS: "Redis is back",
@@ -95,9 +99,11 @@ class Watch:
         """The same, with an operation on each partition: only that finds a Redis that answers and yet refuses."""
         status, refusals = await asyncio.gather(self.look(), self._refusals())
         facts = status.facts
-        away = next((str(error) for error in refusals.values() if isinstance(error, RedisUnavailable)), "")
+        away = next((error for error in refusals.values() if isinstance(error, RedisUnavailable)), None)
         if facts.redis_fault or away:
-            return self._judge(replace(facts, redis_fault=facts.redis_fault or away), self._outbox_max)
+            if away and not facts.redis_fault:
+                facts = replace(facts, redis_fault=str(away), redis_word=away.word)
+            return self._judge(facts, self._outbox_max)
         partitions = [
             replace(one, refusal=str(refusals[one.number])) if one.number in refusals else one
             for one in facts.partitions
@@ -127,11 +133,14 @@ class Watch:
         if part.state == "ok":
             self._changes.tell(name, "ok", _BACK[name], part.figures, "info")
         elif name is not Name.WORKER or monotonic() - self._started_at >= MISSING_AFTER_SECONDS:
-            self._changes.tell(name, part.state, _LOST[name], {"why": part.detail, **part.figures})
+            event = _REFUSED[name] if part.state == "refuses" else _LOST[name]
+            self._changes.tell(name, part.state, event, {"why": part.detail, **part.figures})
 
     async def _look(self) -> Status:
         store_fault, facts = await asyncio.gather(self._store_fault(), self._facts())
-        return self._judge(replace(facts, store_fault=store_fault), self._outbox_max)
+        word = store_fault.word if isinstance(store_fault, Unavailable) else "away"
+        told = None if store_fault is None else str(store_fault)
+        return self._judge(replace(facts, store_fault=told, store_word=word), self._outbox_max)
 
     async def _facts(self) -> Facts:
         try:
@@ -139,7 +148,7 @@ class Watch:
             workers = await self._presences.seen()
             partitions = [await self._partition(number) for number in range(len(self._engine.partitions))]
         except RedisUnavailable as error:
-            return Facts(redis_fault=str(error))
+            return Facts(redis_fault=str(error), redis_word=error.word)
         clocks = [one.state.clock_ms for one in partitions if one.state and one.state.clock_ms is not None]
         return Facts("", partitions, now_ms, max(clocks, default=now_ms), None, workers)
 
@@ -157,7 +166,7 @@ class Watch:
                     oldest_ms = parse_entry(text).created_at_ms
         return PartitionFacts(number, state, "", oldest_ms)
 
-    async def _store_fault(self) -> str | None:
+    async def _store_fault(self) -> BaseException | str | None:
         """One ping at a time: those of a store that hangs would fill its pool of connections."""
         if self._ping_store is None:
             return None
@@ -167,7 +176,7 @@ class Watch:
         if not done:
             return f"The store has not answered within {STORE_SECONDS_MAX:g} s."
         error = self._pinging.exception()
-        return "" if error is None else str(error)
+        return error or ""
 
     @staticmethod
     async def _ping(ping: PingStore) -> None:

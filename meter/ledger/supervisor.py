@@ -77,7 +77,7 @@ class Supervisor:
         why = f"{type(error).__name__}: {error}"
         trace = {} if isinstance(error, MeterError) else {"exc_info": error}
         fields = {"partition": number, "why": why, **trace}
-        state = "away" if isinstance(error, Unavailable) else why  # by whatever words
+        state = error.word if isinstance(error, Unavailable) else why  # by whatever words
         self._changes.tell(f"flush {number}", state, "the flush fails and is tried again", fields)
 
     async def _try_repair(self, number: int) -> bool:

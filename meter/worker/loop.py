@@ -55,5 +55,5 @@ class Loop:
     def _tell(self, error: Exception) -> None:
         fault = f"{type(error).__name__}: {error}"
         trace = {} if isinstance(error, MeterError) else {"exc_info": error}
-        state = "away" if isinstance(error, Unavailable) else fault  # by whatever words
+        state = error.word if isinstance(error, Unavailable) else fault  # by whatever words
         self._changes.tell("step", state, "it failed, and is tried again", {"step": self._name, "why": fault, **trace})

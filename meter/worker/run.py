@@ -8,19 +8,21 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from arq.worker import Worker, create_worker
 from redis.exceptions import RedisError
 
 from meter.config import Settings
-from meter.errors import Unavailable
+from meter.engine.redis_faults import fault_of
+from meter.errors import RedisDenied, RedisUnavailable, Unavailable
 from meter.heap import collect_garbage_rarely
 from meter.log import Changes, logger, without_password
 from meter.runtime import Runtime
 from meter.worker.beat import Beat
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.probes import ProbeServer
+from meter.worker.queue import check_queue, queue_variable
 from meter.worker.schedule import worker_settings
 
 RESTART_PAUSE_SECONDS = 1.0
@@ -44,6 +46,8 @@ async def _run_until_stopped(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         ctx: Context = {}
         stack.push_async_callback(close_context, ctx)
+        with suppress(RedisUnavailable):  # what is away is waited for
+            await check_queue(settings)
         await open_context(ctx, Runtime(settings, role="worker"))
         beat = Beat(ctx)
         stack.push_async_callback(beat.close)
@@ -71,8 +75,12 @@ async def _run_arq(settings: Settings, ctx: Context, stop: asyncio.Task[bool]) -
         try:
             await run
         except (RedisError, OSError, Unavailable) as error:
-            why = {"why": f"{type(error).__name__}: {error}", **queue}
-            changes.tell("queue", "away", "jobs wait: their queue's Redis is away; the flush does not need it", why)
+            fault = error if isinstance(error, Unavailable) else fault_of(error, queue_variable(settings))
+            why = {"why": str(fault), **queue}
+            if isinstance(fault, RedisDenied):
+                changes.tell("queue", "refuses", "jobs wait: their queue's Redis refuses us", why)
+            else:
+                changes.tell("queue", "away", "jobs wait: their queue's Redis is away; the flush does not need it", why)
             await asyncio.wait((stop,), timeout=RESTART_PAUSE_SECONDS)
         except asyncio.CancelledError:
             continue

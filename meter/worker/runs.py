@@ -77,6 +77,6 @@ class Runs:
         is_late = isinstance(error, TimeoutError)
         why = f"took longer than {RUN_SECONDS_MAX:g} s" if is_late else f"{type(error).__name__}: {error}"
         trace = {} if is_late or isinstance(error, MeterError) else {"exc_info": error}
-        state = "away" if isinstance(error, Unavailable) else why
+        state = error.word if isinstance(error, Unavailable) else why
         self._changes.tell(name, state, "the job failed and runs again later", {"job": name, "why": why, **trace})
         return why[:200]

@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 from arq import cron
-from arq.connections import ArqRedis
 from arq.cron import CronJob
-from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.jobs import allocate, deliver, expire, pending, remind, rotate
+from meter.worker.queue import queue_pool, to_json
 from meter.worker.runs import RUN_SECONDS_MAX
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
-QUEUE_TIMEOUT_SECONDS = 5
-QUEUE_CONNECT_TIMEOUT_SECONDS = 2
 JOB_TIMEOUT_SECONDS = RUN_SECONDS_MAX + 10  # later than ours, which tells of it in one line
 HEALTH_CHECK_INTERVAL_SECONDS = 5
 
@@ -51,7 +48,7 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
         {
             "functions": [_job(job) for job in (expire, allocate, pending, remind, deliver, rotate)],
             "cron_jobs": _crons(settings),
-            "redis_pool": queue_pool(settings.arq_url),
+            "redis_pool": queue_pool(settings),
             "on_startup": startup,
             "on_shutdown": shutdown,
             "job_serializer": to_json,
@@ -77,22 +74,6 @@ def _crons(settings: Settings) -> list[CronJob]:
         cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
         cron(_job(pending), second={10, 40}, run_at_startup=True, keep_result=0),
     ]
-
-
-def queue_pool(url: str) -> ArqRedis:
-    """arq's connection, with the time limits that its own settings lack (RELIABILITY.md section 1)."""
-    pool = ConnectionPool.from_url(
-        url,
-        socket_timeout=QUEUE_TIMEOUT_SECONDS,
-        socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
-        socket_keepalive=True,
-    )
-    return ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
-
-
-def to_json(job: dict[str, object]) -> bytes:
-    """arq's job as JSON, never pickle; an exception among the results becomes its text."""
-    return orjson.dumps(job, default=repr)
 
 
 def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:

@@ -131,7 +131,7 @@ def test_a_hundred_credits_pass_a_hundred_deducts_through_two_sidecars(tmp_path:
             assert api.available("u") == other.available("u") == 0
             assert second.stop() == 0
         with Redis.from_url(redis_url(first)) as client:
-            assert not [key for key in client.keys("arq:job:*") if not client.get(key).startswith(b"{")]
+            assert not [key for key in client.keys("meter:arq:job:*") if not client.get(key).startswith(b"{")]
         assert api.call("GET", "/readyz").status == 200
     assert "Traceback" not in second.log
 

@@ -61,7 +61,7 @@ def test_the_worker_sweeps_before_and_after_a_restart_of_redis(redis: EmbeddedSe
         assert partition.open() in ("opened", "present")
         hold_briefly(partition, "before")
         wait_for(lambda: is_swept(partition, "before"), "the sweep")
-        queued = [client.get(key) for key in client.keys("arq:*") if client.type(key) == b"string"]
+        queued = [client.get(key) for key in client.keys("meter:arq:*") if client.type(key) == b"string"]
         assert not any(value and value.startswith(b"\x80") for value in queued), "pickle in Redis"
         redis.stop()
         wait_for(lambda: "Redis is away" in process.log and "jobs wait" in process.log, "the worker notices")
@@ -69,7 +69,7 @@ def test_the_worker_sweeps_before_and_after_a_restart_of_redis(redis: EmbeddedSe
             hold_briefly(partition, "after")
             wait_for(lambda: is_swept(partition, "after"), "the sweep after the restart")
             assert process.stop() == 0
-            client.delete(*client.keys("arq:*"))
+            client.delete(*client.keys("meter:arq:*"))
             invariants.check(client, window_ms=WINDOW)
     assert "Traceback" not in process.log
 

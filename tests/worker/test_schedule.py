@@ -22,6 +22,7 @@ from meter.errors import PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.runtime import Runtime
 from meter.worker import schedule
 from meter.worker.context import Context
+from meter.worker.queue import to_json
 from meter.worker.runs import Runs
 from tests.partition import SECOND, Partition
 from tests.servers import Server
@@ -39,12 +40,12 @@ def settings_class(server: Server, partition: Partition, monkeypatch: pytest.Mon
     settings = Settings(redis_url=server.url or "redis://unused", store_url="none", redis_timeout_ms=10_000)
     if server.url is None:
         pool = FakeAsyncRedis(server=server.fake).connection_pool
-        queue = ArqRedis(connection_pool=pool, job_serializer=schedule.to_json, job_deserializer=json.loads)
+        queue = ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=json.loads)
         monkeypatch.setattr(schedule, "queue_pool", lambda _: queue)
         monkeypatch.setattr(schedule, "Runtime", lambda settings, role: Runtime(settings, server.gateway(), role=role))
         monkeypatch.setattr("arq.worker.log_redis_info", nothing)
     yield schedule.worker_settings(settings)
-    left = server.client.keys("arq:*")
+    left = server.client.keys("*arq:*")
     if left:
         server.client.delete(*left)
 
@@ -164,14 +165,15 @@ async def test_only_json_is_in_the_queue(settings_class: Any, server: Server) ->
     worker = burst(settings_class)
     await worker.pool.enqueue_job("expire", _job_id="later", _defer_by=3600)
     await worker.pool.enqueue_job("no such job", {"deep": [1, "ü"]}, _job_id="wrong")
-    jobs = {key: server.client.get(key) for key in (b"arq:job:later", b"arq:job:wrong")}
-    assert json.loads(jobs[b"arq:job:later"])["f"] == "expire"
-    assert json.loads(jobs[b"arq:job:wrong"])["a"] == [{"deep": [1, "ü"]}]
+    ours = "" if server.url is None else "meter:"
+    jobs = {name: json.loads(server.client.get(f"{ours}arq:job:{name}")) for name in ("later", "wrong")}
+    assert jobs["later"]["f"] == "expire"
+    assert jobs["wrong"]["a"] == [{"deep": [1, "ü"]}]
     worker.max_burst_jobs = 1
     await worker.async_run()
-    result = json.loads(server.client.get("arq:result:wrong"))
+    result = json.loads(server.client.get(f"{ours}arq:result:wrong"))
     assert (result["s"], "not found" in result["r"]) == (False, True)
-    values = [server.client.get(key) for key in server.client.keys("arq:*") if server.client.type(key) == b"string"]
+    values = [server.client.get(key) for key in server.client.keys("*arq:*") if server.client.type(key) == b"string"]
     assert values and not any(value.startswith(b"\x80") for value in values)
     await worker.close()
 

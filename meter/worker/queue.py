@@ -1,0 +1,81 @@
+"""arq's Redis: its keys under ours, with the time limits that its own settings lack, and what its user must be allowed.
+
+arq knows its keys by constants, `arq:queue` and so on. They go out as `<METER_KEY_PREFIX>:arq:queue`, so that two
+deployments can share a Redis and one pattern covers all that a deployment has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+
+from meter.config import Settings
+from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis_faults import QUEUE, REDIS
+from meter.engine.rights import Who, why_denied
+from meter.errors import ConfigError, RedisDenied
+from meter.keys import nobodys_key, queue_prefix
+
+QUEUE_TIMEOUT_SECONDS = 5
+QUEUE_CONNECT_TIMEOUT_SECONDS = 2
+
+_ARQ = ("arq:queue", "arq:job:", "arq:result:", "arq:retry:", "arq:in-progress:", "arq:abort")
+
+
+def queue_pool(settings: Settings) -> ArqRedis:
+    """arq's connections."""
+    pool = ConnectionPool.from_url(
+        settings.arq_url,
+        socket_timeout=QUEUE_TIMEOUT_SECONDS,
+        socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+    )
+    pool.connection_class = _under(queue_prefix(settings.key_prefix), pool.connection_class)
+    return ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
+
+
+def to_json(job: dict[str, object]) -> bytes:
+    """arq's job as JSON, never pickle; an exception among the results becomes its text."""
+    return orjson.dumps(job, default=repr)
+
+
+def queue_variable(settings: Settings) -> str:
+    """The variable that names arq's Redis."""
+    return QUEUE if settings.queue_url else REDIS
+
+
+async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> None:
+    """Raises `ConfigError` when arq's user may not do what arq does, `RedisUnavailable` when nobody can tell."""
+    gateway = redis or connect(settings.arq_url, timeout_seconds=QUEUE_TIMEOUT_SECONDS, connections_max=1)
+    prefix = settings.key_prefix
+    keys = [f"{queue_prefix(prefix)}{name.removeprefix('arq:')}" for name in _ARQ]
+    try:
+        refused = await gateway.refusals((Who.QUEUE,), nobodys_key(prefix), keys)
+    except RedisDenied as error:
+        raise ConfigError(str(error).replace(REDIS, queue_variable(settings), 1)) from None
+    finally:
+        if redis is None:
+            await gateway.close()
+    if refused:
+        raise ConfigError(why_denied(queue_variable(settings), refused, prefix))
+
+
+def _under(prefix: str, connection: type[Any]) -> type[Any]:
+    """The kind of connection that sends arq's keys under a prefix."""
+
+    def named(argument: Any) -> Any:
+        if isinstance(argument, str) and argument.startswith(_ARQ):
+            return prefix + argument.removeprefix("arq:")
+        return argument
+
+    class Prefixing(connection):  # type: ignore[misc]
+        def pack_command(self, *arguments: Any) -> Any:
+            return super().pack_command(*map(named, arguments))
+
+        def pack_commands(self, commands: Any) -> Any:
+            return super().pack_commands([tuple(map(named, command)) for command in commands])
+
+    return Prefixing
