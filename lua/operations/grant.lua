@@ -1,15 +1,17 @@
 -- Adds a grant of credits to an account; debt is paid first.
 -- ARGV    user_id, grant_id, amount, priority, effective_at_ms (0 = now), expires_at_ms (NEVER), source, rollover_max
---         ("" = nothing), rollover_ms, plan_group ("" = no plan's), renews (1 = a renewal in this group follows | 0)
+--         ("" = nothing), rollover_ms, plan_group ("" = no plan's), renews (1 = a renewal in this group follows | 0),
+--         late (1 = it was promised before: one that has ended by now is given and ends, and its rest may live on | 0)
 -- Answers ok user_id grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
 -- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
 function operations.grant(i)
   local a, id, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1], ARGV[i + 2] + 0
   local priority, effective, expires = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0
+  local is_late = ARGV[i + 11] == '1' and expires <= now
   local source, at_end = ARGV[i + 6], pack_at_end(ARGV[i + 7], ARGV[i + 8], ARGV[i + 9], ARGV[i + 10])
   if effective == 0 then effective = now end
   if grant_of(a, id) then return '0 exists' .. balances(a) end
-  if expires <= now or expires <= effective then return '0 ended' .. balances(a) end
+  if expires <= now and not is_late or expires <= effective then return '0 ended' .. balances(a) end
   if a.granted + a.scheduled + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
   if a.grant_count >= grants_max then return '0 too_many' .. balances(a) end
 
@@ -19,7 +21,7 @@ function operations.grant(i)
   }
   a.grants[id] = g
   a.grant_count = a.grant_count + 1
-  if expires < NEVER then schedule(a, expires, 'x', id) end
+  if expires < NEVER and not is_late then schedule(a, expires, 'x', id) end
   local paid = 0
   if effective > now then
     a.scheduled = a.scheduled + amount
@@ -35,5 +37,9 @@ function operations.grant(i)
   local _, _, mark, group = match(at_end, AT_END_PATTERN)
   if mark ~= '' then renewed(a, group) end
   local transaction = record(a, 'grant', amount, { g, paid }, now, detail, current_key, current_extra)
+  if is_late then
+    settlers.x(a, id, expires)
+    settle_rolled(a) -- its rest may have ended too
+  end
   return format('ok %s %s %s %.0f', a.user, id, transaction, amount) .. balances(a)
 end

@@ -271,7 +271,7 @@ def reservations(user_id: str, cursor: str, limit: int) -> Operation:
 GRANT = Declared(
     "grant",
     Subject.USER,
-    names("user_id grant_id amount priority effective_at_ms expires_at_ms source") + AT_END_ARGUMENTS,
+    names("user_id grant_id amount priority effective_at_ms expires_at_ms source") + AT_END_ARGUMENTS + ("late",),
     names("user_id grant_id transaction_id amount"),
     refusals=(EXISTS, ENDED, OVERFLOW, TOO_MANY, PENDING),
     books=(Kind.GRANT,),
@@ -290,9 +290,12 @@ def grant(
     source: str = "api",
     at_end: AtEnd = NOTHING_AT_END,
     chosen: bool = True,
+    late: bool = False,
     asked: Asked = UNKEYED,
 ) -> Operation:
-    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id."""
+    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id; `late`: it was
+    promised before, so that one that has ended by now is given and ends.
+    """
     own = (
         user_id,
         grant_id,
@@ -305,7 +308,7 @@ def grant(
     body = own if chosen else (user_id, *own[2:])
     body = (*body, at_end.text) if at_end.text else body  # what asks for nothing new is told apart as ever
     fingerprint = _fingerprint("grant", body, asked.extra) if asked.key else ""
-    return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments)
+    return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments, str(int(late)))
 
 
 VOID = Declared(

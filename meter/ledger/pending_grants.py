@@ -106,7 +106,7 @@ class Intake:
     async def _words(self, partition: int, rows: Sequence[GrantRow]) -> list[str] | None:
         """What Redis says of each; None when it could not be asked. Rows that fail together are asked about alone."""
         try:
-            many = [grant_operation(row, told_of(row)) for row in rows]
+            many = [grant_operation(row, told_of(row), late=True) for row in rows]
             mode: Mode = "each" if len(rows) > 1 else "atomic"  # alone: a fault of it is nobody else's
             return [word_of(line) for line in await self._engine.run_many(partition, many, mode)]
         except Unavailable:
@@ -142,8 +142,8 @@ class Intake:
         return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
 
 
-def grant_operation(row: GrantRow, extra: str) -> Operation:
-    """The operation that applies a grant, under a key that only this grant has."""
+def grant_operation(row: GrantRow, extra: str, *, late: bool = False) -> Operation:
+    """The operation that applies a grant, under a key that only this grant has; `late`: though it may have ended."""
     return operations.grant(
         row.user_id,
         row.grant_id,
@@ -153,6 +153,7 @@ def grant_operation(row: GrantRow, extra: str) -> Operation:
         expires_at_ms=row.expires_at_ms,
         source=row.source,
         at_end=read_at_end(row.at_end),
+        late=late,
         asked=Asked(_key_of(row), extra),
     )
 

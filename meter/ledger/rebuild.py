@@ -256,7 +256,7 @@ class Rebuild:
         for row in await self._store.pending_grants(NEVER_MS, PENDING_MAX):
             if row.partition != number:
                 continue
-            one = grant_operation(row, told_of(row))
+            one = grant_operation(row, told_of(row), late=True)
             line = (await self._run(number, report.epoch, [one]))[0]
             report.reapplied += line.startswith("0 ok")
 

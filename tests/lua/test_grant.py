@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from meter.engine.at_end import AtEnd
 from meter.engine.operations import balance, configure, deduct, grant, void
 from tests.invariants import AMOUNT_MAX
-from tests.partition import HOUR, T0, Partition, dump
+from tests.partition import DAY, HOUR, T0, Partition, dump
 
 
 def test_a_grant_adds_to_what_is_available(partition: Partition) -> None:
@@ -153,3 +154,38 @@ def test_a_voided_grant_keeps_its_id(partition: Partition) -> None:
     partition.run(void("u", "g"))
 
     assert partition.run(grant("u", "g", 5)).status == "exists"
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "kinds"),
+    [
+        (1, 100, ["grant"]),
+        (3, 30, ["grant", "grant_rolled_over", "grant_expired"]),
+        (6, 0, ["grant", "grant_rolled_over", "grant_expired", "grant_expired"]),
+    ],
+)
+def test_a_grant_that_was_promised_is_given_late_and_ends_as_it_would_have(
+    partition: Partition, days: int, left: int, kinds: list[str]
+) -> None:
+    """Redis was away meanwhile; its rest lives on from its end, not from now."""
+    partition.freeze(T0 + days * DAY)
+    at_end = AtEnd(30, 3 * DAY)
+
+    answer = partition.run(
+        grant("u", "g", 100, effective_at_ms=T0, expires_at_ms=T0 + 2 * DAY, at_end=at_end, late=True)
+    )
+
+    assert (answer.status, answer.balances) == ("ok", (left, 0, 0))
+    assert [entry.kind for entry in partition.entries()] == kinds
+    assert partition.run(grant("u", "g", 100, late=True)).status == "exists"
+    partition.freeze(T0 + 5 * DAY)
+    assert partition.run(balance("u")).balances == (0, 0, 0)
+
+
+def test_a_late_grant_pays_debt(partition: Partition) -> None:
+    partition.run(configure("u", overdraft_limit=50))
+    partition.run(deduct("u", 50, "overdraft"))
+
+    answer = partition.run(grant("u", "g", 80, effective_at_ms=T0 - 2, expires_at_ms=T0 - 1, late=True))
+
+    assert answer.balances == (0, 0, 0)

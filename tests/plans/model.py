@@ -1,11 +1,11 @@
 """A second reading of docs/plans.md: slow, eager, by steps, and without a line in common with what it is compared with.
 
-One user, one group, UTC, nothing spent. Time is whole hours since an epoch; every period is given when it begins.
+One user, one group, UTC. Time is whole hours since an epoch; every period is given when it begins.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
 
@@ -14,17 +14,26 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Paper:
-    """What a plan says: how much, each what, valid how long, and what of the rest lives on (percent, days)."""
+    """What a plan says: how much, each what, valid how long, and what of the rest lives on: (percent, days), or at most
+    `cap` of a whole limit."""
 
     limit: int
     unit: str
     valid_days: int | None = None
     roll: tuple[int, int] | None = None
+    cap: int | None = None
+    priority: int = 10
+
+    def lives_on(self, amount: int) -> int:
+        """The most of an amount that rolls over."""
+        if self.roll is None:
+            return 0
+        return amount * self.roll[0] // 100 if self.cap is None else amount * self.cap // self.limit
 
 
 @dataclass
 class Lot:
-    """Credits; `gone` is when they were voided."""
+    """Credits; `gone` is when they were voided, `owner` the subscription that gave them."""
 
     amount: int
     begins: datetime
@@ -32,13 +41,27 @@ class Lot:
     rest: int = 0
     rest_days: int = 0
     gone: datetime | None = None
+    priority: int = 10
+    owner: int = 0
+    left: int = -1
+    rolled: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = self.amount
 
     def worth(self, at: datetime) -> int:
+        """What is left of it; no earlier moment may be asked for afterwards."""
         if self.gone is not None and self.gone <= at:
             return 0
-        if self.begins <= at < self.ends:
-            return self.amount
-        return min(self.rest, self.amount) if self.ends <= at < self.ends + timedelta(days=self.rest_days) else 0
+        if not self.rolled and self.ends <= at:
+            self.rolled, self.left = True, min(self.rest, self.left)
+            self.begins, self.ends = self.ends, self.ends + timedelta(days=self.rest_days)
+        return self.left if self.begins <= at < self.ends else 0
+
+    @property
+    def place(self) -> tuple[int, datetime, datetime]:
+        """Who comes first is spent first."""
+        return self.priority, self.ends, self.begins
 
 
 def later(anchor: datetime, unit: str, number: int) -> datetime:
@@ -75,6 +98,9 @@ class Reading:
     lots: list[Lot] = field(default_factory=list)
     spans: list[tuple[Lot, int, datetime, datetime]] = field(default_factory=list)
     """Of the current period: (lot, amount, from, until)."""
+    owner: int = 0
+    is_open: bool = False
+    """Whether nobody can say what was spent: two subscriptions gave lots alike, and ids of theirs decided."""
 
     def paper(self, plan: str, begins: datetime) -> Paper:
         """Rule 4: of the last change before the period began."""
@@ -157,8 +183,21 @@ class Reading:
         self.pass_time(at)
         return sum(lot.worth(at) for lot in self.lots)
 
+    def spend(self, amount: int, at: datetime) -> int:
+        """As much of it as there is; answers how much."""
+        self.pass_time(at)
+        alive = [lot for lot in self.lots if lot.worth(at)]
+        wanted = amount
+        for lot in sorted(alive, key=lambda lot: lot.place):  # those alike in the order in which they were given
+            like = [other for other in alive if other.place == lot.place and other.owner != lot.owner]
+            self.is_open = self.is_open or (wanted > 0 and bool(like))
+            taken = min(wanted, lot.left)
+            lot.left, wanted = lot.left - taken, wanted - taken
+        return amount - wanted
+
     def _begin(self, plan: str, paper: Paper, at: datetime, before: list[tuple[Lot, int, datetime, datetime]]) -> None:
         self.plan, self.unit, self.anchor, self.number, self.coming = plan, paper.unit, at, 0, None
+        self.owner += 1
         self.starts, self.ends, self.running = at, later(at, paper.unit, 1), True
         self._give_whole(paper, at, before)
 
@@ -184,8 +223,8 @@ class Reading:
         ends = self.ends if paper.valid_days is None else counted + timedelta(days=paper.valid_days)
         if amount == 0 or ends <= at:
             return
-        lot = Lot(amount, at, ends)
+        lot = Lot(amount, at, ends, paper.lives_on(amount), priority=paper.priority, owner=self.owner)
         if paper.roll is not None:
-            lot = replace(lot, rest=amount * paper.roll[0] // 100, rest_days=paper.roll[1])
+            lot.rest_days = paper.roll[1]
         self.lots.append(lot)
         self.spans.append((lot, amount, at, self.ends))
