@@ -29,7 +29,7 @@ gateway worker
 openapi
 app
 in_process asgi
-proxy testing replay __init__
+proxy testing replay migration __init__
 bench
 cli
 __main__
@@ -50,7 +50,7 @@ LIBRARIES = {
     "arq": ("meter.worker",),
     "fakeredis": ("meter.testing",),
     "sqlalchemy": ("meter.store",),
-    "pymongo": ("meter.store",),
+    "pymongo": ("meter.store", "meter.migration"),
     "asyncpg": ("meter.store",),
     "asyncmy": ("meter.store",),
     "starlette": (

@@ -14,6 +14,7 @@ import uvicorn
 from meter.cli.checking import check
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
+from meter.cli.imports import imports
 from meter.cli.jobs import jobs
 from meter.cli.measure import Json, commands
 from meter.cli.proxy import proxy
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
+app.add_typer(imports, name="import")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
