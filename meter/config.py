@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -24,6 +25,8 @@ SEED_DATABASE = "credit_management"
 """What `credit-management` calls its database when nobody names one."""
 
 _PREFIX = "METER_"
+_URLS = ("redis_url", "queue_url", "store_url")
+"""Settings that a file may have instead: they have passwords."""
 _READ_ELSEWHERE = {
     *("METER_URL", "METER_KEY", "METER_KEY_FILE"),  # by commands that call a sidecar
     *("METER_TEST_EXAMPLES", "METER_TEST_STEPS", "METER_TEST_HISTORIES", "METER_TEST_SEED"),  # and by our tests
@@ -36,11 +39,41 @@ _LOCAL = r"^(|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 _SYSLOG = r"^(|unix:/.+|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 
 
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_OTHER_SCHEMES = {
+    "valkey": "redis://host:6379/0",
+    "valkeys": "rediss://host:6379/0",
+    "redis+tls": "rediss://host:6379/0",
+    "redis+unix": "unix:///path?db=0",
+    "unix+redis": "unix:///path?db=0",
+    "redis+socket": "unix:///path?db=0",
+}
+_CLUSTERS = re.compile("sentinel|cluster|srv")
+_REDIS_OPTIONS = (
+    *("db", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "client_name"),
+    *("ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+    "ssl_ciphers",
+)
+"""Options of a Redis URL that are handed on; others would change what is read, or end in a fault of the client's."""
+
+
 def _redis_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+    if parts.scheme not in _REDIS_SCHEMES:
+        told = "a Redis URL begins with redis://, rediss:// or unix://"
+        if parts.scheme in _OTHER_SCHEMES:
+            told += f"; this one is {_OTHER_SCHEMES[parts.scheme]}"
+        if _CLUSTERS.search(parts.scheme):
+            told += "; balances live on one server: name the master, or the address that follows it"
+        raise ValueError(told)
     _ = parts.port  # raises ValueError for one that is none
+    if parts.scheme != "unix" and not re.fullmatch("/?[0-9]*", parts.path):
+        raise ValueError(f"{parts.path[:20]!r} is no number of a database")
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError("balances live on one server, and there are several hosts")
+    for name in parse_qs(parts.query, keep_blank_values=True):
+        if name not in _REDIS_OPTIONS:
+            raise ValueError(f"the option {name[:40]!r} is not taken; there are {', '.join(_REDIS_OPTIONS)}")
     return value
 
 
@@ -65,6 +98,16 @@ class Settings(BaseSettings):
             "a store of one's own, or `none`."
         ),
     ] = "sqlite:///.meter/meter.db"
+    redis_url_file: Annotated[
+        str, Field(description="File that has `METER_REDIS_URL`; user and password are read again at each reconnect.")
+    ] = ""
+    queue_url_file: Annotated[str, Field(description="The same for `METER_QUEUE_URL`.")] = ""
+    store_url_file: Annotated[str, Field(description="The same for `METER_STORE_URL`, on PostgreSQL and MySQL.")] = ""
+    redis_ca_file: Annotated[
+        str, Field(description="Who signs the certificates of `rediss://`, as PEM; the system's list when empty.")
+    ] = ""
+    redis_cert_file: Annotated[str, Field(description="Our own certificate for `rediss://`, as PEM.")] = ""
+    redis_key_file: Annotated[str, Field(description="Its key, as PEM; in `METER_REDIS_CERT_FILE` when empty.")] = ""
     redis_unsafe: Annotated[
         bool, Field(description="Take a Redis that may evict keys or keeps nothing on disk. Never with real balances.")
     ] = False
@@ -241,6 +284,11 @@ class Settings(BaseSettings):
         return self.queue_url or self.redis_url
 
     @property
+    def arq_url_file(self) -> str:
+        """The file that has `arq_url`, "" where there is none."""
+        return self.queue_url_file if self.queue_url else self.redis_url_file
+
+    @property
     def notify_streams(self) -> tuple[str, ...]:
         """The Redis streams that alerts are written to."""
         return tuple(word.removeprefix("stream:") for word in self.notify.split() if word.startswith("stream:"))
@@ -260,10 +308,44 @@ def load_settings(**overrides: object) -> Settings:
     seeds = store_url_of_seed(os.environ)
     if seeds and "store_url" not in given and variable_of_store(os.environ) != STORE_VARIABLE:
         given["store_url"] = seeds
+    given = {**{f"{name}_file": "" for name in _URLS if name in given}, **given}
+    given |= {name: _url_of_file(f"{_PREFIX}{name.upper()}", path) for name, path in _url_files(given)}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError("; ".join(_complaints(error))) from None
+
+
+def url_again(url: str, path: str) -> str:
+    """The URL that its file has now; the one that it had at the start where it has none that can be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or url
+    except (OSError, ValueError):
+        return url
+
+
+def _url_files(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The URLs that nobody gives and that a file has, by field name, with the file. Raises `ConfigError` for both."""
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
+    for name in _URLS:
+        variable = f"{_PREFIX}{name.upper()}"
+        path = str(given.get(f"{name}_file") or environment.get(f"{variable}_FILE") or "")
+        if not path or name in given:
+            continue
+        if variable in environment:
+            raise ConfigError(f"{variable} and {variable}_FILE are both set: leave one of them out")
+        yield name, path
+
+
+def _url_of_file(variable: str, path: str) -> str:
+    try:
+        found = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"{variable}_FILE={path}: {why}") from None
+    if not found:
+        raise ConfigError(f"{variable}_FILE={path}: it is empty")
+    return found
 
 
 def store_url_of_seed(environment: Mapping[str, str]) -> str | None:
@@ -315,7 +397,7 @@ def _variables() -> list[str]:
 
 
 def _is_setting(variable: str) -> bool:
-    return variable in _variables() or variable.removesuffix("_FILE") in _variables()
+    return variable in _variables()
 
 
 def _complaints(error: ValidationError) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Literal, Self
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis_url import reader_of, tls_of
 from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
@@ -195,6 +196,8 @@ def _gateway(settings: Settings) -> RedisGateway:
         settings.redis_url,
         timeout_seconds=settings.redis_timeout_ms / 2000,
         connections_max=settings.partitions * settings.lanes + 8,
+        tls=tls_of(settings),
+        read_again=reader_of(settings.redis_url, settings.redis_url_file),
     )
 
 
@@ -204,6 +207,6 @@ def _store(settings: Settings) -> Store | None:
     from meter.store.connect import open_store  # noqa: PLC0415 - database libraries take their time to import
 
     try:
-        return open_store(settings.store_url)
+        return open_store(settings.store_url, read_again=reader_of(settings.store_url, settings.store_url_file))
     except ConfigError as error:  # a store knows no environment
         raise ConfigError(str(error).replace(STORE_VARIABLE, variable_of_store(os.environ), 1)) from None

@@ -63,7 +63,7 @@ def dev(
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
     from meter.config import load_settings
     from meter.dev.instance import write_instance
-    from meter.dev.processes import RedisKeeper, ledger_file_of, store_url_of, worker_process
+    from meter.dev.processes import NO_TLS, RedisKeeper, ledger_file_of, store_url_of, worker_process
 
     # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -78,6 +78,7 @@ def dev(
                 redis_url=server.url,
                 store_url=store_url_of(data_dir),
                 ledger_file=ledger_file_of(data_dir),
+                **NO_TLS,
             )
             check(settings)
             worker = worker_process(settings, data_dir)

@@ -135,10 +135,17 @@ def ledger_file_of(data_dir: Path) -> str | None:
     return None if "METER_LEDGER_FILE" in os.environ else str(data_dir / "credit_ledger.jsonl")
 
 
+_TLS = ("METER_REDIS_CA", "METER_REDIS_CERT", "METER_REDIS_KEY")
+
+NO_TLS = {"redis_ca_file": "", "redis_cert_file": "", "redis_key_file": ""}
+"""Settings of a server that only this machine reaches."""
+
+
 def worker_process(settings: Settings, data_dir: Path) -> WorkerProcess:
     """The worker that belongs to these settings."""
+    not_ours = {f"{name}_FILE" for name in ("METER_REDIS_URL", "METER_STORE_URL", *_TLS)}
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name.upper() not in not_ours},
         "METER_REDIS_URL": settings.redis_url,
         "METER_STORE_URL": settings.store_url,
         "METER_LEDGER_FILE": settings.ledger_file,

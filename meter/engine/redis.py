@@ -5,7 +5,7 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from meter.engine.programs import Program
-from meter.engine.redis_faults import fault_of, is_of_rights
+from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
+from meter.engine.redis_url import NO_TLS_FILES, ReadAgain, TlsFiles, without_credentials
 from meter.engine.rights import Who, calls, reaching
 from meter.engine.speaks import check_scheme
-from meter.errors import RedisDenied, RedisUnavailable, ScriptCutOff
+from meter.errors import ConfigError, RedisDenied, RedisUnavailable, ScriptCutOff
 
 CONNECT_TIMEOUT_SECONDS = 0.3
 POOL_WAIT_SECONDS = 0.05
@@ -46,20 +47,41 @@ _NOT_APPLIED = (
 )
 
 
-def connect(url: str, *, timeout_seconds: float, connections_max: int) -> RedisGateway:
-    """A gateway to the Redis at `url`. Connects on first use; each command has `timeout_seconds`."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections_max,
-        timeout=POOL_WAIT_SECONDS,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-    pool.connection_class = _packing_in_c(pool.connection_class)
+def connect(
+    url: str,
+    *,
+    timeout_seconds: float,
+    connections_max: int,
+    tls: TlsFiles = NO_TLS_FILES,
+    read_again: Callable[[], str] | None = None,
+) -> RedisGateway:
+    """A gateway to the Redis at `url`. Connects on first use; each command has `timeout_seconds`. `read_again` tells
+    the URL whose user and password a new connection has. Raises `ConfigError` for an option that has a wrong value.
+    """
+    options = connection_options(url, tls, read_again)
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url if read_again is None else without_credentials(url),
+            max_connections=connections_max,
+            timeout=POOL_WAIT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **options,
+        )
+        pool.connection_class = _packing_in_c(pool.connection_class)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, exceptions.RedisError) as error:
+        raise ConfigError(f"{REDIS}: {error}") from None
     return RedisGateway(Redis(connection_pool=pool))
+
+
+def connection_options(url: str, tls: TlsFiles, read_again: Callable[[], str] | None) -> dict[str, Any]:
+    """What every connection to a Redis of ours is told, arq's too."""
+    again = {} if read_again is None else {"credential_provider": ReadAgain(read_again)}
+    return {**tls.options(url), **again}
 
 
 def _packing_in_c(connection: type[Any]) -> type[Any]:

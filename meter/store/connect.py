@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import cast
 
@@ -42,10 +44,14 @@ _SCHEMES = {
     "memory": _MEMORY,
 }
 _READ_BY_DRIVER = (_POSTGRES, _MONGO, _MEMORY)
+_CONNECTED_ONE_BY_ONE = (_POSTGRES, _MYSQL)
 
 
-def open_store(url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> Store:
+def open_store(
+    url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS, read_again: Callable[[], str] | None = None
+) -> Store:
     """The store at `url`, not connected yet: `Store.open` does that. `timeout_seconds` bounds each of its calls.
+    `read_again` tells the URL that a new connection is made by, where the driver makes them one by one.
 
     Raises `ConfigError` for a URL of no known store, or one whose driver is not installed.
     """
@@ -57,6 +63,8 @@ def open_store(url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> St
     if driver and find_spec(driver) is None:
         raise ConfigError(f"{_SETTING}: {scheme}:// needs a driver, pip install 'meter-sidecar[{extra}]'")
     opener = getattr(importlib.import_module(module), function)
+    if found in _CONNECTED_ONE_BY_ONE:
+        opener = partial(opener, read_again=read_again)
     if found in _READ_BY_DRIVER:
         return cast("Store", opener(url, timeout_seconds=timeout_seconds))
     try:

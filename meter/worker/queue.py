@@ -13,8 +13,9 @@ from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis import RedisGateway, connect, connection_options
 from meter.engine.redis_faults import QUEUE, REDIS
+from meter.engine.redis_url import reader_of, tls_of, without_credentials
 from meter.engine.rights import Who, why_denied
 from meter.errors import ConfigError, RedisDenied
 from meter.keys import nobodys_key, queue_prefix
@@ -27,11 +28,13 @@ _ARQ = ("arq:queue", "arq:job:", "arq:result:", "arq:retry:", "arq:in-progress:"
 
 def queue_pool(settings: Settings) -> ArqRedis:
     """arq's connections."""
+    read_again = reader_of(settings.arq_url, settings.arq_url_file)
     pool = ConnectionPool.from_url(
-        settings.arq_url,
+        settings.arq_url if read_again is None else without_credentials(settings.arq_url),
         socket_timeout=QUEUE_TIMEOUT_SECONDS,
         socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
         socket_keepalive=True,
+        **connection_options(settings.arq_url, tls_of(settings), read_again),
     )
     pool.connection_class = _under(queue_prefix(settings.key_prefix), pool.connection_class)
     return ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
@@ -49,7 +52,13 @@ def queue_variable(settings: Settings) -> str:
 
 async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> None:
     """Raises `ConfigError` when arq's user may not do what arq does, `RedisUnavailable` when nobody can tell."""
-    gateway = redis or connect(settings.arq_url, timeout_seconds=QUEUE_TIMEOUT_SECONDS, connections_max=1)
+    gateway = redis or connect(
+        settings.arq_url,
+        timeout_seconds=QUEUE_TIMEOUT_SECONDS,
+        connections_max=1,
+        tls=tls_of(settings),
+        read_again=reader_of(settings.arq_url, settings.arq_url_file),
+    )
     prefix = settings.key_prefix
     keys = [f"{queue_prefix(prefix)}{name.removeprefix('arq:')}" for name in _ARQ]
     try:

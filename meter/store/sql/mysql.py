@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import blake2s
 from typing import Any
 
 import orjson
-from sqlalchemy import URL, ColumnElement, Select, column, func, select, tuple_
+from sqlalchemy import URL, ColumnElement, Select, column, event, func, make_url, select, tuple_
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -105,8 +106,10 @@ def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:
     return chosen.select_from(wanted.bindparams(keys=orjson.dumps(keys).decode()))
 
 
-def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:
-    """A store in the database of `url`; mysql:// and mariadb:// mean the same driver."""
+def open_mysql(url: URL, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> SqlStore:
+    """A store in the database of `url`; mysql:// and mariadb:// mean the same driver. `read_again` tells the URL whose
+    user and password a new connection has.
+    """
     family = url.drivername.partition("+")[0]
     engine = create_async_engine(
         url.set(drivername=f"{family}+asyncmy"),
@@ -119,4 +122,12 @@ def open_mysql(url: URL, *, timeout_seconds: float) -> SqlStore:
         pool_recycle=IDLE_SECONDS_MAX,
         pool_timeout=timeout_seconds,
     )
+    if read_again is not None:
+        event.listen(engine.sync_engine, "do_connect", partial(_as_now, read_again))
     return SqlStore(engine, MysqlDialect(), timeout_seconds=timeout_seconds)
+
+
+def _as_now(read_again: Callable[[], str], _dialect: object, _record: object, _args: object, options: Any) -> None:
+    """Gives a new connection the user and the password of now."""
+    url = make_url(read_again())
+    options.update(user=url.username, password=url.password or "")

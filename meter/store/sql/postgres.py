@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -135,12 +135,13 @@ class PostgresDialect(SqlDialect):
             raise
 
 
-def open_postgres(url: str, *, timeout_seconds: float) -> SqlStore:
-    """A store in the database of a libpq URL; asyncpg reads its parameters (sslmode, host, target_session_attrs, …)."""
-    dsn = _dsn(url)
+def open_postgres(url: str, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> SqlStore:
+    """A store in the database of a libpq URL; asyncpg reads its parameters (sslmode, host, target_session_attrs, …).
+    `read_again` tells the URL of each new connection.
+    """
 
     async def connect() -> Any:
-        connection = await _connected(dsn)
+        connection = await _connected(_dsn(url if read_again is None else read_again()))
         try:
             await connection.execute(_DURABLE)
         except BaseException:
