@@ -1,6 +1,7 @@
 """The picture of a run: an SVG with bars for throughput and lines for latency, made by hand.
 
-Readable on a light and on a dark page: the colours follow `prefers-color-scheme`, the background is the page's.
+Readable on a light and on a dark page: the colours follow `prefers-color-scheme`, the background is the page's, which
+is why matplotlib does not draw it: its SVG has the colours of one page.
 """
 
 from __future__ import annotations

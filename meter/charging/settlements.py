@@ -1,5 +1,6 @@
 """The end of holds, in the background: done in tasks of their own, so that no client that leaves and no request that is
-cancelled takes the settlement along, and tried again while nobody can decide, within bounds.
+cancelled takes the settlement along, and tried again while nobody can decide, within bounds. A retry library repeats a
+call for its caller; here nobody waits, those that do are counted, and closing lets them finish.
 """
 
 from __future__ import annotations

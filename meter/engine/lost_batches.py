@@ -2,7 +2,7 @@
 
 Redis keeps the last answers of each sender, so it can be asked: it tells the answers of a batch that it applied, and
 from then on refuses one that it did not. The sender of a lost batch goes on under another name, so nothing comes
-between.
+between. The pauses are doubled here and by no retry library: one task asks for all, and begins anew with each answer.
 """
 
 from __future__ import annotations

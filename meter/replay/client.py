@@ -1,8 +1,9 @@
 """The HTTP client of a replay: a call is repeated as it is until it is answered, or patience runs out.
 
-Every call of a replay may be repeated: its reservation_id or grant_id makes it the same call. Its connections are our
-own, because with aiohttp the replay, not the sidecar, was the limit: 64 µs more of processor time per call, and on two
-shared cores a third to two thirds of the rate.
+Every call of a replay may be repeated: its reservation_id or grant_id makes it the same call. By hand and not by a
+retry library, because a try tells the next one whether an earlier one may have been applied, and how long the sidecar
+wants to be left alone. Its connections are our own, because with aiohttp the replay, not the sidecar, was the limit:
+64 µs more of processor time per call, and on two busy cores 0.36 and 0.66 of the rate (aiohttp 3.14).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What goes on all the time in the worker process, beside arq: a step again and again, with a pause between.
 
 arq is not the place for it: it cuts a job off after its time, repeats a killed one late and a killed cron run never.
+Nor is a retry library: a step has no end to reach, and a fault is told once, not at each try.
 """
 
 from __future__ import annotations
