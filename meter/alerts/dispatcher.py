@@ -90,7 +90,9 @@ class Dispatcher:
             left = ends - asyncio.get_running_loop().time()
             if left <= 0 or not (passed or taken or is_busy):
                 break
-            if is_busy and not passed:
+            if passed:
+                await asyncio.sleep(0)  # attempts begin while there are more alerts to pass on
+            elif is_busy:
                 await _within(left, self._idle.wait())
                 await asyncio.sleep(BACKLOG_PAUSE_SECONDS if is_backlog else 0)
         done = self.counts.attempts - before

@@ -139,6 +139,24 @@ async def test_eight_of_298_targets_are_served_while_290_hang(office: Post) -> N
         assert len(hanging.begun) == 290
 
 
+async def test_attempts_begin_before_all_alerts_have_become_deliveries(
+    office: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: with hundreds of targets that takes longer than a healthy one needs for all of its own."""
+    monkeypatch.setattr("meter.alerts.passing_on.DELIVERIES_AT_ONCE", 6)
+    made: list[int] = []
+
+    class Noting:
+        async def enqueue(self, notification: Notification) -> None:
+            made.append(len(await office.deliveries()))
+
+    for n in range(3):
+        office.channels[f"c{n}"] = Noting()
+    await add_alerts(office, 30)
+    assert await office.deliver() == 90
+    assert made[0] < 90 == max(made)
+
+
 async def test_a_channel_that_hangs_is_in_nobodys_way(office: Post, hook: Receiver) -> None:
     """P8: a queue of one's own, Apprise, a Redis that is away."""
 

@@ -145,13 +145,15 @@ class Deployment:
             check=False,
         )
 
-    async def call(self, method: str, path: str, body: object = None, key: str = "") -> tuple[int, dict[str, Any]]:
-        """One call; status 0 when there was no answer."""
+    async def call(
+        self, method: str, path: str, body: object = None, key: str = "", *, url: str = ""
+    ) -> tuple[int, dict[str, Any]]:
+        """One call, of the sidecar at `url` or the first; status 0 when there was no answer."""
         headers = {"idempotency-key": key} if key else {}
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.request(method, self.url + path, json=body, headers=headers) as answer,
+                session.request(method, (url or self.url) + path, json=body, headers=headers) as answer,
             ):
                 return answer.status, json.loads(await answer.read() or b"{}")
         except (aiohttp.ClientError, TimeoutError, OSError):
