@@ -8,6 +8,7 @@ twice do nothing twice; any number of processes may be at one.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
@@ -79,6 +80,8 @@ class Jobs:
             "rotate": self.rotate,
         }
         """In the order in which one makes work for the next."""
+        self.set_aside: Counter[str] = Counter()
+        """Rows that could not be handled and are set aside with an alarm: `subscription`, `grant`."""
         self.names = tuple(self.by_name) if runtime.store is not None else _IN_REDIS
         """Those that can be done here: without a store only what is in Redis alone."""
 
@@ -91,6 +94,7 @@ class Jobs:
         """Grants every period of a subscription that has begun; counts subscriptions that moved on."""
         allocation = Allocation(self._engine, self._store(), self._runtime.settings.partitions)
         page = await allocation.page(SUBSCRIPTIONS_PER_PAGE)
+        self._note("subscription", page.aside)
         return Page(page.moved, page.more)
 
     async def pending(self) -> Page:
@@ -98,7 +102,10 @@ class Jobs:
         store = self._store()
         # Their times are of the clock that made them, and a test clock may be ahead of the real one.
         now_ms = max(time.time_ns() // 1_000_000, await self._engine.now_ms())
-        return Page(await apply_old(Intake(self._engine, store, self._ledger), store, now_ms), more=False)
+        intake = Intake(self._engine, store, self._ledger)
+        applied = await apply_old(intake, store, now_ms)
+        self._note("grant", intake.refused)
+        return Page(applied, more=False)
 
     async def remind(self) -> Page:
         """Makes the alerts of credits that end soon; counts those that are new."""
@@ -152,6 +159,10 @@ class Jobs:
         if sender is not None:
             await sender.close()
         await close_channels(channels.values())
+
+    def _note(self, what: str, count: int) -> None:
+        if count:
+            self.set_aside[what] += count
 
     def _store(self) -> Store:
         if self._runtime.store is None:

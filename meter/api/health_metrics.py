@@ -54,6 +54,11 @@ def _worker_metrics(workers: Sequence[Worker]) -> Iterator[Metric]:
     runs = CounterMetricFamily("meter_job_runs", "Runs of a job that ended.", labels=["worker", "job", "outcome"])
     seconds = CounterMetricFamily("meter_job_seconds", "Time that the runs of a job took.", labels=["worker", "job"])
     ended = GaugeMetricFamily("meter_job_ended_timestamp_seconds", "When a job last ended.", labels=["worker", "job"])
+    aside = CounterMetricFamily(
+        "meter_set_aside",
+        "Subscriptions that cannot be worked out and promised grants that are refused: somebody has to look at them.",
+        labels=["worker", "what"],
+    )
     for one in workers:
         for partition, count in sorted(one.flush_failures.items()):
             failures.add_metric([one.worker_id, str(partition)], count)
@@ -64,7 +69,9 @@ def _worker_metrics(workers: Sequence[Worker]) -> Iterator[Metric]:
             runs.add_metric([one.worker_id, name, "failed"], job.failed)
             seconds.add_metric([one.worker_id, name], job.seconds)
             ended.add_metric([one.worker_id, name], job.ended_at_ms / 1000)
-    yield from (failures, deliveries, runs, seconds, ended)
+        for what, count in sorted(one.set_aside.items()):
+            aside.add_metric([one.worker_id, what], count)
+    yield from (failures, deliveries, runs, seconds, ended, aside)
 
 
 def _outbox_metrics(partitions: Iterable[PartitionFacts], oldest: float) -> Iterator[Metric]:

@@ -43,10 +43,11 @@ _READ: dict[str, tuple[Any, object, Any]] = {
 def proxy(**given: object) -> None:
     """Meter any upstream: a reverse proxy that holds, forwards, reads the usage and commits."""
     from meter.cli.checking import check
-    from meter.cli.starting import begin_log, ends_of, tell_start
+    from meter.cli.starting import begin_log, end_on_sigterm, ends_of, tell_start
     from meter.config import load_settings
     from meter.proxy.server import run_proxy
 
+    end_on_sigterm()
     try:
         settings = load_settings()
         begin_log(settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from meter.cli.imports import imports
 from meter.cli.jobs import jobs
 from meter.cli.measure import Json, commands
 from meter.cli.proxy import proxy
-from meter.cli.starting import begin_log, check_address, ends_of, tell_start, url_of
+from meter.cli.starting import begin_log, check_address, end_on_sigterm, ends_of, tell_start, url_of
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -62,11 +61,10 @@ def dev(
 ) -> None:
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
     from meter.config import load_settings
-    from meter.dev.instance import write_instance
+    from meter.dev.instance import forget_instance, write_instance
     from meter.dev.processes import NO_TLS, RedisKeeper, ledger_file_of, store_url_of, worker_process
 
-    # uvicorn raises the signal that stopped it once more; by then we must still stop the other processes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end_on_sigterm()
     try:
         settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
         begin_log(settings)
@@ -82,13 +80,14 @@ def dev(
             )
             check(settings)
             worker = worker_process(settings, data_dir)
-            worker.start()
-            tell_start("dev", address=url_of(settings.host, settings.port), **ends_of(settings), data=f"{data_dir}/")
-            instance = write_instance(data_dir, settings, url_of(settings.host, settings.port))
             try:
+                worker.start()
+                address = url_of(settings.host, settings.port)
+                tell_start("dev", address=address, **ends_of(settings), data=f"{data_dir}/")
+                write_instance(data_dir, settings, address)
                 _serve(settings)
             finally:
-                instance.unlink(missing_ok=True)
+                forget_instance(data_dir)
                 worker.stop()
     except ConfigError as error:
         complain(error, 2)
@@ -108,7 +107,7 @@ def serve(
     """Serve the API on the Redis of METER_REDIS_URL."""
     from meter.config import load_settings
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
+    end_on_sigterm()
     try:
         settings = load_settings(host=host, port=port)
         begin_log(settings)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import sys
 from importlib.metadata import version
 
 from meter.config import Settings, remarks
@@ -19,6 +21,18 @@ def begin_log(settings: Settings) -> None:
     configure(settings.log_format, settings.log_level)
     for remark in remarks(os.environ):
         _log.warning(remark)
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM ends the process as its end is written: once. A second one (uvicorn raises the one that stopped it again,
+    and whoever stops a group of processes may send two) must not cut that off.
+    """
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def tell_start(process: str, **fields: object) -> None:

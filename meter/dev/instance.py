@@ -33,8 +33,8 @@ class Instance(BaseModel):
     settings: Mapping[str, Any]
 
 
-def write_instance(data_dir: Path, settings: Settings, url: str) -> Path:
-    """Writes the file; answers where. Raises `OSError`."""
+def write_instance(data_dir: Path, settings: Settings, url: str) -> None:
+    """Writes the file. Raises `OSError`."""
     shared = {name: getattr(settings, name) for name in SHARED}
     for name in ("store_url", "ledger_file"):
         shared[name] = _absolute(str(shared[name]))
@@ -45,7 +45,11 @@ def write_instance(data_dir: Path, settings: Settings, url: str) -> Path:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(instance.model_dump_json())
     draft.replace(path)
-    return path
+
+
+def forget_instance(data_dir: Path) -> None:
+    """Removes the file, if it is there."""
+    (data_dir / NAME).unlink(missing_ok=True)
 
 
 def running_instance(data_dir: Path) -> Instance | None:

@@ -54,6 +54,8 @@ class Worker(BaseModel):
     jobs: Mapping[str, JobRuns] = {}
     deliveries: Mapping[str, int] = {}
     """Attempts to deliver an alert, by outcome."""
+    set_aside: Mapping[str, int] = {}
+    """Rows that could not be handled, by what they are; the others went on."""
 
 
 class Presences:

@@ -46,6 +46,8 @@ class Intake:
         self._engine = engine
         self._store = store
         self._ledger = ledger
+        self.refused = 0
+        """Promised grants that are refused for good, and of which nobody had told yet."""
 
     async def add(self, row: GrantRow) -> str:
         """Adds a grant and answers the script's line.
@@ -131,6 +133,7 @@ class Intake:
         is_new = await self._store.insert(error_alert(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])
         if is_new:
+            self.refused += 1
             _log.error(event.message, user_id=row.user_id)
         if is_new and self._ledger is not None:
             self._ledger.events([event])

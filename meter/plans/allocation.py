@@ -32,6 +32,8 @@ class Page:
 
     moved: int
     more: bool
+    aside: int = 0
+    """Subscriptions that were set aside."""
 
 
 class Allocation:
@@ -53,7 +55,7 @@ class Allocation:
         done, refused = await self._commit([step for _, step in tried if isinstance(step, Step)], now_ms)
         aside = sum([await self._set_aside(row, why, now_ms) for row, why in (*faulty, *refused)])
         goes_on = any(is_due(step.row, now_ms) for step in done)
-        return Page(len(done), goes_on or (len(rows) == limit and len(done) + aside > 0))
+        return Page(len(done), goes_on or (len(rows) == limit and len(done) + aside > 0), aside)
 
     async def _due(self, now_ms: int, limit: int) -> list[SubscriptionRow]:
         """Subscriptions whose period has ended, those due longest first; then those set aside a while ago."""

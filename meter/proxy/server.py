@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -52,7 +50,6 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when all is done
     server: uvicorn.Server
     server = server_of(proxy_of(settings, options, lambda: server.should_exit), options)
     collect_garbage_rarely()

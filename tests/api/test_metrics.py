@@ -340,6 +340,7 @@ def test_u4_the_parts_the_backlog_and_the_workers_are_told(tmp_path: Path) -> No
         flush_failures={0: 2},
         jobs={"sweep": JobRuns(done=5, failed=1, seconds=0.5, ended_at_ms=1_800_000_000_000, error="x")},
         deliveries={"delivered": 3, "retried": 1},
+        set_aside={"subscription": 2},
     )
     with TestClient(fake_app(server, store_url=f"sqlite:///{tmp_path}/m.db")) as client:
         client.post("/credits/add", json={"user_id": "u", "amount": 1})
@@ -362,6 +363,7 @@ def test_u4_the_parts_the_backlog_and_the_workers_are_told(tmp_path: Path) -> No
         'meter_flush_failures_total{partition="0",worker="w1"}': 2,
         'meter_deliveries_total{outcome="delivered",worker="w1"}': 3,
         'meter_deliveries_total{outcome="retried",worker="w1"}': 1,
+        'meter_set_aside_total{what="subscription",worker="w1"}': 2,
         'meter_job_runs_total{job="sweep",outcome="done",worker="w1"}': 5,
         'meter_job_runs_total{job="sweep",outcome="failed",worker="w1"}': 1,
         'meter_job_seconds_total{job="sweep",worker="w1"}': 0.5,

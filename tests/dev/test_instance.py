@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from meter.config import load_settings
-from meter.dev.instance import running_instance, settings_beside, write_instance
+from meter.dev.instance import NAME, forget_instance, running_instance, settings_beside, write_instance
 
 
 def test_u7_the_running_instance_is_found_and_a_dead_one_is_not(
@@ -22,7 +24,8 @@ def test_u7_the_running_instance_is_found_and_a_dead_one_is_not(
         partitions=3,
         ledger_file="l.jsonl",
     )
-    path = write_instance(tmp_path, settings, "http://127.0.0.1:8000")
+    write_instance(tmp_path, settings, "http://127.0.0.1:8000")
+    path = tmp_path / NAME
     assert path.stat().st_mode & 0o777 == 0o600
     found = running_instance(tmp_path)
     assert found is not None and found.url == "http://127.0.0.1:8000"
@@ -38,3 +41,28 @@ def test_u7_the_running_instance_is_found_and_a_dead_one_is_not(
     assert running_instance(tmp_path) is None
     path.write_text("{")
     assert settings_beside(tmp_path, {}) == {}
+
+
+def test_what_is_forgotten_is_gone_whether_or_not_it_was_there(tmp_path: Path) -> None:
+    write_instance(tmp_path, load_settings(), "http://127.0.0.1:8000")
+    for _ in range(2):
+        forget_instance(tmp_path)
+        assert running_instance(tmp_path) is None
+        assert not (tmp_path / NAME).exists()
+
+
+def test_a_second_sigterm_does_not_cut_off_the_end(tmp_path: Path) -> None:
+    """It left `server.json` and the worker behind."""
+    program = """
+import os, signal
+from meter.cli.starting import end_on_sigterm
+end_on_sigterm()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("ended", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

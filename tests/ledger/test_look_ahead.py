@@ -105,7 +105,7 @@ async def test_a_cut_off_step_leaves_no_look_ahead_running(ground: Ground) -> No
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
         await step
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before  # of those before, some that start the deployment may have ended
     assert await ground.transactions() == []
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.proxy.serving import DEADLINE_SECONDS
+START_SECONDS = 120.0
+"""What Python needs to import an application on a machine where ten others want a core, and more."""
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_middleware_example.py"
 
@@ -44,7 +45,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx2.C
 
 
 def _wait_for(client: httpx2.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, "the example ended"
         try:

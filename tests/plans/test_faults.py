@@ -15,7 +15,7 @@ from meter.store.base import StoreRefused
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, _Tables
 from meter.store.rows import AlertRow, ErrandRow, GrantRow, SubscriptionRow
-from meter.worker.jobs import pending
+from meter.worker.jobs import allocate, pending
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, refusal, town
 
@@ -44,8 +44,10 @@ async def test_p5_one_that_cannot_be_worked_out_holds_nobody_up(
         await spoil(here, user, **fault)
     await here.set_time(END)
 
-    assert await here.allocate() == 3
+    context = here.context
+    assert await allocate(context) == 3
 
+    assert context["jobs"].set_aside == {"subscription": 3}
     assert [await here.available(user) for user in "abcxyz"] == [0, 0, 0, 100, 100, 100]
     row = done(await here.meter.subscriptions("a")).items[0]
     assert row.state == "set_aside"
