@@ -192,15 +192,18 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployed(folder: Path, store_url: str, *, workers: int = 2, **settings: object) -> AsyncIterator[Deployment]:
-    """A deployment at work on a Redis that keeps its data."""
+async def deployed(
+    folder: Path, store_url: str, *, workers: int = 2, is_new: bool = True, **settings: object
+) -> AsyncIterator[Deployment]:
+    """A deployment at work on a Redis that keeps its data. One that is not new serves when it has been rebuilt."""
     with embedded_server(folder / "redis", persist=True) as server:
         found = Deployment(folder, server, store_url, redis_timeout_ms=2_000, **settings)
         try:
             found.serve()
             for _ in range(workers):
                 found.nursery.bear()
-            await found.ready()
+            if is_new:
+                await found.ready()
             yield found
         finally:
             found.close()
