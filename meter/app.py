@@ -50,7 +50,9 @@ def services_of(runtime: Runtime) -> Services:
     settings = runtime.settings
     scale = AmountScale(settings.decimal_places)
     jobs = Jobs(runtime, runtime.refusals)
-    return Services(runtime.engine, runtime.redis, runtime.store, settings, scale, Renderer(scale), jobs)
+    return Services(
+        runtime.engine, runtime.redis, runtime.store, settings, scale, Renderer(scale), jobs, runtime.kept_refusals
+    )
 
 
 def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
@@ -67,6 +69,9 @@ def parts_of(runtime: Runtime) -> Parts:
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
+    if runtime.kept_refusals is not None:
+        text = "Refusals that the store was not given, because there were too many or it was away."
+        metrics.counted("meter_refusals_dropped", text, (), runtime.kept_refusals.drops)
     return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics, services.jobs)
 
 

@@ -256,6 +256,14 @@ class Settings(BaseSettings):
             "`apprise:URL` (needs the extra `notify`), `module:attribute` or an entry point of `meter.channels`."
         ),
     ] = ""
+    refusals_keep_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3650,
+            description="Days for which the store keeps what was refused; 0: it keeps none.",
+        ),
+    ] = 7
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")

@@ -19,10 +19,12 @@ from meter.alerts.notification import AsyncNotificationQueue
 from meter.alerts.reminders import Place, remind_page
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
+from meter.clock import DAY_MS
 from meter.errors import StoreUnavailable
 from meter.ledger.forgetting import rotate_due
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.pending_grants import Intake, apply_old
+from meter.ledger.refusals import forget_refusals
 from meter.ledger.sweep import expire_page
 from meter.plans.allocation import Allocation
 from meter.runtime import Runtime
@@ -120,7 +122,10 @@ class Jobs:
 
     async def rotate(self) -> Page:
         """Lets Redis forget what is older than the idempotency window; counts the partitions that had such."""
-        return Page(await rotate_due(self._engine, waits=self._runtime.store is not None), more=False)
+        store, keep_days = self._runtime.store, self._runtime.settings.refusals_keep_days
+        if store is not None and keep_days:
+            await forget_refusals(store, await self._engine.now_ms() - keep_days * DAY_MS)
+        return Page(await rotate_due(self._engine, waits=store is not None), more=False)
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:
         """Runs a job until nothing is due; answers how much was done, and tells how much so far."""

@@ -19,6 +19,9 @@ OPERATION_KEY = re.compile(r"[!#-\[\]-~]{1,128}")
 REQUEST_ID = OPERATION_KEY
 """The id that a gateway or a client gave a request; the ledger keeps it, so it may be what a key may be."""
 
+ACTOR = OPERATION_KEY
+"""Who asked for a change: a person or a system, in the words of whoever calls."""
+
 # The order in which lua/prelude.lua binds them.
 _NAMES = (
     "meta",

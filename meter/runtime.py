@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
+from meter.amount import AmountScale
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
+from meter.engine.counts import RefusedOperation
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.engine.redis_url import reader_of, tls_of
@@ -19,12 +22,15 @@ from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
+from meter.ledger.refusals import Refusals
 from meter.ledger.serving import claim
 from meter.log import logger
 from meter.store.base import Store, StoreMismatch
 
 STORE_OPEN_PAUSE_SECONDS = 0.5
 CLAIM_PAUSE_SECONDS = 1.0
+
+OnRefusals = Callable[[Sequence[RefusedOperation]], None]
 
 _log = logger("meter")
 
@@ -52,6 +58,7 @@ class Runtime:
         ping = None if self.store is None else self.ping_store
         self.watch = Watch(self.engine, self.redis, settings, ping, of_worker=role == "worker")
         self.refusals = ledger_log(settings) if role == "sidecar" else None
+        self.kept_refusals = self._keeper(settings) if role == "sidecar" else None
         self._role = role
         self._is_logging = False
         self._owns_redis = redis is None
@@ -93,6 +100,8 @@ class Runtime:
         if self._opening is not None:
             self._opening.cancel()
         await self.engine.close()
+        if self.kept_refusals is not None:
+            await self.kept_refusals.close()
         if self.refusals is not None and self._is_logging:
             self._is_logging = False
             await asyncio.to_thread(self.refusals.close)
@@ -112,7 +121,7 @@ class Runtime:
             _log.warning("not ready yet: it is waited for", why=str(error))
 
     async def _start(self) -> None:
-        self._log_refusals()
+        self._tell_of_refusals()
         try:
             await self._open_store()
         except StoreUnavailable as error:
@@ -151,8 +160,21 @@ class Runtime:
             _log.error("refusals are not logged, the ledger log cannot be opened", why=str(error))
             return
         self._is_logging = True
+
+    def _tell_of_refusals(self) -> None:
+        """What is refused goes to the ledger log and to the store, as far as there are such."""
+        self._log_refusals()
+        told = [self.refusals.refusals] if self.refusals is not None and self._is_logging else []
+        if self.kept_refusals is not None:
+            self.kept_refusals.start()
+            told.append(self.kept_refusals.told)
         for counts in self.engine.counts:
-            counts.on_refusals = self.refusals.refusals
+            counts.on_refusals = _all_of(told)
+
+    def _keeper(self, settings: Settings) -> Refusals | None:
+        if self.store is None or not settings.refusals_keep_days:
+            return None
+        return Refusals(self.store, AmountScale(settings.decimal_places), self.engine.now_ms)
 
     async def _open_store(self) -> None:
         if self.store is None or self._store_open:
@@ -210,3 +232,15 @@ def _store(settings: Settings) -> Store | None:
         return open_store(settings.store_url, read_again=reader_of(settings.store_url, settings.store_url_file))
     except ConfigError as error:  # a store knows no environment
         raise ConfigError(str(error).replace(STORE_VARIABLE, variable_of_store(os.environ), 1)) from None
+
+
+def _all_of(told: Sequence[OnRefusals]) -> OnRefusals | None:
+    """One function in the place of several."""
+    if len(told) < 2:
+        return told[0] if told else None
+
+    def tell(refused: Sequence[RefusedOperation]) -> None:
+        for one in told:
+            one(refused)
+
+    return tell

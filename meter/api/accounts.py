@@ -10,7 +10,7 @@ from meter.engine import operations
 from meter.engine.answers import NAME
 from meter.engine.operations import Asked, Operation
 from meter.http.exchange import Request
-from meter.http.reading import read_body, read_key
+from meter.http.reading import read_actor, read_body, read_key
 from meter.http.rendered import Rendered
 
 
@@ -38,7 +38,7 @@ class AccountHandlers:
             suspended=body.suspended,
             thresholds=None if thresholds is None else tuple(sorted(set(thresholds), reverse=True)),
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
-            asked=Asked(read_key(request)),
+            asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
         return await self._user(user_id, one)
 

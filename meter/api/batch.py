@@ -15,7 +15,6 @@ from meter.errors import MeterError
 from meter.http.exchange import Request
 from meter.http.reading import failure, read_body, read_key
 from meter.http.rendered import Rendered, problem, validation_problem
-from meter.http.request_id import brought_id
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
 
@@ -35,10 +34,7 @@ class BatchHandler:
         body, key = read_body(BatchRequest, request, self._scale), read_key(request)
         if len(body.operations) > self._settings.batch_max:
             return validation_problem([("/operations", f"must not be more than {self._settings.batch_max}")])
-        request_id = brought_id(request.headers)
-        many = [
-            self._operation(one, f"{key}.{n}" if key else "", request_id, n) for n, one in enumerate(body.operations)
-        ]
+        many = [self._operation(one, f"{key}.{n}" if key else "", request, n) for n, one in enumerate(body.operations)]
         places = await asyncio.gather(*map(self._place, body.operations))
         if body.atomic and len(set(places)) > 1:
             detail = "Users of one atomic batch must share a partition, and reservations must exist."
@@ -61,14 +57,14 @@ class BatchHandler:
             return self._engine.partition_of(one.user_id)
         return await self._engine.partition_of_reservation(one.reservation_id) or 0
 
-    def _operation(self, one: BatchOperation, key: str, request_id: str, n: int) -> Operation:
+    def _operation(self, one: BatchOperation, key: str, request: Request, n: int) -> Operation:
         if isinstance(one, BatchDeduct):
-            return deduct_operation(one, key, request_id)
+            return deduct_operation(one, key, request)
         if isinstance(one, BatchReserve):
-            return reserve_operation(self._services, one, key, request_id, f"/operations/{n}")
+            return reserve_operation(self._services, one, key, request, f"/operations/{n}")
         if isinstance(one, BatchCommit):
-            return commit_operation(one.reservation_id, one, key)
-        return operations.release(one.reservation_id, asked_of(one, key))
+            return commit_operation(one.reservation_id, one, key, request)
+        return operations.release(one.reservation_id, asked_of(one, key, request))
 
     async def _run_group(
         self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 
+from meter.api.exports import Items, listed
 from meter.api.services import Services, asked_of, path_user, unanswered
 from meter.clock import NEVER_MS, milliseconds
+from meter.contract.answers import Transaction
 from meter.contract.requests import (
     AddRequest,
     BalanceQuery,
@@ -21,9 +23,8 @@ from meter.engine.operations import Operation
 from meter.engine.outbox import CHARGES, seq_of
 from meter.http.cursors import NUMBER, Cursors
 from meter.http.exchange import Request, Respond
-from meter.http.reading import read_body, read_key, read_query
-from meter.http.rendered import Answered, Rendered, page, problem
-from meter.http.request_id import brought_id
+from meter.http.reading import read_actor, read_body, read_key, read_query
+from meter.http.rendered import Answered, Rendered, problem
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.history import Filter, History
 from meter.ledger.pending_grants import Intake, pending_row
@@ -50,9 +51,7 @@ class CreditHandlers:
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
         body = read_body(DeductRequest, request, self._scale)
-        self._services.ask(
-            body.user_id, deduct_operation(body, read_key(request), brought_id(request.headers)), respond
-        )
+        self._services.ask(body.user_id, deduct_operation(body, read_key(request), request), respond)
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""
@@ -75,8 +74,7 @@ class CreditHandlers:
         chosen = body.grant_id is not None
         grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
         body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
-        request_id = brought_id(request.headers)
-        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request_id)  # with blanks, as no caller's has
+        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request, begins=True)  # blanks: no caller's
         one = operations.grant(
             body.user_id,
             grant_id,
@@ -93,14 +91,15 @@ class CreditHandlers:
             update={
                 "description": body.description,
                 "metadata": body.metadata,
-                "reference": body.reference or request_id or None,
+                "reference": body.reference or asked.request_id or None,
             }
         )
-        return self._renderer.render("grant", await self._intake.add(row))
+        return self._renderer.render("grant", await self._intake.add(row, asked.actor))
 
     async def refund(self, request: Request) -> Rendered:
         """`POST /credits/refund`"""
         body, key = read_body(RefundRequest, request, self._scale), read_key(request)
+        read_actor(request)  # refused before anything is looked up
         charge = await self._charge(body.user_id, body.transaction_id)
         body = body.model_copy(update={"reference": body.reference or charge.reference})
         refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
@@ -111,7 +110,7 @@ class CreditHandlers:
             charged=charge.amount,
             refunded=refunded,
             draws=draws_of(charge),
-            asked=asked_of(body, key),
+            asked=asked_of(body, key, request),
         )
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))
 
@@ -126,30 +125,38 @@ class CreditHandlers:
     async def history(self, request: Request) -> Rendered:
         """`GET /credits/history/{user_id}`"""
         user_id, query = path_user(request), read_query(HistoryQuery, request, self._scale)
-        [before] = NEWEST_FIRST.read(query.cursor, user_id) or [None]
-        wanted = Filter(
-            kinds=() if query.kind is None else (query.kind,),
-            reference=query.reference,
-            from_ms=None if query.from_ is None else milliseconds(query.from_),
-            to_ms=None if query.to is None else milliseconds(query.to),
-            before_seq=None if before is None else int(before),
-        )
         await self._services.now_ms(user_id)  # refuses where Redis lost the partition: a part of a history is none
-        rows = await self._history.page(user_id, wanted, query.limit)
-        cursor = NEWEST_FIRST.write(rows[-1].seq, scope=user_id) if len(rows) == query.limit else None
-        return page([self._renderer.transaction(row) for row in rows], cursor)
+
+        async def page_from(cursor: str, limit: int) -> Items:
+            [before] = NEWEST_FIRST.read(cursor, user_id) or [None]
+            wanted = Filter(
+                kinds=() if query.kind is None else (query.kind,),
+                reference=query.reference,
+                from_ms=None if query.from_ is None else milliseconds(query.from_),
+                to_ms=None if query.to is None else milliseconds(query.to),
+                before_seq=None if before is None else int(before),
+            )
+            rows = await self._history.page(user_id, wanted, limit)
+            following = NEWEST_FIRST.write(rows[-1].seq, scope=user_id) if len(rows) == limit else None
+            return Items([self._renderer.transaction(row) for row in rows], following)
+
+        return await listed("history", request, query, Transaction, page_from)
 
     async def trace(self, request: Request) -> Rendered:
         """`GET /credits/history`"""
         query = read_query(TraceQuery, request, self._scale)
-        found = BY_TIME.read(query.cursor, query.reference)
-        before = (int(found[0]), int(found[1]), int(found[2])) if found else None
-        rows = await self._history.traced(query.reference, before, query.limit)
-        cursor = None
-        if len(rows) == query.limit:
-            last = rows[-1]
-            cursor = BY_TIME.write(last.created_at_ms, last.seq, last.partition, scope=query.reference)
-        return page([self._renderer.transaction(row) for row in rows], cursor)
+
+        async def page_from(cursor: str, limit: int) -> Items:
+            found = BY_TIME.read(cursor, query.reference)
+            before = (int(found[0]), int(found[1]), int(found[2])) if found else None
+            rows = await self._history.traced(query.reference, before, limit)
+            following = None
+            if len(rows) == limit:
+                last = rows[-1]
+                following = BY_TIME.write(last.created_at_ms, last.seq, last.partition, scope=query.reference)
+            return Items([self._renderer.transaction(row) for row in rows], following)
+
+        return await listed("history", request, query, Transaction, page_from)
 
     async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:
         """The ledger row of a charge. Raises `Answered`."""
@@ -166,6 +173,6 @@ class CreditHandlers:
         return row
 
 
-def deduct_operation(body: DeductRequest, key: str, request_id: str) -> Operation:
+def deduct_operation(body: DeductRequest, key: str, request: Request) -> Operation:
     """The operation of a deduct."""
-    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key, request_id))
+    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key, request, begins=True))

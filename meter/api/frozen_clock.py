@@ -18,6 +18,7 @@ class ClockHandlers:
         self._engine = services.engine
         self._settings = services.settings
         self._scale = services.scale
+        self._refusals = services.refusals
         self._renderer = services.renderer
 
     async def clock(self, request: Request) -> Rendered:
@@ -35,6 +36,8 @@ class ClockHandlers:
             to_ms = await self._engine.now_ms() + round((body.advance_seconds or 0) * 1000)
         if to_ms >= NEVER_MS:
             return validation_problem([("/now", "must be before the year 2286")])
+        if self._refusals is not None:
+            await self._refusals.flush()  # under the time at which they were refused
         lines = [
             (await self._engine.run_many(number, (upkeep.clock("set", to_ms),)))[0]
             for number in range(self._settings.partitions)

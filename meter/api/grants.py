@@ -10,7 +10,6 @@ from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Rendered, page
-from meter.http.request_id import brought_id
 
 # Positions of the first two as the scripts have them.
 BY_BURN_ORDER = Cursors("grants", r"(\.|[A-Z] [0-9]{45} [A-Za-z0-9_.:-]{1,128})")
@@ -54,5 +53,5 @@ class GrantHandlers:
         """`POST /credits/grants/{user_id}/{grant_id}/void`"""
         body = read_body(VoidRequest, request, self._scale)
         user_id, grant_id = path_user(request), path_id(request, "grant_id")
-        one = operations.void(user_id, grant_id, asked_of(body, read_key(request), brought_id(request.headers)))
+        one = operations.void(user_id, grant_id, asked_of(body, read_key(request), request, begins=True))
         return self._renderer.render("void", await self._engine.run(user_id, one))

@@ -15,6 +15,7 @@ from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
 from meter.api.plans import PlanHandlers
+from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.services import Services
 from meter.api.webhooks import WebhookHandlers
@@ -43,6 +44,7 @@ def handlers_of(services: Services) -> Handlers:
         GrantHandlers(services),
         AccountHandlers(services),
         BatchHandler(services),
+        ReportHandlers(services),
         JobHandlers(services),
         WebhookHandlers(services),
         DeliveryHandlers(services),

@@ -7,20 +7,27 @@ refusal changes nothing and keeps nothing, so it poisons no key.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel
+import orjson
+from pydantic import BaseModel, JsonValue
 
 from meter.http.exchange import Request
-from meter.http.reading import read_key
+from meter.http.reading import read_actor, read_key
 from meter.http.rendered import Answered, Rendered, problem
+from meter.http.request_id import brought_id
+from meter.log import current_request_id
 from meter.store.catalog import Catalog
-from meter.store.rows import AnswerRow
+from meter.store.rows import AnswerRow, EventRow, Row
 
 TRIES_MAX = 5
+CHANGE = "change"
+"""The kind of the events that tell what people changed of plans, subscriptions and webhooks, and who did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +36,25 @@ class KeyedCall:
 
     key: str
     fingerprint: str
+    told: Mapping[str, JsonValue]
+    """What the log of changes has of it."""
 
-    def kept(self, answer: Rendered, now_ms: int) -> tuple[AnswerRow, ...]:
-        """What has to be `new` in the commit of the change that the answer tells of; nothing without a key."""
+    def kept(self, answer: Rendered, now_ms: int) -> tuple[Row, ...]:
+        """What has to be `new` in the commit of the change that the answer tells of: an event that tells of it, and the
+        answer where there is a key.
+        """
+        event = EventRow(
+            event_id=f"change-{time.time_ns():016x}{secrets.token_hex(4)}",
+            kind=CHANGE,
+            user_id=str(self.told["user_id"]) if "user_id" in self.told else None,
+            message=str(self.told["call"]),
+            detail=dict(self.told),
+            created_at_ms=now_ms,
+        )
+        return (event, *self.kept_answer(answer, now_ms))
+
+    def kept_answer(self, answer: Rendered, now_ms: int) -> tuple[Row, ...]:
+        """The same of a call that has nothing left to change; nothing without a key."""
         if not self.key:
             return ()
         row = AnswerRow(
@@ -53,7 +76,15 @@ def keyed_call(name: str, request: Request, body: BaseModel | None = None) -> Ke
     asked += [f"{member}={value}" for member, value in sorted(parse_qsl(request.query, keep_blank_values=True))]
     if body is not None:
         asked.append(body.model_dump_json(exclude_unset=True))
-    return KeyedCall(read_key(request), blake2b("\x1f".join(asked).encode(), digest_size=16).hexdigest())
+    told: dict[str, JsonValue] = {"call": name, **request.path, "query": request.query or None}
+    if body is not None:
+        told["body"] = orjson.loads(request.body or b"{}")
+    told |= {
+        "actor": read_actor(request) or None,
+        "request_id": brought_id(request.headers) or current_request_id() or None,
+    }
+    key = read_key(request)
+    return KeyedCall(key, blake2b("\x1f".join(asked).encode(), digest_size=16).hexdigest(), told)
 
 
 async def answered_once(store: Catalog, call: KeyedCall, run: Callable[[], Awaitable[Rendered]]) -> Rendered:

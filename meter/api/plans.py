@@ -84,7 +84,7 @@ class PlanHandlers:
             return problem("plan-exists", "There is, or was, another plan of that id.")
         first = _plan_row(body, plan_id, present.created_at_ms, present.created_at_ms, 1)
         again = answer(201, self._plan(first))
-        await self._catalog().commit(Change(new=call.kept(again, now_ms)))
+        await self._catalog().commit(Change(new=call.kept_answer(again, now_ms)))
         return replace(again, replayed=True)
 
     async def list(self, request: Request) -> Rendered:

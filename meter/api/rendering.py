@@ -142,13 +142,14 @@ class Renderer:
         """An item of a history."""
         draws = row.draws if isinstance(row.draws, list) else []
         parts = ",".join(self._burn(str(draw[0]), str(draw[1])) for draw in draws if isinstance(draw, list))
+        actor = row.detail.get("actor") if isinstance(row.detail, dict) else None
         reference = row.reference or own_key(row.operation_id)  # rows of before there was a column
         return (
             f'{{"transaction_id":"{row.transaction_id}","seq":{row.seq},"kind":"{row.kind}","user_id":"{row.user_id}",'
             f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
-            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},'
+            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(actor)},'
             f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}}}'
         )
 

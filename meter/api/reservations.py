@@ -18,7 +18,6 @@ from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
-from meter.http.request_id import brought_id
 
 BY_END = Cursors("open reservations", r"([0-9]{13} h [A-Za-z0-9_.:-]{1,128})")  # as the script has it
 BY_CREATION = Cursors("reservations", NUMBER, ID)
@@ -37,21 +36,21 @@ class ReservationHandlers:
     def reserve(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations`"""
         body = read_body(ReserveRequest, request, self._scale)
-        operation = reserve_operation(self._services, body, read_key(request), brought_id(request.headers))
+        operation = reserve_operation(self._services, body, read_key(request), request)
         self._services.ask(body.user_id, operation, respond)
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/commit`"""
         body = read_body(CommitRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
-        operation = commit_operation(reservation_id, body, read_key(request))
+        operation = commit_operation(reservation_id, body, read_key(request), request)
         self._services.ask_of_reservation(reservation_id, operation, respond)
 
     def release(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/release`"""
         body = read_body(ReleaseRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
-        operation = operations.release(reservation_id, asked_of(body, read_key(request)))
+        operation = operations.release(reservation_id, asked_of(body, read_key(request), request))
         self._services.ask_of_reservation(reservation_id, operation, respond)
 
     def extend(self, request: Request, respond: Respond) -> None:
@@ -59,7 +58,9 @@ class ReservationHandlers:
         body = read_body(ExtendRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         ttl_ms = None if body.ttl_seconds is None else milliseconds_to_live(self._services, body.ttl_seconds)
-        operation = operations.extend(reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request)))
+        operation = operations.extend(
+            reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request), request)
+        )
         self._services.ask_of_reservation(reservation_id, operation, respond)
 
     def reservation(self, request: Request, respond: Respond) -> None:
@@ -88,7 +89,7 @@ class ReservationHandlers:
 
 
 def reserve_operation(
-    services: Services, body: ReserveRequest, key: str, request_id: str, pointer: str = ""
+    services: Services, body: ReserveRequest, key: str, request: Request, pointer: str = ""
 ) -> Operation:
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
@@ -99,7 +100,7 @@ def reserve_operation(
         body.amount,
         milliseconds_to_live(services, ttl_seconds, pointer),
         chosen=body.reservation_id is not None,
-        asked=asked_of(body, key, request_id),
+        asked=asked_of(body, key, request, begins=True),
     )
 
 
@@ -111,6 +112,8 @@ def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer
     return max(1, round(ttl_seconds * 1000))
 
 
-def commit_operation(reservation_id: str, body: CommitRequest, key: str) -> Operation:
+def commit_operation(reservation_id: str, body: CommitRequest, key: str, request: Request) -> Operation:
     """The operation of a commit."""
-    return operations.commit(reservation_id, body.amount, body.over, asked_of(body, key), shortfall=body.shortfall)
+    return operations.commit(
+        reservation_id, body.amount, body.over, asked_of(body, key, request), shortfall=body.shortfall
+    )

@@ -14,11 +14,13 @@ from meter.engine.operations import Asked, Operation
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, StoreUnavailable
 from meter.http.exchange import Request, Respond
-from meter.http.reading import failure
+from meter.http.reading import failure, read_actor
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
+from meter.http.request_id import brought_id
 from meter.jobs import Jobs
 from meter.keys import OBJECT_ID, USER_ID
 from meter.ledger.lists import Lists
+from meter.ledger.refusals import Refusals
 from meter.ledger.tail import Tail
 from meter.store.base import Store
 
@@ -34,6 +36,7 @@ class Services:
     scale: AmountScale
     renderer: Renderer
     jobs: Jobs
+    refusals: Refusals | None = None
 
     def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
         """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""
@@ -60,11 +63,14 @@ class Services:
         return await self.engine.now_ms(self.engine.partition_of(user_id))
 
 
-def asked_of(body: Described, key: str, request_id: str = "") -> Asked:
-    """The key and the ledger members of a request, which `request_id` names where its body does not."""
-    if not key and body.description is None and body.metadata is None and body.reference is None and not request_id:
-        return operations.UNKEYED
-    return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id)
+def asked_of(body: Described, key: str, request: Request, *, begins: bool = False) -> Asked:
+    """The key and the ledger members of a request, and who asks. Where it `begins` something, and does not settle what
+    has a name already, its own id is the reference that its body does not give.
+    """
+    request_id, actor = brought_id(request.headers) if begins else "", read_actor(request)
+    if body.description is None and body.metadata is None and body.reference is None:
+        return Asked(key, "", request_id, actor) if key or request_id or actor else operations.UNKEYED
+    return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id, actor)
 
 
 def path_user(request: Request) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 from meter.client.calls import CreditAmount, Metadata, wire_text
 from meter.client.jobs import JobCalls
 from meter.client.plans import PlanCalls
+from meter.client.reports import ReportCalls
 from meter.client.webhooks import WebhookCalls
 from meter.contract import answers
 from meter.contract.answers import Refusal
@@ -66,7 +67,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls):
+class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(

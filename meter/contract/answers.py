@@ -234,7 +234,7 @@ class Draw(BaseModel):
 class Transaction(BaseModel):
     """One immutable row of the ledger. `reference` is what the caller calls the operation: its own word, else that of
     the reservation or charge that it belongs to, else its idempotency key. `refund_of` is the charge that a refund is
-    of.
+    of, `actor` who asked for it (the header `X-Actor`).
     """
 
     transaction_id: str
@@ -251,6 +251,7 @@ class Transaction(BaseModel):
     reservation_id: str | None
     refund_of: str | None
     reference: str | None
+    actor: str | None
     description: str | None
     metadata: Members | None
 

@@ -13,6 +13,7 @@ CREDITS = "/credits"
 
 OF_EVERY_CALL = ("metering-unavailable",)
 OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")
+OF_AN_ACTOR = ("invalid-actor",)
 OF_A_KEY = ("invalid-idempotency-key", "idempotency-key-reused")
 OF_SPENDING = ("insufficient-credits", "account-suspended")
 
@@ -39,6 +40,7 @@ class Call:
     `path` is below `prefix`; `query` and `body` are what it takes, `answer` what it gives with `status`, `later` what
     it gives with 202 when its effect comes later. `refuses` are the slugs of the problems (meter/contract/problems.py)
     that are its own, beside those of every call, of a body and of a key. `keyed`: it takes an Idempotency-Key.
+    `exports`: its items are to be had as CSV or NDJSON too.
     `operation` is the one of meter/engine/operations.py that it asks for, where that has another name.
     """
 
@@ -57,6 +59,7 @@ class Call:
     refuses: tuple[str, ...] = ()
     keyed: bool = False
     operation: str = ""
+    exports: bool = False
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -65,6 +68,7 @@ class Call:
         if self.query is not None or "{user_id}" in self.path:
             slugs.append("validation-error")
         if self.keyed:
+            slugs += OF_AN_ACTOR
             slugs += OF_A_KEY[: 1 if self.name == "batch" else 2]  # in a batch, each operation has a key of its own
         if self.body is not None:
             slugs += OF_A_BODY

@@ -9,8 +9,19 @@ from meter.contract.table.grants import CALLS as OF_GRANTS
 from meter.contract.table.jobs import CALLS as OF_JOBS
 from meter.contract.table.notifications import CALLS as OF_NOTIFICATIONS
 from meter.contract.table.plans import CALLS as OF_PLANS
+from meter.contract.table.reports import CALLS as OF_REPORTS
 from meter.contract.table.reservations import CALLS as OF_RESERVATIONS
 
-CALLS = (*OF_CREDITS, *OF_RESERVATIONS, *OF_GRANTS, *OF_ACCOUNTS, *OF_PLANS, *OF_JOBS, *OF_NOTIFICATIONS, *OF_THE_CLOCK)
+CALLS = (
+    *OF_CREDITS,
+    *OF_RESERVATIONS,
+    *OF_GRANTS,
+    *OF_ACCOUNTS,
+    *OF_REPORTS,
+    *OF_PLANS,
+    *OF_JOBS,
+    *OF_NOTIFICATIONS,
+    *OF_THE_CLOCK,
+)
 
 BY_NAME = {call.name: call for call in CALLS}

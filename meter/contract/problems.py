@@ -94,6 +94,7 @@ _CATALOGUE = (
     Problem("head-too-large", 431, "Head too large", "Send fewer or shorter headers; the connection is closed."),
     Problem("malformed-json", 400, "Malformed JSON", "Send a JSON object."),
     Problem("invalid-idempotency-key", 400, "Invalid Idempotency-Key", "1 to 128 visible ASCII characters."),
+    Problem("invalid-actor", 400, "Invalid X-Actor", "1 to 128 visible ASCII characters."),
     Problem("too-many-reservations", 429, "Too many open reservations", "Commit or release some."),
     Problem("too-many-grants", 429, "Too many grants", "METER_GRANTS_MAX is the limit per account."),
     Problem("internal-error", 500, "Internal error", "The log of the sidecar has this id."),

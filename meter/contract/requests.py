@@ -119,6 +119,8 @@ class UserRequest(Body):
     low_credit_thresholds: Annotated[list[Amount], Field(max_length=THRESHOLDS_MAX)] | None = None
     suspended: bool | None = None
     metadata: Metadata | None = None
+    description: Description | None = None
+    """Why it is changed, for the ledger."""
 
 
 class BatchDeduct(DeductRequest):
@@ -195,6 +197,10 @@ class Query(BaseModel):
     cursor: Annotated[str, WithJsonSchema(_CURSOR_SCHEMA)] = ""
 
 
+Format = Literal["json", "csv", "ndjson"]
+"""json: a page; csv and ndjson: every item from the cursor on, or `limit` of them where that is sent."""
+
+
 class GrantsQuery(Query):
     """Which grants to list."""
 
@@ -223,12 +229,14 @@ class HistoryQuery(Query):
     reference: Reference | None = None
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
+    format: Format | None = None
 
 
 class TraceQuery(Query):
     """Of which operation."""
 
     reference: Reference
+    format: Format | None = None
 
 
 class ExpiringQuery(Query):

@@ -50,13 +50,18 @@ class Asked:
     extra: str = ""
     request_id: str = ""
     """The reference of the row where `extra` has none. No part of what was asked for: a retry has another one."""
+    actor: str = ""
+    """Who asked; no part of it either."""
 
     @property
     def row(self) -> str:
         """The members of the ledger row."""
-        if not self.request_id or self.extra.startswith('"reference":'):
+        if not (self.request_id or self.actor):
             return self.extra
-        return f'"reference":"{self.request_id}"' + (f",{self.extra}" if self.extra else "")
+        parts = [f'"actor":"{self.actor}"'] if self.actor else []
+        if self.request_id and not self.extra.startswith('"reference":'):
+            parts.append(f'"reference":"{self.request_id}"')
+        return ",".join([*parts, self.extra] if self.extra else parts)
 
 
 UNKEYED = Asked()

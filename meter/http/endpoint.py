@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.types import Receive, Scope, Send
 
+from meter.errors import MeterError
 from meter.http.exchange import Coroutine, Request, joined_headers
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem
 from meter.http.request_id import id_to_answer, named
+from meter.log import logger
+
+_log = logger("meter.api")
 
 RETRY_AFTER_SECONDS = b"1"
 RETRIED = frozenset({429, 503})
@@ -79,9 +83,27 @@ async def send_rendered(
 ) -> None:
     """Sends an answer, with `more` headers; to a HEAD request without its body."""
     rendered = named(rendered, id_to_answer(rendered))
+    if rendered.stream is not None:
+        await _send_stream(rendered, rendered.stream, send, head=head)
+        return
     headers = [*header_list(rendered), *more]
     await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else rendered.body})
+
+
+async def _send_stream(rendered: Rendered, stream: AsyncIterator[bytes], send: Send, *, head: bool) -> None:
+    """Sends a body as it is made. One that breaks off has no end, which a client sees; its cause is in the log."""
+    headers = [(b"content-type", rendered.content_type), *rendered.headers]
+    await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
+    try:
+        async for piece in stream:
+            if head:
+                break
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except MeterError as error:
+        _log.warning("an export breaks off", why=str(error))
+        return
+    await send({"type": "http.response.body", "body": b""})
 
 
 class AnyMethod:

@@ -23,7 +23,7 @@ from meter.errors import Unavailable
 from meter.http.exchange import NO_HEADERS, Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.http.request_id import brought_id, new_request_id
-from meter.keys import OPERATION_KEY
+from meter.keys import ACTOR, OPERATION_KEY
 from meter.log import current_request_id, logger
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -68,6 +68,18 @@ def read_key(request: Request) -> str:
         detail = "The key must be 1 to 128 visible ASCII characters without quotes and backslashes."
         raise Answered(problem("invalid-idempotency-key", detail))
     return key
+
+
+def read_actor(request: Request) -> str:
+    """Who asks, by the header `X-Actor`; "" where nobody says. Raises `Answered`."""
+    raw = request.headers.get(b"x-actor")
+    if raw is None:
+        return ""
+    actor = raw.decode("latin-1")
+    if not ACTOR.fullmatch(actor):
+        detail = "X-Actor must be 1 to 128 visible ASCII characters without quotes and backslashes, once."
+        raise Answered(problem("invalid-actor", detail))
+    return actor
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,6 +25,8 @@ class Rendered:
     """Empty where there is no body."""
     replayed: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncIterator[bytes] | None = None
+    """The body, piece by piece, in the place of `body`. It has begun to be made: its first piece is there."""
     request_id: str = ""
     """The id that the log has for it, where the request brought none."""
 
@@ -59,9 +61,9 @@ def validation_problem(faults: Iterable[tuple[str, str]], slug: str = "validatio
     return problem(slug, first, f'"errors":{orjson.dumps(errors).decode()}')
 
 
-def page(items: Iterable[str], next_cursor: str | None) -> Rendered:
-    """A page of items that are JSON already."""
-    return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{json_text(next_cursor)}}}'.encode())
+def page(items: Iterable[str], next_cursor: str | None, members: str = "") -> Rendered:
+    """A page of items that are JSON already; `members` are further JSON members, each with a comma before it."""
+    return Rendered(200, f'{{"items":[{",".join(items)}],"next_cursor":{json_text(next_cursor)}{members}}}'.encode())
 
 
 def problem_of(kind: Problem, detail: str, members: str) -> Rendered:

@@ -21,10 +21,10 @@ import orjson
 from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.config import Settings
-from meter.engine.answers import KEY, NAME
+from meter.engine.answers import NAME
 from meter.engine.counts import RefusedOperation
-from meter.engine.declarations import DECLARED
 from meter.engine.operations import Operation
+from meter.ledger.refusals import CHANGES, refusal_event
 from meter.log import logger
 from meter.store.rows import EventRow, TransactionRow
 
@@ -37,8 +37,7 @@ FILES_KEPT = 5
 _Refusals = tuple[int, Sequence[RefusedOperation]]
 """When, and what."""
 
-_CHANGES = frozenset(name for name, one in DECLARED.items() if one.books and not one.upkeep)
-"""The operations whose refusals are told: those by which a caller would have changed something."""
+_OF_A_REFUSAL = ("operation", "refusal", "operation_id", "reservation_id", "amount")
 
 _log = logger("meter.ledger.log_file")
 
@@ -85,7 +84,7 @@ class LedgerFile:
     def refusals(self, refused: Sequence[RefusedOperation]) -> None:
         """Hands over what was refused; the thread makes lines of it. `Counts.on_refusals`."""
         if self._handed - self._taken + len(refused) > REFUSALS_MAX or self._queue.full():
-            self.drops[()] += sum(operation[NAME] in _CHANGES for operation, _ in refused)
+            self.drops[()] += sum(operation[NAME] in CHANGES for operation, _ in refused)
             return
         self._handed += len(refused)
         self._queue.put_nowait((time.time_ns() // 1_000_000, refused))
@@ -149,24 +148,14 @@ class LedgerFile:
     def _refused(self, at_ms: int, refused: Sequence[RefusedOperation]) -> bytes:
         self._taken += len(refused)
         return b"".join(
-            self._refusal(at_ms, operation, line) for operation, line in refused if operation[NAME] in _CHANGES
+            self._refusal(at_ms, operation, line) for operation, line in refused if operation[NAME] in CHANGES
         )
 
     def _refusal(self, at_ms: int, operation: Operation, line: str) -> bytes:
         """The line of an operation that was refused; what it asked for is in `detail`."""
-        name, key = operation[NAME], operation[KEY]
-        declared = DECLARED[name]
-        refusal = declared.read(line)
-        amount = declared.asks(operation, "amount") or declared.asks(operation, "add_amount")
-        detail = {
-            "operation": name,
-            "refusal": refusal.word,
-            "operation_id": key if key and " " not in key else None,  # with a blank it is of our own making
-            "reservation_id": declared.asks(operation, "reservation_id"),
-            "amount": self._scale.text(int(amount)) if amount else None,
-        }
-        user_id = declared.asks(operation, "user_id") or refusal.get("user_id")
-        return _line("error", at_ms, None, user_id, f"{name} refused: {refusal.word}", detail)
+        event = refusal_event(self._scale, at_ms, operation, line)
+        detail = {name: event.detail[name] for name in _OF_A_REFUSAL} if isinstance(event.detail, dict) else None
+        return _line("error", at_ms, None, event.user_id, event.message, detail)
 
 
 def ledger_log(settings: Settings) -> LedgerFile | None:

@@ -49,8 +49,8 @@ class Intake:
         self.refused = 0
         """Promised grants that are refused for good, and of which nobody had told yet."""
 
-    async def add(self, row: GrantRow) -> str:
-        """Adds a grant and answers the script's line.
+    async def add(self, row: GrantRow, actor: str = "") -> str:
+        """Adds a grant, as `actor` asks for, and answers the script's line.
 
         The same `operation_id` (or grant_id) and fingerprint again gets the first answer, from Redis until the store
         has it and then from the store for ever; another fingerprint is refused. "0 pending …": the grant is durable but
@@ -67,7 +67,7 @@ class Intake:
         told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
-        one = grant_operation(row, extra)
+        one = grant_operation(row, extra, actor)
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
         try:
@@ -145,7 +145,7 @@ class Intake:
         return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
 
 
-def grant_operation(row: GrantRow, extra: str, *, late: bool = False) -> Operation:
+def grant_operation(row: GrantRow, extra: str, actor: str = "", *, late: bool = False) -> Operation:
     """The operation that applies a grant, under a key that only this grant has; `late`: though it may have ended."""
     return operations.grant(
         row.user_id,
@@ -157,7 +157,7 @@ def grant_operation(row: GrantRow, extra: str, *, late: bool = False) -> Operati
         source=row.source,
         at_end=read_at_end(row.at_end),
         late=late,
-        asked=Asked(_key_of(row), extra),
+        asked=Asked(_key_of(row), extra, actor=actor),
     )
 
 

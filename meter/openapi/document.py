@@ -20,7 +20,7 @@ from meter.contract.answers import Refusal
 from meter.contract.call import Call, Example
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS
-from meter.keys import OBJECT_ID, OPERATION_KEY, REQUEST_ID, USER_ID
+from meter.keys import ACTOR, OBJECT_ID, OPERATION_KEY, REQUEST_ID, USER_ID
 from meter.openapi.bounds import Bounds, bounded
 from meter.openapi.gateway import TAG, TAG_TEXT, gateway_paths
 
@@ -36,6 +36,7 @@ _TAGS = {
     "grants": "Lots of credits, each with its own priority and end.",
     "accounts": "What an account may do.",
     "notifications": "Who is told of alerts, and what was sent.",
+    "reports": "Who there is, who spent what, and what was refused or changed; for owners and support.",
     "plans": "What one period grants, and who has it.",
     "jobs": "Do by hand, a page at a time, what the worker does by itself.",
     TAG: TAG_TEXT,
@@ -83,6 +84,12 @@ _REQUEST_PARAMETER: JsonObject = {
     "description": "The caller's own id of the request: the answer and the log have it, and what it books has it as "
     "its `reference` where the body names none. One that does not match is replaced by a new one.",
     "schema": {"type": "string"},
+}
+_ACTOR_PARAMETER: JsonObject = {
+    "name": "X-Actor",
+    "in": "header",
+    "description": "Who asks for the change, a person or a system: the ledger has it, and `GET /credits/events`.",
+    "schema": {"type": "string", "pattern": f"^{ACTOR.pattern}$"},
 }
 _REQUEST_HEADER: JsonObject = {
     "description": "The id of the request: the one that it brought, else a new one.",
@@ -137,7 +144,11 @@ def document(bounds: Bounds = Bounds()) -> JsonObject:  # noqa: B008 - a tuple
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": {"Idempotency-Key": _KEY_PARAMETER, "X-Request-Id": _REQUEST_PARAMETER},
+            "parameters": {
+                "Idempotency-Key": _KEY_PARAMETER,
+                "X-Actor": _ACTOR_PARAMETER,
+                "X-Request-Id": _REQUEST_PARAMETER,
+            },
             "headers": {
                 "Idempotency-Replayed": _REPLAYED_HEADER,
                 "Retry-After": _RETRY_HEADER,
@@ -195,10 +206,12 @@ def _operation(call: Call, answer_schema: JsonObject, body_schema: JsonObject | 
     parameters = [*_path_parameters(call.path, example.path), *_query_parameters(call.query, example)]
     if call.keyed:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
-    answer: JsonObject = {
-        "description": _sentence(call.answer),
-        "content": {JSON_TYPE: {"schema": answer_schema, "example": example.answer}},
-    }
+        parameters.append({"$ref": "#/components/parameters/X-Actor"})
+    json_answer: JsonObject = {"schema": answer_schema, "example": example.answer}
+    answer: JsonObject = {"description": _sentence(call.answer), "content": {JSON_TYPE: json_answer}}
+    if call.exports:
+        exported = {"schema": {"type": "string", "description": "Every item from the cursor on, or `limit` of them."}}
+        answer["content"] = {JSON_TYPE: json_answer, "text/csv": exported, "application/x-ndjson": exported}
     if call.keyed:
         answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
     found: JsonObject = {

@@ -19,6 +19,7 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
+from meter.store.sums import Sum, Wanted
 
 
 class StoreMismatch(MeterError):
@@ -122,6 +123,10 @@ class Store(Catalog, Protocol):
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         """One transaction."""
+        ...
+
+    async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
+        """Sums of transactions by key, in an order of the store's own that pages may follow, after that key."""
         ...
 
     async def refunded(self, transaction_id: str) -> int:

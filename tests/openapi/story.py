@@ -28,8 +28,21 @@ Json = dict[str, Any]
 DOCUMENT: Json = json.loads(orjson.dumps(document()))
 STORY = (
     *("clock", "add", "deduct", "reserve", "reservations", "reservation", "extend", "commit", "batch", "release"),
-    *("refund", "balance", "history", "trace", "expiring", "grants", "explain", "configure", "user", "void"),
-    *("create_plan", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade"),
+    *(
+        "refund",
+        "balance",
+        "history",
+        "trace",
+        "expiring",
+        "grants",
+        "explain",
+        "configure",
+        "user",
+        "users",
+        "usage",
+        "void",
+    ),
+    *("create_plan", "events", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade"),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "set_clock"),

@@ -21,6 +21,7 @@ _CHARGE: JsonObject = {
     "reservation_id": None,
     "refund_of": None,
     "reference": "order-17",
+    "actor": None,
     "description": "One image",
     "metadata": None,
 }
@@ -165,6 +166,7 @@ CALLS = (
             query={"limit": 1},
         ),
         query=requests.HistoryQuery,
+        exports=True,
     ),
     Call(
         "trace",
@@ -175,6 +177,7 @@ CALLS = (
         answers.TransactionPage,
         Example({"items": [_REFUND, _CHARGE], "next_cursor": None}, query={"reference": "order-17"}),
         query=requests.TraceQuery,
+        exports=True,
     ),
     Call(
         "explain",

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.memory.catalog import MemoryCatalog
+from meter.store.memory.sums import sums_of
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
@@ -18,6 +19,7 @@ from meter.store.rows import (
     QuarantineRow,
     ReservationRow,
     Row,
+    SubscriptionRow,
     TransactionRow,
     WatermarkRow,
 )
@@ -25,6 +27,7 @@ from meter.store.settings import check_settings
 from meter.store.shared import SharedCalls
 from meter.store.sql.columns import R
 from meter.store.sql.dialect import replaced_columns
+from meter.store.sums import Sum, Wanted
 
 
 @dataclass(slots=True)
@@ -41,7 +44,6 @@ class _Tables:
     reservations: dict[str, ReservationRow] = field(default_factory=dict)
     operations: dict[tuple[int, str], OperationRow] = field(default_factory=dict)
     catalog: dict[type[Row], dict[tuple[object, ...], Row]] = field(default_factory=dict)
-    events: dict[str, EventRow] = field(default_factory=dict)
     quarantine: dict[tuple[int, int], QuarantineRow] = field(default_factory=dict)
 
 
@@ -113,7 +115,7 @@ class MemoryStore(MemoryCatalog, SharedCalls):
         for alert in flush.alerts:
             tables.catalog.setdefault(AlertRow, {}).setdefault((alert.alert_id,), alert)
         for event in flush.events:
-            tables.events.setdefault(event.event_id, event)
+            self._rows.setdefault(EventRow, {}).setdefault((event.event_id,), event)
         for entry in flush.quarantine:
             tables.quarantine[entry.partition, entry.seq] = entry
         tables.watermarks[flush.partition] = flush.reached
@@ -133,6 +135,13 @@ class MemoryStore(MemoryCatalog, SharedCalls):
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return self._tables.transactions.get(transaction_id)
+
+    async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
+        plans: dict[str, list[str]] = {}
+        for row in self._rows.get(SubscriptionRow, {}).values():
+            if isinstance(row, SubscriptionRow) and row.state != "ended":
+                plans.setdefault(row.user_id, []).append(row.plan_id)
+        return sums_of(self._tables.transactions.values(), plans, wanted, after, limit)
 
     async def refunded(self, transaction_id: str) -> int:
         return sum(row.amount for row in self._tables.transactions.values() if row.refund_of == transaction_id)
@@ -219,15 +228,16 @@ class MemoryStore(MemoryCatalog, SharedCalls):
 
     async def put_events(self, events: Sequence[EventRow]) -> None:
         for event in events:
-            self._tables.events.setdefault(event.event_id, event)
+            self._rows.setdefault(EventRow, {}).setdefault((event.event_id,), event)
 
     async def events(
         self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
     ) -> list[EventRow]:
         found = (
             row
-            for row in self._tables.events.values()
-            if (kind is None or row.kind == kind)
+            for row in self._rows.get(EventRow, {}).values()
+            if isinstance(row, EventRow)
+            and (kind is None or row.kind == kind)
             and (user_id is None or row.user_id == user_id)
             and (before is None or (row.created_at_ms, row.event_id) < before)
         )

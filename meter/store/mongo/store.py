@@ -24,6 +24,7 @@ from meter.store.mongo.catalog import MongoCatalog
 from meter.store.mongo.documents import Document, beyond, id_of, rows_from
 from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
+from meter.store.mongo.sums import sums_of
 from meter.store.rows import (
     AccountRow,
     EventRow,
@@ -36,6 +37,7 @@ from meter.store.rows import (
 )
 from meter.store.shared import SharedCalls
 from meter.store.sql.columns import R
+from meter.store.sums import Sum, Wanted, summed
 
 DATABASE = "meter"
 OPEN_TIMEOUT_SECONDS = 600.0
@@ -133,6 +135,10 @@ class MongoStore(MongoCatalog, SharedCalls):
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return await self._one(TransactionRow, {"_id": transaction_id})
+
+    async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
+        found = await self._run(self._aggregate(TransactionRow, sums_of(wanted, after, limit)))
+        return [summed(one["_id"], tuple(one[name] for name in Sum._fields[1:])) for one in found]
 
     async def refunded(self, transaction_id: str) -> int:
         steps: list[Document] = [

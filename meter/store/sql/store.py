@@ -31,7 +31,9 @@ from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.flush import Fenced, apply_flush
 from meter.store.sql.queries import Statement
 from meter.store.sql.schema import prepare
+from meter.store.sql.sums import sums
 from meter.store.sql.tables import table_of
+from meter.store.sums import Sum, Wanted, summed
 
 _DENIED = frozenset({1044, 1045, 1049, 1698})
 """MySQL and MariaDB: access to the database denied, wrong password, unknown database, no such way to log in."""
@@ -103,6 +105,10 @@ class SqlStore(SqlCatalog, SharedCalls):
 
     async def transaction(self, transaction_id: str) -> TransactionRow | None:
         return await self._one(TransactionRow, queries.one(TransactionRow, transaction_id))
+
+    async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
+        found = await self._run(self._fetch(sums(wanted, after, limit)))
+        return [summed(key, tuple(numbers)) for key, *numbers in found]
 
     async def refunded(self, transaction_id: str) -> int:
         ((total,),) = await self._run(self._fetch(queries.refunded(transaction_id)))

@@ -1,0 +1,181 @@
+"""The calls about many users at once: who there is, who spent what, and what was refused or changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from meter.api.exports import Items, listed
+from meter.api.services import Services
+from meter.clock import milliseconds, utc_time
+from meter.contract import reports
+from meter.engine import operations
+from meter.engine.operations import BALANCE
+from meter.http.cursors import ID, NUMBER, Cursors
+from meter.http.exchange import Request
+from meter.http.reading import read_query
+from meter.http.rendered import Rendered, model_json
+from meter.store.base import Store
+from meter.store.rows import EventRow
+from meter.store.sums import Sum, Wanted
+
+_BY_USER = Cursors("users", r"([A-Za-z0-9_.:@/-]{1,128})")
+_BY_KEY = Cursors("usage", r"(.{1,1024})")
+_BY_TIME = Cursors("events", NUMBER, ID)
+_BALANCES_PER_BATCH = 100
+_PATIENCE_SECONDS, _LOOK_SECONDS = 2.0, 0.05
+"""A worker takes what is booked to the store within about a second; these lists wait so long for it."""
+
+
+class ReportHandlers:
+    """One coroutine per call: a request in, its answer out. Raises `Answered` or a `MeterError`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._engine = services.engine
+        self._redis = services.redis
+        self._scale = services.scale
+        self._renderer = services.renderer
+
+    async def users(self, request: Request) -> Rendered:
+        """`GET /credits/users`: ids from the store, balances from Redis."""
+        query = read_query(reports.UsersQuery, request, self._scale)
+        store, is_complete = self._store(), await self._settled()
+
+        async def page_from(cursor: str, limit: int) -> Items:
+            [after] = _BY_USER.read(cursor, query.starts_with) or [_before(query.starts_with)]
+            pages = [await store.scan_accounts(n, after, limit) for n in range(len(self._engine.partitions))]
+            ids = sorted(row.user_id for rows in pages for row in rows)
+            found = [user_id for user_id in ids if user_id.startswith(query.starts_with)][:limit]
+            following = _BY_USER.write(found[-1], scope=query.starts_with) if len(found) == limit else None
+            return Items(await self._sums_of(found), following, _told(is_complete))
+
+        return await listed("users", request, query, reports.UserSums, page_from)
+
+    async def usage(self, request: Request) -> Rendered:
+        """`GET /credits/usage`"""
+        query = read_query(reports.UsageQuery, request, self._scale)
+        wanted = Wanted(
+            query.by,
+            query.metadata_member or "",
+            query.user_id,
+            None if query.from_ is None else milliseconds(query.from_),
+            None if query.to is None else milliseconds(query.to),
+        )
+        scope, store, is_complete = repr(wanted), self._store(), await self._settled()
+
+        async def page_from(cursor: str, limit: int) -> Items:
+            [after] = _BY_KEY.read(cursor, scope) or [""]
+            found = await store.sums(wanted, after, limit)
+            following = _BY_KEY.write(found[-1].key, scope=scope) if len(found) == limit else None
+            return Items([self._usage(one, query.by) for one in found], following, _told(is_complete))
+
+        return await listed("usage", request, query, reports.Usage, page_from)
+
+    async def events(self, request: Request) -> Rendered:
+        """`GET /credits/events`"""
+        query = read_query(reports.EventsQuery, request, self._scale)
+        scope, store = f"{query.kind} {query.user_id}", self._store()
+        if self._services.refusals is not None:
+            await self._services.refusals.flush()  # what this process has refused is among them
+        from_ms = 0 if query.from_ is None else milliseconds(query.from_)
+        latest = None if query.to is None else (milliseconds(query.to), "")
+
+        async def page_from(cursor: str, limit: int) -> Items:
+            place = _BY_TIME.read(cursor, scope)
+            before = (int(place[0]), place[1]) if place else latest
+            rows = await store.events(kind=query.kind, user_id=query.user_id, before=before, limit=limit)
+            found = [row for row in rows if row.created_at_ms >= from_ms]
+            is_full = len(found) == limit
+            following = _BY_TIME.write(rows[-1].created_at_ms, rows[-1].event_id, scope=scope) if is_full else None
+            return Items([model_json(_event(row)) for row in found], following)
+
+        return await listed("events", request, query, reports.Event, page_from)
+
+    async def _sums_of(self, user_ids: Sequence[str]) -> list[str]:
+        """What each user has and had, as of now."""
+        found: dict[str, str] = {}
+        by_partition: dict[int, list[str]] = {}
+        for user_id in user_ids:
+            by_partition.setdefault(self._engine.partition_of(user_id), []).append(user_id)
+        for number, share in by_partition.items():
+            for first in range(0, len(share), _BALANCES_PER_BATCH):
+                some = share[first : first + _BALANCES_PER_BATCH]
+                lines = await self._engine.run_many(number, [operations.balance(user_id) for user_id in some])
+                found.update(zip(some, map(self._sums, lines), strict=True))
+        return [found[user_id] for user_id in user_ids]
+
+    def _sums(self, line: str) -> str:
+        answer, credits_of = BALANCE.read(line), self._scale.credits
+        balances = answer.balances
+        available, reserved, debt = (0, 0, 0) if balances is None else balances
+        return model_json(
+            reports.UserSums(
+                user_id=answer["user_id"],
+                credits=credits_of(available),
+                balance=credits_of(available + reserved),
+                reserved=credits_of(reserved),
+                available=credits_of(available),
+                debt=credits_of(debt),
+                granted=credits_of(answer.units("granted")),
+                spent=credits_of(answer.units("spent")),
+                expired=credits_of(answer.units("expired")),
+                voided=credits_of(answer.units("voided")),
+                open_reservations=answer.units("reservations"),
+                overdraft_limit=credits_of(answer.units("overdraft_limit")),
+                suspended=answer["suspended"] not in ("-", "0"),
+            )
+        )
+
+    def _usage(self, one: Sum, by: str) -> str:
+        credits_of = self._scale.credits
+        key = str(date(1970, 1, 1) + timedelta(days=int(one.key))) if by == "day" else one.key
+        return model_json(
+            reports.Usage(
+                key=key,
+                charges=one.charges,
+                charged=credits_of(one.charged),
+                refunded=credits_of(one.refunded),
+                spent=credits_of(one.charged - one.refunded),
+                granted=credits_of(one.granted),
+            )
+        )
+
+    async def _settled(self) -> bool:
+        """Whether the store has, after a little while, what Redis has booked by now."""
+        store = self._store()
+        states = [await self._redis.partition_state(keys.meta) for keys in self._engine.partitions]
+        behind = {number: state.seq for number, state in enumerate(states) if state is not None}
+        for _ in range(round(_PATIENCE_SECONDS / _LOOK_SECONDS)):
+            for number, seq in list(behind.items()):
+                watermark = await store.watermark(number)
+                if seq == 0 or (watermark is not None and watermark.seq >= seq):
+                    del behind[number]
+            if not behind:
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
+
+    def _store(self) -> Store:
+        return self._services.catalog("reports")
+
+
+def _before(starts_with: str) -> str:
+    """What is less than every user_id that begins so, and not less than those before: `~` is in no user_id."""
+    return "" if not starts_with else f"{starts_with[:-1]}{chr(ord(starts_with[-1]) - 1)}~"
+
+
+def _told(is_complete: bool) -> str:
+    return f',"is_complete":{"true" if is_complete else "false"}'
+
+
+def _event(row: EventRow) -> reports.Event:
+    return reports.Event(
+        event_id=row.event_id,
+        kind=row.kind,
+        user_id=row.user_id,
+        message=row.message,
+        detail=row.detail,
+        created_at=utc_time(row.created_at_ms),
+    )

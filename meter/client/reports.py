@@ -1,0 +1,54 @@
+"""The Python API of reports, a part of `Credits` in meter/client/credits.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from meter.client.calls import Calls, wire_text
+from meter.contract.answers import Refusal
+from meter.contract.reports import EventKind, EventPage, UsagePage, UserPage
+
+
+class ReportCalls(Calls):
+    """Who there is, who spent what, and what was refused or changed. They need a store."""
+
+    async def users(self, *, starts_with: str = "", limit: int = 50, cursor: str = "") -> UserPage | Refusal:
+        """A page of users by id, with their balances and sums."""
+        query = {"starts_with": starts_with, "limit": str(limit), "cursor": cursor}
+        return await self._call("users", UserPage, query=query)
+
+    async def usage(
+        self,
+        by: Literal["user", "day", "plan", "metadata"] = "user",
+        *,
+        metadata_member: str | None = None,
+        user_id: str | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> UsagePage | Refusal:
+        """A page of sums of what was charged, refunded and granted."""
+        query = {"by": by, "metadata_member": metadata_member, "user_id": user_id, "from": from_, "to": to}
+        return await self._call("usage", UsagePage, query=_query(query, limit, cursor))
+
+    async def events(
+        self,
+        kind: EventKind | None = None,
+        *,
+        user_id: str | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> EventPage | Refusal:
+        """A page of what was refused, changed by hand, or went wrong, newest first."""
+        query = {"kind": kind, "user_id": user_id, "from": from_, "to": to}
+        return await self._call("events", EventPage, query=_query(query, limit, cursor))
+
+
+def _query(members: Mapping[str, object], limit: int, cursor: str) -> dict[str, str]:
+    sent = {name: wire_text(value) for name, value in members.items() if value is not None}
+    return {**sent, "limit": str(limit), "cursor": cursor}

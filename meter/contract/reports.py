@@ -1,0 +1,126 @@
+"""What goes over the wire about many users at once: who there is, who spent what, and what was refused or changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from meter.contract.answers import Answer
+from meter.contract.fields import Credits, Time, UserId
+from meter.contract.requests import Format, Query
+
+MEMBER = r"^[A-Za-z0-9_-]{1,64}$"
+EventKind = Literal["refusal", "change", "error", "system", "quarantine"]
+
+
+class UsersQuery(Query):
+    """Which users: those whose user_id begins with `starts_with`."""
+
+    starts_with: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@/-]{0,128}$")] = ""
+    format: Format | None = None
+
+
+class UsageQuery(Query):
+    """Sums by user, by UTC day, by plan, or by a member of the metadata; `from` inclusive, `to` exclusive."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["by", "metadata_member"], "properties": {"by": {"const": "metadata"}}},
+                {"properties": {"by": {"not": {"const": "metadata"}}, "metadata_member": {"type": "null"}}},
+            ]
+        }
+    )
+
+    by: Literal["user", "day", "plan", "metadata"] = "user"
+    metadata_member: Annotated[str, Field(pattern=MEMBER)] | None = None
+    user_id: UserId | None = None
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+    format: Format | None = None
+
+    @model_validator(mode="after")
+    def _names_its_member(self) -> UsageQuery:
+        if (self.by == "metadata") != (self.metadata_member is not None):
+            raise PydanticCustomError("member", "metadata_member is named with by=metadata, and only then")
+        return self
+
+
+class EventsQuery(Query):
+    """Which events: of a kind, about a user; `from` inclusive, `to` exclusive."""
+
+    kind: EventKind | None = None
+    user_id: UserId | None = None
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+    format: Format | None = None
+
+
+class UserSums(BaseModel):
+    """A user: the balances, and all that ever came in and went."""
+
+    user_id: str
+    credits: Credits
+    balance: Credits
+    reserved: Credits
+    available: Credits
+    debt: Credits
+    granted: Credits
+    spent: Credits
+    expired: Credits
+    voided: Credits
+    open_reservations: int
+    overdraft_limit: Credits
+    suspended: bool
+
+
+class UserPage(Answer):
+    """Users by id, with their balances of now. `is_complete`: users of the last moment are among them."""
+
+    items: list[UserSums]
+    next_cursor: str | None
+    is_complete: bool
+
+
+class Usage(BaseModel):
+    """The sums of one key: user_id, day (2030-01-31), plan_id, or value. `spent` is `charged` less `refunded`."""
+
+    key: str
+    charges: int
+    charged: Credits
+    refunded: Credits
+    spent: Credits
+    granted: Credits
+
+
+class UsagePage(Answer):
+    """Sums by key. By plan they are those of the users who have it now. `is_complete`: what was booked up to now is in
+    them; else the store is behind.
+    """
+
+    items: list[Usage]
+    next_cursor: str | None
+    is_complete: bool
+
+
+class Event(BaseModel):
+    """What was refused (`refusal`), what somebody changed of plans, subscriptions and webhooks (`change`), and what
+    went wrong (`error`, `system`, `quarantine`). `detail` has who, what and why.
+    """
+
+    event_id: str
+    kind: EventKind | str
+    user_id: str | None
+    message: str
+    detail: JsonValue
+    created_at: datetime
+
+
+class EventPage(Answer):
+    """Events, newest first."""
+
+    items: list[Event]
+    next_cursor: str | None
