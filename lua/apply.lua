@@ -11,26 +11,6 @@
 -- (state/history.lua), and by Redis' own clock.
 -- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
 
--- Reads accounts and holds of all operations in two calls.
-local function read_ahead()
-  local users, ids, at = {}, {}, OPERATIONS_FROM
-  for _ = 1, ARGV[10] + 0 do
-    local subject = subjects[ARGV[at]]
-    if subject == 'user' then users[#users + 1] = ARGV[at + 5] end
-    if subject == 'reservation' then ids[#ids + 1] = ARGV[at + 5] end
-    at = at + 2 + ARGV[at + 1]
-  end
-  if #ids > 0 then
-    for n, text in ipairs(redis.call('HMGET', HOLDS, unpack(ids))) do
-      hold_texts[ids[n]] = text
-      if text then users[#users + 1] = match(text, '^%S+') end
-    end
-  end
-  if #users > 0 then
-    for n, text in ipairs(redis.call('HMGET', ACCOUNTS, unpack(users))) do account_texts[users[n]] = text end
-  end
-end
-
 local function run(name, at)
   local key = current_key
   if key == '' then return operations[name](at) end
@@ -41,22 +21,8 @@ local function run(name, at)
   return answer
 end
 
-local sent_before = recent('l ' .. sender)
-if sent_before then
-  local last, stored = match(sent_before, '^(%d+)\n(.*)$')
-  if last + 0 == batch then return format('stored %s %.0f %s %.0f\n', epoch, seq, head, server_ms) .. stored end
-  if last + 0 > batch then return 'stale' end
-end
-if ARGV[3] == 'ask' then
-  recent_writes['l ' .. sender] = format('%.0f\n', batch + 1)
-  write_all()
-  return format('never %s %.0f %s %.0f', epoch, seq, head, server_ms)
-end
-if ARGV[15] + 0 > 0 and server_ms >= ARGV[15] + 0 then return format('late %.0f', server_ms) end
-
-read_ahead()
-local answers, refused, at = {}, false, OPERATIONS_FROM
-for n = 1, ARGV[10] + 0 do
+local refused = false
+for n = number, count do
   current_key, current_fingerprint, current_extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local answer = run(ARGV[at], at + 5)
   local first = sub(answer, 1, 1)
@@ -65,10 +31,10 @@ for n = 1, ARGV[10] + 0 do
   answers[n] = answer
   at = at + 2 + ARGV[at + 1]
 end
-answers = concat(answers, '\n')
+local text = concat(answers, '\n')
 if ARGV[3] == 'trial' or refused and ARGV[3] == 'atomic' then
-  return format('undone %s %s %s %.0f\n', epoch, fields[4], fields[5], server_ms) .. answers
+  return format('undone %s %s %s %d\n', epoch, fields[4], fields[5], server_ms) .. text
 end
-if booked or #entries > 0 or next(recent_writes) then recent_writes['l ' .. sender] = format('%.0f\n', batch) .. answers end
+remember_batch(text)
 write_all()
-return format('done %s %.0f %s %.0f\n', epoch, seq, head, server_ms) .. answers
+return format('done %s %d %s %d\n', epoch, seq, head, server_ms) .. text

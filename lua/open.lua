@@ -7,7 +7,7 @@
 --         then the store's watermark (all 0 and "-" where it has none): 5 epoch, 6 seq, 7 head,
 --         8 the id of its ledger ("" where nobody can tell)
 -- Answers opened | present | lost why (the store or Redis itself knows of a history that Redis no longer has; closed)
---         | mismatch name value
+--         | mismatch name value | unfit (this server's scripts cannot write amounts)
 --         | foreign id (the partition is another ledger's, "-" where its name is not known; nothing was changed)
 -- Writes  meta, and the sentinels of every key
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -16,6 +16,9 @@ local fields = redis.call('HMGET', META, 'schema', 'decimal_places', 'partitions
   'flushed', 'sentinels', 'why', 'ledger')
 local epoch, seq, head = ARGV[5] + 0, ARGV[6] + 0, ARGV[7]
 local replace, rebuild, ledger = ARGV[4] == 'replace', ARGV[4] == 'rebuild' or ARGV[4] == 'replace', ARGV[8] or ''
+
+-- Amounts are written by %d, which a 32-bit server cuts off.
+if string.format('%d', 9007199254740991) ~= '9007199254740991' then return 'unfit' end
 
 local function close(why)
   redis.call('HSET', META, 'state', 'lost', 'why', why)
@@ -35,8 +38,8 @@ local function forked()
   local at = fields[5] + 0
   if seq > at then return true end
   if seq == at then return head ~= fields[6] and head ~= '?' end
-  local following = redis.call('XRANGE', OUTBOX, string.format('%.0f-0', seq + 1), '+', 'COUNT', 1)[1]
-  local prev = following and following[1] == string.format('%.0f-0', seq + 1) and
+  local following = redis.call('XRANGE', OUTBOX, string.format('%d-0', seq + 1), '+', 'COUNT', 1)[1]
+  local prev = following and following[1] == string.format('%d-0', seq + 1) and
     string.match(following[2][2], '^%[%d+,%d+,%d+,"([^"]*)"')
   if prev then return prev ~= head and head ~= '?' end
   return not following or (fields[8] or '0') + 0 <= seq -- gone without having been in the store
@@ -70,7 +73,7 @@ if fields[1] and not rebuild then
   if seq > 0 and epoch < fields[4] + 0 then return 'lost to a later rebuild' end -- since the store was asked, or it went back
   if seq > 0 and (epoch > fields[4] + 0 or forked()) then
     if ledger ~= '' and not fields[11] and (fields[8] or '0') == '0' then return 'foreign -' end -- no store had any of it
-    return close(string.format('behind %.0f %.0f %s in the store, at %s %s %s', epoch, seq, head, fields[4], fields[5],
+    return close(string.format('behind %d %d %s in the store, at %s %s %s', epoch, seq, head, fields[4], fields[5],
       fields[6]))
   end
   if ledger ~= '' and not fields[11] then redis.call('HSET', META, 'ledger', ledger) end
@@ -81,7 +84,7 @@ if not rebuild then
   if ARGV[4] == 'check' or seq > 0 then return 'lost missing meta' end
 end
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HDEL', META, 'full', 'why', 'acknowledged')
 redis.call('HSET', META, 'schema', ARGV[1], 'decimal_places', ARGV[2], 'partitions', ARGV[3], 'recent', 'a',
   'recent_since', now, 'state', rebuild and 'rebuilding' or 'open', 'epoch', rebuild and ARGV[5] or '1',

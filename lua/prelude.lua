@@ -68,8 +68,8 @@ for _ = 1, ARGV[10] + 0 do
 end
 local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
 
--- What the first argument of a wanted operation names, user or reservation; apply.lua reads these ahead for the whole
--- batch. Each operation's stands in its declaration (meter/engine/operations.py), from which programs.py puts it here.
+-- What the first argument of a wanted operation names, user or reservation, so that batch.lua reads these in two calls. Each
+-- operation's stands in its declaration (meter/engine/operations.py), from which programs.py fills this.
 local subjects = {}
 
 -- Byte order, as in Redis' lexical sets: Lua's own < on strings follows the server's locale.

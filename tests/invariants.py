@@ -147,7 +147,7 @@ def check(client: Any, *, window_ms: int) -> None:
         _check_order(state)
         _check_agenda(state, window_ms)
         _check_outbox(state, window_ms)
-        assert {field_name[:2] for field_name in state.recent} <= {"k ", "c ", "r ", "f ", "l "}
+        assert {field_name[:2] for field_name in state.recent} <= {"k ", "c ", "r ", "f ", "l ", "a "}
         assert set(state.profiles) <= set(state.accounts)
 
 

@@ -4,6 +4,6 @@
 --         then the balances
 function operations.balance(i)
   local a = figures_of(account_of(ARGV[i]))
-  return format('ok %s %.0f %s %s %.0f %.0f %.0f %.0f %.0f %.0f', a.user, a.overdraft_limit, a.suspended,
+  return format('ok %s %d %s %s %d %d %d %d %d %d', a.user, a.overdraft_limit, a.suspended,
     bare_thresholds(a.thresholds), a.granted, a.scheduled, a.spent, a.expired, a.voided, a.hold_count) .. balances(a)
 end

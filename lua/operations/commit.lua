@@ -20,7 +20,7 @@ local function commit_hold(hold, requested, over, shortfall, ended)
   local a = account_of(hold.user)
   local held = ended and 0 or hold.amount
   local free, on_debt = chargeable(a, hold, requested, math.max(0, requested - held), over, shortfall)
-  if not free then return format('0 insufficient %s %.0f', a.user, requested) .. balances(a) end
+  if not free then return format('0 insufficient %s %d', a.user, requested) .. balances(a) end
   if a.spent + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
 
   local draws, forfeits, forfeited = {}, {}, 0
@@ -31,11 +31,11 @@ local function commit_hold(hold, requested, over, shortfall, ended)
   local charged = math.min(requested, held) + free + on_debt
   local released, uncovered = held - math.min(requested, held), requested - charged
   a.spent = a.spent + charged
-  local detail = format('"reservation_id":"%s","released":%.0f,"forfeited":%.0f,"uncovered":%.0f,"late":%s', hold.id,
+  local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
     released, forfeited, uncovered, ended and 'true' or 'false')
   local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
-  local answer = format('ok %s %s %s %.0f %.0f %.0f %.0f %d', a.user, hold.id, transaction, charged, released, forfeited,
+  local answer = format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, released, forfeited,
     uncovered, ended and 1 or 0) .. balances(a)
   remember_end(hold, 'committed', charged, requested, now, answer)
   return answer

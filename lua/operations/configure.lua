@@ -16,6 +16,6 @@ function operations.configure(i)
     detail = detail .. ',"profile":' .. metadata
   end
   record(a, 'account', 0, {}, now, detail, current_key, current_extra)
-  return format('ok %s %.0f %s %s', a.user, a.overdraft_limit, a.suspended,
+  return format('ok %s %d %s %s', a.user, a.overdraft_limit, a.suspended,
     bare_thresholds(a.thresholds)) .. balances(a)
 end

@@ -13,7 +13,7 @@ function operations.deduct(i)
   local short = amount - from_grants - on_debt
   local over_limit = on_debt > 0 and a.debt + on_debt > figures_of(a).overdraft_limit
   if over_limit or short > 0 and (shortfall ~= 'partial' or from_grants == 0) then
-    return format('0 insufficient %s %.0f', a.user, amount) .. balances(a)
+    return format('0 insufficient %s %d', a.user, amount) .. balances(a)
   end
   if a.spent + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
   if amount == 0 then return format('ok %s - 0 0 0', a.user) .. balances(a) end
@@ -21,7 +21,7 @@ function operations.deduct(i)
   local draws = draw(a, from_grants)
   local taken = from_grants + on_debt
   a.debt, a.spent = a.debt + on_debt, a.spent + taken
-  local detail = short > 0 and format('"uncovered":%.0f', short) or ''
+  local detail = short > 0 and format('"uncovered":%d', short) or ''
   local transaction = record(a, 'deduct', taken, draws, now, detail, current_key, current_extra)
-  return format('ok %s %s %.0f %.0f %.0f', a.user, transaction, amount, taken, short) .. balances(a)
+  return format('ok %s %s %d %d %d', a.user, transaction, amount, taken, short) .. balances(a)
 end

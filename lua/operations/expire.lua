@@ -5,5 +5,5 @@
 function operations.expire(i)
   local first = seq
   local a = account_of(ARGV[i])
-  return format('ok %s %.0f', a.user, seq - first) .. balances(a)
+  return format('ok %s %d', a.user, seq - first) .. balances(a)
 end

@@ -6,9 +6,9 @@ function operations.expiring(i)
   write_all()
   local parts, more = {}, '-'
   local from = cursor == '' and '[' .. a.user .. ' ' or '(' .. a.user .. ' ' .. cursor
-  local to = format('(%s %013.0f', a.user, ARGV[i + 1])
+  local to = format('(%s %013d', a.user, ARGV[i + 1])
   repeat
-    local page = redis.call('ZRANGEBYLEX', AGENDA, from, to, 'LIMIT', '0', format('%.0f', limit))
+    local page = redis.call('ZRANGEBYLEX', AGENDA, from, to, 'LIMIT', '0', format('%d', limit))
     for _, member in ipairs(page) do
       local kind, id = match(member, '^%S+ %d+ (%a) (%S+)$')
       local g = kind == 'x' and #parts < limit and grant_of(a, id)

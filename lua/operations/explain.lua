@@ -25,7 +25,7 @@ function operations.explain(i)
   local g, from = a.front, '[' .. a.user .. ' L '
   while left > 0 and #parts < EXPLAIN_GRANTS_MAX do
     local part = math.min(left, g.remaining)
-    parts[#parts + 1] = format('%s %.0f', g.id, part)
+    parts[#parts + 1] = format('%s %d', g.id, part)
     left = left - part
     local following = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. ' L!', 'LIMIT', '0', '1')[1]
     if not following then break end
@@ -33,6 +33,6 @@ function operations.explain(i)
   end
   local next_at, next_amount = next_credits(a)
   local would = a.suspended ~= '-' and 'suspended' or amount > a.available and 'insufficient' or 'ok'
-  return format('ok %s %s %.0f %.0f %.0f %.0f;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
+  return format('ok %s %s %d %d %d %d;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
     a.overdraft_limit) .. concat(parts, ';') .. ';' .. balances(a)
 end

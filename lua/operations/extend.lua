@@ -13,12 +13,12 @@ function operations.extend(i)
     return past and refuse_finished(past) or '0 not_found'
   end
   if add_amount > 0 and a.suspended ~= '-' then return '0 suspended' .. balances(a) end
-  if add_amount > a.available then return format('0 insufficient %s %.0f', a.user, add_amount) .. balances(a) end
+  if add_amount > a.available then return format('0 insufficient %s %d', a.user, add_amount) .. balances(a) end
 
   if ttl_ms ~= '' then prolong(a, hold, now + ttl_ms) end
   local draws = draw(a, add_amount, true)
   hold.amount = hold.amount + add_amount
   add_draws(hold, draws)
   record(a, 'extend', add_amount, draws, now, format_hold(hold), current_key, current_extra)
-  return format('ok %s %s %.0f %.0f %.0f', a.user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
+  return format('ok %s %s %d %d %d', a.user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
 end

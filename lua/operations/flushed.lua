@@ -8,11 +8,11 @@ function operations.flushed(i)
   flushed = math.max(flushed, math.min(ARGV[i] + 0, seq))
   local backlog = seq - flushed
   full = outbox_max > 0 and (backlog >= outbox_max or was_full and backlog > outbox_max * 0.9)
-  redis.call('HSET', META, 'flushed', format('%.0f', flushed), 'full', full and '1' or '0')
+  redis.call('HSET', META, 'flushed', format('%d', flushed), 'full', full and '1' or '0')
   local removed = 0
   local trim_to = math.min(ARGV[i + 1] + 0, flushed)
   if trim_to > 0 then
-    removed = redis.call('XTRIM', OUTBOX, 'MINID', '~', format('%.0f-0', trim_to), 'LIMIT', ARGV[i + 2])
+    removed = redis.call('XTRIM', OUTBOX, 'MINID', '~', format('%d-0', trim_to), 'LIMIT', ARGV[i + 2])
   end
-  return format('ok %.0f %.0f %d', backlog, removed, was_full and 1 or 0)
+  return format('ok %d %d %d', backlog, removed, was_full and 1 or 0)
 end

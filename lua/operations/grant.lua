@@ -41,5 +41,5 @@ function operations.grant(i)
     settlers.x(a, id, expires)
     settle_rolled(a) -- its rest may have ended too
   end
-  return format('ok %s %s %s %.0f', a.user, id, transaction, amount) .. balances(a)
+  return format('ok %s %s %s %d', a.user, id, transaction, amount) .. balances(a)
 end

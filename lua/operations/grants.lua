@@ -17,7 +17,7 @@ function operations.grants(i)
   local first = '[' .. a.user .. ' '
   local from, more = (cursor == '' or cursor == '.') and first or '(' .. a.user .. ' ' .. cursor, '-'
   while listed < limit do
-    local page = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. '!', 'LIMIT', '0', format('%.0f', limit - listed))
+    local page = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. '!', 'LIMIT', '0', format('%d', limit - listed))
     for _, member in ipairs(page) do list(grant_of(a, match(member, '(%S+)$'))) end
     if #page == 0 then break end
     from = '(' .. page[#page]

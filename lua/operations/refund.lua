@@ -21,7 +21,7 @@ end
 
 -- Credits without a grant to return to: its debt has been paid since, or Redis has forgotten it.
 local function refund_to_new_grant(a, amount)
-  local id = format('refund-%s-%.0f', partition, seq + 1)
+  local id = format('refund-%s-%d', partition, seq + 1)
   local g = {
     id = id, amount = amount, remaining = 0, reserved = 0, priority = 10, effective = now, expires = NEVER,
     created = now, shelved = 0, class = 'N', state = '-', source = 'refund', at_end = '',
@@ -36,7 +36,7 @@ function operations.refund(i)
   local before = math.max((recent('f ' .. charge) or '0') + 0, ARGV[i + 4] + 0)
   local left = math.min(charged - before, a.spent) -- never below zero, whatever the ledger has forgotten
   local amount = ARGV[i + 2] == '' and left or ARGV[i + 2] + 0
-  if amount > left or left == 0 then return format('0 exceeds %s %.0f', a.user, left) .. balances(a) end
+  if amount > left or left == 0 then return format('0 exceeds %s %d', a.user, left) .. balances(a) end
 
   local drawn, draws, forfeits, forfeited = {}, {}, {}, 0
   for id, part in gmatch(ARGV[i + 5], '(%S+) (%d+)') do drawn[#drawn + 1], drawn[#drawn + 2] = id, part + 0 end
@@ -60,9 +60,9 @@ function operations.refund(i)
   if homeless > 0 then draws[#draws + 1], draws[#draws + 2] = refund_to_new_grant(a, homeless), homeless end
   change_account(a)
   a.forfeiting = forfeited
-  recent_writes['f ' .. charge] = format('%.0f', before + amount)
-  local detail = format('"refund_of":"%s","forfeited":%.0f,"left":%.0f', charge, forfeited, left - amount)
+  recent_writes['f ' .. charge] = format('%d', before + amount)
+  local detail = format('"refund_of":"%s","forfeited":%d,"left":%d', charge, forfeited, left - amount)
   local transaction = record(a, 'refund', amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
-  return format('ok %s %s %.0f %.0f %.0f', a.user, transaction, amount, forfeited, left - amount) .. balances(a)
+  return format('ok %s %s %d %d %d', a.user, transaction, amount, forfeited, left - amount) .. balances(a)
 end

@@ -15,10 +15,10 @@ function operations.release(i)
     return refuse_finished(past)
   end
   local draws, forfeits, forfeited = end_hold(a, hold, 0)
-  local detail = format('"reservation_id":"%s","forfeited":%.0f', id, forfeited)
+  local detail = format('"reservation_id":"%s","forfeited":%d', id, forfeited)
   local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
-  local answer = format('ok %s %s %s %.0f %.0f', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
+  local answer = format('ok %s %s %s %d %d', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
   remember_end(hold, 'released', 0, 0, now, answer)
   return answer
 end

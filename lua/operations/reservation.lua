@@ -10,6 +10,6 @@ function operations.reservation(i)
   local past = not hold and finished(id)
   if not hold and not past then return '0 not_found' end
   local user, state, charged = (hold or past).user, hold and 'open' or past.state, hold and 0 or past.charged
-  return format('ok %s %s %s %.0f %.0f %.0f', user, id, state, (hold or past).amount, charged,
+  return format('ok %s %s %s %d %d %d', user, id, state, (hold or past).amount, charged,
     hold and hold.ends or past.ended) .. balances(account_of(user))
 end

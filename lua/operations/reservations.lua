@@ -8,12 +8,12 @@ function operations.reservations(i)
   local parts, more = {}, '-'
   local from = cursor == '' and '[' .. a.user .. ' ' or '(' .. a.user .. ' ' .. cursor
   repeat
-    local page = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. a.user .. '!', 'LIMIT', '0', format('%.0f', limit))
+    local page = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. a.user .. '!', 'LIMIT', '0', format('%d', limit))
     for _, member in ipairs(page) do
       local kind, id = match(member, '^%S+ %d+ (%a) (%S+)$')
       if kind == 'h' and #parts < limit then
         local hold = hold_of(id)
-        parts[#parts + 1] = format('%s %.0f %.0f %.0f', id, hold.amount, hold.ends, hold.created)
+        parts[#parts + 1] = format('%s %d %d %d', id, hold.amount, hold.ends, hold.created)
         more = (gsub(sub(member, #a.user + 2), ' ', '~'))
       end
     end

@@ -16,7 +16,7 @@ local function hold_of_request(user, id, amount, ttl_ms)
     if hold.user ~= user or hold.amount ~= amount then return '0 key_reused' end
     prolong(a, hold, math.max(now + ttl_ms, hold.ends + 1))
     record(a, 'extend', 0, {}, now, format_hold(hold), current_key, current_extra)
-    return format('1 ok %s %s %.0f %.0f %.0f', user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
+    return format('1 ok %s %s %d %d %d', user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
   end
   local past = finished(id)
   return past and refuse_finished(past)
@@ -36,7 +36,7 @@ function operations.reserve(i)
   local a = account_of(user)
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
   if outbox_full() then return '0 outbox_full' end
-  if amount > a.available then return format('0 insufficient %s %.0f', user, amount) .. balances(a) end
+  if amount > a.available then return format('0 insufficient %s %d', user, amount) .. balances(a) end
   if a.hold_count >= reservations_max then return '0 too_many' .. balances(a) end
 
   local hold = {
@@ -48,10 +48,10 @@ function operations.reserve(i)
   holds[id] = hold
   a.hold_count = a.hold_count + 1
   schedule(a, hold.ends, 'h', id)
-  local detail = format('"reservation_id":"%s","expires_at":%.0f', id, hold.ends)
+  local detail = format('"reservation_id":"%s","expires_at":%d', id, hold.ends)
   if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end
   record(a, 'reserve', amount, draws, now, detail, current_key, current_extra)
-  local answer = format('ok %s %s %.0f %.0f %.0f', user, id, amount, hold.ends, ttl_ms) .. balances(a)
+  local answer = format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms) .. balances(a)
   if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer) end
   return answer
 end

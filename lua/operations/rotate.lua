@@ -12,7 +12,7 @@ function operations.rotate(i)
   plant_sentinel(OLDER == RECENT_A and 8 or 9)
   RECENT, OLDER = OLDER, RECENT
   recent_since = now
-  redis.call('HSET', META, 'recent', RECENT == RECENT_A and 'a' or 'b', 'recent_since', format('%.0f', now), 'recent_seq',
-    format('%.0f', seq))
+  redis.call('HSET', META, 'recent', RECENT == RECENT_A and 'a' or 'b', 'recent_since', format('%d', now), 'recent_seq',
+    format('%d', seq))
   return 'ok 1'
 end

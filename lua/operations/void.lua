@@ -20,7 +20,7 @@ function operations.void(i)
   g.state, g.remaining = 'v', 0
   place(a, g)
   change_account(a)
-  local detail = format('"grant_id":"%s","voided":%.0f', id, voided)
+  local detail = format('"grant_id":"%s","voided":%d', id, voided)
   local transaction = record(a, 'void', booked, { g, booked }, now, detail, current_key, current_extra)
-  return format('ok %s %s %s %.0f', a.user, id, transaction, voided) .. balances(a)
+  return format('ok %s %s %s %d', a.user, id, transaction, voided) .. balances(a)
 end

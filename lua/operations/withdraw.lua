@@ -9,8 +9,8 @@ function operations.withdraw(i)
   hold = hold_of(id) -- settling may have ended it
   if not hold or ends ~= '' and hold.ends ~= ends + 0 then return '0 not_found' end
   local draws, forfeits, forfeited = end_hold(a, hold, 0)
-  local detail = format('"reservation_id":"%s","forfeited":%.0f,"withdrawn":true', id, forfeited)
+  local detail = format('"reservation_id":"%s","forfeited":%d,"withdrawn":true', id, forfeited)
   local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
-  return format('ok %s %s %s %.0f %.0f', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
+  return format('ok %s %s %s %d %d', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
 end

@@ -4,11 +4,10 @@
 
 -- available reserved debt, granted scheduled, spent, expired voided overdraft_limit, next_due hold_count, grant_count,
 -- suspended thresholds front grant. What few operations need stays text until figures_of() is asked for it.
-local ACCOUNT_FORMAT = '%.0f %.0f %.0f %s %.0f %s %.0f %.0f %s %s %s %s'
+local ACCOUNT_FORMAT = '%d %d %d %s %d %s %d %d %s %s %s %s'
 local ACCOUNT_PATTERN = '^(%d+) (%d+) (%d+) (%d+ %d+) (%d+) (%d+ %d+ %d+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$'
 local NOTHING = {} -- stands for every empty list that is replaced, never changed
 
-local account_texts = {} -- user_id -> text, or false where there is none; read ahead for the whole call
 local accounts = {} -- user_id -> account, settled
 local changed_accounts = {}
 local profile_writes = {} -- user_id -> metadata as JSON text
@@ -53,8 +52,8 @@ end
 local function pack_account(a)
   local granted, ended, count = a.granted_text, a.ended_text, a.count_text
   if not granted then
-    granted, count = format('%.0f %.0f', a.granted, a.scheduled), format('%.0f', a.grant_count)
-    ended = format('%.0f %.0f %.0f', a.expired, a.voided, a.overdraft_limit)
+    granted, count = format('%d %d', a.granted, a.scheduled), format('%d', a.grant_count)
+    ended = format('%d %d %d', a.expired, a.voided, a.overdraft_limit)
   end
   local front = a.front and a.front.id .. ' ' .. pack_grant(a.front) or ''
   return format(ACCOUNT_FORMAT, a.available, a.reserved, a.debt, granted, a.spent, ended, a.next_due, a.hold_count, count,
@@ -69,5 +68,5 @@ local function change_account(a)
 end
 
 local function balances(a)
-  return format(' %.0f %.0f %.0f', a.available, a.reserved, a.debt)
+  return format(' %d %d %d', a.available, a.reserved, a.debt)
 end

@@ -3,10 +3,8 @@
 -- Kinds, in the order in which they are settled at one and the same millisecond:
 --   h the end of a hold   s the start of a grant   x the end of a grant   y forgetting a grant with nothing left
 
-local agenda_writes = {} -- member -> true to add, false to remove
-
 local function agenda_member(a, time, kind, id)
-  return format('%s %013.0f %s %s', a.user, time, kind, id)
+  return format('%s %013d %s %s', a.user, time, kind, id)
 end
 
 local function schedule(a, time, kind, id)

@@ -68,7 +68,7 @@ local function alerts_of(a, kind, amount)
   for t, fired in gmatch(levels, '(%d+)(!?)') do
     local threshold = t + 0
     if available <= threshold then
-      if fired == '' then alerts[#alerts + 1] = format('["low_credits",%.0f]', threshold) end
+      if fired == '' then alerts[#alerts + 1] = format('["low_credits",%d]', threshold) end
       fired = '!'
     elseif available > threshold + threshold / 10 then
       fired = ''
@@ -89,6 +89,6 @@ end
 
 -- What the account may do, as JSON members of an entry.
 local function settings_of(a)
-  return format('"overdraft_limit":%.0f,"suspended":%s,"low_credit_thresholds":"%s"', figures_of(a).overdraft_limit,
+  return format('"overdraft_limit":%d,"suspended":%s,"low_credit_thresholds":"%s"', figures_of(a).overdraft_limit,
     a.suspended == 's' and 'true' or 'false', bare_thresholds(a.thresholds))
 end

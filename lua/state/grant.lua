@@ -7,7 +7,7 @@
 --        "units+milliseconds" where up to so many units live on for so long, then of a plan's grant "@group" (a renewal
 --        in this plan group follows) or "!group" (none does)
 
-local GRANT_FORMAT = '%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s %s %s'
+local GRANT_FORMAT = '%d %d %d %d %d %d %d %d %s %s %s'
 local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*) ?(%S*)$'
 local AT_END_PATTERN = '^(%d*)%+?(%d*)([@!]?)(%S*)$' -- units, milliseconds, mark, group
 
@@ -51,7 +51,7 @@ local function terms_of(g)
 end
 
 local function pack_grant(g)
-  if g.terms then return format('%s %.0f %.0f %s', g.amount_text, g.remaining, g.reserved, g.terms) end
+  if g.terms then return format('%s %d %d %s', g.amount_text, g.remaining, g.reserved, g.terms) end
   local at_end = g.at_end ~= '' and ' ' .. g.at_end or ''
   return format(GRANT_FORMAT, g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires, g.created,
     g.shelved, g.class, g.state, g.source) .. at_end
@@ -61,7 +61,7 @@ end
 local function sort_key(g)
   if not g.key then
     terms_of(g)
-    g.key = format('%06.0f%013.0f%013.0f%013.0f ', g.priority, g.expires, g.effective, g.created) .. g.id
+    g.key = format('%06d%013d%013d%013d ', g.priority, g.expires, g.effective, g.created) .. g.id
   end
   return g.key
 end

@@ -7,7 +7,6 @@
 local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$'
 local FINISHED_PATTERN = '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$'
 
-local hold_texts = {} -- reservation_id -> text, or false where there is none; read ahead for the whole call
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
 
@@ -32,8 +31,8 @@ end
 
 local function pack_hold(hold)
   local charged = hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or ''
-  local parts = { format('%s %.0f %.0f %.0f%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
-  for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %.0f', hold.draws[i], hold.draws[i + 1]) end
+  local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
+  for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
   return concat(parts, ' ')
 end
 
@@ -55,7 +54,7 @@ end
 
 -- How an open hold stands, as members of the entry that changes it.
 local function format_hold(hold)
-  return format('"reservation_id":"%s","expires_at":%.0f,"held":%.0f', hold.id, hold.ends, hold.amount)
+  return format('"reservation_id":"%s","expires_at":%d,"held":%d', hold.id, hold.ends, hold.amount)
 end
 
 local function finished(id)
@@ -71,12 +70,12 @@ end
 -- Remembers how a hold ended, with the answer that a repeated call is to get.
 local function remember_end(hold, state, charged, requested, ended, answer)
   recent_writes['r ' .. hold.id] =
-    format('%s %s %.0f %.0f %.0f %.0f %s', state, hold.user, hold.amount, charged, requested, ended, answer)
+    format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended, answer)
 end
 
 -- The refusal of a verb on a finished hold: "finished state user_id charged".
 local function refuse_finished(over)
-  return format('0 finished %s %s %.0f', over.state, over.user, over.charged)
+  return format('0 finished %s %s %d', over.state, over.user, over.charged)
 end
 
 -- Ends a hold of which `charge` stays taken: the first draws are kept, the newest go back. What would return to a

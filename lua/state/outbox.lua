@@ -5,10 +5,8 @@
 --   7 kind  8 user_id  9 amount  10 draws [[grant_id, amount, remaining after, reserved after], ...]
 --   11 available  12 reserved  13 debt, all three after  14 created_at_ms  15 detail {members by kind, then the caller's}
 
-local ENTRY_FORMAT = '[1,%s,%.0f,"%s","%s","%s","%s","%s",%.0f,[%s],%.0f,%.0f,%.0f,%.0f,{%s}]'
-local DRAW_FORMAT = '["%s",%.0f,%.0f,%.0f]'
-
-local entries = {} -- {stream id, text, ...}
+local ENTRY_FORMAT = '[1,%s,%d,"%s","%s","%s","%s","%s",%d,[%s],%d,%d,%d,%d,{%s}]'
+local DRAW_FORMAT = '["%s",%d,%d,%d]'
 
 local function format_draws(draws)
   local parts = {}
@@ -21,12 +19,8 @@ end
 
 -- The terms of a grant, as members of the entry that makes it.
 local function format_terms(g)
-  return format('"priority":%.0f,"effective_at":%.0f,"expires_at":%.0f,"source":"%s"', g.priority, g.effective, g.expires,
+  return format('"priority":%d,"effective_at":%d,"expires_at":%d,"source":"%s"', g.priority, g.effective, g.expires,
     g.source)
-end
-
-local function join(some, more)
-  return some == '' and more or more == '' and some or some .. ',' .. more
 end
 
 -- Books one transaction of the account as it now stands. Answers its transaction_id.
@@ -36,10 +30,10 @@ local function record(a, kind, amount, draws, time, detail, key, extra)
   if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
   seq = seq + 1
   local prev = head
-  head = format('%s-%.0f-%s-%.0f', partition, seq, sender, batch)
+  head = format('%s-%d-%s-%d', partition, seq, sender, batch)
   if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end
   if extra then detail = join(detail, extra) end
-  entries[#entries + 1] = format('%.0f-0', seq)
+  entries[#entries + 1] = format('%d-0', seq)
   entries[#entries + 1] = format(ENTRY_FORMAT, epoch, seq, prev, head, key or '', kind, a.user, amount,
     format_draws(draws), a.available, a.reserved, a.debt, time, detail)
   return head

@@ -12,7 +12,7 @@ local function charge_at_end(a, hold, time)
   local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"',
     hold.id)
   local transaction = record(a, 'commit', hold.amount, draws, time, detail)
-  local answer = format('ok %s %s %s %.0f 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a)
+  local answer = format('ok %s %s %s %d 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a)
   remember_end(hold, 'committed', hold.amount, hold.amount, time, answer)
 end
 
@@ -21,7 +21,7 @@ function settlers.h(a, id, time)
   if not hold then return end
   if hold.charged_at_end and a.spent + hold.amount <= AMOUNT_MAX then return charge_at_end(a, hold, time) end
   local draws, forfeits, forfeited = end_hold(a, hold, 0)
-  record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%.0f', id, forfeited))
+  record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%d', id, forfeited))
   forfeit(a, forfeits, time)
   remember_end(hold, 'expired', 0, 0, time, '-')
 end
@@ -86,7 +86,7 @@ local function settle_rolled(a, member)
 end
 
 local function settle(a)
-  local later = format('%s %013.0f', a.user, now + 1)
+  local later = format('%s %013d', a.user, now + 1)
   local from, due = '[' .. a.user .. ' ', nil
   local upcoming = redis.call('ZRANGEBYLEX', AGENDA, '[' .. later, '(' .. a.user .. '!', 'LIMIT', '0', '1')[1]
   a.next_due = upcoming and match(upcoming, '^%S+ (%d+)') + 0 or NEVER

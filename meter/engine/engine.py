@@ -42,6 +42,10 @@ OPEN_PAUSE_SECONDS = 0.25
 
 _log = logger("meter.engine")
 
+_32_BIT = (
+    "METER_REDIS_URL: this Redis is a 32-bit build, whose scripts cut amounts off above 2147483647: use a 64-bit one"
+)
+
 _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 
 _OWNER = RESERVATION.field("user_id")
@@ -193,6 +197,8 @@ class Engine:
             )
             self._batchers[number].barred = PartitionRefused("settings", fault)
             raise ConfigError(fault)
+        if word == "unfit":
+            self._bar(PartitionRefused("settings", _32_BIT))
         self._batchers[number].barred = None
         if word == "lost" and how == "check" and rest == "missing meta":
             raise StoreUnavailable(

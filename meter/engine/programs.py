@@ -6,7 +6,8 @@ Knows nothing of Redis connections. A program is plain concatenation, so a line 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -15,11 +16,14 @@ from pathlib import Path
 from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
-_Part = tuple[str, tuple[str, ...]]
-"""Files that stand in a block of their own, and the condition that enters it; "" for no block."""
-
 # Each file may use what the files before it define.
 _STATE = ("grant", "account", "agenda", "order", "alert", "outbox", "hold", "ending", "settle", "write")
+_PLAIN = {
+    "wanted.deduct": ("deduct",),
+    "wanted.reserve": ("reserve",),
+    "wanted.commit or wanted.release": ("hold", "commit", "release"),
+}
+"""The files of lua/plain that stand in a block of their own, and when it is entered."""
 _SENTINEL = "state/sentinel.lua"
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
@@ -52,28 +56,42 @@ def lua_folder() -> Path:
     return Path(__file__).resolve().parents[2] / "lua"
 
 
-def apply_program(folder: Path | None = None) -> Program:
+def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
     """The program that applies a batch of operations (lua/apply.lua). What a batch does not want it does not make: each
-    function costs a call some of its time.
+    function costs a call some of its time. Without `plain` it has no fast path; it answers and writes the same.
     """
     folder = folder or lua_folder()
     operations = sorted(path.stem for path in (folder / "operations").glob("*.lua"))
-    return _compose(
-        "apply",
-        folder,
-        [
-            ("", ("prelude.lua", "state/history.lua")),
-            ("is_refused", (_SENTINEL, "state/refusal.lua")),
-            ("", tuple(f"state/{name}.lua" for name in _STATE)),
-            *((f"wanted.{name}", _files_of(name)) for name in operations),
-            ("", ("apply.lua",)),
-        ],
-    )
+    parts = _Parts(folder)
+    parts.add("prelude.lua", "state/history.lua")
+    with parts.when("is_refused"):
+        parts.add(_SENTINEL, "state/refusal.lua")
+    parts.say("".join(_subject_of(name) for name in operations))
+    parts.add("batch.lua", "state/writing.lua")
+    if plain:
+        with parts.when("ARGV[3] ~= 'trial'"):
+            _add_plain(parts)
+    parts.add(*(f"state/{name}.lua" for name in _STATE))
+    for name in operations:
+        with parts.when(f"wanted.{name}"):
+            parts.add(*_files_of(name))
+    parts.add("apply.lua")
+    return parts.program("apply")
 
 
 def open_program(folder: Path | None = None) -> Program:
     """The program that makes or checks a partition (lua/open.lua)."""
-    return _compose("open", folder or lua_folder(), [("", (_SENTINEL, "open.lua"))])
+    parts = _Parts(folder or lua_folder())
+    parts.add(_SENTINEL, "open.lua")
+    return parts.program("open")
+
+
+def _add_plain(parts: _Parts) -> None:
+    parts.add("plain/account.lua")
+    for condition, names in _PLAIN.items():
+        with parts.when(condition):
+            parts.add(*(f"plain/{name}.lua" for name in names))
+    parts.add("plain/run.lua")
 
 
 def _files_of(operation: str) -> tuple[str, ...]:
@@ -81,26 +99,42 @@ def _files_of(operation: str) -> tuple[str, ...]:
     return (_SENTINEL, own) if operation in ("rotate", "state") else (own,)
 
 
-def _subject_of(condition: str) -> str:
-    """What the declaration of a wanted operation says of its subject. Raises `KeyError` where there is none."""
-    if not condition.startswith("wanted."):
-        return ""
-    name = condition.removeprefix("wanted.")
-    subject = DECLARED[name].subject.value
-    return f"subjects.{name} = '{subject}' " if subject else ""
+def _subject_of(operation: str) -> str:
+    """What the declaration of an operation says of its subject. Raises `KeyError` where there is none."""
+    subject = DECLARED[operation].subject.value
+    return f"if wanted.{operation} then subjects.{operation} = '{subject}' end " if subject else ""
 
 
-def _compose(name: str, folder: Path, parts: Sequence[_Part]) -> Program:
-    lines: list[str] = []
-    starts: list[tuple[int, str]] = []
-    for condition, members in parts:
-        before = f"if {condition} then {_subject_of(condition)}" if condition else ""
-        for file in members:
-            starts.append((len(lines) + 1, file))
-            first, *rest = (folder / file).read_text(encoding="utf-8").splitlines()
-            lines += [before + first, *rest]
-            before = ""
-        if condition:
-            lines.append("end")
-    source = "\n".join(lines) + "\n"
-    return Program(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), tuple(starts))
+class _Parts:
+    """Files put one after the other. What we add to them stands in front of the first line of a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: list[str] = []
+        self._starts: list[tuple[int, str]] = []
+        self._said = ""
+
+    def say(self, code: str) -> None:
+        """Code of our own, in front of the next file."""
+        self._said += code
+
+    def add(self, *files: str) -> None:
+        """Files of the folder."""
+        for file in files:
+            self._starts.append((len(self._lines) + 1, file))
+            first, *rest = (self._folder / file).read_text(encoding="utf-8").splitlines()
+            self._lines += [self._said + first, *rest]
+            self._said = ""
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is added inside stands in a block of its own, which is entered on that condition."""
+        self.say(f"if {condition} then ")
+        yield
+        self._lines.append("end")
+
+    def program(self, name: str) -> Program:
+        """All of it as a program."""
+        source = "\n".join(self._lines) + "\n"
+        digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        return Program(name, source, digest, tuple(self._starts))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha1
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from meter.engine.operations import (
     reservation,
     reserve,
 )
+from meter.engine.programs import open_program
 from meter.engine.redis import RedisGateway, connect
 from meter.errors import ConfigError, MeterError, PartitionRefused, RedisUnavailable, Unavailable
 from meter.keys import partition_of
@@ -162,6 +165,21 @@ async def test_other_settings_refuse_to_start(
 
     assert {key: value for key, value in dump(server.client).items() if "{p0}" in key} == before
     await until(lambda: not _senders_at_work(), "no sender is left running")
+
+
+async def test_a_server_that_cuts_amounts_off_is_refused(
+    gateway: RedisGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program as a 32-bit build runs it: its %d writes the lower half."""
+    narrow = open_program()
+    source = "local string = { format = function() return '-1' end, match = string.match, sub = string.sub }\n"
+    monkeypatch.setattr(
+        "meter.engine.engine.open_program",
+        lambda: replace(narrow, source=source + narrow.source, sha=sha1((source + narrow.source).encode()).hexdigest()),
+    )
+
+    with pytest.raises(ConfigError, match="32-bit"):
+        await Engine(gateway, Settings()).start()
 
 
 async def test_starting_twice_is_starting_once(gateway: RedisGateway) -> None:

@@ -1,0 +1,43 @@
+-- The batch: whether it was applied already or comes too late, and what it touches, read in two calls.
+
+local sent = recent('l ' .. sender) -- the number of this sender's last batch; 'a' has its answers
+if sent == format('%d', batch) then
+  return format('stored %s %d %s %d\n', epoch, seq, head, server_ms) .. recent('a ' .. sender)
+end
+if sent and sent + 0 > batch then return 'stale' end
+if ARGV[3] == 'ask' then
+  redis.call('HSET', RECENT, 'l ' .. sender, format('%d', batch + 1), 'a ' .. sender, '')
+  return format('never %s %d %s %d', epoch, seq, head, server_ms)
+end
+if ARGV[15] + 0 > 0 and server_ms >= ARGV[15] + 0 then return format('late %d', server_ms) end
+
+local account_texts = {} -- user_id -> text, or false where there is none; as of now, changes of this call included
+local hold_texts = {} -- reservation_id -> text, or false where there is none; likewise
+local entries = {} -- of the outbox: {stream id, text, ...}
+local agenda_writes = {} -- member -> true to add, false to remove
+
+local users, ids, at = {}, {}, OPERATIONS_FROM
+local count = ARGV[10] + 0
+for _ = 1, count do
+  local subject = subjects[ARGV[at]]
+  if subject == 'user' then users[#users + 1] = ARGV[at + 5] end
+  if subject == 'reservation' then ids[#ids + 1] = ARGV[at + 5] end
+  at = at + 2 + ARGV[at + 1]
+end
+if ids[1] then
+  for n, text in ipairs(redis.call('HMGET', HOLDS, unpack(ids))) do
+    hold_texts[ids[n]] = text
+    if text then users[#users + 1] = match(text, '^%S+') end
+  end
+end
+if users[1] then
+  for n, text in ipairs(redis.call('HMGET', ACCOUNTS, unpack(users))) do account_texts[users[n]] = text end
+end
+
+-- The operations of the batch in turn: where the next one starts, its number, and the answers so far.
+local answers, number = {}, 1
+at = OPERATIONS_FROM
+
+local function join(some, more)
+  return some == '' and more or more == '' and some or some .. ',' .. more
+end

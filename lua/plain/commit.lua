@@ -1,0 +1,11 @@
+-- The plain case of operations/commit.lua: no more than is held.
+function plain.commit(i)
+  local id = ARGV[i]
+  local amount, charged = end_plain_hold(id, ARGV[i + 1] ~= '' and ARGV[i + 1] + 0 or nil)
+  if not amount then return end
+  book('commit', charged, charged,
+    format('"reservation_id":"%s","released":%d,"forfeited":0,"uncovered":0,"late":false', id, amount - charged))
+  local answer = format('ok %s %s %s %d %d 0 0 0 %d %d 0', user, id, head, charged, amount - charged, available, reserved)
+  remember_plain_end(id, 'committed', amount, charged, answer)
+  return answer
+end

@@ -1,0 +1,151 @@
+"""The plain case in front of the full program (lua/plain): the same answers and the same keys, and never without need.
+
+METER_TEST_HISTORIES makes it longer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from meter.clock import NEVER_MS
+from meter.engine.batcher import Mode
+from meter.engine.operations import Asked, Operation, balance, commit, configure, deduct, grant, release, reserve
+from meter.engine.programs import apply_program, lua_folder
+from tests import invariants
+from tests.partition import HOUR, MINUTE, T0, Partition, dump
+from tests.servers import fake_server, real_server
+from tests.test_differential import Sender
+
+HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "4"))
+FULL = apply_program(plain=False)
+EACH: Mode = "each"
+
+
+class Everyday(Sender):
+    """Mostly what gateways ask for, on accounts that mostly have enough."""
+
+    def _one(self) -> Operation:
+        if self._chance.random() < 0.15:
+            return super()._one()
+        name = self._chance.choice(("deduct", "deduct", "reserve", "reserve", "commit", "release", "balance"))
+        made: Operation = balance(self._user()) if name == "balance" else getattr(self, f"_{name}")()
+        return made
+
+    def _amount(self) -> int:
+        return self._chance.choice((0, 1, 1, 7, 7, 30, 99, 2**53 - 1))
+
+    def _asked(self) -> Asked:
+        return Asked(self._chance.choice(("", "", f"k{self._chance.randrange(40)}")), super()._asked().extra)
+
+    def stock(self) -> list[Operation]:
+        """What everybody begins with."""
+        ends = self._chance.choice((NEVER_MS, T0 + HOUR, T0 + 5 * HOUR))
+        return [grant(user, "g0", self._chance.choice((50, 5000)), expires_at_ms=ends) for user in ("u", "u/1", "v")]
+
+
+@pytest.mark.parametrize("kind", ["fakeredis", "redis"])
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_with_and_without_it_everything_is_the_same(redis_url: str, seed: int, kind: str) -> None:
+    """Random batches on two partitions, one of which never takes the short way."""
+    servers = [fake_server(), fake_server()] if kind == "fakeredis" else [real_server(redis_url), fake_server()]
+    both = [Partition(server.client, window_ms=2 * HOUR, reservations_max=5, grants_max=9) for server in servers]
+    both[1].program = FULL
+    for one in both:
+        assert one.open() == "opened"
+        one.client.hset(one.keys.meta, mapping={"clock_ms": T0, "recent_since": T0})
+    sender = Everyday(Random(seed))
+    for number in range(1, 80):
+        many, mode = sender.batch() if number % 20 != 1 else (sender.stock(), EACH)
+        replies = [one.send("s", number, *many, mode=mode) for one in both]
+        assert replies[0] == replies[1], many
+        sender.hear(both[0], replies[0], list(many))
+        assert dump(both[0].client) == dump(both[1].client), many
+        again = [one.send("s", number, *many, mode=mode) for one in both] if number % 7 == 0 else ["", ""]
+        assert again[0] == again[1], "a reply that was lost"
+    invariants.check(both[0].client, window_ms=2 * HOUR)
+
+
+@pytest.fixture
+def short_way_only(tmp_path: Path) -> Path:
+    """The program without what stands behind the plain case."""
+    folder = tmp_path / "lua"
+    shutil.copytree(lua_folder(), folder)
+    (folder / "apply.lua").write_text("-- Nothing.\nerror('not plain')\n")
+    return folder
+
+
+def test_what_gateways_ask_for_every_day_is_plain(partition: Partition, short_way_only: Path) -> None:
+    partition.batch(grant("u", "g", 100), grant("v", "g", 100))
+    partition.program = apply_program(short_way_only)
+
+    partition.batch(
+        deduct("u", 1),
+        deduct("v", 2, asked=Asked("k", '"description":"x"')),
+        reserve("u", "r1", 5, MINUTE, chosen=True),
+        reserve("u", "r2", 5, MINUTE, chosen=False, at_end="charge"),
+        commit("r1", 3),
+        release("r2"),
+        reserve("v", "r3", 98 - 1, HOUR, chosen=False),
+        commit("r3", asked=Asked("k2")),
+    )
+
+    assert partition.run(deduct("u", 91)).balances == (5, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "asked"),
+    [
+        ([], deduct("nobody", 1)),
+        ([], deduct("u", 100)),  # the grant's last
+        ([], deduct("u", 101)),
+        ([], deduct("u", 0)),
+        ([configure("u", suspended=True)], deduct("u", 1)),
+        ([configure("u", thresholds=(50,))], deduct("u", 1)),
+        ([deduct("u", 1, asked=Asked("k"))], deduct("u", 1, asked=Asked("k"))),
+        ([reserve("u", "r", 1, MINUTE, chosen=True)], reserve("u", "r", 1, MINUTE, chosen=True)),
+        ([reserve("u", "r", 5, MINUTE, chosen=True)], commit("r", 6)),
+        ([reserve("u", "r", 1, MINUTE, chosen=True), commit("r")], commit("r")),
+        ([], release("r")),
+        ([grant("u", "h", 9, priority=1), reserve("u", "r", 9 + 5, MINUTE, chosen=True)], release("r")),
+    ],
+    ids=str,
+)
+def test_the_rest_is_left_to_the_full_program(
+    partition: Partition, short_way_only: Path, before: list[Operation], asked: Operation
+) -> None:
+    partition.batch(grant("u", "g", 100), *before)
+    kept, partition.program = partition.program, apply_program(short_way_only)
+
+    with pytest.raises(Exception, match="not plain"):
+        partition.run(asked)
+
+    partition.program = kept
+
+
+def test_the_full_program_goes_on_from_the_first_that_is_not_plain(partition: Partition) -> None:
+    partition.batch(grant("u", "g", 100), grant("v", "g", 10))
+
+    answers = partition.batch(
+        deduct("u", 1), reserve("u", "r", 9, MINUTE, chosen=True), deduct("v", 11), deduct("u", 1), commit("r", 20)
+    )
+
+    assert [answer.status for answer in answers] == ["ok", "ok", "insufficient", "ok", "ok"]
+    assert answers[-1].balances == (78, 0, 0)
+    assert [entry.kind for entry in partition.entries()][2:] == ["deduct", "reserve", "deduct", "commit"]
+
+
+def test_nothing_of_a_plain_beginning_stays_when_the_batch_is_undone(partition: Partition) -> None:
+    partition.batch(grant("u", "g", 100))
+    before = dump(partition.client)
+
+    answers = partition.batch(
+        deduct("u", 1), reserve("u", "r", 9, MINUTE, chosen=True), deduct("u", 500), mode="atomic"
+    )
+
+    assert [answer.status for answer in answers] == ["ok", "ok", "insufficient"]
+    assert dump(partition.client) == before
