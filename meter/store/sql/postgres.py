@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -30,9 +31,11 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from meter.errors import StoreDenied
+from meter.log import logger
 from meter.store.base import StoreRefused, StoreUnavailable
 from meter.store.sql.columns import Columns, R
 from meter.store.sql.dialect import SqlDialect, V, changed_columns, replaced_columns, to_json
+from meter.store.sql.pooler import Connect, look, pooled
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import table_of
 
@@ -44,6 +47,9 @@ _REFUSALS = ("22", "23")  # SQLSTATE classes: data exception, integrity constrai
 _DENIED_CLASSES = ("28", "3D")  # who may log in, and which databases there are
 _DENIED = ("42501", "42704", "22023", "55P02", "08P01")  # no right to connect; an option that the server does not know
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+
+
+_log = logger("meter.store")
 
 
 class PostgresDialect(SqlDialect):
@@ -135,13 +141,43 @@ class PostgresDialect(SqlDialect):
             raise
 
 
+class PooledDialect(PostgresDialect):
+    """Behind a pooler: reads are transactions, too."""
+
+    def reader(self, engine: AsyncEngine) -> AsyncEngine:
+        return engine
+
+
+class PostgresStore(SqlStore):
+    """Looks at `open` whether a pooler is in between."""
+
+    def __init__(self, engine: AsyncEngine, connect: Connect, *, timeout_seconds: float) -> None:
+        super().__init__(engine, PostgresDialect(), timeout_seconds=timeout_seconds)
+        self._connect = connect
+        self._timeout_seconds = timeout_seconds
+        self._has_looked = False
+
+    async def open(self, settings: Mapping[str, str]) -> None:
+        if not self._has_looked:
+            is_pooled, is_lax = await self._run(look(self._connect))
+            if is_pooled:
+                _log.info("PostgreSQL is behind a pooler: each read is a transaction of its own")
+                engine = pooled(self._connect, self._timeout_seconds, CONNECTIONS_MAX, is_lax=is_lax)
+                self._use(engine, PooledDialect())
+            self._has_looked = True
+        await super().open(settings)
+
+
 def open_postgres(url: str, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> SqlStore:
     """A store in the database of a libpq URL; asyncpg reads its parameters (sslmode, host, target_session_attrs, …).
     `read_again` tells the URL of each new connection.
     """
 
+    async def bare(**options: Any) -> Any:
+        return await _connected(_dsn(url if read_again is None else read_again()), **options)
+
     async def connect() -> Any:
-        connection = await _connected(_dsn(url if read_again is None else read_again()))
+        connection = await bare()
         try:
             await connection.execute(_DURABLE)
         except BaseException:
@@ -158,19 +194,23 @@ def open_postgres(url: str, *, timeout_seconds: float, read_again: Callable[[], 
         max_overflow=0,
         pool_timeout=timeout_seconds,
     )
-    return SqlStore(engine, PostgresDialect(), timeout_seconds=timeout_seconds)
+    return PostgresStore(engine, bare, timeout_seconds=timeout_seconds)
 
 
-async def _connected(dsn: str) -> Any:
+async def _connected(dsn: str, **options: Any) -> Any:
     """A connection. Raises `StoreDenied` for what waiting does not mend, else `StoreUnavailable`."""
     try:
-        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS)
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS, **options)
     except asyncpg.PostgresError as error:
         if str(error.sqlstate)[:2] in _DENIED_CLASSES or error.sqlstate in _DENIED:
             raise StoreDenied(f"METER_STORE_URL: PostgreSQL refuses it ({error.sqlstate}): {error}") from None
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-    except (asyncpg.InterfaceError, ValueError) as error:
+    except (asyncpg.InterfaceError, ValueError, ssl.SSLError) as error:  # SSLError first: it is an OSError, too
         raise StoreDenied(f"METER_STORE_URL: {error}") from None
+    except ConnectionError as error:
+        if "rejected SSL upgrade" not in str(error):
+            raise
+        raise StoreDenied(f"METER_STORE_URL: {error}; without TLS it is ?sslmode=disable") from None
 
 
 def _dsn(url: str) -> str:

@@ -45,11 +45,14 @@ class SqlStore(SqlCatalog, SharedCalls):
     """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
 
     def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float | None) -> None:
+        self._use(engine, dialect)
+        self._calls = Calls(timeout_seconds)
+
+    def _use(self, engine: AsyncEngine, dialect: SqlDialect) -> None:
         self.engine = engine
         self._dialect = dialect
         self._reader = dialect.reader(engine)
         self._writer = dialect.writer(engine)
-        self._calls = Calls(timeout_seconds)
 
     async def open(self, settings: Mapping[str, str]) -> None:
         try:
