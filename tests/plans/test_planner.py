@@ -1,0 +1,120 @@
+"""The planner alone: what no outcome shows in credits, and what random stories (test_model.py) do not reach."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from meter.clock import DAY_MS, milliseconds
+from meter.plans import planner
+from meter.plans.entitlement import Given, grants_of, owed
+from meter.plans.planner import Asked
+from meter.plans.terms import Terms, terms_of
+from meter.store.rows import PlanTermsRow, SubscriptionRow
+from tests.plans.model import Paper
+from tests.plans.test_model import plan_row
+
+AT = datetime(2027, 1, 31)
+
+
+def ms(time: datetime) -> int:
+    return milliseconds(time.replace(tzinfo=UTC))
+
+
+def terms(name: str, paper: Paper) -> PlanTermsRow:
+    return terms_of(plan_row(name, paper, AT, 1))
+
+
+SMALL, LARGE = terms("small", Paper(100, "monthly")), terms("large", Paper(500, "monthly", valid_days=20))
+KNOWN = Terms({"small": [SMALL], "large": [LARGE]})
+MONTH = ms(datetime(2027, 2, 28)), ms(datetime(2027, 3, 31))
+
+
+def small(**members: object) -> SubscriptionRow:
+    begun = planner.begun("u", "default", SMALL, Asked(), ms(AT), None).row
+    return begun.model_copy(update=members)
+
+
+def test_validity_counts_from_where_the_subscription_began_not_its_anchor() -> None:
+    """Rule 8, for the first grant and for what a change adds."""
+    anchor, begins = ms(AT - timedelta(days=10)), ms(AT)
+    first = planner.begun("u", "default", LARGE, Asked(anchor_ms=anchor), begins, None)
+    assert [one.expires_at_ms for one in first.grants] == [begins + 20 * DAY_MS]
+    larger = terms("larger", Paper(900, "monthly", valid_days=20))
+
+    step = planner.changed_by_difference(first.row, larger, KNOWN, begins + DAY_MS)
+
+    assert [one.expires_at_ms for one in step.grants] == [begins + 20 * DAY_MS]
+
+
+def test_of_what_has_ended_only_a_rest_that_lives_is_given() -> None:
+    """Rule 2: nothing of no credits, and nothing that is over."""
+
+    def given(paper: Paper, days: int) -> list[tuple[str, int, int]]:
+        until_ms = ms(AT) + 10 * DAY_MS
+        found = grants_of(
+            terms("p", paper),
+            "g",
+            100,
+            group="default",
+            renews=True,
+            from_ms=ms(AT),
+            counted_from_ms=ms(AT),
+            until_ms=until_ms,
+            now_ms=until_ms + days * DAY_MS,
+        )
+        return [(one.grant_id, one.amount, (one.expires_at_ms - until_ms) // DAY_MS) for one in found]
+
+    assert given(Paper(100, "monthly"), 1) == []
+    assert given(Paper(100, "monthly", roll=(0, 30)), 1) == []
+    assert given(Paper(100, "monthly", roll=(20, 30)), 29) == [("g.rollover", 20, 30)]
+    assert given(Paper(100, "monthly", roll=(20, 30)), 30) == []
+
+
+def test_a_row_of_before_grants_were_kept_counts_its_limit_as_given() -> None:
+    old = small(given=None, billing_period=None)
+
+    step = planner.changed_by_difference(old, LARGE, KNOWN, ms(AT))
+
+    assert [one.amount for one in step.grants] == [400]
+    assert [one.amount for one in planner.given_of(step.row)] == [100, 400]
+
+
+def test_a_row_learns_its_unit_at_its_next_period() -> None:
+    step = planner.advanced(small(billing_period=None), KNOWN, MONTH[0])
+
+    assert (step.row.billing_period, step.row.period) == ("monthly", 1)
+    assert (step.row.period_started_at_ms, step.row.next_period_at_ms) == MONTH
+
+
+def test_a_step_tells_when_it_happened_and_not_when_a_job_came_by() -> None:
+    """Rule 1, of the row and of its alert."""
+    step = planner.advanced(small(), KNOWN, MONTH[0] + 5 * DAY_MS)
+    assert step.row.updated_at_ms == MONTH[0]
+    assert [(alert.kind, alert.created_at_ms) for alert in step.alerts] == [("subscription_renewed", MONTH[0])]
+
+    over = planner.advanced(small(auto_renew=False), KNOWN, MONTH[0] + 5 * DAY_MS)
+    assert (over.row.state, over.row.updated_at_ms) == ("ended", MONTH[0])
+
+    voided = planner.ended(over.row, "now", "void", MONTH[0] + 9 * DAY_MS)
+    assert (voided.row.unspent, voided.row.updated_at_ms) == ("void", MONTH[0] + 9 * DAY_MS)
+    assert [errand.created_at_ms for errand in voided.errands] == [MONTH[0] + 9 * DAY_MS]
+    assert planner.ended(voided.row, "now", "void", MONTH[1]).row is voided.row
+
+
+def test_what_was_missed_for_years_is_one_step_where_nothing_of_it_is_left() -> None:
+    """P12b: the periods in between are not gone through one by one."""
+    daily = terms("daily", Paper(10, "daily"))
+    row = planner.begun("u", "default", daily, Asked(), ms(AT), None).row
+
+    step = planner.advanced(row, Terms({"daily": [daily]}), ms(AT) + 5000 * DAY_MS)
+
+    assert (step.row.period, [one.amount for one in step.grants], len(step.alerts)) == (5000, [10], 1)
+
+
+def test_the_rest_of_a_limit_is_rounded_down_and_never_less_than_nothing() -> None:
+    """Rule 9."""
+    period = 0, 3
+    assert owed(100, period, 1, []) == 66
+    assert owed(100, period, 1, [Given("g", 100, 0, 3)]) == 0
+    assert owed(100, period, 1, [Given("g", 10, 0, 3)]) == 60
+    assert owed(100, period, 0, [Given("g", 500, 0, 3)]) == 0
