@@ -19,6 +19,7 @@ UNDO_MAX = 1000
 """Undone at once, so that an outage of Redis is not answered with a second load; the others end by themselves."""
 NOT_VALID = 422
 NOT_COVERED = 402
+SETTLED = 409
 PLACES_MAX = 9
 """More decimal places than any meter counts; how many ours does, the first amounts find out."""
 
@@ -74,8 +75,9 @@ class VerdictRunner:
         whole = is_whole(amount)
         for places in [0] if whole else range(self._places, -1, -1):
             answer = await commit(plain(rounded_up(amount, places)))
-            if isinstance(answer, Refusal) and answer.status == NOT_COVERED:
-                return await commit()  # more than is held, and no more is to be charged
+            if isinstance(answer, Refusal) and answer.status in (NOT_COVERED, SETTLED):
+                # More than is held, and no more is to be charged; or that was done, and its answer got lost.
+                return await commit()
             if not _is_no_amount(answer):
                 self._places = self._places if whole else places
                 return answer

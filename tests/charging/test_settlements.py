@@ -107,6 +107,26 @@ async def test_the_meters_decimal_places_are_found_once(meter_server: FakeServer
         assert flaky.calls.count("commit") == 8 + 1
 
 
+async def test_x4_all_that_is_held_is_charged_once_though_its_answer_gets_lost(bank: Meter) -> None:
+    """Usage beyond the hold, of which no more is to be charged: the retry begins with the usage again."""
+    charger = Charger(bank, ChargePolicy())
+    charge = await opened(charger)
+    held = charge.reserved.reservation_id
+    flaky = Flaky(bank)
+    runner = VerdictRunner(Credits(flaky), "hold_only")
+    flaky.lose_answers = ["commit"]
+    with pytest.raises(Unavailable):  # of the refusal
+        await runner.run(held, Verdict(True, 1200))
+    assert isinstance(await runner.run(held, Verdict(True, 1200)), Committed)  # of the charge, let us say
+
+    answer = await runner.run(held, Verdict(True, 1200))
+
+    assert isinstance(answer, Committed) and answer.charged == 100
+    charge.settle(Ending.CUT)
+    await charger.settlements.drain()
+    assert await balance(bank) == (900, 0)
+
+
 async def test_a_settlement_is_tried_until_the_meter_answers(bank: Meter) -> None:
     flaky = Flaky(bank)
     charger = Charger(Credits(flaky), ChargePolicy())
