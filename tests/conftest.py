@@ -100,17 +100,30 @@ SLOW = ("bench", "e2e", "faults", "store")
 """Folders whose tests start many real processes or databases; `pytest` alone leaves them out, `.ci/run` does not."""
 
 
+TWICE = ("ledger", "replay")
+"""Folders whose tests say of Redis (and SQLite) what they say of fakeredis (and a store in memory): these take most
+time, and tests/lua holds that both servers do the same."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is slow by its folder."""
-    folders = tuple(f"tests/{name}/" for name in SLOW)
+    """Marks what is slow by its folder, and what is the same once more by its server."""
+    slow, twice = (tuple(f"tests/{name}/" for name in names) for names in (SLOW, TWICE))
     for item in items:
-        if item.nodeid.startswith(folders):
+        if item.nodeid.startswith(slow):
             item.add_marker(pytest.mark.slow)
+        elif item.nodeid.startswith(twice) and _is_on_redis(item):
+            item.add_marker(pytest.mark.twice)
+
+
+def _is_on_redis(item: pytest.Item) -> bool:
+    spec = getattr(item, "callspec", None)
+    return spec is not None and spec.params.get("server") == "redis"
 
 
 HOW_TO_RUN = {
     "gateways": "real gateways: pytest -m gateways",
     "slow": "real processes, databases, faults: pytest -m slow",
+    "twice": "a real Redis, which fakeredis stands for: pytest -m twice",
 }
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
