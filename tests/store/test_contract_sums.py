@@ -1,0 +1,64 @@
+"""U9: every store adds up alike: who spent what, by user, day, plan or metadata, in pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from meter.clock import DAY_MS
+from meter.store.base import Store
+from meter.store.sums import Sum, Wanted
+from tests.store import samples
+from tests.store.samples import T0
+from tests.store.test_contract_catalog import subscription
+
+BIG = 2**52
+
+
+@pytest.fixture(autouse=True)
+async def _rows(store: Store) -> None:
+    day = {"created_at_ms": T0 + DAY_MS}
+    rows = [
+        samples.transaction(1, "a", kind="grant", amount=BIG),
+        samples.transaction(2, "a", kind="deduct", amount=7, metadata={"model": "x", "n": 1}),
+        samples.transaction(3, "B", kind="commit", amount=BIG, metadata={"model": "X"}),
+        samples.transaction(4, "B", kind="commit", amount=BIG, metadata={"model": "x"}, **day),
+        samples.transaction(5, "B", kind="refund", amount=3, metadata={"other": "x"}, **day),
+        samples.transaction(6, "c", kind="reserve", amount=9, metadata={"model": "x"}),
+        samples.transaction(7, "c", kind="void", amount=9),
+    ]
+    await store.apply(samples.flush(None, rows))
+
+
+async def paged(store: Store, wanted: Wanted) -> list[Sum]:
+    """All sums, a page of one at a time."""
+    found: list[Sum] = []
+    while page := await store.sums(wanted, found[-1].key if found else "", 1):
+        found += page
+    assert found == await store.sums(wanted, "", 100)
+    return found
+
+
+async def test_u9_by_user(store: Store) -> None:
+    assert await paged(store, Wanted("user")) == [Sum("B", 2, 2 * BIG, 3, 0), Sum("a", 1, 7, 0, BIG)]
+    assert await paged(store, Wanted("user", user_id="a")) == [Sum("a", 1, 7, 0, BIG)]
+    assert await paged(store, Wanted("user", from_ms=T0 + DAY_MS)) == [Sum("B", 1, BIG, 3, 0)]
+    assert await paged(store, Wanted("user", from_ms=T0 + 2, to_ms=T0 + 3)) == [Sum("a", 1, 7, 0, 0)]
+
+
+async def test_u9_by_day(store: Store) -> None:
+    first, second = T0 // DAY_MS, (T0 + DAY_MS) // DAY_MS
+    assert await paged(store, Wanted("day")) == [Sum(str(first), 2, BIG + 7, 0, BIG), Sum(str(second), 1, BIG, 3, 0)]
+
+
+async def test_u9_by_a_member_of_the_metadata(store: Store) -> None:
+    found = {one.key: one for one in await paged(store, Wanted("metadata", "model"))}
+    assert found == {"x": Sum("x", 2, BIG + 7, 0, 0), "X": Sum("X", 1, BIG, 0, 0)}
+    assert await paged(store, Wanted("metadata", "n")) == [Sum("1", 1, 7, 0, 0)]
+    assert await paged(store, Wanted("metadata", "none")) == []
+
+
+async def test_u9_by_the_plans_that_users_have(store: Store) -> None:
+    running = subscription("B").model_copy(update={"plan_id": "pro"})
+    over = subscription("a").model_copy(update={"plan_id": "old", "state": "ended"})
+    await store.insert_many([running, over])
+    assert await paged(store, Wanted("plan")) == [Sum("pro", 2, 2 * BIG, 3, 0)]
