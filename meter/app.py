@@ -28,6 +28,7 @@ from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, awaitable
 from meter.http.request_id import Identified
 from meter.jobs import Jobs
+from meter.openapi.host import mounted_docs
 from meter.openapi.page import docs_routes
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -141,10 +142,12 @@ def bounds_of(settings: Settings) -> Bounds:
     )
 
 
-def credits_app(coroutines: Mapping[str, Coroutine], body_max_bytes: int) -> Starlette:
-    """The routes of `/credits` alone, to be mounted in another application whose owner starts the engine."""
+def credits_app(coroutines: Mapping[str, Coroutine], settings: Settings) -> Starlette:
+    """The routes of `/credits` alone, with their document and page, to be mounted in another application, whose owner
+    starts the engine.
+    """
     return Starlette(
-        routes=call_routes(coroutines, CREDITS, body_max_bytes),
+        routes=[*mounted_docs(settings), *call_routes(coroutines, CREDITS, settings.body_max_bytes)],
         middleware=[Middleware(Identified)],
         exception_handlers=PROBLEM_HANDLERS,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from meter.http.exchange import Coroutine, Request
 from meter.http.reading import failure
 from meter.http.rendered import JSON_TYPE, Rendered
 from meter.http.request_id import id_to_answer, named
+from meter.openapi.host import fastapi_router
 from meter.runtime import Runtime
 from meter.store.base import Store
 
@@ -66,8 +67,16 @@ class Meter(Credits):
 
     @property
     def api(self) -> Starlette:
-        """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances."""
-        return credits_app(self._coroutines, self._settings.body_max_bytes)
+        """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances, and
+        have their own `docs` and `openapi.json` below the mount.
+        """
+        return credits_app(self._coroutines, self._settings)
+
+    def fastapi_router(self) -> Any:
+        """The same routes as a `fastapi.APIRouter`, which shows each in the host's own OpenAPI document:
+        `app.include_router(meter.fastapi_router(), prefix="/credits")`. Raises `ConfigError` without FastAPI.
+        """
+        return fastapi_router(self._coroutines, self._settings)
 
     def _opening(self, run: Coroutine) -> Coroutine:
         """A handler that first opens what nobody has opened yet."""

@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from meter.amount import AmountScale
 from meter.contract.answers import Refusal
-from meter.contract.call import Call, Example
+from meter.contract.call import CREDITS, Call, Example
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import CONTENT_TYPE, PROBLEMS
 from meter.keys import ACTOR, OBJECT_ID, OPERATION_KEY, REQUEST_ID, USER_ID
@@ -110,8 +110,10 @@ class _Schemas(GenerateJsonSchema):
         return super().ser_schema(schema)
 
 
-def document(bounds: Bounds = Bounds()) -> JsonObject:  # noqa: B008 - a tuple
-    """The document of a deployment with those bounds, as JSON values."""
+def document(bounds: Bounds = Bounds(), *, is_mounted: bool = False) -> JsonObject:  # noqa: B008 - a tuple
+    """The document of a deployment with those bounds, as JSON values; `is_mounted`: of the calls below `/credits`
+    alone, by their paths below that.
+    """
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(call.answer, "serialization") for call in CALLS]
     models += [(call.later, "serialization") for call in CALLS if call.later]
     models += [(call.body, "validation") for call in CALLS if call.body]
@@ -122,12 +124,13 @@ def document(bounds: Bounds = Bounds()) -> JsonObject:  # noqa: B008 - a tuple
     components["BatchRequest"]["properties"]["operations"]["maxItems"] = bounds.batch_max
     components["BatchAnswer"]["properties"]["results"]["items"] = _batch_result()
     paths: dict[str, JsonObject] = {}
-    for call in CALLS:
+    for call in [call for call in CALLS if call.prefix == CREDITS or not is_mounted]:
         body = references[call.body, "validation"] if call.body else None
         operation = _operation(call, references[call.answer, "serialization"], body)
-        paths.setdefault(call.prefix + call.path, {})[call.method.lower()] = operation
-    paths |= gateway_paths(_problems)
-    for path, name, summary, media_type, slugs in _OTHERS:
+        paths.setdefault(call.path if is_mounted else call.prefix + call.path, {})[call.method.lower()] = operation
+    others = () if is_mounted else _OTHERS
+    paths |= {} if is_mounted else gateway_paths(_problems)
+    for path, name, summary, media_type, slugs in others:
         paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
     _identify(paths)
     about = metadata(PACKAGE)

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from meter.config import Settings
 from meter.openapi.bounds import Bounds
-from meter.openapi.document import document
+from meter.openapi.document import JsonObject, document
 
 _HEADERS = {
     "cache-control": "no-cache",
@@ -29,9 +29,26 @@ def docs_routes(settings: Settings) -> list[BaseRoute]:
     return [
         _static("/", _file("start.html"), "text/html"),
         _static("/openapi.json", _document_text(Bounds.of(settings)), "application/json"),
+        *page_routes(),
+    ]
+
+
+def page_routes() -> list[BaseRoute]:
+    """The page and its script, which find the document beside them."""
+    return [
         _static("/docs", _file("page.html"), "text/html"),
         _static("/docs/docs.js", _file("page.js"), "text/javascript"),
     ]
+
+
+def under_mount(found: JsonObject) -> Route:
+    """A document whose paths begin where the application is mounted that serves it."""
+
+    async def serve(request: Request) -> Response:
+        whole = {**found, "servers": [{"url": request.scope.get("root_path", "") or "/"}]}
+        return Response(orjson.dumps(whole), media_type="application/json", headers=_HEADERS)
+
+    return Route("/openapi.json", serve)
 
 
 @cache
