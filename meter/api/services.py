@@ -12,7 +12,7 @@ from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.engine.redis import RedisGateway
-from meter.errors import MeterError, StoreUnavailable
+from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure, read_actor
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -53,9 +53,13 @@ class Services:
         )
 
     def catalog(self, what: str) -> Store:
-        """The store that calls about `what` need. Raises `StoreUnavailable`."""
+        """The store that calls about `what` need. Raises `StoreUnavailable`, and `PartitionRefused` for a foreign one:
+        what is written there would be nobody's.
+        """
         if self.store is None:
             raise StoreUnavailable(f"{what} need a store; METER_STORE_URL is none")
+        if why := self.engine.foreign:
+            raise PartitionRefused("ledger", why)
         return self.store
 
     async def now_ms(self, user_id: str) -> int:

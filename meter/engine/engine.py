@@ -207,6 +207,8 @@ class Engine:
         if word == "lost":
             raise PartitionRefused("partition", why_refused(self.partitions[number], "refused", f"lost {rest}"))
         self._batchers[number].remember(watermark)
+        if ledger:
+            self._redis.keep_to(self.partitions[number].meta, ledger)
         if how == "check":
             raise StoreUnavailable(f"partition {number} was not compared with the store")
 
@@ -219,6 +221,12 @@ class Engine:
     def rebuilds(self, number: int) -> None:
         """Lets batches of a rebuild through to a partition that was barred as another ledger's."""
         self._batchers[number].barred = None
+
+    @property
+    def foreign(self) -> str:
+        """Why the store is not this Redis', "" where it is, or nobody knows."""
+        barred = (batcher.barred for batcher in self._batchers)
+        return next((str(why) for why in barred if why is not None and why.reason == "ledger"), "")
 
     def compare_with(self, ledger: str) -> None:
         """Store or Redis is seen to have that ledger. When it was another one before, every partition is opened anew

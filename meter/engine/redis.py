@@ -122,6 +122,7 @@ class RedisGateway:
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
         self._idle: list[Any] = []
+        self._kept: tuple[str, str] | None = None
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
@@ -141,6 +142,10 @@ class RedisGateway:
             raise program.error(message) from error
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
+
+    def keep_to(self, meta_key: str, ledger: str) -> None:
+        """From now on no program is run on a Redis whose partition there belongs to another ledger."""
+        self._kept = (meta_key, ledger)
 
     async def ping(self) -> None:
         """Returns when Redis answers."""
@@ -286,7 +291,9 @@ class RedisGateway:
         """
         connection = self._idle.pop() if self._idle else self._client.connection_pool.make_connection()
         try:
-            await connection.connect()
+            if not connection.is_connected:
+                await connection.connect()
+                await self._check_ledger(connection)
             await connection.send_command(*arguments)
             return await connection.read_response()
         except exceptions.ResponseError:
@@ -296,6 +303,17 @@ class RedisGateway:
             raise
         finally:
             self._idle.append(connection)
+
+    async def _check_ledger(self, connection: Any) -> None:
+        """Whoever answers a new connection may be another server: an address can move. Raises `RedisDenied`."""
+        if self._kept is None:
+            return
+        meta_key, ledger = self._kept
+        await connection.send_command("HGET", meta_key, "ledger")
+        found = await connection.read_response()
+        if found is not None and _text(found) != ledger:
+            told = f"another Redis answers there, which has ledger {_text(found)} and not {ledger}; nothing was changed"
+            raise RedisDenied("ledger", f"{REDIS}: {told}")
 
     async def _command(self, *arguments: str | int | bytes) -> Any:
         try:

@@ -9,13 +9,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
+from redis import Redis
 
 from meter.config import Settings
 from meter.engine.operations import deduct, grant
 from meter.engine.redis import RedisGateway
-from meter.errors import ConfigError, ForeignLedger, MeterError, PartitionRefused
+from meter.errors import ConfigError, ForeignLedger, MeterError, PartitionRefused, Unavailable
 from meter.in_process import Meter
 from meter.ledger.history_guard import HistoryLost
 from meter.ledger.identity import kept_ledger, ledger_of
@@ -23,9 +25,10 @@ from meter.ledger.rebuild import Rebuild
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.rows import DeploymentRow
+from tests.faulty_link import FaultyLink
 from tests.ledger.ground import Ground, open_at
 from tests.partition import Partition, dump
-from tests.servers import Server, real_server
+from tests.servers import Server, embedded_server, real_server
 
 OURS, THEIRS = "20270101-aaaaaaaaaaaa", "20270101-bbbbbbbbbbbb"
 
@@ -242,3 +245,32 @@ async def test_x7_every_command_says_so_in_one_line(real: Server, redis_url: str
     run = await asyncio.to_thread(_command, tmp_path, redis_url, "rebuild", "--yes", "--json")
     assert run.returncode == 0, run.stderr
     assert "dropped" in run.stderr or "gone" in json.loads(run.stdout)[0]["unknown"]
+
+
+async def test_x7_another_redis_at_the_same_address_is_left_alone(real: Server, redis_url: str, tmp_path: Path) -> None:
+    """An address that moves: the batch that finds another history would close what is another deployment's."""
+    (tmp_path / "other").mkdir()
+    with embedded_server(tmp_path / "other") as other, Redis.from_url(other.url) as client:
+        async with FaultyLink(redis_url) as link:
+            settings = Settings(redis_url=link.url, store_url="memory://here", redis_timeout_ms=10_000)
+            theirs = settings.model_copy(update={"redis_url": other.url, "store_url": "memory://there"})
+            async with Meter(theirs) as meter:
+                await meter.add("theirs", 1)
+            before = dump(client)
+            async with Meter(settings) as meter:
+                for _ in range(5):
+                    await meter.add("u", 1)
+                here = link._address
+                for address, is_right in ((urlsplit(other.url), False), (here, True)):
+                    link._address = (address.hostname, address.port) if isinstance(address, SplitResult) else address
+                    for writer in link._writers:
+                        writer.close()
+                    if not is_right:
+                        with pytest.raises(Unavailable):
+                            await meter.deduct("u", 1)
+                        with pytest.raises(Unavailable):
+                            await meter.create_webhook("https://example.com/hook")
+                        assert dump(client) == before
+                await until_served(meter._runtime)
+                assert await meter.deduct("u", 1)
+            assert real.client.hget("meter:{p0}:meta", "state") == b"open"
