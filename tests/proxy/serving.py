@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
+"""Far more than anything needs: on a busy machine a process of Python takes 20 s to listen."""
 PAUSE_SECONDS = 0.002
 
 
