@@ -118,3 +118,25 @@ def test_the_rest_of_a_limit_is_rounded_down_and_never_less_than_nothing() -> No
     assert owed(100, period, 1, [Given("g", 100, 0, 3)]) == 0
     assert owed(100, period, 1, [Given("g", 10, 0, 3)]) == 60
     assert owed(100, period, 0, [Given("g", 500, 0, 3)]) == 0
+
+
+def test_what_a_change_does_not_add_is_no_grant() -> None:
+    """Rule 9: of nothing there is no grant, in any way to a smaller plan."""
+    row = planner.begun("u", "default", LARGE, Asked(), ms(AT), None).row
+
+    step = planner.changed_by_difference(row, SMALL, KNOWN, ms(AT) + DAY_MS)
+
+    assert (step.row.plan_id, list(step.grants), step.row.given) == ("small", [], row.given)
+
+
+def test_a_subscription_that_begins_anew_says_since_when() -> None:
+    """Rule 5: a new anchor, a new id, and the times of the change."""
+    row, at_ms = small(), ms(AT) + 3 * DAY_MS
+    yearly = terms("yearly", Paper(1200, "yearly"))
+    for step in (
+        planner.changed_afresh(row, LARGE, at_ms),
+        planner.changed_by_difference(row, yearly, KNOWN, at_ms),
+    ):
+        fresh = step.row
+        assert (fresh.anchor_at_ms, fresh.created_at_ms, fresh.updated_at_ms, fresh.period) == (at_ms, at_ms, at_ms, 0)
+        assert fresh.subscription_id != row.subscription_id and fresh.version == row.version + 1
