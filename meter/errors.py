@@ -103,5 +103,9 @@ class StoreDenied(StoreUnavailable):
     word = "refuses"
 
 
+class OtherLoop(MeterError):
+    """A meter of one event loop was used in another, or a blocking one inside an event loop."""
+
+
 class Overloaded(Unavailable):
     """More operations wait than `METER_QUEUE_MAX` allows; nothing was applied."""

@@ -29,6 +29,7 @@ gateway worker
 openapi
 app
 in_process asgi
+sync
 proxy testing replay migration __init__
 bench
 cli

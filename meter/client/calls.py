@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +10,7 @@ from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from meter.contract.answers import Answer, Refusal
-from meter.errors import Unavailable
+from meter.errors import OtherLoop, Unavailable
 
 CreditAmount = int | float | str | Decimal
 Metadata = Mapping[str, object]
@@ -17,6 +18,10 @@ Metadata = Mapping[str, object]
 _A = TypeVar("_A", bound=Answer)
 _B = TypeVar("_B", bound=Answer)
 
+_OTHER_LOOP = (
+    "this meter belongs to the event loop of its first call, and this is another one: make one meter for each loop "
+    "(asyncio.run makes a loop each time), or use meter.sync, which blocks and works everywhere"
+)
 _EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
@@ -35,6 +40,7 @@ class Calls:
 
     def __init__(self, carrier: Carrier) -> None:
         self._carry = carrier
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def _call(
         self,
@@ -59,7 +65,29 @@ class Calls:
         body: Mapping[str, object] | None = None,
         key: str | None = None,
     ) -> _A | _B | Refusal:
-        """`later` is the answer to a call that is accepted but not done (202)."""
+        """`later` is the answer to a call that is accepted but not done (202). Raises `OtherLoop` for what fails
+        because it is not in the event loop of the first call.
+        """
+        here = asyncio.get_running_loop()
+        self._loop = first = self._loop or here
+        try:
+            return await self._carried(name, answer, later, path=path, query=query, body=body, key=key)
+        except (Unavailable, RuntimeError) as error:
+            if first is here:
+                raise
+            raise OtherLoop(_OTHER_LOOP) from error
+
+    async def _carried(
+        self,
+        name: str,
+        answer: type[_A],
+        later: type[_B],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | _B | Refusal:
         payload = None if body is None else _dump(body)
         status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
         kind = Refusal if status >= 400 else later if status == 202 else answer
