@@ -164,9 +164,11 @@ class Engine:
         self._is_fit = True
 
     async def _check_rights(self) -> None:
-        """Raises `RedisDenied` when its user may not do all that scripts and processes do."""
+        """Raises `RedisDenied` when its user may not do all that scripts and processes do. Of the partitions after the
+        first one key each is asked for: there may be a thousand of them.
+        """
         prefix = self._settings.key_prefix
-        keys = [key for partition in self.partitions for key in partition.all]
+        keys = [*self.partitions[0].all, *(partition.meta for partition in self.partitions[1:])]
         keys += [workers_key(prefix), *self._settings.notify_streams]
         refused = await self._redis.refusals((Who.SCRIPT, Who.PROCESS), nobodys_key(prefix), keys)
         if refused:

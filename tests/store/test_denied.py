@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from meter.errors import StoreDenied, StoreUnavailable
@@ -43,6 +43,37 @@ async def test_c12_postgres_says_whether_waiting_helps(
     assert isinstance(raised.value, StoreDenied) == denied
     assert not denied or str(raised.value).startswith("METER_STORE_URL: ")
     assert "hunter2" not in str(raised.value)
+
+
+async def test_c17_postgres_connects_with_the_url_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls, asked = iter(["postgresql://u:first@h/x", "postgresql://u:second@h/x"]), []
+
+    async def connect(dsn: str, **_: object) -> None:
+        asked.append(dsn)
+        raise asyncpg.InvalidPasswordError("password authentication failed")
+
+    monkeypatch.setattr(postgres, "asyncpg", SimpleNamespace(**{**vars(asyncpg), "connect": connect}))
+    store = open_store("postgresql://u:first@h/x", read_again=lambda: next(urls))
+    for _ in range(2):
+        with pytest.raises(StoreDenied):
+            await store.open({})
+    assert asked == ["postgresql://u:first@h/x", "postgresql://u:second@h/x"]
+
+
+async def test_c17_mysql_connects_with_the_password_of_now() -> None:
+    passwords, seen = iter(["first", "p%40ss"]), []
+    store = open_store("mysql://u:old@127.0.0.1:1/x", read_again=lambda: f"mysql://u:{next(passwords)}@127.0.0.1:1/x")
+    assert isinstance(store, SqlStore)
+
+    @event.listens_for(store.engine.sync_engine, "do_connect")
+    def looked(_dialect: object, _record: object, _args: object, options: dict[str, object]) -> None:
+        seen.append((options["user"], options["password"]))
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.open({})
+    await store.close()
+    assert seen == [("u", "first"), ("u", "p@ss")]
 
 
 @pytest.mark.parametrize(("code", "denied"), [(1045, True), (1044, True), (1049, True), (2003, False), (1040, False)])
