@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meter.contract.jobs import Attempted
-from meter.testing import fake_app, fake_meter, fake_redis, fake_settings
+from meter.testing import app_in_step, fake_app, fake_meter, fake_redis, fake_settings, meter_in_step
 from tests.e2e.processes import environment
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +22,8 @@ from decimal import Decimal
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from meter import Meter, HoldRefused
@@ -132,6 +134,18 @@ async def test_both_share_their_accounts(meter, meter_app):
     assert not await meter.deduct("user-1", 1)
 
 
+def test_each_call_may_have_an_event_loop_of_its_own(meter, meter_app):
+    assert asyncio.run(meter.add("user-1", 5))
+    http = TestClient(meter_app)
+    assert http.post("/credits/deduct", json={"user_id": "user-1", "amount": 2}).json()["available"] == 3
+    assert http.post("/credits/deduct", json={"user_id": "user-1", "amount": 2}).json()["available"] == 1
+    assert asyncio.run(meter.balance("user-1")).available == 1
+    mounted = TestClient(Starlette(routes=[Mount("/credits", meter.api)]))
+    for left in (0, 0):
+        mounted.post("/credits/deduct", json={"user_id": "user-1", "amount": 1})
+        assert mounted.get("/credits/balance/user-1").json()["available"] == left
+
+
 async def test_a_mounted_api_is_in_step_too(meter):
     transport = httpx2.ASGITransport(app=meter.api)
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
@@ -184,13 +198,14 @@ async def test_each_helper_is_a_world_of_its_own_unless_told() -> None:
         await one.add("u", 1)
         assert not await other.deduct("u", 1)
     assert fake_app() is not fake_app()
+    assert app_in_step() is not app_in_step()
     gateway = fake_redis()
     await gateway.ping()
     await gateway.close()
 
 
 async def test_without_a_store_it_still_decides() -> None:
-    async with fake_meter(store_url="none") as meter:
+    async with meter_in_step(store_url="none") as meter:
         assert await meter.add("u", 1)
         await meter.advance(60)
         assert await meter.deduct("u", 1)
@@ -198,7 +213,7 @@ async def test_without_a_store_it_still_decides() -> None:
 
 async def test_a_meter_that_was_closed_after_a_delivery_delivers_again() -> None:
     """Connections end with the call that opened them: no test is left with one of a loop that has ended."""
-    async with fake_meter() as meter:
+    async with meter_in_step() as meter:
         await meter.create_webhook("http://127.0.0.1:9/hook")
         for _ in range(2):
             await meter.configure("u", low_credit_thresholds=[5])

@@ -3,7 +3,8 @@
 Installing `meter-sidecar[testing]` gives pytest the fixtures `meter` (a `Meter` of its own for each test) and
 `meter_app` (the whole sidecar as an ASGI application). Both live on fakeredis and a store in memory, and share one
 account book per test. There is no worker: what one would do is done before a call returns (meter/testing/in_step.py).
-`meter_settings` is there to be overridden. A coroutine that asks for one of them needs no mark.
+`meter_settings` is there to be overridden. A coroutine that asks for one of them needs no mark. `fake_meter` and
+`fake_app` have neither store nor worker.
 """
 
 from __future__ import annotations
@@ -40,39 +41,52 @@ def fake_redis(server: FakeServer | None = None) -> RedisGateway:
 
 
 def fake_settings(**overrides: object) -> Settings:
-    """Settings for tests: the test clock is on, a slow machine is no outage, and webhooks may lead to this machine.
+    """Settings for tests: the test clock is on, and a slow machine is no outage.
 
     What `METER_REDIS_URL` and `METER_STORE_URL` say is not asked: no test writes into them.
     """
     from meter.config import load_settings
 
-    for_tests = {
-        "test_clock": True,
-        "redis_timeout_ms": 10_000,
-        "store_url": "memory://",
-        "webhook_allow_private": True,
-    }
-    return load_settings(**{**for_tests, **overrides})
+    return load_settings(**{"test_clock": True, "redis_timeout_ms": 10_000, "store_url": "none", **overrides})
 
 
 def fake_meter(server: FakeServer | None = None, **overrides: object) -> Meter:
-    """A meter on fakeredis; its first call starts it, in the event loop that runs then."""
+    """A meter on fakeredis without store and worker; its first call starts it, in the event loop that runs then."""
+    from meter.in_process import Meter
+
+    return Meter(fake_settings(**overrides), fake_redis(server))
+
+
+def fake_app(server: FakeServer | None = None, **overrides: object) -> Starlette:
+    """The sidecar on fakeredis without store and worker; run its lifespan, as `with TestClient(app)` does."""
+    from meter.app import create_app
+
+    return create_app(fake_settings(**overrides), fake_redis(server))
+
+
+def meter_in_step(server: FakeServer | None = None, **overrides: object) -> Meter:
+    """A meter on fakeredis with a store, which does what a worker would do, in whatever event loop it is called."""
     from fakeredis import FakeServer
 
     from meter.testing.in_step import MeterInStep
 
-    server, settings = server or FakeServer(), fake_settings(**overrides)
-    return MeterInStep(settings, fake_redis(server), _store_of(server, settings))
+    server, settings = server or FakeServer(), _settings_in_step(**overrides)
+    return MeterInStep(settings, lambda: fake_redis(server), _store_of(server, settings))
 
 
-def fake_app(server: FakeServer | None = None, **overrides: object) -> Starlette:
-    """The whole sidecar on fakeredis; run its lifespan, as `with TestClient(app)` does."""
+def app_in_step(server: FakeServer | None = None, **overrides: object) -> Starlette:
+    """The sidecar in the same way, with or without its lifespan."""
     from fakeredis import FakeServer
 
-    from meter.testing.in_step import app_in_step
+    from meter.testing.in_step import sidecar_in_step
 
-    server, settings = server or FakeServer(), fake_settings(**overrides)
-    return app_in_step(settings, fake_redis(server), _store_of(server, settings))
+    server, settings = server or FakeServer(), _settings_in_step(**overrides)
+    return sidecar_in_step(settings, lambda: fake_redis(server), _store_of(server, settings))
+
+
+def _settings_in_step(**overrides: object) -> Settings:
+    """With a store in memory, and webhooks that may lead to this machine."""
+    return fake_settings(**{"store_url": "memory://", "webhook_allow_private": True, **overrides})
 
 
 def _store_of(server: FakeServer, settings: Settings) -> Store | None:
@@ -94,20 +108,20 @@ def meter_server() -> FakeServer:
 
 @pytest.fixture
 def meter_settings() -> dict[str, object]:
-    """Settings by field name that differ from those of `fake_settings`; for a fixture of your own of this name."""
+    """Settings by field name that differ from those for tests; for a fixture of your own of this name."""
     return {}
 
 
 @pytest.fixture
 def meter(meter_server: FakeServer, meter_settings: dict[str, object]) -> Meter:
     """A `Meter` without any server; `await meter.advance(seconds)` moves its clock."""
-    return fake_meter(meter_server, **meter_settings)
+    return meter_in_step(meter_server, **meter_settings)
 
 
 @pytest.fixture
 def meter_app(meter_server: FakeServer, meter_settings: dict[str, object]) -> Starlette:
     """The sidecar as an ASGI application, on the same accounts as `meter`."""
-    return fake_app(meter_server, **meter_settings)
+    return app_in_step(meter_server, **meter_settings)
 
 
 @pytest.hookimpl

@@ -7,8 +7,11 @@ deliveries wait to be asked for (`await meter.deliver()`, `POST /credits/jobs/de
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Generic, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,8 +35,8 @@ class WorkerInStep:
     """A worker that does its work when it is told to."""
 
     def __init__(self, runtime: Runtime, jobs: Jobs) -> None:
-        self._runtime = runtime
-        self._jobs = jobs
+        self.runtime = runtime
+        self.jobs = jobs
         self._calls = 0
 
     @asynccontextmanager
@@ -41,20 +44,20 @@ class WorkerInStep:
         """Starts what nobody has started, and does what the call inside the block has made due."""
         self._calls += 1
         try:
-            await self._runtime.start()
+            await self.runtime.start()
             yield
             await self._flush()
             for name in CAUGHT_UP if clock_moves else ():
-                if name in self._jobs.names:
-                    await self._jobs.until_done(name)
+                if name in self.jobs.names:
+                    await self.jobs.until_done(name)
                     await self._flush()
         finally:
             self._calls -= 1
             if not self._calls:
-                await self._jobs.close()  # in the event loop of its connections, which may end with the test
+                await self.jobs.close()  # in the event loop of its connections, which may end with the test
 
     async def _flush(self) -> None:
-        runtime = self._runtime
+        runtime = self.runtime
         if runtime.store is None:
             return
         for keys in runtime.engine.partitions:
@@ -64,39 +67,82 @@ class WorkerInStep:
 
 
 class MeterInStep(Meter):
-    """A meter whose calls return when a worker would have done what they make due."""
+    """A meter whose calls return when a worker would have done what they make due, in whatever event loop they are
+    made: `asyncio.run` makes a new one each time, and so does a `TestClient` outside of its block.
+    """
 
-    def __init__(self, settings: Settings, redis: RedisGateway, store: Store | None) -> None:
-        super().__init__(settings, redis, store)
-        self._worker = WorkerInStep(self._runtime, self._jobs)
-        self._coroutines.update({name: self._followed(name, run) for name, run in self._coroutines.items()})
+    def __init__(self, settings: Settings, redis: Callable[[], RedisGateway], store: Store | None) -> None:
+        super().__init__(settings, redis(), store)
+        first = dict(self._coroutines), WorkerInStep(self._runtime, self._jobs)
+        self._loops = _OfEachLoop(first, lambda: _parts_of(Meter(settings, redis(), store)))
+        self._coroutines.update({name: self._followed(name) for name in first[0]})
 
-    def _followed(self, name: str, run: Coroutine) -> Coroutine:
+    async def __aenter__(self) -> Self:
+        await self._loops.here()[1].runtime.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        worker = self._loops.here()[1]
+        await worker.jobs.close()
+        await worker.runtime.close()
+
+    def _followed(self, name: str) -> Coroutine:
         async def followed(request: Request) -> Rendered:
-            async with self._worker.following(clock_moves=name == "set_clock"):
-                return await run(request)
+            coroutines, worker = self._loops.here()
+            async with worker.following(clock_moves=name == "set_clock"):
+                return await coroutines[name](request)
 
         return followed
 
 
-def app_in_step(settings: Settings, redis: RedisGateway, store: Store | None) -> Starlette:
-    """The sidecar, each request of which ends when a worker would have done what it makes due."""
-    parts = parts_of(Runtime(settings, redis, store, role="sidecar"))
-    app = application_of(parts)
-    app.add_middleware(_Followed, worker=WorkerInStep(parts.runtime, parts.jobs))
+def _parts_of(meter: Meter) -> tuple[dict[str, Coroutine], WorkerInStep]:
+    return meter._coroutines, WorkerInStep(meter._runtime, meter._jobs)
+
+
+def sidecar_in_step(settings: Settings, redis: Callable[[], RedisGateway], store: Store | None) -> Starlette:
+    """The sidecar, each request of which ends when a worker would have done what it makes due; the same in whatever
+    event loop it is asked.
+    """
+
+    def made() -> tuple[Starlette, WorkerInStep]:
+        parts = parts_of(Runtime(settings, redis(), store, role="sidecar"))
+        return application_of(parts), WorkerInStep(parts.runtime, parts.jobs)
+
+    app, worker = made()
+    app.add_middleware(_Followed, worker=worker, make=made)
     return app
 
 
 class _Followed:
-    """The ASGI side of it."""
+    """The ASGI side of it, in front of the application of the first event loop."""
 
-    def __init__(self, app: ASGIApp, worker: WorkerInStep) -> None:
-        self._app = app
-        self._worker = worker
+    def __init__(self, app: ASGIApp, worker: WorkerInStep, make: Callable[[], tuple[ASGIApp, WorkerInStep]]) -> None:
+        self._loops = _OfEachLoop((app, worker), make)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app, worker = self._loops.here()
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
-        async with self._worker.following(clock_moves=scope["path"].endswith("/test-clock")):
-            await self._app(scope, receive, send)
+        async with worker.following(clock_moves=scope["path"].endswith("/test-clock")):
+            await app(scope, receive, send)
+
+
+_T = TypeVar("_T")
+
+
+class _OfEachLoop(Generic[_T]):
+    """One for each event loop, made when it is first asked for there; `first` is that of the first loop."""
+
+    def __init__(self, first: _T, make: Callable[[], _T]) -> None:
+        self._first: _T | None = first
+        self._make = make
+        self._made: WeakKeyDictionary[asyncio.AbstractEventLoop, _T] = WeakKeyDictionary()
+
+    def here(self) -> _T:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._made:
+            self._made[loop] = self._make() if self._first is None else self._first
+            self._first = None
+        return self._made[loop]

@@ -61,7 +61,7 @@ class Place:
         self.settings = fake_settings()
         self.store: Store = open_store("memory://")
         self.runtime = Runtime(self.settings, fake_redis(server), self.store)
-        self.meter: Meter = MeterInStep(self.settings, fake_redis(server), self.store)
+        self.meter: Meter = MeterInStep(self.settings, lambda: fake_redis(server), self.store)
 
     async def bring_in(self, plan: Plan, stop_after: int | None = None) -> Report:
         def progress(done: int) -> None:
