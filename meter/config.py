@@ -223,8 +223,8 @@ class Settings(BaseSettings):
     ] = 600
     flush_max: Annotated[int, Field(ge=1, le=20000, description="Transactions in one flush to the store.")] = 5000
     flush_interval_ms: Annotated[
-        int, Field(ge=1, le=60000, description="Pause of the flusher when there is nothing to flush.")
-    ] = 50
+        int, Field(ge=1, le=60000, description="How long a flush waits for more to travel with it.")
+    ] = 200
     ledger_file: Annotated[
         str, Field(description="Where worker and sidecar write the ledger as JSON lines; nowhere when empty.")
     ] = ""

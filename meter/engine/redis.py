@@ -25,6 +25,8 @@ from meter.errors import ConfigError, RedisDenied, RedisUnavailable, ScriptCutOf
 CONNECT_TIMEOUT_SECONDS = 0.3
 POOL_WAIT_SECONDS = 0.05
 SCAN_PAGE = 1000
+WAIT_PATIENCE_SECONDS = 1.0
+"""How much later than asked for a blocked command may answer."""
 
 # A server that refuses before the first write. redis-py cuts the first word off where it has a class for the error.
 _NOT_APPLIED_ERRORS = (
@@ -123,6 +125,7 @@ class RedisGateway:
         self._client: Any = client
         self._idle: list[Any] = []
         self._kept: tuple[str, str] | None = None
+        self._waiting: list[Any] = []
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
@@ -193,6 +196,24 @@ class RedisGateway:
         """Outbox entries with seq >= `from_seq`, in order, as (seq, JSON text)."""
         found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
         return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
+
+    async def wait_for_outbox(self, outbox_key: str, after_seq: int, seconds: float) -> None:
+        """Returns when the outbox has an entry beyond a seq, or after a while: one command, however long that is."""
+        connection = self._waiting.pop() if self._waiting else self._client.connection_pool.make_connection()
+        block_ms, last_id = round(seconds * 1000), f"{after_seq}-0"
+        try:
+            connection.socket_timeout = seconds + WAIT_PATIENCE_SECONDS
+            await connection.connect()
+            await connection.send_command("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", outbox_key, last_id)
+            await connection.read_response()
+        except (exceptions.RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise fault_of(error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._waiting.append(connection)
 
     async def partition_state(self, meta_key: str) -> PartitionState | None:
         """What the partition says of itself; None when Redis has none."""
@@ -281,8 +302,9 @@ class RedisGateway:
 
     async def close(self) -> None:
         """Closes every connection."""
-        while self._idle:
-            await self._idle.pop().disconnect()
+        for connections in (self._idle, self._waiting):
+            while connections:
+                await connections.pop().disconnect()
         await self._client.aclose(close_connection_pool=True)
 
     async def _call(self, *arguments: str | int) -> Any:

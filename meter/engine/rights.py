@@ -62,6 +62,7 @@ PROCESS_COMMANDS: dict[str, Arguments] = {
     "UNLINK": (KEY,),
     "XADD": (KEY, "*", "f", "v"),
     "XRANGE": (KEY, "-", "+"),
+    "XREAD": ("COUNT", "1", "STREAMS", KEY, "0"),
     "ZRANGEBYSCORE": (KEY, "-inf", "+inf"),
 }
 QUEUE_COMMANDS: dict[str, Arguments] = {

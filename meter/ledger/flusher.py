@@ -35,6 +35,7 @@ from meter.store.rows import EventRow, WatermarkRow
 
 KNOWN_MAX = 200_000
 """Rows kept in memory between two steps, so that a busy account is not read again for each."""
+LOOK_AGAIN_SECONDS = 1.0
 FOLDED_AT_ONCE = 25
 """Entries between two turns for the store's answers: a millisecond of work at most."""
 
@@ -111,6 +112,11 @@ class Flusher:
             await self._backlog.warn(self._watermark)
             raise
         return self._watermark.seq - first + 1 if self._watermark else 0
+
+    async def wait(self) -> None:
+        """Returns when there is something to flush, and else after a while, to look at what may be lost or trimmed."""
+        seq = self._watermark.seq if self._watermark else 0
+        await self._redis.wait_for_outbox(self._keys.outbox, seq, LOOK_AGAIN_SECONDS)
 
     async def _take_up(self) -> None:
         """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last.

@@ -58,6 +58,8 @@ class Supervisor:
         while True:
             try:
                 flushed = await flusher.step()
+                if flushed == 0:
+                    await flusher.wait()
             except HistoryLost:
                 if not await self._try_repair(number):
                     await asyncio.sleep(LOST_PAUSE_SECONDS)
@@ -68,7 +70,7 @@ class Supervisor:
             else:
                 self._changes.tell(f"flush {number}", "ok", "the flush goes on", {"partition": number}, "info")
                 backoff = BACKOFF_FIRST_SECONDS
-                if flushed < self._settings.flush_max:
+                if flushed < self._settings.flush_max:  # what comes meanwhile travels in the same step
                     await asyncio.sleep(self._settings.flush_interval_ms / 1000)
 
     def _failed(self, number: int, error: Exception) -> None:

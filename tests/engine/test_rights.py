@@ -86,7 +86,7 @@ def test_x8_every_call_of_a_script_is_declared() -> None:
 
 def test_x8_every_command_of_a_process_is_declared() -> None:
     text = (ROOT / "meter/engine/redis.py").read_text()
-    named = set(re.findall(r"(?:_command|_call|\bask)\(\s*\"([A-Z]+)\"", text)) | {"INFO"}
+    named = set(re.findall(r"(?:_command|_call|\bask|send_command)\(\s*\"([A-Z]+)\"", text)) | {"INFO"}
     assert named - {"WATCH"} == set(PROCESS_COMMANDS)
     others = {path for path in (ROOT / "meter").rglob("*.py") if "execute_command" in path.read_text()}
     assert others <= {ROOT / "meter/engine/redis.py", ROOT / "meter/dev/redis_server.py"}
