@@ -21,6 +21,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
+from meter.engine.rights import Who
 from meter.errors import MeterError, Overloaded
 from meter.health.presence import JobRuns, Worker
 from meter.testing import fake_app, fake_redis, fake_settings
@@ -245,6 +246,9 @@ class FaultyGateway(RedisGateway):
 
     async def info(self) -> dict[str, str] | None:
         return await self._inner.info()
+
+    async def refusals(self, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:
+        return await self._inner.refusals(who, key, keys)
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         if program.name == "open":
