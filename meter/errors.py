@@ -6,7 +6,6 @@ MeterError
 ├── ScriptError            a Lua program failed: a bug of ours or a foreign write into our keys
 │   └── ScriptCutOff       it was refused a command on its way, after it may have written
 ├── InvalidAmount          an amount cannot be represented exactly
-├── OtherEventLoop         a `Meter` is called in another event loop than it was opened in
 └── Unavailable            the call was not decided; it may be tried again
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
     │   ├── NotBegun       nothing of it was done, nor will be
@@ -45,15 +44,6 @@ class ScriptCutOff(ScriptError):
 
 class InvalidAmount(MeterError, ValueError):
     """An amount is not a decimal number in range; the message says what is accepted."""
-
-
-class OtherEventLoop(MeterError, RuntimeError):
-    """Connections belong to the event loop that opened them; `asyncio.run` makes a new one each time."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this Meter was opened in another event loop: make all calls in one asyncio.run, or open one Meter in each"
-        )
 
 
 class Unavailable(MeterError):

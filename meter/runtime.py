@@ -18,7 +18,7 @@ from meter.engine.counts import RefusedOperation
 from meter.engine.engine import NO_WATERMARK, Engine, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.engine.redis_url import reader_of, tls_of
-from meter.errors import ConfigError, OtherEventLoop, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
+from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
@@ -83,12 +83,10 @@ class Runtime:
     async def start(self) -> None:
         """Opens the store and starts the engine; a second call waits for the first.
 
-        Raises `ConfigError` when Redis or the store was made with other settings, `OtherEventLoop`.
+        Raises `ConfigError` when Redis or the store was made with other settings.
         """
         if self._started is None:
             self._started = asyncio.ensure_future(self._start())
-        elif self._started.get_loop() is not asyncio.get_running_loop():
-            raise OtherEventLoop
         if not self._started.done():
             await asyncio.shield(self._started)
         self._started.result()

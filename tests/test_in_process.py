@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 
 from meter import Meter
 from meter.contract import answers
-from meter.errors import ConfigError, OtherEventLoop, Unavailable
-from meter.testing import fake_meter, fake_redis, fake_settings
+from meter.errors import ConfigError, Unavailable
+from meter.testing import fake_meter, fake_redis
 from tests import invariants
 from tests.api.sidecar import DEADLINE_SECONDS
 from tests.partition import WINDOW
@@ -38,15 +38,6 @@ async def test_connect_opens_a_redis_by_its_url(redis_url: str) -> None:
             balance = await again.balance("u")
             assert isinstance(balance, answers.Balance) and balance.available == Decimal("0.25")
         invariants.check(client, window_ms=WINDOW)
-
-
-def test_u17_another_event_loop_is_told_in_clear_words() -> None:
-    """Flask, Django and Celery call `asyncio.run` again and again."""
-    meter = Meter(fake_settings(), fake_redis())
-    assert asyncio.run(meter.add("u", 1))
-    for call in (lambda: meter.balance("u"), lambda: meter.add("u", 1), lambda: meter.advance(1)):
-        with pytest.raises(OtherEventLoop, match="open one Meter in each"):
-            asyncio.run(call())
 
 
 async def test_settings_that_redis_contradicts_are_refused_at_the_start(redis_url: str) -> None:
