@@ -29,6 +29,7 @@ GLOBALS = {
 COMMANDS = {
     *(
         "HGET",
+        "HLEN",
         "HMGET",
         "HSET",
         "HDEL",

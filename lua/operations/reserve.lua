@@ -22,6 +22,12 @@ local function hold_of_request(user, id, amount, ttl_ms)
   return past and refuse_finished(past)
 end
 
+-- Who has no credits and holds none pays nothing, and may be anybody: such holds are refused while the partition has as
+-- many holds as one account may have, so that nobody fills Redis with them.
+local function is_crowded_for(a)
+  return a.available == 0 and redis.call('HLEN', HOLDS) > reservations_max -- one field is no hold (state/sentinel.lua)
+end
+
 function operations.reserve(i)
   local user, id, amount, ttl_ms, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4]
   local at_end = ARGV[i + 5]
@@ -37,7 +43,7 @@ function operations.reserve(i)
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
   if outbox_full() then return '0 outbox_full' end
   if amount > a.available then return format('0 insufficient %s %d', user, amount) .. balances(a) end
-  if a.hold_count >= reservations_max then return '0 too_many' .. balances(a) end
+  if a.hold_count >= reservations_max or (amount == 0 and is_crowded_for(a)) then return '0 too_many' .. balances(a) end
 
   local hold = {
     id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',

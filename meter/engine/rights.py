@@ -33,6 +33,7 @@ SCRIPT_COMMANDS: dict[str, Arguments] = {
     "EXISTS": (KEY,),
     "HDEL": (KEY, "f"),
     "HGET": (KEY, "f"),
+    "HLEN": (KEY,),
     "HMGET": (KEY, "f"),
     "HSET": (KEY, "f", "v"),
     "TIME": (),

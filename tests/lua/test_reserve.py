@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meter.engine import upkeep
 from meter.engine.operations import (
     Asked,
     Operation,
@@ -235,3 +236,24 @@ def test_a_request_that_is_over_gets_no_second_hold(partition: Partition, end: O
     again = asked(partition)
 
     assert (again.status, again["state"]) == ("finished", state)
+
+
+def test_x10_holds_of_nothing_by_who_has_nothing_are_bounded_in_all(partition: Partition) -> None:
+    """Anybody can name a user: such holds are refused while the partition has as many as one account may have."""
+    partition.run(grant("rich", "g", 100))
+    most = partition.reservations_max = 5
+    assert partition.run(reserve("rich", "real", 1, MINUTE, chosen=True)).status == "ok"
+    for n in range(most - 1):
+        assert partition.run(reserve(f"nobody-{n}", f"r{n}", 0, MINUTE, chosen=True)).status == "ok"
+    before = dump(partition.client)
+    for n in range(3):
+        assert partition.run(reserve(f"stranger-{n}", f"s{n}", 0, MINUTE, chosen=True)).status == "too_many"
+    assert dump(partition.client) == before
+    assert partition.run(reserve("rich", "more", 1, MINUTE, chosen=True)).status == "ok", "who has credits goes on"
+    assert partition.run(reserve("rich", "anchor", 0, MINUTE, chosen=True)).status == "ok"
+    partition.freeze(T0 + 2 * MINUTE)
+    for n in range(most - 1):
+        partition.run(upkeep.expire(f"nobody-{n}"))
+    assert partition.run(reserve("stranger-0", "s0", 0, MINUTE, chosen=True)).status == "ok", (
+        "they end, and are swept away"
+    )
