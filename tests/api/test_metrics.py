@@ -241,6 +241,7 @@ class FaultyGateway(RedisGateway):
     """A Redis whose program answers nonsense once the partitions are open."""
 
     def __init__(self, inner: RedisGateway, answer: str | Exception) -> None:
+        super().__init__(inner._client)
         self._inner = inner
         self._answer = answer
 
