@@ -15,7 +15,8 @@ from typing import Literal, Self
 from meter.amount import AmountScale
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
 from meter.engine.counts import RefusedOperation
-from meter.engine.engine import NO_WATERMARK, Engine, Watermark
+from meter.engine.engine import Engine
+from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.engine.redis_url import reader_of, tls_of
 from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
@@ -114,7 +115,7 @@ class Runtime:
         """Opens store and partitions once, for a command that wants to fail early. Raises `ConfigError`."""
         try:
             await self._open_store()
-            await self.engine.open_partitions()
+            await self.engine.opening.open_all()
         except RedisDenied as error:
             raise ConfigError(str(error)) from None
         except Unavailable as error:
@@ -148,7 +149,7 @@ class Runtime:
         if self.store is None or not self._store_open:
             raise type(self._store_fault)(str(self._store_fault))
         await self.store.ping()
-        self.engine.compare_with(await kept_ledger(self.store) or "of no name")
+        self.engine.opening.compare_with(await kept_ledger(self.store) or "of no name")
 
     def _log_refusals(self) -> None:
         """Without the file, everything else is served all the same."""

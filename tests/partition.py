@@ -12,7 +12,7 @@ from meter.engine import operations, upkeep
 from meter.engine.answers import FORMS, Form
 from meter.engine.batcher import Mode
 from meter.engine.declarations import DECLARED
-from meter.engine.engine import NO_WATERMARK, Watermark
+from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.operations import Operation
 from meter.engine.outbox import Entry, parse_entry
 from meter.engine.programs import Program, apply_program, open_program

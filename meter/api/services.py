@@ -58,7 +58,7 @@ class Services:
         """
         if self.store is None:
             raise StoreUnavailable(f"{what} need a store; METER_STORE_URL is none")
-        if why := self.engine.foreign:
+        if why := self.engine.opening.foreign:
             raise PartitionRefused("ledger", why)
         return self.store
 

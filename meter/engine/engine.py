@@ -8,43 +8,30 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from meter.config import Settings
 from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, Lines, Mode
 from meter.engine.counts import Counts
-from meter.engine.fitness import OVERRIDE, faults_of, is_replica
-from meter.engine.history import NOWHERE, Place, why_refused
+from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
-from meter.engine.programs import apply_program, open_program
+from meter.engine.programs import apply_program
 from meter.engine.redis import RedisGateway
-from meter.engine.redis_faults import REDIS
-from meter.engine.rights import Who, why_denied
 from meter.engine.upkeep import CLOCK
 from meter.errors import (
     ConfigError,
     ForeignLedger,
     MeterError,
     PartitionRefused,
-    RedisDenied,
-    RedisUnavailable,
-    StoreUnavailable,
-    Unavailable,
 )
-from meter.keys import SCHEMA, PartitionKeys, nobodys_key, partition_of, workers_key
-from meter.log import logger, without_password
-
-OPEN_PAUSE_SECONDS = 0.25
+from meter.keys import PartitionKeys, partition_of
+from meter.log import logger
 
 _log = logger("meter.engine")
-
-_32_BIT = (
-    "METER_REDIS_URL: this Redis is a 32-bit build, whose scripts cut amounts off above 2147483647: use a 64-bit one"
-)
 
 _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 
@@ -54,16 +41,6 @@ _T = TypeVar("_T", str, Lines)
 
 LineDone = Callable[["str | MeterError"], object]
 """Called once with the line of one operation, or with why there is none."""
-
-Watermark = Place
-"""The last transaction of a partition that the store has."""
-
-NO_WATERMARK: Watermark = NOWHERE
-
-WatermarkOf = Callable[[int], Awaitable[Watermark]]
-
-LedgerOf = Callable[[], Awaitable[str]]
-"""The id of the store's ledger. Raises `StoreUnavailable`."""
 
 
 class Engine:
@@ -80,22 +57,14 @@ class Engine:
         `ledger_of` asks it whose ledger it is; without, partitions are taken as they are.
         """
         self._redis = redis
-        self._watermark_of = watermark_of or _no_watermark
-        self._ledger_of = ledger_of or _no_ledger
-        self.ledger = ""
-        """The id of the store's ledger as it was last told; "" while nobody knows."""
-        self._settings = settings
-        self._open_program = open_program()
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
         program, limits = apply_program(), limits_of(settings)
         self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
         for number, batcher in enumerate(self._batchers):
             batcher.on_cut_off = partial(self._close_cut_off, number)
         self._closing: set[asyncio.Task[None]] = set()
-        self._is_fit = False
-        self._unopened = set(range(settings.partitions))
+        self.opening = Opening(redis, settings, self.partitions, self._batchers, watermark_of, ledger_of)
         self._started: asyncio.Future[None] | None = None
-        self._opening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Engine:
         await self.start()
@@ -113,134 +82,16 @@ class Engine:
         if self._started is None:
             for batcher in self._batchers:
                 batcher.start()
-            self._started = asyncio.ensure_future(self._open_or_retry())
+            self._started = asyncio.ensure_future(self._open())
         if not self._started.done():
             await asyncio.shield(self._started)
         self._started.result()
 
     async def close(self) -> None:
         """Lets accepted operations finish, then stops. The Redis gateway stays open: it is the owner's."""
-        if self._opening is not None:
-            self._opening.cancel()
+        self.opening.close()
         for batcher in self._batchers:
             await batcher.close()
-
-    async def open_partitions(self) -> None:
-        """Makes each partition that neither Redis nor the store knows, once per process; one that vanishes later is
-        lost, not new. One whose history is not the store's is closed.
-
-        Raises `ConfigError` for other settings, and an `Unavailable` for what has to be tried again.
-        """
-        await self._check_server()
-        failed: Unavailable | None = None
-        for number in sorted(self._unopened):
-            try:
-                await self._open(number)
-            except Unavailable as error:
-                failed = failed or error
-            else:
-                self._unopened.discard(number)
-        if failed is not None:
-            raise failed
-
-    async def _check_server(self) -> None:
-        """Raises `ConfigError` for a Redis that may lose balances in silence, `RedisUnavailable` for a replica."""
-        if self._is_fit:
-            return
-        try:
-            info = await self._redis.info() or {}
-        except RedisDenied:
-            raise
-        except RedisUnavailable:
-            await self._redis.check_scheme()
-            raise
-        if is_replica(info):
-            self._bar(RedisUnavailable("replica", "METER_REDIS_URL is a read-only replica: name its master"))
-        await self._check_rights()
-        faults = [] if self._settings.redis_unsafe else faults_of(info)
-        if faults:
-            fault = f"METER_REDIS_URL: this Redis must not hold balances: {'; '.join(faults)}. {OVERRIDE}"
-            self._bar(PartitionRefused("settings", fault))
-        self._is_fit = True
-
-    async def _check_rights(self) -> None:
-        """Raises `RedisDenied` when its user may not do all that scripts and processes do. Of the partitions after the
-        first one key each is asked for: there may be a thousand of them.
-        """
-        prefix = self._settings.key_prefix
-        keys = [*self.partitions[0].all, *(partition.meta for partition in self.partitions[1:])]
-        keys += [workers_key(prefix), *self._settings.notify_streams]
-        refused = await self._redis.refusals((Who.SCRIPT, Who.PROCESS), nobodys_key(prefix), keys)
-        if refused:
-            self._bar(RedisDenied("redis", why_denied(REDIS, refused, prefix)))
-
-    def _bar(self, why: Unavailable) -> NoReturn:
-        """Serves nothing, and says why."""
-        for batcher in self._batchers:
-            batcher.barred = why
-        raise ConfigError(str(why)) if why.reason == "settings" else why
-
-    async def _open(self, number: int) -> None:
-        try:
-            ledger, watermark, how = await self._ledger_of(), await self._watermark_of(number), "create"
-            self.ledger = ledger
-        except Unavailable:  # spending does not wait for the store; starting afresh does
-            ledger, watermark, how = "", NO_WATERMARK, "check"
-        word, _, rest = (await self.open_partition(number, how, watermark, ledger)).partition(" ")
-        if word == "foreign":
-            fault = _foreign(self._settings, number, rest, ledger)
-            self._batchers[number].barred = PartitionRefused("ledger", fault)
-            raise ForeignLedger(fault)
-        if word == "mismatch":
-            name, _, value = rest.partition(" ")
-            fault = (
-                f"Redis holds partition {number} made with {name}={value}; this process has "
-                f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
-            )
-            self._batchers[number].barred = PartitionRefused("settings", fault)
-            raise ConfigError(fault)
-        if word == "unfit":
-            self._bar(PartitionRefused("settings", _32_BIT))
-        self._batchers[number].barred = None
-        if word == "lost" and how == "check" and rest == "missing meta":
-            raise StoreUnavailable(
-                f"partition {number} is not in Redis, and the store cannot be asked whether it is new"
-            )
-        if word == "lost":
-            raise PartitionRefused("partition", why_refused(self.partitions[number], "refused", f"lost {rest}"))
-        self._batchers[number].remember(watermark)
-        if ledger:
-            self._redis.keep_to(self.partitions[number].meta, ledger)
-        if how == "check":
-            raise StoreUnavailable(f"partition {number} was not compared with the store")
-
-    async def open_partition(self, number: int, how: str, watermark: Watermark, ledger: str) -> str:
-        """Runs lua/open.lua, which documents the answer, `how` and `ledger`."""
-        keys, settings = self.partitions[number], self._settings
-        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark, ledger)
-        return await self._redis.run(self._open_program, keys.all, arguments)
-
-    def rebuilds(self, number: int) -> None:
-        """Lets batches of a rebuild through to a partition that was barred as another ledger's."""
-        self._batchers[number].barred = None
-
-    @property
-    def foreign(self) -> str:
-        """Why the store is not this Redis', "" where it is, or nobody knows."""
-        barred = (batcher.barred for batcher in self._batchers)
-        return next((str(why) for why in barred if why is not None and why.reason == "ledger"), "")
-
-    def compare_with(self, ledger: str) -> None:
-        """Store or Redis is seen to have that ledger. When it was another one before, every partition is opened anew
-        before anything more is decided.
-        """
-        is_same = not self.ledger or not ledger or ledger == self.ledger
-        if is_same or (self._opening is not None and not self._opening.done()):
-            return
-        for batcher in self._batchers:
-            batcher.barred = PartitionRefused("ledger", f"ledger {ledger} is where ledger {self.ledger} was")
-        self._unopened = set(range(len(self._batchers)))
-        self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
 
     def submit(self, user_id: str, operation: Operation, done: LineDone, begin_by: float | None = None) -> None:
         """Runs an operation on a user's account. Raises `Overloaded` instead of queueing without bound.
@@ -350,27 +201,14 @@ class Engine:
         self._closing.add(task := asyncio.create_task(close(), name=f"meter-cut-off-{number}"))
         task.add_done_callback(self._closing.discard)
 
-    async def _open_or_retry(self) -> None:
+    async def _open(self) -> None:
         try:
-            await self.open_partitions()
-        except RedisDenied as error:
-            await self.close()
-            raise ConfigError(str(error)) from None
-        except Unavailable:
-            self._opening = asyncio.create_task(self._open_when_possible(), name="meter-open")
+            await self.opening.start()
         except ForeignLedger:
             raise  # a rebuild may still be wanted: its owner closes it
         except ConfigError:
             await self.close()
             raise
-
-    async def _open_when_possible(self) -> None:
-        while self._unopened:
-            await asyncio.sleep(OPEN_PAUSE_SECONDS)
-            try:
-                await self.open_partitions()
-            except MeterError:
-                continue  # readyz says why; a batch is refused meanwhile
 
     def _search(self, reservation_id: str, operation: Operation, done: LineDone) -> None:
         """Asks every partition for a reservation whose id was chosen by the caller, then runs the operation there."""
@@ -393,14 +231,6 @@ class Engine:
 
         for batcher in self._batchers:
             batcher.submit((operations.reservation(reservation_id),), answered)
-
-
-async def _no_watermark(_: int) -> Watermark:
-    return NO_WATERMARK
-
-
-async def _no_ledger() -> str:
-    return ""
 
 
 class _LineFuture:
@@ -441,19 +271,3 @@ def _resolve(future: asyncio.Future[_T], value: _T | MeterError) -> None:
 
 def _single(lines: Lines | MeterError) -> str | MeterError:
     return lines if isinstance(lines, MeterError) else lines[0]
-
-
-def _foreign(settings: Settings, number: int, theirs: str, ours: str) -> str:
-    """Why partition and store do not belong together, with both their places and a remedy."""
-    redis, store = without_password(settings.redis_url), without_password(settings.store_url)
-    whose = f"belongs to ledger {theirs}" if theirs != "-" else "has a history that this store knows nothing of"
-    return (
-        f"METER_STORE_URL={store} is ledger {ours}, and partition {number} of METER_REDIS_URL={redis} {whose}. "
-        "Nothing was changed: name the store that this Redis is served with, or the Redis of this store "
-        "(a new one needs an empty Redis or a METER_KEY_PREFIX of its own)"
-    )
-
-
-def _own_value(name: str, settings: Settings) -> str:
-    own = {"schema": SCHEMA, "decimal_places": settings.decimal_places, "partitions": settings.partitions}
-    return str(own[name])

@@ -158,7 +158,7 @@ class Watch:
         if state is None or state.state != "open":
             word = "missing" if state is None else state.state
             return PartitionFacts(number, state, f"partition {number} is not served: {word}")
-        self._engine.compare_with(state.ledger)
+        self._engine.opening.compare_with(state.ledger)
         oldest_ms = None
         if state.seq > state.flushed:
             for _, text in await self._redis.outbox_entries(keys.outbox, state.flushed + 1, 1):

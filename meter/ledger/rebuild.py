@@ -123,7 +123,7 @@ class Rebuild:
         if not replaces:
             await check_same_ledger(self._store, number, state)
             await self._refuse_to_forget(number, keys, state, watermark)
-        self._engine.rebuilds(number)
+        self._engine.opening.rebuilds(number)
         reached = await self._move_epoch(number, state, watermark)
         report = RebuildReport(number, reached.epoch, reached.seq)
         await self._close(number, "replace" if replaces else "rebuild", reached)
@@ -194,7 +194,7 @@ class Rebuild:
         """Closes the partition for a rebuild from there on. Raises `RebuildFailed`."""
         place = (reached.epoch, reached.seq, reached.head)
         ledger = await ledger_of(self._store, self._redis, self._engine.partitions)
-        word = await self._engine.open_partition(number, how, place, ledger)
+        word = await self._engine.opening.run(number, how, place, ledger)
         if word != "opened":
             raise RebuildFailed(f"partition {number} cannot be made again: {word}")
 

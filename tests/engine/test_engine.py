@@ -174,7 +174,7 @@ async def test_a_server_that_cuts_amounts_off_is_refused(
     narrow = open_program()
     source = "local string = { format = function() return '-1' end, match = string.match, sub = string.sub }\n"
     monkeypatch.setattr(
-        "meter.engine.engine.open_program",
+        "meter.engine.opening.open_program",
         lambda: replace(narrow, source=source + narrow.source, sha=sha1((source + narrow.source).encode()).hexdigest()),
     )
 
