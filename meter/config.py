@@ -264,6 +264,7 @@ class Settings(BaseSettings):
             description="Days for which the store keeps what was refused; 0: it keeps none.",
         ),
     ] = 7
+    plans_max: Annotated[int, Field(ge=1, le=100_000, description="Plans that there may be.")] = 1000
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")

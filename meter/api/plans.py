@@ -65,6 +65,7 @@ class PlanHandlers:
         self._services = services
         self._scale = services.scale
         self._partitions = services.settings.partitions
+        self._most = services.settings.plans_max
 
     async def create(self, request: Request) -> Rendered:
         """`POST /credits/plans`: the same plan_id and body, as the same key, answers as the first time."""
@@ -77,6 +78,8 @@ class PlanHandlers:
         plan_id = body.plan_id or f"p_{secrets.token_urlsafe(9)}"
         row = _plan_row(body, plan_id, now_ms, now_ms, 1).model_copy(update={"fingerprint": made_of})
         made = answer(201, self._plan(row))
+        if await self._is_full() and await self._catalog().get(PlanRow, plan_id) is None:
+            return problem("too-many-plans", f"There are {self._most} plans, and METER_PLANS_MAX allows no more.")
         if await self._catalog().commit(Change(new=[row, *call.kept(made, now_ms)])):
             return made
         present = await self._catalog().get(PlanRow, plan_id)
@@ -86,6 +89,11 @@ class PlanHandlers:
         again = answer(201, self._plan(first))
         await self._catalog().commit(Change(new=call.kept_answer(again, now_ms)))
         return replace(again, replayed=True)
+
+    async def _is_full(self) -> bool:
+        """Whether there may be no further plan. Several processes at once may pass the bound by one each."""
+        there = await self._catalog().find(PlanRow, {"deleted": False}, order_by="plan_id", limit=self._most)
+        return len(there) >= self._most
 
     async def list(self, request: Request) -> Rendered:
         """`GET /credits/plans`"""

@@ -139,7 +139,7 @@ def what_the_rules_refuse(seen: Seen) -> None:
 
 
 def what_plans_refuse(seen: Seen) -> None:
-    with sidecar(store_url="memory://", webhooks_max=1) as client:
+    with sidecar(store_url="memory://", webhooks_max=1, plans_max=2) as client:
 
         def refused(name: str, slug: str, body: object = None, **path: str) -> None:
             assert refusal(name, call(client, name, body, path=path)) == slug
@@ -154,6 +154,7 @@ def what_plans_refuse(seen: Seen) -> None:
         assert call(client, "subscribe").status_code == 200
         basic = {**(EXAMPLES["create_plan"].body or {}), "plan_id": "basic", "active": False}
         assert call(client, "create_plan", basic).status_code == 201
+        refused("create_plan", "too-many-plans", {**basic, "plan_id": "third"})
         refused("upgrade", "plan-inactive", {"plan_id": "basic"})
         refused("subscribe", "plan-inactive", {"plan_id": "basic"}, user_id="user-3")
         basic = {name: value for name, value in basic.items() if name != "plan_id"} | {"active": True}

@@ -69,7 +69,7 @@ CALLS = (
         Example(_PLAN, _BODY),
         body=plans.CreatePlanRequest,
         status=201,
-        refuses=("plan-exists",),
+        refuses=("plan-exists", "too-many-plans"),
         keyed=True,
     ),
     Call(
