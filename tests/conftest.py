@@ -151,6 +151,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core: a test waits (for a server, a time-out, a process) about as long as it computes."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Neighbours stay in one worker, which starts their servers once, until another has nothing left to do."""
     from xdist.scheduler import WorkStealingScheduling  # noqa: PLC0415 - a run without -n needs no xdist

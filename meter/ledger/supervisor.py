@@ -54,11 +54,12 @@ class Supervisor:
             _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
     async def _run(self, number: int, flusher: Flusher) -> None:
-        backoff = BACKOFF_FIRST_SECONDS
+        backoff, has_waited = BACKOFF_FIRST_SECONDS, False
         while True:
             try:
                 flushed = await flusher.step()
-                if flushed == 0:
+                has_waited = flushed == 0 and not has_waited  # what woke it, and was another's, wakes it once
+                if has_waited:
                     await flusher.wait()
             except HistoryLost:
                 if not await self._try_repair(number):
@@ -70,7 +71,7 @@ class Supervisor:
             else:
                 self._changes.tell(f"flush {number}", "ok", "the flush goes on", {"partition": number}, "info")
                 backoff = BACKOFF_FIRST_SECONDS
-                if flushed < self._settings.flush_max:  # what comes meanwhile travels in the same step
+                if flushed < self._settings.flush_max and not has_waited:  # what comes meanwhile travels together
                     await asyncio.sleep(self._settings.flush_interval_ms / 1000)
 
     def _failed(self, number: int, error: Exception) -> None:

@@ -14,14 +14,14 @@ from starlette.testclient import TestClient
 from meter.api.reports import ReportHandlers
 from meter.contract.answers import Transaction
 from meter.contract.reports import UserSums
-from meter.testing import fake_app
+from meter.testing import app_in_step, fake_app
 
 NOW = "2030-01-01T12:00:00.000Z"
 
 
 @pytest.fixture
 def http() -> Iterator[TestClient]:
-    with TestClient(fake_app(store_url="memory://", partitions=3)) as client:
+    with TestClient(app_in_step(partitions=3)) as client:
         client.put("/test-clock", json={"now": NOW})
         yield client
 

@@ -89,6 +89,23 @@ async def test_a_full_step_is_followed_at_once(ground: Ground, slept: list[float
     assert set(slept) == {0.2} and len(slept) < scripted.steps - 2
 
 
+async def test_what_comes_alone_is_flushed_at_once_and_what_follows_gathers(ground: Ground, slept: list[float]) -> None:
+    paused: list[int] = []
+
+    class Watched(Scripted):
+        async def step(self) -> int:
+            paused.append(len(slept))
+            return await super().step()
+
+    owner = supervising(
+        ground, Watched(0, 1, 0, 0)
+    )  # waits and is woken, flushes, waits, is woken by what is another's
+    owner.start()
+    await until(lambda: len(paused) > 4, "it goes on")
+    await owner.close()
+    assert paused[:5] == [0, 0, 1, 1, 2]
+
+
 async def test_one_partition_does_not_hold_up_the_others(ground: Ground, slept: list[float]) -> None:
     bad, good = Scripted(*[StoreUnavailable("x")] * 1_000), Scripted()
     owner = supervising(ground, bad, good)

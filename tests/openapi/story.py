@@ -19,7 +19,7 @@ from meter.contract.call import Call
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import PROBLEMS
 from meter.openapi.document import document
-from meter.testing import fake_app
+from meter.testing import app_in_step, fake_app
 
 BODY_MAX = 1024
 NOW_MS = "1767268800000"  # NOW
@@ -56,8 +56,9 @@ WITH_KEY = [row.name for row in CALLS if row.keyed]
 
 @contextmanager
 def sidecar(server: FakeServer | None = None, **overrides: object) -> Iterator[TestClient]:
-    """A running sidecar."""
-    with TestClient(fake_app(server, body_max_bytes=BODY_MAX, **overrides)) as client:
+    """A running sidecar; with a store in memory it does what a worker would do."""
+    make = app_in_step if overrides.get("store_url") == "memory://" else fake_app
+    with TestClient(make(server, body_max_bytes=BODY_MAX, **overrides)) as client:
         yield client
 
 
