@@ -123,6 +123,7 @@ def _is_on_redis(item: pytest.Item) -> bool:
 HOW_TO_RUN = {
     "gateways": "real gateways: pytest -m gateways",
     "slow": "real processes, databases, faults: pytest -m slow",
+    "long": "minutes of random stories and faults: pytest -m long",
     "twice": "a real Redis, which fakeredis stands for: pytest -m twice",
 }
 LEFT_OUT = pytest.StashKey[Counter[str]]()

@@ -205,7 +205,7 @@ def test_whatever_is_called_whenever_jobs_run_the_rules_hold(story: list[tuple[i
     asyncio.run(tell(story))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=10_000, deadline=None)
 @given(story=STORY)
 def test_ten_thousand_stories(story: list[tuple[int, tuple[Any, ...]]]) -> None:

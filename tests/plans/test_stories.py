@@ -302,7 +302,7 @@ def test_whatever_is_spent_lost_or_raced_the_rules_hold(story: Story) -> None:
     asyncio.run(tell(story))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=1_000, deadline=None)
 @given(story=STORY)
 def test_a_thousand_stories_over_the_scripts(story: Story) -> None:
