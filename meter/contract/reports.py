@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
@@ -36,17 +36,18 @@ class UsageQuery(Query):
     )
 
     by: Literal["user", "day", "plan", "metadata"] = "user"
-    metadata_member: Annotated[str, Field(pattern=MEMBER)] | None = None
+    metadata_member: Annotated[Annotated[str, Field(pattern=MEMBER)] | None, Field(validate_default=True)] = None
     user_id: UserId | None = None
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
     format: Format | None = None
 
-    @model_validator(mode="after")
-    def _names_its_member(self) -> UsageQuery:
-        if (self.by == "metadata") != (self.metadata_member is not None):
-            raise PydanticCustomError("member", "metadata_member is named with by=metadata, and only then")
-        return self
+    @field_validator("metadata_member")
+    @classmethod
+    def _is_named_when_asked_for(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "by" in info.data and (info.data["by"] == "metadata") != (value is not None):
+            raise PydanticCustomError("member", "it is named with by=metadata, and only then")
+        return value
 
 
 class EventsQuery(Query):

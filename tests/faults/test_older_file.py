@@ -131,9 +131,7 @@ async def town(folder: Path, store_url: str, *, workers: int, auto: bool) -> Asy
     [False, pytest.param(True, marks=pytest.mark.long)],
     ids=["all live on", "one sidecar starts anew meanwhile"],
 )
-@pytest.mark.parametrize(
-    "workers", [2, pytest.param(0, marks=pytest.mark.long)], ids=["flushed", "the worker is down"]
-)
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.long)], ids=["flushed", "the worker is down"])
 @pytest.mark.parametrize("auto", [True, False], ids=["METER_AUTO_REPAIR", "meter rebuild"])
 async def test_x3_an_older_file_is_found_and_repaired(
     tmp_path: Path, *, auto: bool, workers: int, restarts: bool

@@ -25,6 +25,7 @@ NO_SCHEMA_SAYS = {
     "/amount": "a sum may be more than the account can still count",
     "/plan_group": "the group of a plan that is there cannot be changed",
     "/plan_id": "the credits of a plan may be more than the account can still count",
+    "/metadata_member": "it is named with by=metadata, and only then, which parameters cannot say of each other",
     "/metadata": "it is bounded by the bytes of its JSON",
 }
 
