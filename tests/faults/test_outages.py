@@ -17,13 +17,31 @@ import pytest
 from meter.replay.report import ReplayReport
 from meter.store.base import Store
 from tests.faults.conftest import SECONDS
-from tests.faults.deployment import META, Deployment, Figures, deployed, opened, prove, replayed, until, write_trace
+from tests.faults.deployment import (
+    DEADLINE_SECONDS,
+    META,
+    Deployment,
+    Figures,
+    deployed,
+    opened,
+    prove,
+    replayed,
+    until,
+    write_trace,
+)
 from tests.servers import embedded_server
 from tests.store.servers import Postgres, database_name
 
 pytestmark = pytest.mark.slow
 
 SPENDERS = 8
+
+
+async def stored_beyond(store: Store, seq: int) -> None:
+    """The store has so much of the traffic."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (reached := await store.watermark(0)) is None or reached.seq <= seq:
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -53,6 +71,7 @@ async def test_a_redis_that_was_emptied_is_refused_until_it_is_rebuilt(tmp_path:
         assert await deployment.status("POST", "/credits/reservations", body) == 201
         await deployment.drained(store)
         async with under_load(deployment, trace):
+            await stored_beyond(store, 20)
             seq, _ = deployment.client.pipeline(transaction=True).hget(META, "seq").flushall().execute()
             watermark = await store.watermark(0)
             assert watermark is not None
