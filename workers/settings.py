@@ -16,6 +16,7 @@ from meter.worker.settings import WorkerSettings
 __all__ = ["WorkerSettings"]
 
 _files = [Path(folder) / "settings.py" for folder in sys.modules["workers"].__path__]
-_theirs = [file for file in _files if file.exists() and not file.samefile(__file__)]
+_ours = Path(__file__).read_bytes()  # a second checkout has this very file, and would look for the first one's
+_theirs = [file for file in _files if file.exists() and file.read_bytes() != _ours]
 if _theirs and (_spec := spec_from_file_location(__name__, _theirs[0])) and _spec.loader:
     _spec.loader.exec_module(sys.modules[__name__])  # arq appends its working folder to the path, behind the checkout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,4 +47,12 @@ def test_u3_a_folder_without_settings_of_its_own_keeps_its_modules(tmp_path: Pat
 
 def test_the_door_for_arq_opens_in_a_checkout() -> None:
     told = _run(ROOT, "-c", "from workers.settings import WorkerSettings; print(WorkerSettings.__module__)")
+    assert told == "meter.worker.schedule"
+
+
+def test_a_second_checkout_on_the_path_is_no_project(tmp_path: Path) -> None:
+    """Each of the two doors would look for the other."""
+    (tmp_path / "workers").mkdir()
+    shutil.copy(ROOT / "workers" / "settings.py", tmp_path / "workers")
+    told = _run(tmp_path, "-c", "from workers.settings import WorkerSettings; print(WorkerSettings.__module__)")
     assert told == "meter.worker.schedule"
