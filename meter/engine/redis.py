@@ -19,7 +19,7 @@ from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
 from meter.engine.redis_url import NO_TLS_FILES, ReadAgain, TlsFiles, without_credentials
 from meter.engine.rights import Who, calls, reaching
-from meter.engine.speaks import check_scheme
+from meter.engine.speaks import check_certificate, check_scheme
 from meter.errors import ConfigError, RedisDenied, RedisUnavailable, ScriptCutOff
 
 CONNECT_TIMEOUT_SECONDS = 0.3
@@ -155,11 +155,16 @@ class RedisGateway:
         await self._command("PING")
 
     async def check_scheme(self) -> None:
-        """Raises `RedisDenied` when the URL should begin with the other one of redis:// and rediss://."""
+        """Raises `RedisDenied` when the URL should begin with the other one of redis:// and rediss://, or TLS wants a
+        certificate of ours.
+        """
         pool = self._client.connection_pool
         host, port = pool.connection_kwargs.get("host"), pool.connection_kwargs.get("port")
         if host is not None and port is not None:
-            await check_scheme(str(host), int(port), tls=issubclass(pool.connection_class, SSLConnection))
+            tls = issubclass(pool.connection_class, SSLConnection)
+            await check_scheme(str(host), int(port), tls=tls)
+            if tls and not pool.connection_kwargs.get("ssl_certfile"):
+                await check_certificate(str(host), int(port))
 
     async def info(self) -> dict[str, str] | None:
         """What INFO says of the server; None where it is not to be had. Raises `RedisUnavailable`."""

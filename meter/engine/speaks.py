@@ -24,6 +24,26 @@ async def check_scheme(host: str, port: int, *, tls: bool) -> None:
         raise RedisDenied("redis", "METER_REDIS_URL: Redis speaks no TLS there: redis://, not rediss://")
 
 
+async def check_certificate(host: str, port: int) -> None:
+    """Raises `RedisDenied` when whoever is there wants a client's certificate, which we have none of.
+
+    That comes after the greeting, and a command that was written meanwhile is answered by a reset: so nothing is.
+    """
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port, ssl=_unverified())
+            try:
+                await reader.read(1)
+            finally:
+                writer.close()
+    except ssl.SSLError as error:
+        if "certificate" in str(error).lower():
+            wanted = "METER_REDIS_CERT_FILE and METER_REDIS_KEY_FILE"
+            raise RedisDenied("redis", f"METER_REDIS_URL: it wants a client certificate: {wanted}") from error
+    except (OSError, TimeoutError):
+        return
+
+
 async def _answers(host: str, port: int, context: ssl.SSLContext | None) -> bool:
     """Whether what is there answers a PING as Redis does, be it that it wants a password first."""
     options: dict[str, Any] = {} if context is None else {"ssl": context}

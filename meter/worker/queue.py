@@ -6,6 +6,7 @@ deployments can share a Redis and one pattern covers all that a deployment has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from meter.engine.redis import RedisGateway, connect, connection_options
 from meter.engine.redis_faults import QUEUE, REDIS
 from meter.engine.redis_url import reader_of, tls_of, without_credentials
 from meter.engine.rights import Who, why_denied
-from meter.errors import ConfigError, RedisDenied
+from meter.errors import ConfigError, RedisDenied, RedisUnavailable
 from meter.keys import nobodys_key, queue_prefix
 
 QUEUE_TIMEOUT_SECONDS = 5
@@ -62,7 +63,7 @@ async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> 
     prefix = settings.key_prefix
     keys = [f"{queue_prefix(prefix)}{name.removeprefix('arq:')}" for name in _ARQ]
     try:
-        refused = await gateway.refusals((Who.QUEUE,), nobodys_key(prefix), keys)
+        refused = await _refused(gateway, nobodys_key(prefix), keys)
     except RedisDenied as error:
         raise ConfigError(str(error).replace(REDIS, queue_variable(settings), 1)) from None
     finally:
@@ -70,6 +71,16 @@ async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> 
             await gateway.close()
     if refused:
         raise ConfigError(why_denied(queue_variable(settings), refused, prefix))
+
+
+async def _refused(gateway: RedisGateway, key: str, keys: Sequence[str]) -> list[str]:
+    try:
+        return await gateway.refusals((Who.QUEUE,), key, keys)
+    except RedisDenied:
+        raise
+    except RedisUnavailable:
+        await gateway.check_scheme()
+        raise
 
 
 def _under(prefix: str, connection: type[Any]) -> type[Any]:
