@@ -34,6 +34,8 @@ class Disk:
         self.server: EmbeddedServer = embedded_server(folder / "redis", persist=True)
         self.server.start()
         self.url = self.server.url
+        with Redis.from_url(self.url) as client:
+            client.config_set("appendfsync", "always")  # else writes are put off while an earlier sync takes its time
 
     @property
     def files(self) -> Path:

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 import orjson
 from sqlalchemy import URL, ColumnElement, event, func, literal, select, tuple_
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from meter.errors import ConfigError
 from meter.store.json_text import json_or_text
@@ -24,6 +26,7 @@ from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import table_of
 
 BUSY_MS_MAX = 15_000
+LOCKED_PAUSE_MS = 20
 CACHE_KIB = 32_768
 READERS_MAX = 4
 
@@ -101,10 +104,25 @@ def _configure(busy_ms: int, connection: DBAPIConnection, _record: object) -> No
     connection.isolation_level = None  # we begin transactions ourselves
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor, busy_ms)
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits with the power
     cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     cursor.close()
+
+
+def _write_ahead(cursor: DBAPICursor, busy_ms: int) -> None:
+    """Has the file written ahead. The busy timeout does not hold for this: two processes that make a file at one moment
+    meet "database is locked" at once, so it is tried again for as long.
+    """
+    for left in range(busy_ms // LOCKED_PAUSE_MS, -1, -1):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            await_only(asyncio.sleep(LOCKED_PAUSE_MS / 1000))
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
