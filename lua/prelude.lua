@@ -1,8 +1,8 @@
 -- What every program starts with: the keys, the clock, exact numbers, what ended lately.
 --
 -- The whole call is one unit of work: operations read, decide and change tables in memory, and
--- state/write.lua puts the result into Redis at the end. A fault before that point leaves nothing
--- half done, because Redis does not roll a script back.
+-- state/write.lua (plain/run.lua, where all is plain) puts the result into Redis at the end. A fault
+-- before that point leaves nothing half done, because Redis does not roll a script back.
 --
 -- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
 --                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,

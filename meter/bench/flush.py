@@ -165,8 +165,10 @@ async def _lag(ground: Ground, flusher: Flusher, options: FlushBenchOptions, res
             now = time.perf_counter()
             while acknowledged and acknowledged[0][1] <= flushed:
                 lags.append(now - acknowledged.popleft()[0])
-            if not moved:
+            if moved:  # as meter/ledger/supervisor.py paces it
                 await asyncio.sleep(ground.settings.flush_interval_ms / 1000)
+            else:
+                await flusher.wait()
 
     flushing = asyncio.create_task(flush())
     started, sent = time.perf_counter(), 0
