@@ -157,7 +157,14 @@ class Settings(BaseSettings):
     reservation_ttl_max_seconds: Annotated[
         int, Field(ge=1, le=30 * 86400, description="Longest life that a caller may ask for.")
     ] = 86400
-    reservations_max: Annotated[int, Field(ge=1, le=100000, description="Open reservations per account.")] = 10000
+    reservations_max: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100000,
+            description="Open reservations per account. Also, per partition: accounts that never had credits.",
+        ),
+    ] = 10000
     grants_max: Annotated[int, Field(ge=1, le=10000, description="Grants per account in Redis.")] = 1000
     late_commit_grace_seconds: Annotated[
         int,

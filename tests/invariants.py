@@ -258,7 +258,11 @@ def _check_order(state: State) -> None:
         if g is not a.front
     }
 
-    assert state.order == expected
+    strangers = {member for member in state.order if member.startswith(" ")}
+    assert state.order - strangers == expected
+    for user in (member[1:] for member in strangers):
+        account = state.accounts[user]
+        assert (account.granted, account.spent, account.scheduled) == (0, 0, 0), f"{user} is no stranger"
 
 
 def _check_agenda(state: State, window_ms: int) -> None:

@@ -27,6 +27,7 @@ local function commit_hold(hold, requested, over, shortfall, ended)
   if not ended then draws, forfeits, forfeited = end_hold(a, hold, math.min(requested, held)) end
   local more = draw(a, free)
   for n = 1, #more do draws[#draws + 1] = more[n] end
+  if a.spent == 0 and on_debt > 0 then welcome(a) end
   a.debt = a.debt + on_debt
   local charged = math.min(requested, held) + free + on_debt
   local released, uncovered = held - math.min(requested, held), requested - charged

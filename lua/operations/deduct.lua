@@ -18,6 +18,7 @@ function operations.deduct(i)
   if a.spent + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
   if amount == 0 then return format('ok %s - 0 0 0', a.user) .. balances(a) end
 
+  if a.spent == 0 then welcome(a) end
   local draws = draw(a, from_grants)
   local taken = from_grants + on_debt
   a.debt, a.spent = a.debt + on_debt, a.spent + taken

@@ -15,6 +15,7 @@ function operations.grant(i)
   if a.granted + a.scheduled + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
   if a.grant_count >= grants_max then return '0 too_many' .. balances(a) end
 
+  welcome(a)
   local g = {
     id = id, amount = amount, remaining = amount, reserved = 0, priority = priority, effective = effective,
     expires = expires, created = now, shelved = 0, class = 'N', state = '-', source = source, at_end = at_end,

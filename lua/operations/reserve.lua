@@ -43,7 +43,8 @@ function operations.reserve(i)
   if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
   if outbox_full() then return '0 outbox_full' end
   if amount > a.available then return format('0 insufficient %s %d', user, amount) .. balances(a) end
-  if a.hold_count >= reservations_max or (amount == 0 and is_crowded_for(a)) then return '0 too_many' .. balances(a) end
+  local is_crowded = a.hold_count >= reservations_max or amount == 0 and (is_crowded_for(a) or not admit(a))
+  if is_crowded then return '0 too_many' .. balances(a) end
 
   local hold = {
     id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',

@@ -60,6 +60,7 @@ function operations.restore(i)
     restore_hold(a, at)
     at = at + HOLD_ARGUMENTS
   end
+  if is_stranger(a) then order_writes[' ' .. a.user] = true end
   local used = a.spent + a.expired + a.voided + a.reserved > 0
   a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0)
   change_account(a)

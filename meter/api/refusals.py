@@ -22,7 +22,7 @@ from meter.engine.answers import (
     Declared,
     Refusal,
 )
-from meter.engine.operations import GRANT, RELEASE, VOID
+from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
     INSUFFICIENT.word: ("insufficient-credits",),
@@ -44,6 +44,7 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
 _SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     (VOID.name, NOT_FOUND.word): ("grant-not-found",),
     (GRANT.name, TOO_MANY.word): ("too-many-grants",),
+    (CONFIGURE.name, TOO_MANY.word): ("too-many-accounts",),
     (RELEASE.name, FINISHED.word): ("reservation-committed", "reservation-expired"),  # a second one is answered again
 }
 
@@ -57,6 +58,7 @@ DETAILS = {
     "reservation-not-found": "No reservation has that id.",
     "grant-not-found": "The user has no grant of that id.",
     "too-many-reservations": "The account has as many open reservations as it may have.",
+    "too-many-accounts": "There are as many accounts that never had credits as there may be; add credits first.",
     "too-many-grants": "The account has as many grants as it may have.",
 }
 

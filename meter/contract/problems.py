@@ -80,6 +80,7 @@ _CATALOGUE = (
     Problem("webhook-not-found", 404, "Endpoint not found", "List the endpoints with GET /credits/webhooks."),
     Problem("webhook-exists", 409, "Endpoint exists", "Delete it first, or rotate its secret."),
     Problem("too-many-plans", 409, "Too many plans", "Delete one; METER_PLANS_MAX is the limit."),
+    Problem("too-many-accounts", 409, "Accounts of nothing", "Add credits; METER_RESERVATIONS_MAX is the limit."),
     Problem("too-many-webhooks", 409, "Too many endpoints", "Delete one; METER_WEBHOOKS_MAX is the limit."),
     Problem("notification-not-found", 404, "Notification not found", "List them with GET /credits/notifications."),
     Problem("busy", 409, "Changed meanwhile", "Try again."),

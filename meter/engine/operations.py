@@ -374,6 +374,7 @@ CONFIGURE = Declared(
     Subject.USER,
     names("user_id overdraft_limit suspended low_credit_thresholds metadata"),
     names("user_id overdraft_limit suspended low_credit_thresholds"),
+    refusals=(TOO_MANY,),
     books=(Kind.ACCOUNT,),
     answered=lambda entry: (
         entry.units("overdraft_limit"),

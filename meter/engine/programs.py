@@ -17,7 +17,7 @@ from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
 # Each file may use what the files before it define.
-_STATE = ("grant", "account", "agenda", "order", "alert", "outbox", "hold", "ending", "settle", "write")
+_STATE = ("grant", "account", "agenda", "order", "stranger", "alert", "outbox", "hold", "ending", "settle", "write")
 _PLAIN = {
     "wanted.deduct": ("deduct",),
     "wanted.reserve": ("reserve",),

@@ -17,6 +17,16 @@ def test_a_user_nobody_heard_of_gets_an_account(partition: Partition) -> None:
     assert partition.client.hexists(partition.keys.accounts, "u")
 
 
+def test_x10_an_account_of_nothing_too_many_is_refused(partition: Partition) -> None:
+    """tests/lua/test_strangers.py has the rest of the rule."""
+    partition.reservations_max = 1
+    partition.run(configure("u"))
+
+    answer = partition.run(configure("another"))
+
+    assert (answer.status, answer.balances) == ("too_many", (0, 0, 0))
+
+
 def test_every_setting_and_the_ledger_row(partition: Partition) -> None:
     answer = partition.run(
         configure("u", overdraft_limit=50, suspended=True, thresholds=(30, 10), metadata='{"plan":"pro x"}')

@@ -133,6 +133,8 @@ def what_the_rules_refuse(seen: Seen) -> None:
         refused("deduct")
         refused("reserve", {"user_id": "user-1", "amount": 1})
         refused("extend", {"add_amount": 1})
+        assert call(client, "configure", path={"user_id": "nobody"}).status_code == 200
+        refused("configure", path={"user_id": "stranger"})
         refused("void", path={"grant_id": "nobody"})
         assert call(client, "void").status_code == 200
         refused("void")

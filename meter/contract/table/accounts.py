@@ -28,6 +28,7 @@ CALLS = (
         answers.User,
         Example({**USER, "suspended": False, **_SETTINGS, **balances(70.5, 0)}, _SETTINGS, path=USER),
         body=requests.UserRequest,
+        refuses=("too-many-accounts",),
         keyed=True,
     ),
 )
