@@ -46,6 +46,14 @@ class AmountScale:
         whole, rest = divmod(abs(units), self.units_per_credit)
         return f"{sign}{whole}.{rest:0{self.decimal_places}d}".rstrip("0")
 
+    def text_of(self, units: str) -> str:
+        """`text` of an amount that is digits already, as lines of Redis have it: without making a number of it."""
+        places = self.decimal_places
+        if units[0] == "-" or not 0 < places < len(units):
+            return self.text(int(units))
+        rest = units[-places:].rstrip("0")
+        return f"{units[:-places]}.{rest}" if rest else units[:-places]
+
     def credits(self, units: int) -> Decimal:
         """The amount as an exact `Decimal` of credits."""
         return Decimal(self.text(units))

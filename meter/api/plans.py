@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
@@ -88,7 +87,7 @@ class PlanHandlers:
         first = _plan_row(body, plan_id, present.created_at_ms, present.created_at_ms, 1)
         again = answer(201, self._plan(first))
         await self._catalog().commit(Change(new=call.kept_answer(again, now_ms)))
-        return replace(again, replayed=True)
+        return again._replace(replayed=True)
 
     async def _is_full(self) -> bool:
         """Whether there may be no further plan. Several processes at once may pass the bound by one each."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from meter.amount import AmountScale
+from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
@@ -73,13 +74,14 @@ class Renderer:
 
     def __init__(self, scale: AmountScale) -> None:
         self._amount = scale.text
+        self._plain = PlainAnswers(scale).of
         self._converters: dict[Form, _Convert] = {
             Form.TEXT: _quoted,
             Form.TEXT_OR_NONE: lambda value: "null" if value == NOTHING else f'"{value}"',
             Form.UNITS: lambda value: self._amount(int(value)),
             Form.COUNT: str,
             Form.MOMENT: lambda value: time_text(int(value)),
-            Form.SPAN: lambda value: _seconds(int(value)),
+            Form.SPAN: lambda value: seconds_text(int(value)),
             Form.YES_OR_NO: lambda value: "true" if value == "1" else "false",
             Form.MARK: lambda value: "false" if value == NOTHING else "true",
             Form.LIST_OF_UNITS: self._amounts,
@@ -97,6 +99,16 @@ class Renderer:
 
     def render(self, name: str, line: str) -> Rendered:
         """The answer of the operation `name`."""
+        write = self._plain.get(name)
+        if write is None:
+            return self.render_any(name, line)
+        flag, word, *fields = line.split(" ")
+        if word != OK:
+            return self._refusal(name, [flag, word, *fields])
+        return Rendered(_STATUS[name], f"{{{write(*fields)}}}".encode(), JSON_TYPE, flag == REPLAYED)
+
+    def render_any(self, name: str, line: str) -> Rendered:
+        """The answer of any operation, by its declaration alone: `render` is this, and quicker for those that count."""
         fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
@@ -284,10 +296,6 @@ def _page(answer: Line, cursors: Cursors, items: Iterable[str]) -> Rendered:
 
 def _quoted(value: str) -> str:
     return f'"{value}"'
-
-
-def _seconds(ms: int) -> str:
-    return str(ms // 1000) if ms % 1000 == 0 else f"{ms / 1000:.3f}".rstrip("0")
 
 
 def _grant_state(class_: str, state: str) -> str:

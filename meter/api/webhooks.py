@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import Literal, cast
@@ -174,7 +173,7 @@ class WebhookHandlers:
         row = await self._store().get(WebhookRow, members["webhook_id"])
         known = [] if row is None else valid_secrets(row, await self._engine.now_ms())
         members["secret"] = next((secret for secret in known if _mark(secret) == members["secret"]), None)
-        return replace(rendered, body=orjson.dumps(members))
+        return rendered._replace(body=orjson.dumps(members))
 
     async def _endpoint(self, request: Request) -> WebhookRow:
         webhook_id = request.path["webhook_id"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from meter.http.exchange import Respond
 from meter.http.rendered import Rendered, problem
@@ -53,7 +52,7 @@ class GatewayAnswer:
             again = ((b"retry-after", b"1"),) if rendered.status == 503 else ()
             self._finish(Rendered(403, b"", b"", headers=(*headers, *told, *again)))
         else:
-            self._finish(replace(rendered, headers=headers))
+            self._finish(rendered._replace(headers=headers))
 
     def _expire(self) -> None:
         self.refuse(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))

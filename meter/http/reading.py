@@ -9,7 +9,6 @@ agree. NaN and Infinity are read, as writers that are not strict write them, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -122,4 +121,4 @@ def failure(error: Exception, headers: Mapping[bytes, bytes] = NO_HEADERS) -> Re
     fault_id = current_request_id() or brought_id(headers) or new_request_id()
     _log.error("internal error", request_id=fault_id, exc_info=error)
     rendered = problem("internal-error", f"The log has the cause under {fault_id}.", f'"id":"{fault_id}"')
-    return replace(rendered, request_id=fault_id)
+    return rendered._replace(request_id=fault_id)

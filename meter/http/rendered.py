@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import orjson
 from pydantic import BaseModel
@@ -15,9 +15,8 @@ from meter.contract.problems import CONTENT_TYPE, PROBLEMS, Problem
 JSON_TYPE = b"application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What goes back to a caller: an HTTP status, a body and its type."""
+class Rendered(NamedTuple):
+    """What goes back to a caller: an HTTP status, a body and its type. A tuple, which costs a third of a dataclass."""
 
     status: int
     body: bytes

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -46,7 +45,7 @@ def request_id_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
 def named(rendered: Rendered, request_id: str) -> Rendered:
     """An answer with the id of its request: in a header, and where it is a problem in a member, too."""
     headers = (*rendered.headers, (HEADER, request_id.encode()))
-    return replace(rendered, headers=headers, body=named_body(rendered, request_id))
+    return rendered._replace(headers=headers, body=named_body(rendered, request_id))
 
 
 def named_body(rendered: Rendered, request_id: str) -> bytes:
