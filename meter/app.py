@@ -14,6 +14,7 @@ from meter.amount import AmountScale
 from meter.api.handlers import Handlers, handlers_of
 from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
+from meter.api.plain_bodies import PlainBodies
 from meter.api.probes import CountedResponses, Probes
 from meter.api.rendering import Renderer
 from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
@@ -52,7 +53,15 @@ def services_of(runtime: Runtime) -> Services:
     scale = AmountScale(settings.decimal_places)
     jobs = Jobs(runtime, runtime.refusals)
     return Services(
-        runtime.engine, runtime.redis, runtime.store, settings, scale, Renderer(scale), jobs, runtime.kept_refusals
+        runtime.engine,
+        runtime.redis,
+        runtime.store,
+        settings,
+        scale,
+        Renderer(scale),
+        PlainBodies(scale),
+        jobs,
+        runtime.kept_refusals,
     )
 
 

@@ -6,6 +6,7 @@ import secrets
 import time
 
 from meter.api.exports import Items, listed
+from meter.api.plain_bodies import PlainDeduct
 from meter.api.services import Services, asked_of, path_user, unanswered
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.answers import Transaction
@@ -45,12 +46,13 @@ class CreditHandlers:
         self._settings = services.settings
         self._scale = services.scale
         self._renderer = services.renderer
+        self._plain = services.plain_bodies
         self._history = History(Tail(services.engine, services.redis, services.store), services.store)
         self._intake = None if services.store is None else Intake(services.engine, services.store)
 
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
-        body = read_body(DeductRequest, request, self._scale)
+        body = self._plain.deduct(request) or read_body(DeductRequest, request, self._scale)
         self._services.ask(body.user_id, deduct_operation(body, read_key(request), request), respond)
 
     def balance(self, request: Request, respond: Respond) -> None:
@@ -173,6 +175,6 @@ class CreditHandlers:
         return row
 
 
-def deduct_operation(body: DeductRequest, key: str, request: Request) -> Operation:
+def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Request) -> Operation:
     """The operation of a deduct."""
     return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key, request, begins=True))

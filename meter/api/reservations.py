@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from meter.api.plain_bodies import PlainCommit, PlainReserve
 from meter.api.services import Services, asked_of, lists_of, path_id
 from meter.contract.requests import (
     CommitRequest,
@@ -32,23 +33,24 @@ class ReservationHandlers:
         self._lists = lists_of(services)
         self._scale = services.scale
         self._renderer = services.renderer
+        self._plain = services.plain_bodies
 
     def reserve(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations`"""
-        body = read_body(ReserveRequest, request, self._scale)
+        body = self._plain.reserve(request) or read_body(ReserveRequest, request, self._scale)
         operation = reserve_operation(self._services, body, read_key(request), request)
         self._services.ask(body.user_id, operation, respond)
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/commit`"""
-        body = read_body(CommitRequest, request, self._scale)
+        body = self._plain.commit(request) or read_body(CommitRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         operation = commit_operation(reservation_id, body, read_key(request), request)
         self._services.ask_of_reservation(reservation_id, operation, respond)
 
     def release(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/release`"""
-        body = read_body(ReleaseRequest, request, self._scale)
+        body = self._plain.release(request) or read_body(ReleaseRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         operation = operations.release(reservation_id, asked_of(body, read_key(request), request))
         self._services.ask_of_reservation(reservation_id, operation, respond)
@@ -89,7 +91,7 @@ class ReservationHandlers:
 
 
 def reserve_operation(
-    services: Services, body: ReserveRequest, key: str, request: Request, pointer: str = ""
+    services: Services, body: ReserveRequest | PlainReserve, key: str, request: Request, pointer: str = ""
 ) -> Operation:
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
@@ -112,7 +114,7 @@ def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer
     return max(1, round(ttl_seconds * 1000))
 
 
-def commit_operation(reservation_id: str, body: CommitRequest, key: str, request: Request) -> Operation:
+def commit_operation(reservation_id: str, body: CommitRequest | PlainCommit, key: str, request: Request) -> Operation:
     """The operation of a commit."""
     return operations.commit(
         reservation_id, body.amount, body.over, asked_of(body, key, request), shortfall=body.shortfall

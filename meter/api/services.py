@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meter.amount import AmountScale
+from meter.api.plain_bodies import PlainBodies, PlainCommit, PlainDeduct, PlainReserve
 from meter.api.rendering import Renderer
 from meter.config import Settings
 from meter.contract.requests import Described
@@ -24,6 +25,8 @@ from meter.ledger.refusals import Refusals
 from meter.ledger.tail import Tail
 from meter.store.base import Store
 
+Plain = PlainDeduct | PlainReserve | PlainCommit
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -35,6 +38,7 @@ class Services:
     settings: Settings
     scale: AmountScale
     renderer: Renderer
+    plain_bodies: PlainBodies
     jobs: Jobs
     refusals: Refusals | None = None
 
@@ -67,7 +71,7 @@ class Services:
         return await self.engine.now_ms(self.engine.partition_of(user_id))
 
 
-def asked_of(body: Described, key: str, request: Request, *, begins: bool = False) -> Asked:
+def asked_of(body: Described | Plain, key: str, request: Request, *, begins: bool = False) -> Asked:
     """The key and the ledger members of a request, and who asks. Where it `begins` something, and does not settle what
     has a name already, its own id is the reference that its body does not give.
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sized
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from meter.http.exchange import Handler
+from meter.http.exchange import Handler, Request
 
 
 class Found(NamedTuple):
@@ -30,44 +30,56 @@ class _Silent:
 _SILENT: Final = _Silent()
 
 
-class HotCycle:
-    """One hot exchange, in the place of uvicorn's RequestResponseCycle, whose members the protocol expects.
+class HotCycle(Request):
+    """One hot request and its exchange, in the place of uvicorn's RequestResponseCycle, whose members the protocol
+    expects.
 
     It waits until the answers before it are out, is `started`, then `answered` (written, or the client was gone), and
     complete once the client has taken enough of its answers to be given another one. `headers` are those before the
-    body: what a chunked body brings after it is no part of the request.
+    body: what a chunked body brings after it is no part of the request. `pieces`: what the parser has of the body,
+    which is `body` when it is whole.
     """
 
     __slots__ = (
         "answered",
-        "body",
         "disconnected",
         "found",
-        "headers",
         "keep_alive",
-        "message_event",
         "method",
         "more_body",
+        "pieces",
         "response_complete",
         "started",
         "waiting_for_100_continue",
     )
 
+    message_event: ClassVar = _SILENT
+
     def __init__(
-        self, found: Found, method: bytes, headers: Mapping[bytes, bytes], *, keep_alive: bool, expects: bool
+        self,
+        found: Found,
+        method: bytes,
+        headers: Mapping[bytes, bytes],
+        *,
+        body: bytes | None = None,
+        keep_alive: bool = True,
+        expects: bool = False,
     ) -> None:
+        """A request that is whole where it has its `body`; else the parser brings that piece by piece."""
         self.found = found
+        self.path = found.path
+        self.query = found.query
         self.headers = headers
         self.method = method
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects
-        self.body: bytes | bytearray = bytearray()
-        self.more_body = True
+        self.body = body or b""
+        self.pieces = bytearray() if body is None else None
+        self.more_body = body is None
         self.started = False
         self.answered = False
         self.disconnected = False
         self.response_complete = False
-        self.message_event = _SILENT
 
 
 class HotFlow(FlowControl):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -17,18 +18,19 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from meter.api.lane.cycle import Found, HotCycle, HotFlow
-from meter.api.lane.plain import PlainRequest, plain_request
+from meter.api.lane.plain import PlainReader
 from meter.http.bounded import ANSWER, HEAD, IDLE, BoundedProtocol
 from meter.http.browsers import BrowserGuard
 from meter.http.endpoint import header_list
-from meter.http.exchange import Handler, Request, joined_headers
+from meter.http.exchange import Handler, joined_headers
 from meter.http.reading import failure
 from meter.http.rendered import JSON_TYPE, Rendered, problem
 from meter.http.request_id import brought_id, named_body, new_request_id
 from meter.keys import OBJECT_ID, USER_ID
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_JSON_HEAD: Final = b"content-type: " + JSON_TYPE + b"\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
+_DONE: Final = STATUS_LINE[200] + b"%bcontent-type: " + JSON_TYPE + b"\r\ncontent-length: "
+"""What answers that are done begin with, once the server's own headers are put in."""
 _NO_PATH: Final[Mapping[str, str]] = {}
 _AUTHORIZE: Final = "/gateway/authorize"
 _PLAIN_TARGET: Final = re.compile(rb"[A-Za-z0-9._~:@/!$&'()*+,;=-]+(\?[A-Za-z0-9._~:@/?!$&'()*+,;=%-]*)?")
@@ -63,8 +65,9 @@ class HotLane:
         }
         self._balance = handlers["balance"]
         self._gateway = gateway or {}
+        self.plain = PlainReader(self.find)
         self._default_list: list[tuple[bytes, bytes]] | None = None
-        self._default_bytes = b""
+        self._default_bytes = self._done = b""
 
     def find(self, method: bytes, target: bytes) -> Found | None:
         """What serves a hot request; None for every other one."""
@@ -106,12 +109,26 @@ class HotLane:
             cycle.headers, reads=cycle.method in (b"GET", b"HEAD"), passed_on=not cycle.found.reads_body
         )
 
-    def default_headers(self, state: ServerState) -> bytes:
-        """The server's own headers, as bytes; uvicorn makes a new list of them each second."""
+    def text(self, cycle: HotCycle, rendered: Rendered, state: ServerState) -> bytes:
+        """The answer to a request as it is sent. `state` has the headers of the server, a new list each second."""
         if state.default_headers is not self._default_list:
             self._default_list = state.default_headers
             self._default_bytes = b"".join([b"%b: %b\r\n" % header for header in self._default_list])
-        return self._default_bytes
+            self._done = _DONE % self._default_bytes
+        request_id = (brought_id(cycle.headers) or rendered.request_id or new_request_id()).encode()
+        status, body, content_type, replayed, headers, _, _ = rendered
+        is_plain = status == 200 and content_type == JSON_TYPE and not (replayed or headers)
+        if is_plain and cycle.keep_alive and cycle.method != b"HEAD":
+            return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (self._done, len(body), request_id, body)
+        return self._any_text(cycle, rendered, request_id)
+
+    def _any_text(self, cycle: HotCycle, rendered: Rendered, request_id: bytes) -> bytes:
+        body = named_body(rendered, request_id.decode())
+        lines = [b"%b: %b\r\n" % header for header in header_list(rendered, body)]
+        head = [STATUS_LINE[rendered.status], self._default_bytes, *lines, b"x-request-id: %b\r\n" % request_id]
+        if not cycle.keep_alive:
+            head.append(b"connection: close\r\n")
+        return b"".join([*head, b"\r\n", b"" if cycle.method == b"HEAD" else body])
 
 
 class HotProtocol(BoundedProtocol):
@@ -130,13 +147,15 @@ class HotProtocol(BoundedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Plain hot requests are taken from the front while nothing else is going on; the parser has the rest."""
-        while data and self._phase == IDLE and self._usable and (self.cycle is None or self.cycle.response_complete):
-            plain = plain_request(data, self._bounds.headers_max, self._bounds.head_max_bytes)
-            found = None if plain is None else self._lane.find(plain.method, plain.target)
-            if plain is None or found is None or self._last_word is not None or self.transport.is_closing():
+        while data and self._phase == IDLE and self._usable and not self.transport.is_closing():
+            plain = self._lane.plain.read(data, self._bounds)
+            if plain is None:
                 break
-            data = data[plain.size :]
-            self._run_plain(plain, found)
+            cycle, size = plain
+            data = data[size:]
+            self.cycle = cycle  # type: ignore[assignment]
+            self._phase = ANSWER
+            self._start_hot(cycle)
         if data:
             super().data_received(data)
 
@@ -192,9 +211,9 @@ class HotProtocol(BoundedProtocol):
         cycle = self._parsing
         if cycle is None:
             super().on_body(body)
-        elif cycle.found.reads_body and not cycle.answered:
-            cycle.body += body
-            if cycle.started and len(cycle.body) > self._lane.body_max_bytes:
+        elif cycle.pieces is not None and cycle.found.reads_body and not cycle.answered:
+            cycle.pieces += body
+            if cycle.started and len(cycle.pieces) > self._lane.body_max_bytes:
                 self._refuse_body(cycle)
 
     def on_message_complete(self) -> None:
@@ -203,7 +222,7 @@ class HotProtocol(BoundedProtocol):
         if cycle is None or self.parser.should_upgrade():
             super().on_message_complete()
             return
-        cycle.more_body = False
+        cycle.more_body, cycle.body = False, bytes(cycle.pieces or b"")
         self._enter(ANSWER if self._owes() else IDLE)
         if cycle.started and cycle.found.reads_body and not cycle.answered:
             self._handle(cycle)
@@ -254,7 +273,7 @@ class HotProtocol(BoundedProtocol):
             return
         if cycle.waiting_for_100_continue:
             self.transport.write(_CONTINUE)
-        if len(cycle.body) > self._lane.body_max_bytes:
+        if len(cycle.pieces or cycle.body) > self._lane.body_max_bytes:
             self._refuse_body(cycle)
         elif not (cycle.more_body and cycle.found.reads_body):
             self._handle(cycle)
@@ -263,22 +282,9 @@ class HotProtocol(BoundedProtocol):
 
     def _handle(self, cycle: HotCycle) -> None:
         try:
-            handler, path, query, _ = cycle.found
-            handler(Request(path, query, cycle.headers, bytes(cycle.body)), self._responder(cycle))
+            cycle.found.handler(cycle, partial(self._respond, cycle))
         except Exception as error:  # every way out of a handler is an answer
             self._respond(cycle, failure(error, cycle.headers))
-
-    def _run_plain(self, plain: PlainRequest, found: Found) -> None:
-        cycle = HotCycle(found, plain.method, plain.headers, keep_alive=True, expects=False)
-        cycle.more_body = False
-        if found.reads_body:
-            cycle.body = plain.body
-        self.cycle = cycle  # type: ignore[assignment]
-        self._enter(ANSWER)
-        self._start_hot(cycle)
-
-    def _responder(self, cycle: HotCycle) -> Callable[[Rendered], bool]:
-        return lambda rendered: self._respond(cycle, rendered)
 
     def _refuse_body(self, cycle: HotCycle) -> None:
         self._respond(cycle, problem("body-too-large", f"The limit is {self._lane.body_max_bytes} bytes."))
@@ -291,22 +297,7 @@ class HotProtocol(BoundedProtocol):
         self._lane.responses[rendered.status] += 1
         if self.transport.is_closing():
             return False
-        request_id, body = brought_id(cycle.headers) or rendered.request_id or new_request_id(), rendered.body
-        if (
-            rendered.status == 200
-            and rendered.content_type == JSON_TYPE
-            and not (rendered.replayed or rendered.headers)
-        ):
-            head = _JSON_HEAD % (len(body), request_id.encode())
-        else:
-            body = named_body(rendered, request_id)
-            lines = [b"%b: %b\r\n" % header for header in header_list(rendered, body)]
-            head = b"".join([*lines, b"x-request-id: %b\r\n" % request_id.encode()])
-        parts = [STATUS_LINE[rendered.status], self._lane.default_headers(self.server_state), head]
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", b"" if cycle.method == b"HEAD" else body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(self._lane.text(cycle, rendered, self.server_state))
         if self.flow.write_paused and cycle.keep_alive:
             self._unread = cycle  # a client that does not read gets no further answers meanwhile
         else:
