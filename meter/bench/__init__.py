@@ -1,4 +1,4 @@
-"""`meter bench`: throughput, latency and Redis' share, measured beside a bare echo in the same run.
+"""`meter bench`: what a metered request costs, all who work for it together, beside a bare echo in the same run.
 
 Needs no pytest and no other machine: servers, Redis and the load generator are child processes on loopback. Numbers of
 one run compare with each other; numbers of two machines do not.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from meter.bench.options import (
     CASE_NAMES,
+    PART_NAMES,
     BenchOptions,
     FlushBenchOptions,
     JobsBenchOptions,
@@ -17,6 +18,7 @@ from meter.bench.options import (
 
 __all__ = [
     "CASE_NAMES",
+    "PART_NAMES",
     "BenchOptions",
     "FlushBenchOptions",
     "JobsBenchOptions",
@@ -30,11 +32,11 @@ __all__ = [
 
 
 def run_bench(options: BenchOptions) -> int:
-    """Runs the cases, prints a table, writes JSON and a picture. 0 when every case answered without errors, else 1.
+    """Runs the cases, prints a table, writes JSON 0 when every case answered without errors, else 1.
 
     Raises `EmbeddedServerError` when there is no Redis-compatible server, and OSError when nothing can be written.
     """
-    from meter.bench.rounds import run  # noqa: PLC0415 - `meter --help` does not need it
+    from meter.bench.run import run  # noqa: PLC0415 - `meter --help` does not need it
 
     return run(options)
 

@@ -1,8 +1,9 @@
-"""The cases: which server, which requests, how many operations are in one."""
+"""The cases: which server, which requests, how many operations are in one, and whose CPU time they cost."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -13,12 +14,18 @@ BATCH = 100
 ORIGINAL_USERS = 50
 """Its in-memory store looks through every transaction of every user at each deduct."""
 
+SERVER, REDIS, WORKER = "server", "redis", "worker"
+"""The parties: who answers, and who works for that."""
+METERED = (SERVER, REDIS, WORKER)
+
 _JSON_DEDUCT = '{"user_id":"%U","amount":1}'
+_RATELIMIT = '{"domain":"bench","descriptors":[{"entries":[{"key":"user","value":"%U"}]}]}'
+_CHAT = '{"model":"small","messages":[{"role":"user","content":"hello"}]}'
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case. `server` is sidecar, a peer, or redis for redis-benchmark itself."""
+    """One case. `server` is a name of `meter.bench.parties`."""
 
     name: str
     title: str
@@ -26,6 +33,9 @@ class Case:
     templates: tuple[Template, ...]
     operations: int = 1
     """In one request."""
+    parties: tuple[str, ...] = (SERVER,)
+    connections: int | None = None
+    """None: as many as the run has."""
     users_max: int | None = None
 
 
@@ -44,62 +54,73 @@ def _log() -> str:
     return "\n".join(f'{{"reservation_id":"%R-{number}","status":"200","usage":"3"}}' for number in range(BATCH))
 
 
+_DEDUCT = (Template("POST", "/credits/deduct", _JSON_DEDUCT),)
+_PAIR = (
+    Template("POST", "/credits/reservations", '{"user_id":"%U","amount":5,"reservation_id":"%R"}'),
+    Template("POST", "/credits/reservations/%R/commit", '{"amount":3}'),
+)
+_AUTHORIZE = (Template("GET", "/gateway/authorize?mode=deduct&amount=1", headers=(("X-User-Id", "%U"),)),)
+_LOGS = (Template("POST", "/credits/batch", _holds()), Template("POST", "/gateway/logs", _log()))
+_PROXIED = (Template("POST", "/v1/chat/completions", _CHAT, (("X-User-Id", "%U"),)),)
+
 CASES = (
+    Case("floor", "C epoll, constant answer", "floor", (Template("POST", "/", _JSON_DEDUCT),)),
     Case("echo", "bare Starlette JSON echo", "echo", (Template("POST", "/echo", _JSON_DEDUCT),)),
-    Case("deduct", "POST /credits/deduct", "sidecar", (Template("POST", "/credits/deduct", _JSON_DEDUCT),)),
-    Case(
-        "pairs",
-        "reserve + commit, two requests",
-        "sidecar",
-        (
-            Template("POST", "/credits/reservations", '{"user_id":"%U","amount":5,"reservation_id":"%R"}'),
-            Template("POST", "/credits/reservations/%R/commit", '{"amount":3}'),
-        ),
-    ),
+    Case("deduct", "POST /credits/deduct", "sidecar", _DEDUCT, parties=METERED),
+    Case("pairs", "reserve + commit, two requests", "sidecar", _PAIR, parties=METERED),
     Case(
         "batch",
-        f"POST /credits/batch of {BATCH} deducts",
+        f"POST /credits/batch of {BATCH}, each",
         "sidecar",
         (Template("POST", "/credits/batch", _batch()),),
         operations=BATCH,
+        parties=METERED,
     ),
+    Case("authorize", "GET /gateway/authorize", "sidecar", _AUTHORIZE, parties=METERED),
+    Case("logs", f"{BATCH} holds, their access log, each", "sidecar", _LOGS, operations=BATCH, parties=METERED),
     Case(
-        "authorize",
-        "GET /gateway/authorize",
+        "explain",
+        "GET /credits/explain",
         "sidecar",
-        (Template("GET", "/gateway/authorize?mode=deduct&amount=1", headers=(("X-User-Id", "%U"),)),),
+        (Template("GET", "/credits/explain/%U?amount=5"),),
+        parties=(SERVER, REDIS),
     ),
+    Case("lone", "deduct, one connection", "sidecar", _DEDUCT, parties=METERED, connections=1),
+    Case("evalsha", "Starlette, await EVALSHA", "evalsha", _DEDUCT, parties=(SERVER, REDIS)),
+    Case("evalsha1", "the same, one connection", "evalsha", _DEDUCT, parties=(SERVER, REDIS), connections=1),
     Case(
-        "logs",
-        f"{BATCH} holds, then POST /gateway/logs of {BATCH}",
-        "sidecar",
-        (Template("POST", "/credits/batch", _holds()), Template("POST", "/gateway/logs", _log())),
-        operations=BATCH,
-    ),
-    Case("explain", "GET /credits/explain", "sidecar", (Template("GET", "/credits/explain/%U?amount=5"),)),
-    Case(
-        "evalsha",
-        "Starlette + pydantic, await EVALSHA each",
-        "evalsha",
-        (Template("POST", "/credits/deduct", _JSON_DEDUCT),),
+        "ratelimit",
+        "envoyproxy/ratelimit, JSON",
+        "ratelimit",
+        (Template("POST", "/json", _RATELIMIT),),
+        parties=(SERVER, REDIS),
     ),
     Case(
         "original",
-        "credit-management 0.4.0, patched to answer",
+        "credit-management 0.4.0, patched",
         "original",
-        (Template("POST", "/credits/deduct", _JSON_DEDUCT),),
+        _DEDUCT,
         users_max=ORIGINAL_USERS,
     ),
-    Case("redis", f"redis-benchmark, our script with {BATCH} deducts", "redis", (), operations=BATCH),
+    Case("upstream", "an upstream, JSON", "upstream", _PROXIED),
+    Case("proxy", "meter proxy in front of it", "proxy", _PROXIED, parties=METERED),
 )
 
 
-def why_not(case: Case) -> str | None:
+def wanted_cases(names: Iterable[str]) -> list[Case]:
+    """Those cases, in their order; all for no name."""
+    chosen = set(names)
+    return [case for case in CASES if not chosen or case.name in chosen]
+
+
+def why_not(case: Case, ratelimit: str | None) -> str | None:
     """Why a case cannot run here; None when it can."""
-    if case.name == "original" and not original_installed():
+    if case.server == "floor" and shutil.which("cc") is None:
+        return "there is no C compiler (cc) on PATH"
+    if case.server == "original" and not original_installed():
         return "pip install credit-management==0.4.0 fastapi"
-    if case.name == "redis" and shutil.which("redis-benchmark") is None:
-        return "redis-benchmark is not on PATH"
+    if case.server == "ratelimit" and ratelimit is None:
+        return "name its binary, or go to build it: --ratelimit=PATH, --ratelimit=go"
     if case.name == "authorize" and find_spec("meter.gateway.authorize") is None:
         return "this version has no gateway endpoints"
     return None

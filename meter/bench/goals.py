@@ -1,24 +1,44 @@
-"""What was measured beside what it should be (docs: the numbers to reach), as ratios within one run."""
+"""What was measured beside what it should be (docs/performance.md), as ratios within one run where there are any.
+
+A goal is judged by the best rounds (`meter.bench.samples` says why); the median stands beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter.bench.probes import FlatCost, Weight
-from meter.bench.samples import CaseResult, Sample
+from meter.bench.cases import REDIS, SERVER, WORKER
+from meter.bench.findings import Findings
+from meter.bench.latency import RATE as LATENCY_RATE
+from meter.bench.samples import CaseResult, cpu_ratio, rate_ratio
+from meter.bench.script import ScriptCost
+from meter.bench.worker_cost import RATE as SLOW_RATE
+from meter.bench.worker_cost import WorkerCost
 
-REDIS_US_MAX = 12.0
+METRIC_MAX = 0.5
 FLAT_RATIO_MAX = 1.3
 WEIGHTS_MAX = {"idle account with one grant": 400.0, "open hold": 350.0}
-HALF_RATE_P99_MS_MAX = 5.0
+LATENCY_ADDED_MS_MAX = 0.25
+SCRIPT_OPERATION_US_MAX, SCRIPT_CALL_US_MAX = 8.0, 25.0
+OUTBOX_BYTES_MAX = 100.0
+WORKER_SLOW_US_MAX = 150.0
+WORKER_IDLE_PERCENT_MAX = 0.3
+APPEND_ONLY_MB_A_DAY_MAX = 1.0
+APPEND_ONLY_BYTES_MAX = 200.0
 
-# what, case, measured against, at least, per operation (else per request)
-_RATIOS = (
-    ("deduct / echo", "deduct", "echo", 2.5, False),
-    ("pair requests / echo", "pairs", "echo", 1.2, False),
-    ("batch / redis-benchmark, operations", "batch", "redis", 0.6, True),
-    ("deduct / credit-management", "deduct", "original", 25.0, False),
+# what, case, measured against, at least
+_RATES = (
+    ("deduct / echo, rate", "deduct", "echo", 2.5),
+    ("reserve + commit requests / echo, rate", "pairs", "echo", 1.5),
+    ("deduct / evalsha at one connection, rate", "lone", "evalsha1", 1.0),
+    ("deduct / credit-management, rate", "deduct", "original", 25.0),
+)
+# what, case, party, at most
+_SHARES = (
+    ("Redis µs per deduct at one connection", "lone", REDIS, 80.0),
+    ("worker µs per transaction", "deduct", WORKER, 20.0),
+    ("meter proxy µs per request", "proxy", SERVER, 300.0),
 )
 
 
@@ -30,6 +50,8 @@ class Goal:
     measured: float
     goal: float
     at_least: bool
+    median: float | None = None
+    """Of the rounds, where `measured` is that of the best one."""
 
     @property
     def met(self) -> bool:
@@ -37,35 +59,70 @@ class Goal:
         return self.measured >= self.goal if self.at_least else self.measured <= self.goal
 
 
-def goals_of(
-    results: Mapping[str, CaseResult],
-    costs: Sequence[FlatCost] = (),
-    weights: Sequence[Weight] = (),
-    half_rate: Sample | None = None,
-) -> list[Goal]:
+def goals_of(found: Findings) -> list[Goal]:
     """The goals that this run can tell of."""
-    return [*_ratios(results), *_redis(results, costs), *_rest(weights, half_rate)]
+    goals = [*_metric(found), *_rates(found), *_shares(found)]
+    if found.latency is not None:
+        added = found.latency.added_ms(50.0)
+        what = f"ms added to the echo's p50 at {LATENCY_RATE:,}/s"
+        goals.append(_at_most(what, added.best, LATENCY_ADDED_MS_MAX, added.median))
+    if found.script is not None:
+        goals += _script(found.script)
+    if found.worker is not None:
+        goals += _worker(found.worker)
+    for cost in found.costs:
+        goals.append(_at_most(f"{cost.what}: {cost.few:,} to {cost.many:,}", cost.ratio, FLAT_RATIO_MAX))
+    for weight in found.weights:
+        goals.append(_at_most(f"bytes per {weight.what}", weight.bytes_each, WEIGHTS_MAX[weight.what]))
+    return goals
 
 
-def _ratios(results: Mapping[str, CaseResult]) -> Iterable[Goal]:
-    for what, name, against, goal, per_operation in _RATIOS:
-        ours, theirs = results.get(name), results.get(against)
-        if ours is None or theirs is None or not theirs.rate.median:
-            continue
-        factor = ours.operations / theirs.operations if per_operation else 1.0
-        yield Goal(what, ours.rate.median * factor / theirs.rate.median, goal, at_least=True)
+def _metric(found: Findings) -> Iterable[Goal]:
+    both = _two(found, "deduct", "echo")
+    ratio = cpu_ratio(*both) if both else None
+    if ratio is not None:
+        yield _at_most("M: sidecar + Redis + worker CPU / echo CPU", ratio.best, METRIC_MAX, ratio.median)
 
 
-def _redis(results: Mapping[str, CaseResult], costs: Sequence[FlatCost]) -> Iterable[Goal]:
-    for name in ("deduct", "batch"):
-        if name in results and (spent := results[name].redis_us) is not None:
-            yield Goal(f"Redis µs per operation, {name}", spent, REDIS_US_MAX, at_least=False)
-    for cost in costs:
-        yield Goal(f"{cost.what}: {cost.few:,} to {cost.many:,}", cost.ratio, FLAT_RATIO_MAX, at_least=False)
+def _rates(found: Findings) -> Iterable[Goal]:
+    for what, name, against, least in _RATES:
+        both = _two(found, name, against)
+        ratio = rate_ratio(*both) if both else None
+        if ratio is not None:
+            yield Goal(what, ratio.best, least, at_least=True, median=ratio.median)
 
 
-def _rest(weights: Sequence[Weight], half_rate: Sample | None) -> Iterable[Goal]:
-    for weight in weights:
-        yield Goal(f"bytes per {weight.what}", weight.bytes_each, WEIGHTS_MAX[weight.what], at_least=False)
-    if half_rate is not None:
-        yield Goal("p99 in ms at half rate", half_rate.latency_ms[-1], HALF_RATE_P99_MS_MAX, at_least=False)
+def _shares(found: Findings) -> Iterable[Goal]:
+    for what, name, party, most in _SHARES:
+        result = found.results.get(name)
+        if result is not None and party in result.parties:
+            share = result.share_us(party)
+            yield _at_most(what, share.least, most, share.median)
+    result = found.results.get("deduct")
+    if result is not None and result.append_only_bytes.most:
+        written = result.append_only_bytes
+        yield _at_most("append-only bytes per deduct", written.least, APPEND_ONLY_BYTES_MAX, written.median)
+
+
+def _script(script: ScriptCost) -> Iterable[Goal]:
+    each, call = script.operation_us, script.call_us
+    yield _at_most("script µs per deduct of 100", each.least, SCRIPT_OPERATION_US_MAX, each.median)
+    yield _at_most("script µs per call", call.least, SCRIPT_CALL_US_MAX, call.median)
+    yield _at_most("outbox bytes per deduct of 100", script.outbox_bytes, OUTBOX_BYTES_MAX)
+
+
+def _worker(worker: WorkerCost) -> Iterable[Goal]:
+    if WORKER in worker.slow.cpu_us:
+        slow = worker.slow.cpu_us[WORKER]
+        yield _at_most(f"worker µs per transaction at {SLOW_RATE}/s", slow, WORKER_SLOW_US_MAX)
+        yield _at_most("worker, % of a core, idle", worker.worker_percent, WORKER_IDLE_PERCENT_MAX)
+    yield _at_most("append-only MB a day, idle", worker.append_only_mb_a_day, APPEND_ONLY_MB_A_DAY_MAX)
+
+
+def _two(found: Findings, name: str, against: str) -> tuple[CaseResult, CaseResult] | None:
+    ours, theirs = found.results.get(name), found.results.get(against)
+    return (ours, theirs) if ours and theirs and ours.samples and theirs.samples else None
+
+
+def _at_most(what: str, measured: float, goal: float, median: float | None = None) -> Goal:
+    return Goal(what, measured, goal, at_least=False, median=median)

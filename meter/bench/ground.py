@@ -17,6 +17,7 @@ from meter.engine.redis import connect
 CHUNK = 500
 PLENTY = 10**12
 """Units granted to each user: more than any round spends."""
+_SCRIPT_STATS = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_fcall")
 
 
 class Ground:
@@ -64,11 +65,23 @@ class Ground:
     def script_microseconds(self) -> float:
         """Time that Redis has spent in scripts so far."""
         stats = cast("dict[str, dict[str, float]]", self.client.info("commandstats"))
-        return sum(float(stats[name]["usec"]) for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats)
+        return sum(float(stats[name]["usec"]) for name in _SCRIPT_STATS if name in stats)
 
     def used_bytes(self) -> int:
         """Memory of the data and what belongs to it."""
         return int(cast("dict[str, int]", self.client.info("memory"))["used_memory"])
+
+    def outbox_bytes(self) -> int:
+        """Memory of the outbox."""
+        return int(cast("int", self.client.memory_usage(self.keys.outbox, samples=0) or 0))
+
+    def append_only_bytes(self) -> int:
+        """Length of the append-only file; compare only after `never_rewrite`."""
+        return int(cast("dict[str, int]", self.client.info("persistence"))["aof_current_size"])
+
+    def never_rewrite(self) -> None:
+        """Redis lets its append-only file grow, so that its length tells what was written."""
+        self.client.config_set("auto-aof-rewrite-percentage", 0)
 
     @property
     def version(self) -> str:

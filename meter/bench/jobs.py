@@ -155,7 +155,7 @@ class _Run:
             await self._store.open(agreed)
             try:
                 with (
-                    worker(self._redis_url, self._url, self._folder) as self._check_worker,
+                    worker(self._redis_url, self._url, self._folder) as self._worker,
                     sidecar(self._redis_url, self._folder) as self._server,
                 ):
                     return await self._measure(options), ground.version
@@ -242,7 +242,7 @@ class _Run:
     async def _until(self, goes_on: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline = time.perf_counter() + DEADLINE_SECONDS
         while await goes_on():
-            self._check_worker()
+            self._worker.check()
             if time.perf_counter() > deadline:
                 raise ServerFailed(f"{what} took the worker more than {DEADLINE_SECONDS:g} s")
             await asyncio.sleep(POLL_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def machine() -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "commit": _commit(),
         "wrk": shutil.which("wrk") is not None,
         "load_average": load_average(),
     }
@@ -35,6 +37,21 @@ def load_average() -> float:
         return round(os.getloadavg()[0], 2)
     except OSError:
         return 0.0
+
+
+def _commit() -> str | None:
+    """Of the checkout that this is; with a plus when its files are not those of the commit. None outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def _cpu() -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CASE_NAMES = (
+    "floor",
     "echo",
     "deduct",
     "pairs",
@@ -13,11 +14,18 @@ CASE_NAMES = (
     "authorize",
     "logs",
     "explain",
+    "lone",
     "evalsha",
+    "evalsha1",
+    "ratelimit",
     "original",
-    "redis",
+    "upstream",
+    "proxy",
 )
-"""Cases in the order in which a round runs them; docs/ say what each is."""
+"""Cases in the order in which a round runs them (`meter.bench.cases`)."""
+
+PART_NAMES = ("latency", "worker", "script", "flat")
+"""What is measured after the rounds: latency at a fixed rate, a worker with little to do, the script, its flat cost."""
 
 GENERATORS = ("auto", "wrk", "own")
 
@@ -30,37 +38,39 @@ class OptionError(ValueError):
 class BenchOptions:
     """Options of `meter bench`. Raises `OptionError`."""
 
-    rounds: int = 5
-    seconds: float = 3.0
+    rounds: int = 10
+    seconds: float = 1.0
     """Of load per case and round."""
     connections: int = 64
     cases: tuple[str, ...] = ()
-    """Empty: all that can run here."""
+    """Of `CASE_NAMES` and `PART_NAMES`. Empty: all that can run here."""
     users: int = 1000
     generator: str = "auto"
     """auto: wrk when it is on PATH."""
+    idle_seconds: float = 60.0
+    """How long the worker is watched while it has nothing to do: what it does each minute happens once."""
+    ratelimit: str | None = None
+    """Path of the binary of envoyproxy/ratelimit; `go`: build it."""
     deep: bool = False
-    """Flat-cost probes up to a million accounts, and memory per account and hold."""
-    probes: bool = True
-    half_rate: bool = True
-    """Latency of deducts at half of their top rate."""
+    """Flat cost up to a million accounts, and memory per account and hold."""
+    as_json: bool = False
     out: Path = Path("bench-results")
-    """Folder for the JSON file and the picture."""
+    """Folder for the JSON file."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "seconds", "connections", "users"):
+        for name in ("rounds", "seconds", "connections", "users", "idle_seconds"):
             if getattr(self, name) <= 0:
-                raise OptionError(f"--{name}={getattr(self, name)}: must be more than 0")
-        unknown = [name for name in self.cases if name not in CASE_NAMES]
+                raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)}: must be more than 0")
+        known = (*CASE_NAMES, *PART_NAMES)
+        unknown = [name for name in self.cases if name not in known]
         if unknown:
-            raise OptionError(f"--cases={unknown[0]}: there are {', '.join(CASE_NAMES)}")
+            raise OptionError(f"--cases={unknown[0]}: there are {', '.join(known)}")
         if self.generator not in GENERATORS:
             raise OptionError(f"--generator={self.generator}: there are {', '.join(GENERATORS)}")
 
-    @classmethod
-    def quick(cls, **changes: object) -> BenchOptions:
-        """Two short rounds, and no probes."""
-        return cls(**{"rounds": 2, "seconds": 1.0, "probes": False, "half_rate": False, **changes})  # type: ignore[arg-type]
+    def wants(self, part: str) -> bool:
+        """Whether one of `PART_NAMES` was asked for."""
+        return not self.cases or part in self.cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +102,8 @@ class FlushBenchOptions:
 class ProxyBenchOptions:
     """Options of `meter bench proxy`. Raises `OptionError`."""
 
-    rounds: int = 5
-    seconds: float = 3.0
+    rounds: int = 10
+    seconds: float = 1.0
     """Of streams per kind, way and round."""
     users: int = 1000
     out: Path = Path("bench-results")

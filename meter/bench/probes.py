@@ -58,7 +58,7 @@ async def flat_costs(folder: Path, *, deep: bool) -> list[FlatCost]:
 
 async def weights(folder: Path) -> list[Weight]:
     """What an idle account with one grant and an open hold weigh."""
-    with EmbeddedServer(data_dir=folder / "weights", persist=False) as server:
+    with EmbeddedServer(data_dir=folder / "weights") as server:
         async with Ground(server.url) as ground:
             names = [user_name(number) for number in range(WEIGHED)]
             before = ground.used_bytes()
@@ -78,7 +78,7 @@ async def weights(folder: Path) -> list[Weight]:
 
 
 async def _accounts(folder: Path, large: int) -> FlatCost:
-    with EmbeddedServer(data_dir=folder / "accounts", persist=False) as server:
+    with EmbeddedServer(data_dir=folder / "accounts") as server:
         async with Ground(server.url) as ground:
             measured = []
             for at, count in ((0, ACCOUNTS_SMALL), (ACCOUNTS_SMALL, large)):
@@ -94,7 +94,7 @@ async def _pair(folder: Path, what: str, fill: Callable[[Ground, int], Iterable[
     """The cost with one of them and with a thousand, on one account each."""
     measured = []
     for count in (1, MANY):
-        with EmbeddedServer(data_dir=folder / f"{what.split(' ', maxsplit=1)[0]}-{count}", persist=False) as server:
+        with EmbeddedServer(data_dir=folder / f"{what.split(' ', maxsplit=1)[0]}-{count}") as server:
             async with Ground(server.url) as ground:
                 await ground.run(fill(ground, count))
                 measured.append(await _cost(ground, lambda: operations.deduct("one", 1)))

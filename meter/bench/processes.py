@@ -31,6 +31,14 @@ class ServerProcess:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """A worker; `check` raises `ServerFailed` when it has ended."""
+
+    pid: int
+    check: Callable[[], None]
+
+
 def free_port() -> int:
     """A port that nobody has at this moment."""
     with socket.socket() as sock:
@@ -61,17 +69,17 @@ def stream_proxy(redis_url: str, upstream_port: int, folder: Path) -> Iterator[S
 
 
 @contextmanager
-def worker(redis_url: str, store_url: str, folder: Path) -> Iterator[Callable[[], None]]:
-    """`meter worker` as in production. Answers a check that raises `ServerFailed` when it has ended."""
+def worker(redis_url: str, store_url: str, folder: Path) -> Iterator[WorkerProcess]:
+    """`meter worker` as in production."""
     log_path = folder / "worker.log"
     environment = {**_bare(), "METER_REDIS_URL": redis_url, "METER_STORE_URL": store_url}
-    with _child(["-m", "meter", "worker"], environment, log_path) as process:
+    with _child([sys.executable, "-m", "meter", "worker"], environment, log_path) as process:
 
         def check() -> None:
             if process.poll() is not None:
                 raise ServerFailed(log_path.read_text(encoding="utf-8", errors="replace")[-1000:] or "it has ended")
 
-        yield check
+        yield WorkerProcess(process.pid, check)
 
 
 @contextmanager
@@ -101,20 +109,31 @@ def _bare() -> dict[str, str]:
 
 
 @contextmanager
-def _running(
-    arguments: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
+def running(
+    command: Callable[[int], list[str]], environment: dict[str, str], log_path: Path, cwd: Path | None = None
 ) -> Iterator[ServerProcess]:
+    """The server of a command line that is made for a port. Raises `ServerFailed` when it does not listen there."""
     port = free_port()
-    with _child([*arguments, "--port", str(port)], environment, log_path, cwd) as process:
+    with _child(command(port), environment, log_path, cwd) as process:
         _wait_until_it_listens(process, port, log_path)
         yield ServerProcess(port, process.pid)
 
 
 @contextmanager
-def _child(
+def _running(
     arguments: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
+) -> Iterator[ServerProcess]:
+    def command(port: int) -> list[str]:
+        return [sys.executable, *arguments, "--port", str(port)]
+
+    with running(command, environment, log_path, cwd) as server:
+        yield server
+
+
+@contextmanager
+def _child(
+    command: list[str], environment: dict[str, str], log_path: Path, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, *arguments]
     if can_end_with_parent():
         command = ending_with_parent(command)
     with log_path.open("wb") as log:

@@ -1,4 +1,5 @@
-"""An API that streams server-sent events, for `meter bench proxy`: each event tells when it was sent.
+"""An API of a model, for `meter bench` and `meter bench proxy`: one JSON answer, or server-sent events of which each
+tells when it was sent.
 
 A process of its own (`python -m meter.bench.stream_upstream --port …`) on raw sockets, so that its own time is small.
 The clock is monotonic and that of the machine, so whoever reads an event knows how long it took.
@@ -15,7 +16,7 @@ import uvloop
 
 INTERVAL_SECONDS = 0.01
 EVENTS_HEADER = b"x-events"
-"""How many events the request wants before the last one, which tells the usage."""
+"""How many events the request wants before the last one, which tells the usage; without it, it wants JSON."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _EVENT = (
@@ -26,10 +27,19 @@ _LAST = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"small","choices":[],'
     b'"usage":{"prompt_tokens":2,"completion_tokens":10,"total_tokens":12},"at":%d}\n\ndata: [DONE]\n\n'
 )
+_JSON = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"small","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"Hello! How can I help you today?"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":8,"completion_tokens":9,"total_tokens":17}}'
+)
+_JSON_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_JSON),
+    _JSON,
+)
 
 
 class _Stream(asyncio.Protocol):
-    """One connection: answers each request, whose body has a Content-Length, with one stream."""
+    """One connection: answers each request, whose body has a Content-Length."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -55,6 +65,9 @@ class _Stream(asyncio.Protocol):
         length = int(named[b"content-length"])
         if len(body) >= length:
             self._text = body[length:]
+            if EVENTS_HEADER not in named and self._transport is not None:
+                self._transport.write(_JSON_ANSWER)
+                return
             self._events = int(named[EVENTS_HEADER])
             self._send(_HEAD, self._loop.time(), 0)
 

@@ -14,26 +14,36 @@ MARK = "METER "
 PAIR_DISTANCE = 4
 """A reservation is committed this many times the connections later, because another connection may do it."""
 
+PREPARED = 2000
+"""Requests made before the load starts, drawn from by lot afterwards, where none has an id of its own."""
+
 _SCRIPT = """
 local templates, users, run, pairs_apart = {templates}, {users}, "{run}", {apart}
 local threads, seed = 0, 0
 function setup(thread) thread:set("seed", threads); threads = threads + 1 end
-local sent, reserved = 0, 0
-function init() math.randomseed(os.time() * 100 + seed) end
+local sent, reserved, prepared = 0, 0, {{}}
 local function filled(text, id)
   text = text:gsub("%%U", function() return string.format("u%0{digits}d", math.random(0, users - 1)) end)
   return (text:gsub("%%R", function() return run .. "-" .. seed .. "-" .. id end))
 end
+local function made(which, id)
+  local t, headers = templates[which], {{}}
+  for name, value in pairs(t[4]) do headers[name] = filled(value, id) end
+  return wrk.format(t[1], filled(t[2], id), headers, t[3] ~= "" and filled(t[3], id) or nil)
+end
+function init()
+  math.randomseed(os.time() * 100 + seed)
+  for n = 1, {prepared} do prepared[n] = made(1, 0) end
+end
 function request()
+  if #prepared > 0 then return prepared[math.random(#prepared)] end
   local which, id = 1, reserved
   if #templates == 2 then
     if sent % 2 == 1 and reserved > pairs_apart + 1 then which, id = 2, reserved - pairs_apart
     else reserved = reserved + 1; id = reserved end
   end
   sent = sent + 1
-  local t, headers = templates[which], {{}}
-  for name, value in pairs(t[4]) do headers[name] = filled(value, id) end
-  return wrk.format(t[1], filled(t[2], id), headers, t[3] ~= "" and filled(t[3], id) or nil)
+  return made(which, id)
 end
 function done(summary, latency)
   local e = summary.errors
@@ -70,6 +80,7 @@ def script_of(load: Load) -> str:
         run=load.run,
         apart=PAIR_DISTANCE * load.connections,
         digits=USER_DIGITS,
+        prepared=0 if any("%R" in template.path + template.body for template in load.templates) else PREPARED,
         mark=MARK,
         formats=",".join(["%.0f"] * len(PERCENTILES)),
         percentiles=",".join(f"latency:percentile({percent})" for percent in PERCENTILES),

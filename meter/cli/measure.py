@@ -85,10 +85,13 @@ def bench(
         str,
         typer.Argument(help="Nothing for the requests, flush for the store, jobs for the worker, proxy for streams."),
     ] = "requests",
-    rounds: Annotated[int, typer.Option(help="How often each case runs, in turn with the others.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Of load per case and round.")] = 3.0,
+    rounds: Annotated[int, typer.Option(help="How often each case runs, in turn with the others.")] = 10,
+    seconds: Annotated[float, typer.Option(help="Of load per case and round.")] = 1.0,
     connections: Annotated[int, typer.Option(help="Of the load generator.")] = 64,
-    cases: Annotated[str, typer.Option(help="Comma-separated; all when not given.")] = "",
+    cases: Annotated[str, typer.Option(help="Comma-separated, such as echo,deduct; all when not given.")] = "",
+    ratelimit: Annotated[
+        str | None, typer.Option(help="Binary of envoyproxy/ratelimit to compare with, or go to build it.")
+    ] = None,
     deep: Annotated[bool, typer.Option(help="Also with up to a million accounts, and memory.")] = False,
     store: Annotated[
         str | None,
@@ -96,9 +99,10 @@ def bench(
     ] = None,
     subscriptions: Annotated[int, typer.Option(help="jobs: How many are due at once.")] = 100_000,
     grants: Annotated[int, typer.Option(help="jobs: How many end at once, and then as many holds.")] = 100_000,
-    out: Annotated[Path, typer.Option(help="Folder for the JSON file and the picture.")] = Path("bench-results"),
+    out: Annotated[Path, typer.Option(help="Folder for the JSON file.")] = Path("bench-results"),
+    as_json: Json = False,
 ) -> None:
-    """Measure this machine: requests beside a bare Starlette echo, the flush, the jobs, or what the proxy adds."""
+    """Measure this machine: what a request costs beside a bare echo, the flush, the jobs, or what the proxy adds."""
     try:
         from meter import bench as measure
     except ImportError:
@@ -117,7 +121,14 @@ def bench(
         elif what == "requests":
             chosen = tuple(name for name in cases.split(",") if name)
             options = measure.BenchOptions(
-                rounds=rounds, seconds=seconds, connections=connections, cases=chosen, deep=deep, out=out
+                rounds=rounds,
+                seconds=seconds,
+                connections=connections,
+                cases=chosen,
+                ratelimit=ratelimit,
+                deep=deep,
+                as_json=as_json,
+                out=out,
             )
             code = measure.run_bench(options)
         else:
