@@ -44,23 +44,12 @@ def _batch() -> str:
     return '{"operations":[' + ",".join([one] * BATCH) + "]}"
 
 
-def _holds() -> str:
-    numbers = range(BATCH)
-    holds = [f'{{"op":"reserve","user_id":"%U","amount":5,"reservation_id":"%R-{number}"}}' for number in numbers]
-    return '{"operations":[' + ",".join(holds) + "]}"
-
-
-def _log() -> str:
-    return "\n".join(f'{{"reservation_id":"%R-{number}","status":"200","usage":"3"}}' for number in range(BATCH))
-
-
 _DEDUCT = (Template("POST", "/credits/deduct", _JSON_DEDUCT),)
 _PAIR = (
     Template("POST", "/credits/reservations", '{"user_id":"%U","amount":5,"reservation_id":"%R"}'),
     Template("POST", "/credits/reservations/%R/commit", '{"amount":3}'),
 )
 _AUTHORIZE = (Template("GET", "/gateway/authorize?mode=deduct&amount=1", headers=(("X-User-Id", "%U"),)),)
-_LOGS = (Template("POST", "/credits/batch", _holds()), Template("POST", "/gateway/logs", _log()))
 _PROXIED = (Template("POST", "/v1/chat/completions", _CHAT, (("X-User-Id", "%U"),)),)
 
 CASES = (
@@ -77,14 +66,6 @@ CASES = (
         parties=METERED,
     ),
     Case("authorize", "GET /gateway/authorize", "sidecar", _AUTHORIZE, parties=METERED),
-    Case("logs", f"{BATCH} holds, their access log, each", "sidecar", _LOGS, operations=BATCH, parties=METERED),
-    Case(
-        "explain",
-        "GET /credits/explain",
-        "sidecar",
-        (Template("GET", "/credits/explain/%U?amount=5"),),
-        parties=(SERVER, REDIS),
-    ),
     Case("lone", "deduct, one connection", "sidecar", _DEDUCT, parties=METERED, connections=1),
     Case("evalsha", "Starlette, await EVALSHA", "evalsha", _DEDUCT, parties=(SERVER, REDIS)),
     Case("evalsha1", "the same, one connection", "evalsha", _DEDUCT, parties=(SERVER, REDIS), connections=1),

@@ -12,8 +12,6 @@ CASE_NAMES = (
     "pairs",
     "batch",
     "authorize",
-    "logs",
-    "explain",
     "lone",
     "evalsha",
     "evalsha1",
@@ -24,8 +22,8 @@ CASE_NAMES = (
 )
 """Cases in the order in which a round runs them (`meter.bench.cases`)."""
 
-PART_NAMES = ("latency", "worker", "script", "flat")
-"""What is measured after the rounds: latency at a fixed rate, a worker with little to do, the script, its flat cost."""
+PART_NAMES = ("worker", "latency", "script", "flat")
+"""What is measured beside the rounds: a worker with little to do, latency at a fixed rate, the script, its flat cost."""
 
 GENERATORS = ("auto", "wrk", "own")
 

@@ -30,6 +30,8 @@ from meter.store.connect import open_store
 
 DRAIN_DEADLINE_SECONDS = 120.0
 DRAIN_POLL_SECONDS = 0.05
+RETENTION_SECONDS = 1
+"""The default is ten minutes: what is trimmed would be trimmed after the run, and would count for nothing."""
 
 
 class Parties:
@@ -67,7 +69,9 @@ class Parties:
         settings = self._ground.settings
         self._store = open_store(url)
         await self._store.open({"decimal_places": str(settings.decimal_places), "partitions": str(settings.partitions)})
-        self._worker = self._stack.enter_context(worker(self._redis.url, url, self._folder))
+        self._worker = self._stack.enter_context(
+            worker(self._redis.url, url, self._folder, retention_seconds=RETENTION_SECONDS)
+        )
         await self.drained()
 
     def port(self, case: Case) -> int:

@@ -69,10 +69,14 @@ def stream_proxy(redis_url: str, upstream_port: int, folder: Path) -> Iterator[S
 
 
 @contextmanager
-def worker(redis_url: str, store_url: str, folder: Path) -> Iterator[WorkerProcess]:
-    """`meter worker` as in production."""
+def worker(
+    redis_url: str, store_url: str, folder: Path, *, retention_seconds: int | None = None
+) -> Iterator[WorkerProcess]:
+    """`meter worker` as in production, but for how long Redis keeps what was flushed, where that is given."""
     log_path = folder / "worker.log"
     environment = {**_bare(), "METER_REDIS_URL": redis_url, "METER_STORE_URL": store_url}
+    if retention_seconds is not None:
+        environment["METER_OUTBOX_RETENTION_SECONDS"] = str(retention_seconds)
     with _child([sys.executable, "-m", "meter", "worker"], environment, log_path) as process:
 
         def check() -> None:

@@ -34,7 +34,7 @@ def print_results(out: Console, results: Mapping[str, CaseResult]) -> None:
     """One line per case."""
     table = Table(title="CPU µs and requests a second: best round (median)", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("case", no_wrap=True)
-    for name in (*PARTIES, "together", "of echo", "req/s", "of echo", "p50 ms", "p99 ms", "errors"):
+    for name in (*PARTIES, "together", "of echo", "req/s", "of echo", "p50, p99 ms"):
         table.add_column(name, justify="right", no_wrap=True)
     echo = results.get(BASELINE)
     for result in results.values():
@@ -46,9 +46,7 @@ def print_results(out: Console, results: Mapping[str, CaseResult]) -> None:
             cpu,
             f"{_number(result.rate.most)} ({_number(result.rate.median)})",
             rate,
-            f"{result.latency_ms[0]:.2f}",
-            f"{result.latency_ms[-1]:.2f}",
-            f"[red]{result.errors:,}[/red]" if result.errors else "0",
+            f"{result.latency_ms[0]:.2f}, {result.latency_ms[-1]:.2f}",
         )
     out.print(table)
 

@@ -88,14 +88,14 @@ async def _measured(
             ground.never_rewrite()
             await ground.give(user_name(number) for number in range(options.users))
             rounds = Rounds(options, driver, parties, ground, out)
+            if options.wants("worker"):  # first: afterwards it has old holds to end, and old transactions to trim
+                with out.status(f"the worker, {options.idle_seconds:g} s idle, and at a low rate"):
+                    found.worker = await worker_cost(options, parties, ground, rounds)
             await rounds.run()
             found.results = rounds.results
             if options.wants("latency"):
                 with out.status("latency at a fixed rate"):
                     found.latency = await added_latency(options, parties, rounds)
-            if options.wants("worker"):
-                with out.status(f"the worker at a low rate, and {options.idle_seconds:g} s idle"):
-                    found.worker = await worker_cost(options, parties, ground, rounds)
     await _probe(options, folder, found, out)
     return found, redis
 

@@ -16,6 +16,9 @@ from meter.bench.samples import Sample
 RATE = 100
 """Deducts a second."""
 RATE_SECONDS_PER_ROUND = 1.0
+WARM_UP_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
+"""A process that has just started is not idle yet."""
 HOURS_A_DAY, SECONDS_AN_HOUR = 24, 3600
 
 
@@ -43,11 +46,13 @@ async def worker_cost(options: BenchOptions, parties: Parties, ground: Ground, r
     (deduct,) = wanted_cases(("deduct",))
     await parties.start(deduct)
     seconds = options.rounds * RATE_SECONDS_PER_ROUND * min(1.0, options.seconds)
-    slow = await rounds.sample(deduct, "slow", seconds, RATE)
+    await rounds.sample(deduct, "warm", min(WARM_UP_SECONDS, seconds), RATE)
+    await asyncio.sleep(min(SETTLE_SECONDS, options.idle_seconds))
     cpu, written = parties.background(), ground.append_only_bytes()
     await asyncio.sleep(options.idle_seconds)
     spent = spent_us(cpu, parties.background(), options.idle_seconds)
     written = ground.append_only_bytes() - written
+    slow = await rounds.sample(deduct, "slow", seconds, RATE)
     return WorkerCost(
         worker_percent=spent.get(WORKER, 0.0) / 1e4,
         redis_percent=spent.get(REDIS, 0.0) / 1e4,

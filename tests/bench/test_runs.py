@@ -23,7 +23,7 @@ from meter.bench.cases import CASES, Case
 from meter.bench.traffic import Template
 
 CASES_HERE = (
-    *("echo", "deduct", "pairs", "batch", "authorize", "logs", "explain", "lone", "evalsha", "evalsha1"),
+    *("echo", "deduct", "pairs", "batch", "authorize", "lone", "evalsha", "evalsha1"),
     *("upstream", "proxy"),
 )
 PARTS_HERE = ("latency", "worker", "script")
