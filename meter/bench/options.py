@@ -23,7 +23,7 @@ CASE_NAMES = (
 """Cases in the order in which a round runs them (`meter.bench.cases`)."""
 
 PART_NAMES = ("worker", "latency", "script", "flat")
-"""What is measured beside the rounds: a worker with little to do, latency at a fixed rate, the script, its flat cost."""
+"""What is measured beside the rounds: a worker with little to do, latency at a fixed rate, the script, its flatness."""
 
 GENERATORS = ("auto", "wrk", "own")
 
