@@ -23,9 +23,9 @@ from meter.clock import DAY_MS
 from meter.errors import StoreUnavailable
 from meter.ledger.forgetting import rotate_due
 from meter.ledger.log_file import LedgerFile
-from meter.ledger.pending_grants import Intake, apply_old
+from meter.ledger.pending_grants import OLD_AFTER_MS, Intake, apply_old
 from meter.ledger.refusals import forget_refusals
-from meter.ledger.sweep import expire_page
+from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -102,10 +102,8 @@ class Jobs:
     async def pending(self) -> Page:
         """Applies grants that are durable and that Redis does not seem to have; counts those that it has now."""
         store = self._store()
-        # Their times are of the clock that made them, and a test clock may be ahead of the real one.
-        now_ms = max(time.time_ns() // 1_000_000, await self._engine.now_ms())
         intake = Intake(self._engine, store, self._ledger)
-        applied = await apply_old(intake, store, now_ms)
+        applied = await apply_old(intake, store, await self._pending_until_ms())
         self._note("grant", intake.refused)
         return Page(applied, more=False)
 
@@ -126,6 +124,19 @@ class Jobs:
         if store is not None and keep_days:
             await forget_refusals(store, await self._engine.now_ms() - keep_days * DAY_MS)
         return Page(await rotate_due(self._engine, waits=store is not None), more=False)
+
+    async def is_due(self, name: str, ahead_ms: int) -> bool:
+        """Whether a job would find anything to do in so many milliseconds, by reading alone; True of one that looks for
+        itself. Raises `Unavailable`.
+        """
+        if name == "expire":
+            return await any_due(self._engine, self._runtime.redis, ahead_ms)
+        if name == "allocate":
+            allocation = Allocation(self._engine, self._store(), self._runtime.settings.partitions)
+            return await allocation.any_due(ahead_ms)
+        if name == "pending":
+            return bool(await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1))
+        return True
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:
         """Runs a job until nothing is due; answers how much was done, and tells how much so far."""
@@ -164,6 +175,12 @@ class Jobs:
         if sender is not None:
             await sender.close()
         await close_channels(channels.values())
+
+    async def _pending_until_ms(self) -> int:
+        """Grants that were pending before that are not just on their way. Their times are of the clock that made them,
+        and a test clock may be ahead of the real one.
+        """
+        return max(time.time_ns() // 1_000_000, await self._engine.now_ms()) - OLD_AFTER_MS
 
     def _note(self, what: str, count: int) -> None:
         if count:

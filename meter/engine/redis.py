@@ -202,15 +202,17 @@ class RedisGateway:
         found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
         return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
 
-    async def wait_for_outbox(self, outbox_key: str, after_seq: int, seconds: float) -> None:
-        """Returns when the outbox has an entry beyond a seq, or after a while: one command, however long that is."""
+    async def wait_for_outbox(self, outbox_key: str, after_seq: int, seconds: float) -> bool:
+        """Returns when the outbox has an entry beyond a seq, or after a while; whether it has. One command, however
+        long that is.
+        """
         connection = self._waiting.pop() if self._waiting else self._client.connection_pool.make_connection()
         block_ms, last_id = round(seconds * 1000), f"{after_seq}-0"
         try:
             connection.socket_timeout = seconds + WAIT_PATIENCE_SECONDS
             await connection.connect()
             await connection.send_command("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", outbox_key, last_id)
-            await connection.read_response()
+            return bool(await connection.read_response())
         except (exceptions.RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
             raise fault_of(error) from error

@@ -1,4 +1,5 @@
-"""Looks at everything each second, and tells the log when something is lost, refused, full or missing, and when not.
+"""Looks at everything each second (in a worker every five), and tells the log when something is lost, refused, full or
+missing, and when not.
 
 A look costs three commands of Redis, two more per partition, and one question to the store; no request waits for one.
 """
@@ -22,6 +23,8 @@ from meter.health.status import Facts, Name, Part, PartitionFacts, Status, statu
 from meter.log import Changes, logger
 
 LOOK_EVERY_SECONDS = 1.0
+WORKER_LOOKS_EVERY_SECONDS = 5.0
+"""In a worker no call waits for what is found, and what stops it says so itself."""
 STORE_SECONDS_MAX = 1.0
 """A store that takes longer to answer a ping counts as away."""
 
@@ -68,6 +71,7 @@ class Watch:
         self._presences = Presences(redis, settings.key_prefix)
         self._ping_store = ping_store
         self._judge = status_of_worker if of_worker else status_of_sidecar
+        self._of_worker = of_worker
         self._changes = Changes(_log)
         self._pinging: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[Status] | None = None
@@ -125,7 +129,7 @@ class Watch:
             self._last = status = await self.look()
             for name, part in status.parts.items():
                 self._tell(name, part)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(WORKER_LOOKS_EVERY_SECONDS if self._of_worker else LOOK_EVERY_SECONDS)
 
     def _tell(self, name: Name, part: Part) -> None:
         if part.state in ("unknown", "none", "high"):

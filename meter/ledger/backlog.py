@@ -17,8 +17,6 @@ from meter.log import logger
 from meter.store.rows import WatermarkRow
 
 NOTE_INTERVAL_SECONDS = 0.25
-NOTE_AGAIN_SECONDS = 10.0
-"""How often what has not changed is noted again, for a Redis that lost its last second."""
 TRIM_MAX = 100_000
 
 _log = logger("meter.flusher")
@@ -35,12 +33,23 @@ class Backlog:
         self._marks: deque[tuple[float, int]] = deque()
         self._noted_at = 0.0
         self._noted_seq = 0
+        self._marked_seq = 0
         self._warned = 0
 
     def start_at(self, seq: int) -> None:
         """Forgets what was noted above the store's own watermark: a store can lose its last."""
         while self._marks and self._marks[-1][1] > seq:
             self._marks.pop()
+        if self._marked_seq > seq:
+            self._marked_seq = 0
+
+    def found(self, seq: int) -> None:
+        """Takes what Redis itself says it was told: one that lost its last second is told again."""
+        self._noted_seq = seq
+
+    def is_told(self, seq: int) -> bool:
+        """Whether Redis was told that the store is there."""
+        return self._noted_seq == seq
 
     async def note(self, watermark: WatermarkRow | None) -> None:
         """Tells the scripts how far the store is, and trims what it has had for the retention. Raises
@@ -49,12 +58,12 @@ class Backlog:
         now = time.monotonic()
         if watermark is None or now - self._noted_at < NOTE_INTERVAL_SECONDS:
             return
-        ripe = now - self._settings.outbox_retention_seconds
-        is_news = watermark.seq != self._noted_seq or (self._marks and self._marks[0][0] <= ripe)
-        if not is_news and now - self._noted_at < NOTE_AGAIN_SECONDS:
-            return  # each note grows the append-only file
-        if watermark.seq != self._noted_seq or not self._marks:
+        if watermark.seq != self._marked_seq:
+            self._marked_seq = watermark.seq
             self._marks.append((now, watermark.seq))
+        ripe = now - self._settings.outbox_retention_seconds
+        if watermark.seq == self._noted_seq and not (self._marks and self._marks[0][0] <= ripe):
+            return  # each note grows the append-only file
         self._noted_at, self._noted_seq = now, watermark.seq
         trim_to = 0
         while self._marks and self._marks[0][0] <= ripe:

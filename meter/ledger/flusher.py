@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -22,7 +22,7 @@ from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.keys import PartitionKeys
-from meter.ledger.backlog import Backlog
+from meter.ledger.backlog import NOTE_INTERVAL_SECONDS, Backlog
 from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
@@ -35,7 +35,8 @@ from meter.store.rows import EventRow, WatermarkRow
 
 KNOWN_MAX = 200_000
 """Rows kept in memory between two steps, so that a busy account is not read again for each."""
-LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 5.0
+"""How long nothing may come before it is looked whether Redis still has what the store has; whoever spends finds it."""
 FOLDED_AT_ONCE = 25
 """Entries between two turns for the store's answers: a millisecond of work at most."""
 
@@ -64,12 +65,15 @@ class Flusher:
         keys: PartitionKeys,
         settings: Settings,
         ledger: LedgerFile | None = None,
+        alerted: Callable[[], None] = lambda: None,
     ) -> None:
+        """`alerted` is told that the store has new alerts."""
         self._redis = redis
         self._store = store
         self._keys = keys
         self._settings = settings
         self._ledger = ledger
+        self._alerted = alerted
         self._watermark: WatermarkRow | None = None
         self._known: Known | None = None
         self._ahead: Ahead | None = None
@@ -98,7 +102,8 @@ class Flusher:
         try:
             entries = ahead.entries if ahead else await self._read(first)
             if not entries or entries[0][0].seq != first:
-                await self._guard.check(self._watermark, entries[0][0].seq if entries else None)
+                noted_seq = await self._guard.check(self._watermark, entries[0][0].seq if entries else None)
+                self._backlog.found(noted_seq)
             if not entries:
                 self._known = known
             elif not await self._apply(entries, known, ahead.flush if ahead else None):
@@ -113,10 +118,13 @@ class Flusher:
             raise
         return self._watermark.seq - first + 1 if self._watermark else 0
 
-    async def wait(self) -> None:
-        """Returns when there is something to flush, and else after a while, to look at what may be lost or trimmed."""
+    async def wait(self) -> bool:
+        """Returns when there is something to flush, and else after a while, to look at what may be lost or trimmed;
+        whether it was in vain.
+        """
         seq = self._watermark.seq if self._watermark else 0
-        await self._redis.wait_for_outbox(self._keys.outbox, seq, LOOK_AGAIN_SECONDS)
+        seconds = LOOK_AGAIN_SECONDS if self._backlog.is_told(seq) else NOTE_INTERVAL_SECONDS
+        return not await self._redis.wait_for_outbox(self._keys.outbox, seq, seconds)
 
     async def _take_up(self) -> None:
         """Starts from the store's own state, which may be behind what this flusher saw: a store can lose its last.
@@ -177,12 +185,18 @@ class Flusher:
             return False
         self._watermark = flush.reached
         self.flushed_at = time.monotonic()
+        await self._report(flush, flushed)
+        return True
+
+    async def _report(self, flush: Flush, flushed: Flushed) -> None:
+        """Tells what is in the store now to whoever waits for it."""
         if self._ledger is not None:
             self._ledger.transactions(flush.transactions)
         self._tell(flush.events)
         if flushed.repeated_operations:
             await self._report_repeats(flush, flushed.repeated_operations)
-        return True
+        if flush.alerts or flushed.repeated_operations:
+            self._alerted()
 
     async def _fold(self, expected: WatermarkRow | None, entries: Sequence[Read], known: Known) -> Flush:
         await self._learn(entries, known)

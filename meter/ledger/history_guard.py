@@ -42,9 +42,10 @@ class HistoryGuard:
         self._tell = tell
         self._told = ""
 
-    async def check(self, watermark: WatermarkRow | None, starts_at: int | None = None) -> None:
+    async def check(self, watermark: WatermarkRow | None, starts_at: int | None = None) -> int:
         """Nothing follows the watermark: all is flushed, or Redis lost what the store has. `starts_at`: the first seq
-        of what is there instead. Raises `ChainBroken`, and `HistoryLost` for a partition that is closed already.
+        of what is there instead. Answers how far Redis was told that the store is. Raises `ChainBroken`, and
+        `HistoryLost` for a partition that is closed already.
         """
         state = await self._redis.partition_state(self._keys.meta)
         number = self._keys.number
@@ -53,9 +54,9 @@ class HistoryGuard:
             if left or watermark is not None:
                 what, seq = f"no {self._keys.meta}" if left else "nothing", watermark.seq if watermark else 0
                 raise ChainBroken(f"partition {number}: Redis has {what}, the store has seq {seq}")
-            return
+            return 0
         if state.state == "rebuilding" and watermark and _now_ms() - watermark.updated_at_ms < REBUILD_PATIENCE_MS:
-            return
+            return state.flushed
         if state.state != "open":
             await self._alarm(state.why or f"it is {state.state}")
             raise HistoryLost("partition", f"partition {number} is {state.state}: {state.why}")
@@ -65,7 +66,7 @@ class HistoryGuard:
             first = watermark.seq + 1 if watermark else 1
             raise ChainBroken(f"partition {number}: seq {first} is gone, the outbox starts at {starts_at}")
         if watermark is None:
-            return
+            return state.flushed
         if state.epoch != watermark.epoch or state.seq < watermark.seq:
             raise ChainBroken(
                 f"partition {number}: Redis is at epoch {state.epoch} seq {state.seq}, "
@@ -73,6 +74,7 @@ class HistoryGuard:
             )
         if state.seq == watermark.seq and watermark.head not in (state.head, UNREAD_HEAD):
             raise ChainBroken(f"partition {number}: seq {state.seq} is {state.head}, in the store {watermark.head}")
+        return state.flushed
 
     async def close(self, watermark: WatermarkRow | None, why: str) -> bool:
         """Closes the partition, unless the store or a rebuild has gone on since `watermark` was read; answers whether

@@ -192,11 +192,11 @@ def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -
     )
 
 
-async def apply_old(intake: Intake, store: Store, now_ms: int) -> int:
-    """Applies what has been pending for long, oldest first; answers how many grants Redis has now."""
+async def apply_old(intake: Intake, store: Store, before_ms: int) -> int:
+    """Applies what has been pending since before that, oldest first; answers how many grants Redis has now."""
     applied, after = 0, None
     for _ in range(OLD_PAGES_MAX):
-        rows = await store.pending_grants(now_ms - OLD_AFTER_MS, OLD_PER_PAGE, after)
+        rows = await store.pending_grants(before_ms, OLD_PER_PAGE, after)
         applied += await intake.apply_many(rows)
         if len(rows) < OLD_PER_PAGE:
             break

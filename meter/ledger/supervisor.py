@@ -54,13 +54,12 @@ class Supervisor:
             _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
     async def _run(self, number: int, flusher: Flusher) -> None:
-        backoff, has_waited = BACKOFF_FIRST_SECONDS, False
+        backoff, is_woken = BACKOFF_FIRST_SECONDS, False
         while True:
             try:
                 flushed = await flusher.step()
-                has_waited = flushed == 0 and not has_waited  # what woke it, and was another's, wakes it once
-                if has_waited:
-                    await flusher.wait()
+                has_waited = flushed == 0 and not is_woken  # what woke it, and was another's, wakes it once
+                is_woken = has_waited and not await flusher.wait()
             except HistoryLost:
                 if not await self._try_repair(number):
                     await asyncio.sleep(LOST_PAUSE_SECONDS)

@@ -21,6 +21,14 @@ async def expire_page(engine: Engine, redis: RedisGateway, calls_max: int) -> tu
     return sum(made for made, _ in done), any(more for _, more in done)
 
 
+async def any_due(engine: Engine, redis: RedisGateway, ahead_ms: int) -> bool:
+    """Whether anything will be due in so many milliseconds."""
+    for number, keys in enumerate(engine.partitions):
+        if await redis.due_users(keys.due, await engine.now_ms(number) + ahead_ms, 1):
+            return True
+    return False
+
+
 async def expire_due(engine: Engine, redis: RedisGateway, number: int, calls_max: int) -> tuple[int, bool]:
     """Settles what is due in a partition; answers the number of transactions that made, and whether more may be due."""
     due_key, made = engine.partitions[number].due, 0

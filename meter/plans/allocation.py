@@ -57,6 +57,11 @@ class Allocation:
         goes_on = any(is_due(step.row, now_ms) for step in done)
         return Page(len(done), goes_on or (len(rows) == limit and len(done) + aside > 0), aside)
 
+    async def any_due(self, ahead_ms: int) -> bool:
+        """Whether a page in so many milliseconds would find anything."""
+        now_ms = await self._engine.now_ms() + ahead_ms
+        return bool(await self._due(now_ms, 1)) or await self._steps.effects.any_left_over(now_ms)
+
     async def _due(self, now_ms: int, limit: int) -> list[SubscriptionRow]:
         """Subscriptions whose period has ended, those due longest first; then those set aside a while ago."""
         rows = await self._store.due(SubscriptionRow, ACTIVE, "next_period_at_ms", now_ms, limit)

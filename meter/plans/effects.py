@@ -46,8 +46,18 @@ class Effects:
         """Does what was left over, up to a page of each. Raises `StoreUnavailable`."""
         for errand in await self._store.due(ErrandRow, "due", "created_at_ms", now_ms, LEFT_OVER_MAX):
             await self.carry_out([errand], [])
+        await self._intake.apply_many(await self._promised())
+
+    async def any_left_over(self, now_ms: int) -> bool:
+        """Whether `left_over` would find anything. Raises `StoreUnavailable`."""
+        if await self._store.due(ErrandRow, "due", "created_at_ms", now_ms, 1):
+            return True
+        return bool(await self._promised())
+
+    async def _promised(self) -> list[GrantRow]:
+        """Grants of plans that are durable and that Redis does not seem to have, up to a page."""
         pending = await self._store.pending_grants(NEVER_MS, LEFT_OVER_MAX)
-        await self._intake.apply_many([row for row in pending if row.source.startswith(PLAN_SOURCE)])
+        return [row for row in pending if row.source.startswith(PLAN_SOURCE)]
 
     async def complete(self, row: SubscriptionRow) -> None:
         """Does what the last step of a subscription left over. Raises `StoreUnavailable`."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from meter.event_loop import loop_factory
 from meter.replay.client import SidecarUnreachable, UnexpectedAnswer
 from meter.replay.driver import replay, verify
 from meter.replay.journal import JournalError
@@ -51,7 +51,7 @@ def run_verify(
 
 def _run(work: _Work, out: Console, err: Console, as_json: bool, hint: str) -> int:
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             report = runner.run(_stoppable(work))
     except (TraceError, OptionError, JournalError) as error:
         err.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
@@ -85,11 +85,3 @@ async def _stoppable(work: _Work) -> ReplayReport:
     finally:
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.remove_signal_handler(signal.SIGINT)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 (has no build for Windows)
-
-    return uvloop.new_event_loop

@@ -15,6 +15,10 @@ from meter.health.presence import BEAT_SECONDS, Presences, Worker
 from meter.worker.context import Context
 
 GOODBYE_SECONDS_MAX = 1.0
+TELL_AGAIN_SECONDS = 600.0
+"""How old what is told may be while nothing happens: only times and counts of runs that found nothing to do change."""
+CLOCKS_APART_MS = 1000
+"""How far the two clocks may drift before times are told anew."""
 
 
 class Beat:
@@ -26,6 +30,9 @@ class Beat:
         self._presences = Presences(ctx["runtime"].redis, settings.key_prefix)
         self._worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
         self._started = time.monotonic()
+        self._zero_ms: int | None = None
+        self._told: Worker | None = None
+        self._told_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,8 +51,10 @@ class Beat:
     def worker(self, now_ms: int, *, stopped: bool = False) -> Worker:
         """What there is to tell at a time of Redis' clock."""
 
+        zero_ms = self._zero_of(now_ms)
+
         def at_ms(moment: float) -> int:
-            return now_ms - int(1000 * (time.monotonic() - moment))
+            return zero_ms + int(1000 * moment)
 
         supervisor, dispatcher = self._ctx["supervisor"], self._ctx.get("dispatcher")
         flushers = [] if supervisor is None else supervisor.flushers
@@ -70,5 +79,27 @@ class Beat:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _tell(self, *, stopped: bool = False) -> None:
+        """All of it when something happened, else only that this worker is there."""
         now_ms = await self._presences.now_ms()
-        await self._presences.tell(self.worker(now_ms, stopped=stopped))
+        worker = self.worker(now_ms, stopped=stopped)
+        happened, now = _what_happened(worker), time.monotonic()
+        if happened == self._told and now - self._told_at < TELL_AGAIN_SECONDS:
+            await self._presences.beat(self._worker_id, now_ms)
+            return
+        await self._presences.tell(worker)
+        self._told, self._told_at = happened, now
+
+    def _zero_of(self, now_ms: int) -> int:
+        """The time on the clock that says `now_ms` when `time.monotonic` was 0; the same as long as they agree, so that
+        what has not changed is told alike.
+        """
+        zero_ms = now_ms - int(1000 * time.monotonic())
+        if self._zero_ms is None or abs(zero_ms - self._zero_ms) > CLOCKS_APART_MS:
+            self._zero_ms = zero_ms
+        return self._zero_ms
+
+
+def _what_happened(worker: Worker) -> Worker:
+    """What a worker tells, without what changes while it rests."""
+    jobs = {name: one.model_copy(update={"done": 0, "ended_at_ms": 0}) for name, one in worker.jobs.items()}
+    return worker.model_copy(update={"seen_at_ms": 0, "jobs": jobs})

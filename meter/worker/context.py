@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypedDict
+
+from arq.connections import ArqRedis
 
 from meter.alerts.dispatcher import Dispatcher
 from meter.config import Settings
@@ -22,6 +25,8 @@ from meter.worker.runs import Runs
 DELIVERY_PATIENCE_SECONDS = 1.0
 """How long new alerts wait for the attempts that are under way, at most."""
 LOOP_PAUSE_SECONDS = 0.5
+DELIVERY_REST_SECONDS = 5.0
+"""How late an alert may be that another process made while nothing was going on; this one's own wake it."""
 
 
 class Context(TypedDict, total=False):
@@ -33,23 +38,27 @@ class Context(TypedDict, total=False):
     ledger: LedgerFile | None
     supervisor: Supervisor | None
     dispatcher: Dispatcher | None
+    delivery: Loop | None
     loops: list[Loop]
+    redis: ArqRedis
 
 
 async def open_context(ctx: Context, runtime: Runtime) -> None:
     """Starts the runtime and, where there is a store, the flushers and the delivery of alerts. Raises `ConfigError`."""
-    ctx["runtime"], ctx["runs"], ctx["loops"] = runtime, Runs(), []
+    ctx["runtime"], ctx["runs"], ctx["loops"] = runtime, Runs(partial(_wake_delivery, ctx)), []
     await runtime.start()
-    ctx["ledger"], ctx["supervisor"], ctx["dispatcher"] = None, None, None
+    ctx["ledger"], ctx["supervisor"], ctx["dispatcher"], ctx["delivery"] = None, None, None, None
     if runtime.store is not None:
         ctx["ledger"] = _started_ledger(runtime.settings)
     ctx["jobs"] = Jobs(runtime, ctx["ledger"])
     if runtime.store is not None:
         dispatcher = ctx["dispatcher"] = ctx["jobs"].dispatcher
         ctx["supervisor"] = _flushing(ctx, runtime, runtime.store)
-        _start(ctx, Loop("delivery", lambda: dispatcher.deliver(DELIVERY_PATIENCE_SECONDS), LOOP_PAUSE_SECONDS))
+        delivery = Loop("delivery", partial(_deliver, dispatcher), LOOP_PAUSE_SECONDS, DELIVERY_REST_SECONDS)
+        ctx["delivery"] = delivery
+        _start(ctx, delivery)
     if runtime.settings.test_clock:
-        watch = ClockWatch(runtime.engine, ctx["jobs"], ctx["runs"])
+        watch = ClockWatch(runtime.engine, ctx["jobs"], ctx["runs"], partial(_wake_delivery, ctx))
         _start(ctx, Loop("test clock", watch.step, LOOP_PAUSE_SECONDS))
 
 
@@ -67,6 +76,18 @@ async def close_context(ctx: Context) -> None:
     if (ledger := ctx.get("ledger")) is not None:
         ledger.close()
     await runtime.close()
+
+
+async def _deliver(dispatcher: Dispatcher) -> bool:
+    """Delivers what is due; whether there was anything."""
+    done = await dispatcher.deliver(DELIVERY_PATIENCE_SECONDS)
+    return done.attempted > 0 or done.more
+
+
+def _wake_delivery(ctx: Context) -> None:
+    """There may be new alerts."""
+    if (delivery := ctx.get("delivery")) is not None:
+        delivery.wake()
 
 
 def _start(ctx: Context, loop: Loop) -> None:
@@ -87,7 +108,7 @@ def _started_ledger(settings: Settings) -> LedgerFile | None:
 def _flushing(ctx: Context, runtime: Runtime, store: Store) -> Supervisor:
     settings = runtime.settings
     flushers = [
-        Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"])
+        Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"], partial(_wake_delivery, ctx))
         for keys in runtime.engine.partitions
     ]
     rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000, ctx["ledger"])

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from meter.config import Settings
 from meter.engine.redis_faults import fault_of
 from meter.errors import RedisDenied, RedisUnavailable, Unavailable
+from meter.event_loop import loop_factory
 from meter.heap import collect_garbage_rarely
 from meter.log import Changes, logger, without_password
 from meter.runtime import Runtime
@@ -34,7 +35,8 @@ def run_worker(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises `ConfigError` for settings that Redis contradicts."""
     collect_garbage_rarely()
     os.nice(settings.worker_nice)  # a job with much to do would otherwise take the cores from who answers requests
-    asyncio.run(_run_until_stopped(settings))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run_until_stopped(settings))
 
 
 async def _run_until_stopped(settings: Settings) -> None:

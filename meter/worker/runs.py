@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from meter.errors import MeterError, Unavailable
@@ -28,7 +28,9 @@ class _Counts:
 class Runs:
     """The runs of one process. A job that fails is no failure of arq's: it runs again when its time comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[], None] = lambda: None) -> None:
+        """`ended` is told of the end of each run."""
+        self._ended = ended
         self._counts: dict[str, _Counts] = {}
         self._running: set[str] = set()
         self._changes = Changes(_log)
@@ -52,12 +54,25 @@ class Runs:
             return 0
         else:
             counts.done += 1
-            self._changes.tell(name, "ok", "the job works again", {"job": name}, "info")
+            self._works(name)
             return made
         finally:
             self._running.discard(name)
             counts.ended_at = time.monotonic()
             counts.seconds += counts.ended_at - started
+            self._ended()
+
+    @property
+    def seen(self) -> Collection[str]:
+        """The jobs that have run."""
+        return self._counts.keys()
+
+    def nothing_due(self, name: str) -> None:
+        """Counts a run that was left out, because it would have found nothing to do."""
+        counts = self._counts.setdefault(name, _Counts())
+        counts.done += 1
+        counts.ended_at = time.monotonic()
+        self._works(name)
 
     def told(self, now_ms: int) -> dict[str, JobRuns]:
         """What was counted, with times on the clock that says `now_ms`."""
@@ -71,6 +86,9 @@ class Runs:
             )
             for name, one in self._counts.items()
         }
+
+    def _works(self, name: str) -> None:
+        self._changes.tell(name, "ok", "the job works again", {"job": name}, "info")
 
     def _failed(self, name: str, error: Exception) -> str:
         """One line, by whatever words: an outage has many. With its trace only what is a fault of ours."""

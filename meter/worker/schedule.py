@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, cast
 
 import orjson
@@ -12,17 +12,23 @@ from arq import cron
 from arq.cron import CronJob
 
 from meter.config import Settings
+from meter.errors import MeterError
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.jobs import allocate, deliver, expire, pending, remind, rotate
-from meter.worker.queue import queue_pool, to_json
+from meter.worker.queue import Queue, queue_pool, to_json
 from meter.worker.runs import RUN_SECONDS_MAX
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
 JOB_TIMEOUT_SECONDS = RUN_SECONDS_MAX + 10  # later than ours, which tells of it in one line
-HEALTH_CHECK_INTERVAL_SECONDS = 5
+HEALTH_CHECK_INTERVAL_SECONDS = 300
+"""arq's own sign of life, for `arq --check`. Ours is in meter/health/presence.py."""
+POLL_SECONDS_MAX = 2.0
+"""How often arq looks into its queue and at its clock; twice for each run of a job, as it starts one per look."""
+ROTATIONS_PER_WINDOW = 60
+"""Redis remembers answers for up to a sixtieth of the window longer than it must."""
 
 
 def worker_settings(settings: Settings, opened: Context | None = None) -> type:
@@ -37,6 +43,8 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
             await open_context(ctx, Runtime(settings, role="worker"))
         else:
             ctx.update(opened)
+        if isinstance(queue := ctx.get("redis"), Queue):
+            queue.is_due = partial(_is_due, ctx)
 
     async def shutdown(ctx: Context) -> None:
         if opened is None:
@@ -54,6 +62,7 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
             "job_serializer": to_json,
             "job_deserializer": orjson.loads,
             "job_timeout": JOB_TIMEOUT_SECONDS,
+            "poll_delay": min(POLL_SECONDS_MAX, settings.sweep_interval_seconds / 2),
             "health_check_interval": HEALTH_CHECK_INTERVAL_SECONDS,
             "log_results": False,
             "timezone": UTC,
@@ -64,7 +73,8 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
 def _crons(settings: Settings) -> list[CronJob]:
     """Without a store there is only what Redis has alone. Alerts are delivered all the time, beside arq."""
     expiring = cron(_job(expire), second=_every(settings.sweep_interval_seconds), run_at_startup=True, keep_result=0)
-    rotating = cron(_job(rotate), second=0, run_at_startup=True, keep_result=0)
+    minutes = _every(min(30, max(1, settings.idempotency_window_seconds // ROTATIONS_PER_WINDOW // 60)))
+    rotating = cron(_job(rotate), minute=minutes, second=0, run_at_startup=True, keep_result=0)
     if settings.store_url == "none":
         return [expiring, rotating]
     return [
@@ -84,5 +94,21 @@ def _job(function: Callable[[Context], Awaitable[int]]) -> WorkerCoroutine:
     return cast("WorkerCoroutine", counted)  # arq types its context as a bare dict
 
 
-def _every(interval_seconds: int) -> set[int]:
-    return set(range(0, 60, interval_seconds))
+async def _is_due(ctx: Context, name: str, ahead_ms: int) -> bool:
+    """Whether a job will find anything to do. The first run of each looks for itself; so does one that cannot tell, and
+    says why.
+    """
+    if name not in ctx["runs"].seen:
+        return True
+    try:
+        is_due = await ctx["jobs"].is_due(name, ahead_ms)
+    except MeterError:
+        return True
+    if not is_due:
+        ctx["runs"].nothing_due(name)
+    return is_due
+
+
+def _every(interval: int) -> set[int]:
+    """The seconds of a minute, or the minutes of an hour."""
+    return set(range(0, 60, interval))

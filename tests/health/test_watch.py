@@ -134,6 +134,25 @@ async def test_u4_those_who_ended_long_ago_are_forgotten(gateway: RedisGateway, 
     server.client.delete("other:workers")
 
 
+async def test_u4_a_beat_shows_a_worker_as_it_last_told(gateway: RedisGateway, server: Server) -> None:
+    presences = Presences(gateway, "beats")
+    now_ms = await presences.now_ms()
+    for name in ("long gone", "w"):
+        age_ms = int(1000 * FORGOTTEN_AFTER_SECONDS) + 1 if name != "w" else 20_000
+        await presences.beat(name, now_ms - age_ms)
+        await presences.tell(presence(now_ms - age_ms, name, deliveries={"delivered": 3}))
+    await presences.beat("w", now_ms)
+    latest = (await presences.seen())[0]
+    assert (latest.worker_id, latest.seen_at_ms) == ("w", now_ms)
+    await presences.tell(presence(now_ms + 1, "w"))
+    assert {name.decode() for name in server.client.hkeys("beats:workers")} == {"w", "w seen"}
+    await presences.tell(presence(now_ms + 2, "w", stopped=True))
+    assert server.client.hkeys("beats:workers") == [b"w"]
+    await presences.beat("nobody", now_ms)  # what no whole telling stands beside is nobody
+    assert [one.worker_id for one in await presences.seen()] == ["w"]
+    server.client.delete("beats:workers")
+
+
 class Heard:
     """What this watch says; one of another sidecar in this process may look at the same server, and say it too."""
 

@@ -95,3 +95,41 @@ async def test_a_store_that_is_away_is_warned_of_twice(bounded: Ground, caplog: 
     assert caplog.records[-1].message == "the backlog is down partition=0 transactions=0 outbox_max=40"
     await ground.drain(flusher)
     await ground.check()
+
+
+async def test_how_far_the_store_is_is_told_on_change_and_again_when_redis_forgot_it(ground: Ground) -> None:
+    ground.run(operations.grant("u", "g", 1_000))
+    flusher = ground.flusher(outbox_retention_seconds=3_600)
+    ran: list[str] = []
+    real = ground.engine.run_many
+
+    async def run_many(number: int, many: Any, *rest: Any) -> Any:
+        ran.extend(one[0] for one in many)
+        return await real(number, many, *rest)
+
+    ground.engine.run_many = run_many  # type: ignore[method-assign,assignment]
+    meta = ground.partition.keys.meta
+
+    async def steps() -> list[str]:
+        ran.clear()
+        for _ in range(3):
+            note_at_once(flusher)
+            await flusher.step()
+        return list(ran)
+
+    assert await steps() == ["flushed"]
+    assert await steps() == []  # whoever uses nothing grows no file
+    ground.client.hset(meta, "flushed", 0)  # Redis came back without its last second
+    assert await steps() == ["flushed"]
+    assert int(ground.client.hget(meta, "flushed")) == 1
+
+
+async def test_what_an_earlier_worker_flushed_is_trimmed_by_the_next_one(ground: Ground) -> None:
+    ground.partition.batch(*(operations.grant(f"u{n % 7}", f"g{n}", 1) for n in range(300)))
+    first = ground.flusher(outbox_retention_seconds=3_600)
+    await first.step()
+    assert ground.client.xlen(ground.partition.keys.outbox) == 300
+    note_at_once(later := ground.flusher())
+    await later.step()
+    assert ground.client.xlen(ground.partition.keys.outbox) < 300
+    await ground.check()

@@ -54,9 +54,10 @@ class Scripted:
             raise end
         return end
 
-    async def wait(self) -> None:
+    async def wait(self) -> bool:
         """There is always something."""
         await asyncio.sleep(0)
+        return False
 
 
 def supervising(ground: Ground, *flushers: object, repair: Callable[[int], Any] | None = None) -> Supervisor:
@@ -104,6 +105,24 @@ async def test_what_comes_alone_is_flushed_at_once_and_what_follows_gathers(grou
     await until(lambda: len(paused) > 4, "it goes on")
     await owner.close()
     assert paused[:5] == [0, 0, 1, 1, 2]
+
+
+async def test_a_wait_in_vain_is_followed_by_one_look_and_the_next_wait(ground: Ground, slept: list[float]) -> None:
+    class Quiet(Scripted):
+        waits = 0
+
+        async def wait(self) -> bool:
+            self.waits += 1
+            await asyncio.sleep(0)
+            return True
+
+    quiet = Quiet()
+    owner = supervising(ground, quiet)
+    owner.start()
+    await until(lambda: quiet.steps > 5, "it goes on")
+    await owner.close()
+    assert slept == []
+    assert quiet.steps - quiet.waits in (0, 1)
 
 
 async def test_one_partition_does_not_hold_up_the_others(ground: Ground, slept: list[float]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 
+from meter.clock import NEVER_MS, milliseconds
 from meter.config import Settings
 from meter.engine import operations
 from meter.jobs import Jobs
 from meter.runtime import Runtime
+from meter.store.rows import GrantRow
 from meter.worker.clock_watch import QUIET_ROUNDS, ClockWatch
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.runs import Runs
@@ -50,6 +53,50 @@ async def test_everything_that_became_due_is_done_when_the_clock_moves(office: P
     assert sorted(str(payload["days"]) for payload in reminders if isinstance(payload, dict)) == ["1", "7"]
     assert "reservation_expired" in [kind for kind, _ in await town.kinds()]
     await jobs.close()
+
+
+async def test_a_job_is_due_only_where_it_would_find_something(office: Post) -> None:
+    """What the worker asks by reading before it puts a job into its queue."""
+    town, jobs = office.town, Jobs(office.town.runtime)
+
+    async def due(ahead_ms: int = 0) -> list[str]:
+        return [name for name in ("expire", "allocate", "pending") if await jobs.is_due(name, ahead_ms)]
+
+    await town.plan("day", 5, "daily")
+    done(await town.meter.subscribe("s", "day"))
+    done(await town.meter.hold("u", 0, ttl_seconds=60))
+    await town.flush()
+    assert await due() == []
+    assert await due(60_000) == ["expire"]
+    await town.set_time(START + days(1.5))
+    assert await due() == ["expire", "allocate"]
+    for name in ("expire", "allocate"):
+        await jobs.until_done(name)
+    await town.flush()
+    assert await due() == []
+    await town.store.add_pending_grant(promised(START, "plan:day"))
+    assert await due() == ["allocate", "pending"]
+    await jobs.until_done("allocate")
+    await town.flush()
+    assert await due() == []
+    await jobs.close()
+
+
+def promised(at: datetime, source: str) -> GrantRow:
+    """A grant that is durable, and of which Redis was not told."""
+    at_ms = milliseconds(at)
+    return GrantRow(
+        user_id="p",
+        grant_id="g",
+        partition=0,
+        amount=1,
+        remaining=0,
+        effective_at_ms=at_ms,
+        expires_at_ms=NEVER_MS,
+        created_at_ms=at_ms,
+        source=source,
+        pending=True,
+    )
 
 
 async def test_it_rests_when_nothing_is_due_and_the_clock_stands(office: Post) -> None:

@@ -7,11 +7,10 @@ import json
 import logging
 import runpy
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from arq.cron import CronJob
 from arq.worker import Worker, create_worker
 from fakeredis import FakeAsyncRedis
@@ -22,7 +21,7 @@ from meter.errors import PartitionRefused, RedisUnavailable, StoreUnavailable
 from meter.runtime import Runtime
 from meter.worker import schedule
 from meter.worker.context import Context
-from meter.worker.queue import to_json
+from meter.worker.queue import Queue, to_json
 from meter.worker.runs import Runs
 from tests.partition import SECOND, Partition
 from tests.servers import Server
@@ -40,7 +39,7 @@ def settings_class(server: Server, partition: Partition, monkeypatch: pytest.Mon
     settings = Settings(redis_url=server.url or "redis://unused", store_url="none", redis_timeout_ms=10_000)
     if server.url is None:
         pool = FakeAsyncRedis(server=server.fake).connection_pool
-        queue = ArqRedis(connection_pool=pool, job_serializer=to_json, job_deserializer=json.loads)
+        queue = Queue(connection_pool=pool, job_serializer=to_json, job_deserializer=json.loads)
         monkeypatch.setattr(schedule, "queue_pool", lambda _: queue)
         monkeypatch.setattr(schedule, "Runtime", lambda settings, role: Runtime(settings, server.gateway(), role=role))
         monkeypatch.setattr("arq.worker.log_redis_info", nothing)
@@ -74,6 +73,38 @@ async def test_the_cron_jobs_run_at_the_start_and_settle_what_is_due(
     assert worker.jobs_complete >= len(worker.cron_jobs)  # one whose second comes meanwhile runs again
     assert worker.jobs_failed == 0
     assert partition.kinds() == ["grant", "reserve", "reservation_expired"]
+
+
+async def test_what_is_not_due_is_not_put_into_the_queue(settings_class: type, partition: Partition) -> None:
+    """Idle, a worker writes nothing to Redis that its append-only file would have to keep."""
+    worker = burst(settings_class)
+    await worker.async_run()
+    queue, runs = worker.pool, worker.ctx["runs"]
+    before = runs.told(NOW)["expire"]
+    assert await queue.enqueue_job("cron:expire") is None
+    found = runs.told(NOW)["expire"]
+    assert (found.done, found.seconds) == (before.done + 1, before.seconds)
+    partition.batch(operations.reserve("u", "r", 0, 10 * SECOND, chosen=True))
+    assert await queue.enqueue_job("cron:expire") is None
+    soon = datetime.now(UTC) + timedelta(seconds=11)
+    assert await queue.enqueue_job("cron:expire", _defer_until=soon) is not None
+    assert await queue.enqueue_job("expire", _job_id="by hand") is not None  # whoever asks for a job gets it
+    assert await queue.enqueue_job("cron:rotate") is not None  # that looks for itself
+    await worker.close()
+
+
+async def test_a_job_of_which_nobody_can_tell_whether_it_is_due_runs_and_says_why(
+    settings_class: type, monkeypatch: pytest.MonkeyPatch, partition: Partition
+) -> None:
+    worker = burst(settings_class)
+    await worker.async_run()
+
+    async def away(*_: object) -> bool:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(worker.ctx["jobs"], "is_due", away)
+    assert await worker.pool.enqueue_job("cron:expire") is not None
+    await worker.close()
 
 
 async def test_two_workers_share_the_jobs_and_settle_once(settings_class: type, partition: Partition) -> None:
@@ -205,6 +236,17 @@ def test_the_sweep_comes_as_often_as_it_is_set(monkeypatch: pytest.MonkeyPatch) 
 
     assert seconds(5) == [*range(5, 60, 5), 0]
     assert seconds(59) == [59]
+
+
+def test_redis_forgets_no_later_than_a_sixtieth_of_its_window() -> None:
+    def minutes(window_seconds: int) -> object:
+        settings = Settings(idempotency_window_seconds=window_seconds, store_url="none")
+        return crons(schedule.worker_settings(settings))["cron:rotate"].minute
+
+    assert minutes(86_400) == {0, 24, 48}
+    assert minutes(60) == minutes(7_199) == set(range(60))
+    assert minutes(7_200) == set(range(0, 60, 2))
+    assert minutes(30 * 86_400) == {0, 30}
 
 
 def test_every_cron_job_runs_at_the_start_and_keeps_no_result() -> None:
