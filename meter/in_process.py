@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 
+from meter.api.direct import DirectCalls
 from meter.api.handlers import handlers_of
 from meter.app import credits_app, services_of
+from meter.client.calls import Carried
 from meter.client.credits import Credits
 from meter.config import Settings, load_settings
 from meter.contract import answers
+from meter.contract.answers import Answer, Refusal
 from meter.dev.instance import settings_beside
 from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
@@ -25,6 +28,9 @@ from meter.http.request_id import id_to_answer, named
 from meter.openapi.host import fastapi_router
 from meter.runtime import Runtime
 from meter.store.base import Store
+
+_A = TypeVar("_A", bound=Answer)
+_B = TypeVar("_B", bound=Answer)
 
 
 class Meter(Credits):
@@ -40,6 +46,7 @@ class Meter(Credits):
         self._jobs = services.jobs
         coroutines = handlers_of(services).coroutines
         self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
+        self._direct = DirectCalls(services)
         super().__init__(_InProcess(self._coroutines))
 
     @classmethod
@@ -78,6 +85,26 @@ class Meter(Credits):
         """
         return fastapi_router(self._coroutines, self._settings)
 
+    async def _carried(
+        self,
+        name: str,
+        answer: type[_A],
+        later: type[_B],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> _A | _B | Refusal:
+        if body is None or not self._direct.takes(name, body, key):
+            return await super()._carried(name, answer, later, path=path, query=query, body=body, key=key)
+        try:
+            await self._runtime.start()
+            found = await self._direct.ask(name, answer, path or {}, body)
+        except Exception as error:  # the same answers as over HTTP
+            found = failure(error)
+        return self._read(_carried(found), answer, later) if isinstance(found, Rendered) else found
+
     def _opening(self, run: Coroutine) -> Coroutine:
         """A handler that first opens what nobody has opened yet."""
 
@@ -96,7 +123,7 @@ class _InProcess:
 
     async def __call__(
         self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
-    ) -> tuple[int, bytes, bool]:
+    ) -> Carried:
         headers = {b"content-type": JSON_TYPE}
         if key is not None:
             headers[b"idempotency-key"] = key.encode()
@@ -105,5 +132,9 @@ class _InProcess:
             rendered = await self._coroutines[name](request)
         except Exception as error:  # the same answers as over HTTP
             rendered = failure(error)
-        rendered = named(rendered, id_to_answer(rendered))
-        return rendered.status, rendered.body, rendered.replayed
+        return _carried(rendered)
+
+
+def _carried(rendered: Rendered) -> Carried:
+    rendered = named(rendered, id_to_answer(rendered))
+    return rendered.status, rendered.body, rendered.replayed

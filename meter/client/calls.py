@@ -25,12 +25,16 @@ _OTHER_LOOP = (
 _EXACT_JSON = json.JSONDecoder(parse_float=Decimal)
 
 
+Carried = tuple[int, bytes, bool]
+"""The answer to a call: status, body, and whether it is the stored one of an earlier call."""
+
+
 class Carrier(Protocol):
-    """Carries one call of meter/contract/calls.py and answers (status, body, replayed). Raises `Unavailable`."""
+    """Carries one call of meter/contract/calls.py. Raises `Unavailable`."""
 
     async def __call__(
         self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
-    ) -> tuple[int, bytes, bool]:
+    ) -> Carried:
         """`path` and `query` are members by name; `key` is the idempotency key."""
         ...
 
@@ -89,7 +93,11 @@ class Calls:
         key: str | None = None,
     ) -> _A | _B | Refusal:
         payload = None if body is None else _dump(body)
-        status, text, replayed = await self._carry(name, path or {}, query or {}, payload, key)
+        carried = await self._carry(name, path or {}, query or {}, payload, key)
+        return self._read(carried, answer, later)
+
+    def _read(self, carried: Carried, answer: type[_A], later: type[_B]) -> _A | _B | Refusal:
+        status, text, replayed = carried
         kind = Refusal if status >= 400 else later if status == 202 else answer
         try:
             found = kind.model_validate(_EXACT_JSON.decode(text.decode()))

@@ -36,6 +36,11 @@ def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
         value = jiter.from_json(request.body or b"{}", catch_duplicate_keys=True, float_mode="decimal")
     except ValueError as error:
         raise Answered(_json_fault(str(error))) from None
+    return read_value(model, value, scale)
+
+
+def read_value(model: type[_M], value: object, scale: AmountScale) -> _M:
+    """What JSON was read to, as a model. Raises `Answered`."""
     try:
         # What `model_validate` comes to, 1 of 2.9 us faster: together as fast as reading and validating in one step.
         found: _M = model.__pydantic_validator__.validate_python(value, context=scale)
