@@ -267,8 +267,7 @@ class Batcher:
         while True:
             started = self._loop.time()
             try:
-                async with asyncio.timeout(max(deadline - started, 0.001)):
-                    reply = await self._redis.run(self._program, self._keys.all, arguments)
+                reply = await self._run(arguments, max(deadline - started, 0.001))
                 self.counts.redis_seconds.add(self._loop.time() - started)
                 return reply
             except TimeoutError:
@@ -280,6 +279,14 @@ class Batcher:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)
                 arguments[_LOOKS] = 1
+
+    async def _run(self, arguments: list[str | int], seconds: float) -> str:
+        """A script call of so many seconds at most. To set a timer costs as much as to send the call."""
+        call = self._redis.run(self._program, self._keys.all, arguments)
+        if self._redis.patience_seconds <= seconds:
+            return await call
+        async with asyncio.timeout(seconds):
+            return await call
 
 
 class _Sender:

@@ -5,9 +5,11 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Protocol
 
 import hiredis
 from redis import exceptions
@@ -19,6 +21,7 @@ from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
 from meter.engine.redis_url import NO_TLS_FILES, ReadAgain, TlsFiles, without_credentials
 from meter.engine.rights import Who, calls, reaching
+from meter.engine.script_wire import ScriptWire
 from meter.engine.speaks import check_certificate, check_scheme
 from meter.errors import ConfigError, RedisDenied, RedisUnavailable, ScriptCutOff
 
@@ -73,11 +76,11 @@ def connect(
             protocol=2,
             **options,
         )
-        pool.connection_class = _packing_in_c(pool.connection_class)
+        pool.connection_class = _made_for_scripts(pool.connection_class)
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError, exceptions.RedisError) as error:
         raise ConfigError(f"{REDIS}: {error}") from None
-    return RedisGateway(Redis(connection_pool=pool))
+    return RedisGateway(Redis(connection_pool=pool), patience_seconds=timeout_seconds)
 
 
 def connection_options(url: str, tls: TlsFiles, read_again: Callable[[], str] | None) -> dict[str, Any]:
@@ -86,19 +89,24 @@ def connection_options(url: str, tls: TlsFiles, read_again: Callable[[], str] | 
     return {**tls.options(url), **again}
 
 
-def _packing_in_c(connection: type[Any]) -> type[Any]:
-    """The kind of connection that packs commands by hiredis: redis-py does it argument by argument, which for a batch
-    of a hundred operations takes longer than all else that this process does for it.
-    """
+def _made_for_scripts(connection: type[Any]) -> type[Any]:
+    """The kind of connection that can be taken over, once it is made and signed in, for script calls alone."""
 
-    class Packing(connection):  # type: ignore[misc]
-        def pack_command(self, *arguments: str | int | bytes) -> list[bytes]:
-            if " " in str(arguments[0]):  # "SCRIPT LOAD" are two words
-                found: list[bytes] = super().pack_command(*arguments)
-                return found
-            return [hiredis.pack_command(arguments)]  # type: ignore[arg-type]
+    class MadeForScripts(connection):  # type: ignore[misc]
+        def wire(self, patience_seconds: float) -> ScriptWire:
+            """The connection as a wire; this object is to be used no longer, and lives as long as the wire does."""
+            reader = hiredis.Reader(
+                protocolError=exceptions.InvalidResponse, replyError=self._parser.parse_error, encoding="utf-8"
+            )
+            transport: asyncio.Transport = self._writer.transport
+            return ScriptWire(transport, reader, patience_seconds, self._let_go)
 
-    return Packing
+        def _let_go(self) -> None:
+            """Else it warns that nobody closed it."""
+            self._reader: Any = None
+            self._writer: Any = None
+
+    return MadeForScripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +129,11 @@ class PartitionState:
 class RedisGateway:
     """Commands on one Redis. Every failure to decide is `RedisUnavailable`; a script's own fault is `ScriptError`."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, patience_seconds: float = inf) -> None:
+        """A script call on a connection that is up has a reply, or fails, within `patience_seconds`."""
         self._client: Any = client
-        self._idle: list[Any] = []
+        self._patience_seconds = patience_seconds
+        self._idle: list[_ScriptConnection] = []
         self._kept: tuple[str, str] | None = None
         self._waiting: list[Any] = []
 
@@ -145,6 +155,11 @@ class RedisGateway:
             raise program.error(message) from error
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a script call that begins now may take: without end while it would have to connect first."""
+        return self._patience_seconds if self._idle and self._idle[-1].is_open else inf
 
     def keep_to(self, meta_key: str, ledger: str) -> None:
         """From now on no program is run on a Redis whose partition there belongs to another ledger."""
@@ -309,29 +324,37 @@ class RedisGateway:
 
     async def close(self) -> None:
         """Closes every connection."""
-        for connections in (self._idle, self._waiting):
-            while connections:
-                await connections.pop().disconnect()
+        while self._idle:
+            self._idle.pop().close()
+        while self._waiting:
+            await self._waiting.pop().disconnect()
         await self._client.aclose(close_connection_pool=True)
 
-    async def _call(self, *arguments: str | int) -> Any:
-        """A command on a connection outside the pool, which asks its socket before each command whether it is still
-        there: that costs as much as all else here, and a batch whose reply is lost is sent again anyway.
-        """
-        connection = self._idle.pop() if self._idle else self._client.connection_pool.make_connection()
+    async def _call(self, *arguments: str | int) -> object:
+        """A command on a connection that is ours alone, the last one that was used or a new one."""
+        while self._idle and not self._idle[-1].is_open:
+            self._idle.pop().close()
+        connection = self._idle.pop() if self._idle else await self._new_connection()
         try:
-            if not connection.is_connected:
-                await connection.connect()
-                await self._check_ledger(connection)
-            await connection.send_command(*arguments)
-            return await connection.read_response()
+            reply = await connection.call(hiredis.pack_command(arguments))  # type: ignore[arg-type]
         except exceptions.ResponseError:
+            self._idle.append(connection)
             raise
+        except BaseException:  # of a caller that was cancelled too: its reply may still come
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return reply
+
+    async def _new_connection(self) -> _ScriptConnection:
+        connection = self._client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            await self._check_ledger(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        finally:
-            self._idle.append(connection)
+        return connection.wire(self._patience_seconds) if hasattr(connection, "wire") else _AsItIs(connection)
 
     async def _check_ledger(self, connection: Any) -> None:
         """Whoever answers a new connection may be another server: an address can move. Raises `RedisDenied`."""
@@ -349,6 +372,37 @@ class RedisGateway:
             return await self._client.execute_command(*arguments)
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
+
+
+class _ScriptConnection(Protocol):
+    """What script calls need of a connection: `ScriptWire` without what it is made of."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call may be tried."""
+
+    def call(self, request: bytes) -> Awaitable[object]:
+        """The reply to a packed command."""
+
+    def close(self) -> None:
+        """Ends it at once."""
+
+
+class _AsItIs:
+    """A connection of redis-py's that has no socket to take over: fakeredis'."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.is_open = True
+
+    async def call(self, request: bytes) -> object:
+        """Redis-py's own way to send what is packed, and to wait."""
+        await self._connection.send_packed_command(request)
+        return await self._connection.read_response()
+
+    def close(self) -> None:
+        """Forgets it."""
+        self.is_open = False
 
 
 async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:

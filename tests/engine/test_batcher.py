@@ -27,6 +27,7 @@ class Recorder(RedisGateway):
     """A gateway that notes how many operations each call carries, and that can be held up."""
 
     def __init__(self, inner: RedisGateway) -> None:
+        super().__init__(inner._client)
         self._inner = inner
         self.sizes: list[int] = []
         self.in_flight = self.in_flight_max = 0
