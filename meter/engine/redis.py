@@ -129,9 +129,10 @@ class PartitionState:
 class RedisGateway:
     """Commands on one Redis. Every failure to decide is `RedisUnavailable`; a script's own fault is `ScriptError`."""
 
-    def __init__(self, client: Redis, patience_seconds: float = inf) -> None:
+    def __init__(self, client: Any, patience_seconds: float = inf) -> None:
         """A script call on a connection that is up has a reply, or fails, within `patience_seconds`."""
-        self._client: Any = client
+        self._client = client
+        self._client.set_response_callback("XRANGE", _as_it_comes)
         self._patience_seconds = patience_seconds
         self._idle: list[_ScriptConnection] = []
         self._kept: tuple[str, str] | None = None
@@ -215,7 +216,7 @@ class RedisGateway:
     async def outbox_entries(self, outbox_key: str, from_seq: int, limit: int) -> list[tuple[int, bytes]]:
         """Outbox entries with seq >= `from_seq`, in order, as (seq, JSON text)."""
         found = await self._command("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
-        return [(int(entry_id.split(b"-")[0]), members[b"e"]) for entry_id, members in found]
+        return [(int(entry_id.partition(b"-")[0]), members[1]) for entry_id, members in found]
 
     async def wait_for_outbox(self, outbox_key: str, after_seq: int, seconds: float) -> bool:
         """Returns when the outbox has an entry beyond a seq, or after a while; whether it has. One command, however
@@ -430,6 +431,11 @@ async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequenc
             await ask(*call)
         await ask("DISCARD")
     return list(refused)
+
+
+def _as_it_comes(found: Any, **_options: Any) -> Any:
+    """In place of redis-py's dictionary of each entry, which takes longer than all else that a reader does with it."""
+    return found
 
 
 def _text(value: Any) -> str:

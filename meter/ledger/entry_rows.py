@@ -7,42 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TypeVar
 
 from pydantic import JsonValue
 
 from meter.engine.outbox import Entry, Kind
+from meter.store.records import R, Records, row_of, to_json
 from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, TransactionRow
 
-_R = TypeVar("_R", bound=Row)
+_TEXTS: dict[str, str] = {kind: str.__str__(kind) for kind in Kind}
+"""Kinds as plain texts, which database drivers take as they are."""
 
 
 def transaction_row(partition: int, entry: Entry, of_reservation: str | None = None) -> TransactionRow:
     """The ledger row of an entry; `of_reservation` is the reference of the reservation that it belongs to."""
-    rest = entry.detail.copy()
+    return Records(TransactionRow, [transaction_columns(partition, entry, of_reservation)])[0]
+
+
+def transaction_columns(partition: int, entry: Entry, of_reservation: str | None = None) -> tuple[object, ...]:
+    """The same as `Records` takes it."""
+    epoch, seq, _, transaction_id, key, kind, user_id, amount, draws, available, reserved, debt, at_ms, detail = entry
+    rest = detail.copy()
     member = rest.pop
-    values: dict[str, object] = {
-        "transaction_id": entry.transaction_id,
-        "partition": partition,
-        "epoch": entry.epoch,
-        "seq": entry.seq,
-        "kind": str(entry.kind),
-        "user_id": entry.user_id,
-        "amount": entry.amount,
-        "available_after": entry.available,
-        "reserved_after": entry.reserved,
-        "debt_after": entry.debt,
-        "created_at_ms": entry.created_at_ms,
-        "operation_id": entry.operation_id or None,
-        "reservation_id": text_of(member("reservation_id", None)),
-        "refund_of": text_of(member("refund_of", None)),
-        "reference": text_of(member("reference", None)) or of_reservation or own_key(entry.operation_id),
-        "draws": [[draw.grant_id, draw.amount] for draw in entry.draws if draw.amount],
-        "detail": rest,
-        "description": text_of(member("description", None)),
-        "metadata": member("metadata", None),
-    }
-    return _row(TransactionRow, values)
+    reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
+    reference, description = member("reference", None), member("description", None)
+    metadata = member("metadata", None)
+    return (
+        transaction_id,
+        partition,
+        epoch,
+        seq,
+        _TEXTS.get(kind, kind),
+        user_id,
+        amount,
+        available,
+        reserved,
+        debt,
+        at_ms,
+        key or None,
+        None if reservation_id is None else str(reservation_id),
+        None if refund_of is None else str(refund_of),
+        (None if reference is None else str(reference)) or of_reservation or own_key(key),
+        to_json([[draw[0], draw[1]] for draw in draws if draw[1]]),
+        to_json(rest),
+        None if description is None else str(description),
+        None if metadata is None else to_json(metadata),
+    )
 
 
 def own_key(operation_id: str | None) -> str | None:
@@ -94,42 +103,16 @@ def _alert(entry: Entry, kind: str, name: str, members: dict[str, JsonValue]) ->
     )
 
 
-def unchecked(model: type[_R], **values: object) -> _R:
+def unchecked(model: type[R], **values: object) -> R:
     """A row without validation: every value comes from a script. What is not given has its default."""
-    return _row(model, {**_defaults(model), **values})
+    return row_of(model, {**_defaults(model), **values})
 
 
-def copied(row: _R) -> _R:
-    """A copy for `amend`."""
-    return _row(type(row), row.__dict__.copy())
-
-
-def amend(row: Row, changed: Mapping[str, object]) -> None:
-    """Changes a row in place, without validation: one that nobody else has seen yet."""
-    row.__dict__.update(changed)
-
-
-def _row(model: type[_R], values: dict[str, object]) -> _R:
-    """What `model_construct` does with every field given, in a fraction of its time: a flush makes many rows."""
-    row = model.__new__(model)
-    put = object.__setattr__
-    put(row, "__dict__", values)
-    put(row, "__pydantic_fields_set__", _fields(model))
-    put(row, "__pydantic_extra__", None)
-    put(row, "__pydantic_private__", None)
-    return row
-
-
-@cache
-def _fields(model: type[Row]) -> set[str]:
-    return set(model.model_fields)
+def copied(row: R) -> R:
+    """A copy whose `__dict__` may be changed until somebody else has seen it."""
+    return row_of(type(row), row.__dict__.copy())
 
 
 @cache
 def _defaults(model: type[Row]) -> dict[str, object]:
     return {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
-
-
-def text_of(value: object) -> str | None:
-    """The text of a member that may be missing."""
-    return None if value is None else str(value)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Any, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
 from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
-from meter.engine.outbox import Draw, Entry, Kind, ReservationState
+from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
-from meter.ledger.entry_rows import alerts_of, amend, copied, error_alert, own_key, transaction_row, unchecked
+from meter.ledger.entry_rows import alerts_of, copied, error_alert, own_key, transaction_columns, unchecked
 from meter.store.base import Flush
+from meter.store.records import Records, row_of
 from meter.store.rows import (
     AccountRow,
     AlertRow,
@@ -36,11 +37,36 @@ CHOSEN = "reserve "
 
 _OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
+Values = dict[str, Any]
+"""The `__dict__` of a row that is a fold's own: it is changed in place, entry by entry."""
+
+
+class _Way(NamedTuple):
+    """What a kind does, as `Kind` says it: a member of an enumeration costs as much to ask as the rest of a fold."""
+
+    net: int
+    counter: Counter | None
+    step: int
+    leaves: ReservationState | None
+    makes_a_grant: bool
+    of_a_grant: OfAGrant | None
+
+
+_WAYS = {one: _Way(one.net, one.counter, one.step, one.leaves, one.makes_a_grant, one.of_a_grant) for one in Kind}
+_ACCOUNT, _GRANT, _GRANT_EXPIRED, _REFUND, _RESERVE = (
+    Kind.ACCOUNT,
+    Kind.GRANT,
+    Kind.GRANT_EXPIRED,
+    Kind.REFUND,
+    Kind.RESERVE,
+)
+
 
 def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], set[tuple[str, str]], set[str]]:
     """user_ids, (user_id, grant_id)s and reservation_ids that a fold of the entries needs besides what is known and
     what they make themselves.
     """
+    accounts, known_grants, known_reservations = known.accounts, known.grants, known.reservations
     made: set[object] = set()
     users: set[str] = set()
     grants: set[tuple[str, str]] = set()
@@ -49,16 +75,16 @@ def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], 
         if isinstance(entry, Unread):
             continue
         user_id = entry.user_id
-        if user_id not in known.accounts:
+        if user_id not in accounts:
             users.add(user_id)
         for draw in entry.draws:
-            if (user_id, draw.grant_id) not in known.grants:
-                grants.add((user_id, draw.grant_id))
-        reservation_id = entry.detail.get("reservation_id")
-        if entry.kind is Kind.RESERVE:
-            made.add(reservation_id)
-        elif reservation_id is not None and reservation_id not in made and reservation_id not in known.reservations:
-            reservations.add(str(reservation_id))
+            if (key := (user_id, draw[0])) not in known_grants:
+                grants.add(key)
+        if (reservation_id := entry.detail.get("reservation_id")) is not None:
+            if entry.kind is _RESERVE:
+                made.add(reservation_id)
+            elif reservation_id not in made and reservation_id not in known_reservations:
+                reservations.add(str(reservation_id))
     return users, grants, reservations
 
 
@@ -76,15 +102,16 @@ class Fold:
         self._head: str | None = expected.head if expected else "-"
         if self._head == UNREAD_HEAD:
             self._head = None
-        self._transactions: list[TransactionRow] = []
-        self._operations: list[OperationRow] = []
+        self._transactions: list[tuple[object, ...]] = []
+        self._operations: list[tuple[object, ...]] = []
         self._events: list[EventRow] = []
         self._events_before = 0
         self._alerts: list[AlertRow] = []
         self._quarantine: list[QuarantineRow] = []
-        self._users: set[str] = set()
-        self._grants: set[tuple[str, str]] = set()
-        self._reservations: set[str] = set()
+        # Rows that this fold may change: those of `known` are copied first, as an earlier flush may be under way.
+        self._accounts: dict[str, Values] = {}
+        self._grants: dict[tuple[str, str], Values] = {}
+        self._reservations: dict[str, Values] = {}
 
     def take(self, entries: Iterable[Entry | Unread]) -> None:
         """Adds the next entries. Raises `ChainBroken`, `Unbookable` or `UnknownKind`, which leave `known` unusable."""
@@ -99,9 +126,10 @@ class Fold:
             self._taken += 1
 
     def _take(self, entry: Entry | Unread) -> None:
-        if entry.seq != self._seq + 1:
-            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {self._seq}")
-        self._seq = entry.seq
+        seq = entry.seq
+        if seq != self._seq + 1:
+            raise ChainBroken(f"partition {self._partition}: seq {seq} follows {self._seq}")
+        self._seq = seq
         self._events_before = len(self._events)
         if isinstance(entry, Unread):
             self._put_aside(entry)
@@ -109,11 +137,9 @@ class Fold:
         if self._epoch is None:
             self._epoch = entry.epoch
         if entry.epoch != self._epoch:
-            raise ChainBroken(
-                f"partition {self._partition}: seq {entry.seq} is of epoch {entry.epoch}, not {self._epoch}"
-            )
+            raise ChainBroken(f"partition {self._partition}: seq {seq} is of epoch {entry.epoch}, not {self._epoch}")
         if self._head is not None and entry.prev != self._head:
-            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} follows {entry.prev}, not {self._head}")
+            raise ChainBroken(f"partition {self._partition}: seq {seq} follows {entry.prev}, not {self._head}")
         self._head = entry.transaction_id
         self._book(entry)
 
@@ -130,11 +156,11 @@ class Fold:
                 head=self._head or UNREAD_HEAD,
                 updated_at_ms=self._now_ms,
             ),
-            transactions=self._transactions,
-            accounts=[known.accounts[user_id] for user_id in self._users],
+            transactions=Records(TransactionRow, self._transactions),
+            accounts=[known.accounts[user_id] for user_id in self._accounts],
             grants=[known.grants[key] for key in self._grants],
             reservations=[known.reservations[reservation_id] for reservation_id in self._reservations],
-            operations=self._operations,
+            operations=Records(OperationRow, self._operations),
             alerts=self._alerts,
             events=self._events,
             quarantine=self._quarantine,
@@ -162,33 +188,35 @@ class Fold:
         )
 
     def _book(self, entry: Entry) -> None:
-        kind = entry.kind
-        if not isinstance(kind, Kind):
+        kind, detail = entry.kind, entry.detail
+        way = _WAYS.get(kind)  # type: ignore[call-overload]
+        if way is None:
             self._refuse_to_guess(entry)
-        reservation = self._known.reservations.get(entry.text("reservation_id") or "")
+        reservation_id = entry.text("reservation_id") if "reservation_id" in detail else None
+        reservation = None if reservation_id is None else self._known.reservations.get(reservation_id)
         of_reservation = None if reservation is None else reservation.reference
-        self._transactions.append(transaction_row(self._partition, entry, of_reservation))
-        self._alerts += alerts_of(entry)
+        self._transactions.append(transaction_columns(self._partition, entry, of_reservation))
+        if "alerts" in detail or kind is _GRANT_EXPIRED:
+            self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
-        if not isinstance(kind, Kind):
+        if way is None:
             return
-        reservation_id = entry.text("reservation_id")
-        if is_chosen(entry):
+        if kind is _RESERVE and is_chosen(entry):
             self._operation(entry, f"{CHOSEN}{reservation_id}")
-        self._account(entry, kind)
-        self.follow(entry)
+        self._account(entry, way)
+        self._follow(entry, way, reservation_id)
 
     def follow(self, entry: Entry) -> None:
         """Brings the rows of the entry's grants and reservation up to date, and books nothing."""
-        kind = entry.kind
-        if not isinstance(kind, Kind):
-            return
+        if isinstance(entry.kind, Kind):
+            self._follow(entry, _WAYS[entry.kind], entry.text("reservation_id"))
+
+    def _follow(self, entry: Entry, way: _Way, reservation_id: str | None) -> None:
         for draw in entry.draws:
-            self._grant(entry, kind, draw)
-        reservation_id = entry.text("reservation_id")
-        if reservation_id is not None and kind.leaves is not None:
-            self._reservation(entry, kind.leaves, reservation_id)
+            self._grant(entry, way, draw)
+        if reservation_id is not None and way.leaves is not None:
+            self._reservation(entry, way.leaves, reservation_id)
 
     def _refuse_to_guess(self, entry: Entry) -> None:
         """Raises `UnknownKind`, unless the entry moves nothing: then there is nothing to know."""
@@ -198,80 +226,71 @@ class Fold:
             raise UnknownKind(entry.seq, entry.kind)
 
     def _operation(self, entry: Entry, operation_id: str) -> None:
-        self._operations.append(
-            unchecked(
-                OperationRow,
-                partition=self._partition,
-                operation_id=operation_id,
-                transaction_id=entry.transaction_id,
-                fingerprint=entry.text("fingerprint"),
-                answer=answer_of(entry),
-                created_at_ms=entry.created_at_ms,
-            )
-        )
+        fingerprint, answer = entry.text("fingerprint"), answer_of(entry)
+        columns = (self._partition, operation_id, entry.transaction_id, fingerprint, answer, entry.created_at_ms)
+        self._operations.append(columns)
 
-    def _account(self, entry: Entry, kind: Kind) -> None:
-        row = self._account_of(entry.user_id)
-        amount = 0 if _is_scheduled(entry) else entry.amount
-        moved = kind.net * amount
-        net_before = row.available + row.reserved - row.debt
-        if entry.available + entry.reserved - entry.debt != net_before + moved:
-            self._mismatch(entry, row)
-        changed: dict[str, object] = {
-            "available": entry.available,
-            "reserved": entry.reserved,
-            "debt": entry.debt,
-            "last_seq": entry.seq,
-            "updated_at_ms": entry.created_at_ms,
-        }
-        if kind.counter is not None:
-            changed[kind.counter] = getattr(row, kind.counter) + kind.step * amount
-        if kind is Kind.ACCOUNT:
-            changed.update(_configured(entry, row))
-        amend(row, changed)
+    def _account(self, entry: Entry, way: _Way) -> None:
+        _, seq, _, _, _, kind, user_id, amount, _, available, reserved, debt, at_ms, _ = entry
+        values = self._accounts.get(user_id) or self._own_account(user_id)
+        if kind is _GRANT and _is_scheduled(entry):
+            amount = 0
+        net_before = values["available"] + values["reserved"] - values["debt"]
+        if available + reserved - debt != net_before + way.net * amount:
+            self._mismatch(entry, values)
+        values["available"] = available
+        values["reserved"] = reserved
+        values["debt"] = debt
+        values["last_seq"] = seq
+        values["updated_at_ms"] = at_ms
+        if way.counter is not None:
+            values[way.counter] += way.step * amount
+        if kind is _ACCOUNT:
+            values.update(_configured(entry, values))
 
-    def _account_of(self, user_id: str) -> AccountRow:
-        """This fold's own row of an account."""
+    def _own_account(self, user_id: str) -> Values:
         known = self._known.accounts
-        if user_id not in self._users:
-            self._users.add(user_id)
-            before = known.get(user_id)
-            known[user_id] = copied(before) if before else AccountRow(user_id=user_id, partition=self._partition)
-        return known[user_id]
+        before = known.get(user_id)
+        row = known[user_id] = copied(before) if before else AccountRow(user_id=user_id, partition=self._partition)
+        values = self._accounts[user_id] = row.__dict__
+        return values
 
-    def _mismatch(self, entry: Entry, before: AccountRow) -> None:
+    def _mismatch(self, entry: Entry, before: Values) -> None:
         """Balances that do not add up break the chain; after a poison entry they are taken, with an alarm."""
         text = (
             f"{entry.user_id}: {entry.kind} of {entry.amount} at seq {entry.seq} leaves {entry.available} + "
-            f"{entry.reserved} - {entry.debt} after {before.available} + {before.reserved} - {before.debt}"
+            f"{entry.reserved} - {entry.debt} after {before['available']} + {before['reserved']} - {before['debt']}"
         )
-        if before.last_seq >= self._known.unread_seq:
+        if before["last_seq"] >= self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: {text}")
         self._alarm(entry, text)
 
-    def _grant(self, entry: Entry, kind: Kind, draw: Draw) -> None:
-        grant_id = draw.grant_id
+    def _grant(self, entry: Entry, way: _Way, draw: Draw) -> None:
+        grant_id, amount, remaining, reserved = draw
         key = (entry.user_id, grant_id)
+        values = self._grants.get(key)
+        if values is None or way.makes_a_grant:
+            values = self._own_grant(entry, way, key, amount)
+        values["remaining"] = remaining
+        values["reserved"] = reserved
+        values["state"] = _grant_state(entry, way, values, remaining)
+        values["pending"] = False
+        values["last_seq"] = entry.seq
+
+    def _own_grant(self, entry: Entry, way: _Way, key: tuple[str, str], amount: int) -> Values:
         known = self._known.grants
         row = known.get(key)
-        if row is None or _makes(entry, kind, grant_id):
-            row = known[key] = self._new_grant(entry, kind, grant_id, draw.amount)
+        if row is None or _makes(entry, way, key[1]):
+            row = known[key] = self._new_grant(entry, way, key[1], amount)
         elif key not in self._grants:
             row = known[key] = copied(row)
-        self._grants.add(key)
-        changed = {
-            "remaining": draw.remaining,
-            "reserved": draw.reserved,
-            "state": _grant_state(entry, kind, row, draw.remaining),
-            "pending": False,
-            "last_seq": entry.seq,
-        }
-        amend(row, changed)
+        values = self._grants[key] = row.__dict__
+        return values
 
-    def _new_grant(self, entry: Entry, kind: Kind, grant_id: str, amount: int) -> GrantRow:
+    def _new_grant(self, entry: Entry, way: _Way, grant_id: str, amount: int) -> GrantRow:
         """A grant from its own entry, or the one that a refund made, or (after a poison entry) one of unknown terms."""
-        detail, is_made = entry.detail, _makes(entry, kind, grant_id)
-        if not is_made and kind is not Kind.REFUND:
+        detail, is_made = entry.detail, _makes(entry, way, grant_id)
+        if not is_made and entry.kind is not _REFUND:
             if not self._known.unread_seq:
                 raise ChainBroken(f"partition {self._partition}: seq {entry.seq} draws on unknown grant {grant_id}")
             self._alarm(entry, f"the terms of grant {grant_id} are unknown")
@@ -301,45 +320,54 @@ class Fold:
         )
 
     def _reservation(self, entry: Entry, leaves: ReservationState, reservation_id: str) -> None:
-        known, detail = self._known.reservations, entry.detail
-        row = known.get(reservation_id)
-        if row is None and entry.kind is not Kind.RESERVE and not self._known.unread_seq:
-            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
-        if entry.kind is Kind.RESERVE or row is None:
-            row = known[reservation_id] = unchecked(
-                ReservationRow,
-                reservation_id=reservation_id,
-                user_id=entry.user_id,
-                partition=self._partition,
-                amount=0,
-                charged=0,
-                state="open",
-                draws=[],
-                expires_at_ms=detail.get("expires_at", entry.created_at_ms),
-                created_at_ms=entry.created_at_ms,
-                at_end=detail.get("at_end", "release"),
-                ended_at_ms=None,
-                requested=0,
-                answer=None,
-                reference=entry.text("reference") or own_key(entry.operation_id),
-                last_seq=0,
-            )
-        elif reservation_id not in self._reservations:
-            row = known[reservation_id] = copied(row)
-        self._reservations.add(reservation_id)
-        changed: dict[str, object] = {"last_seq": entry.seq}
+        values = self._reservations.get(reservation_id)
+        if values is None or entry.kind is _RESERVE:
+            values = self._own_reservation(entry, reservation_id)
+        values["last_seq"] = entry.seq
         if leaves == "open":
-            draws = row.draws if isinstance(row.draws, list) else []
-            changed["amount"] = row.amount + entry.amount
-            changed["draws"] = [*draws, *([draw.grant_id, draw.amount] for draw in entry.draws)]
-            changed["expires_at_ms"] = detail["expires_at"]
+            draws = [[draw[0], draw[1]] for draw in entry.draws]
+            values["amount"] += entry.amount
+            values["draws"] = [*values["draws"], *draws] if isinstance(values["draws"], list) else draws
+            values["expires_at_ms"] = entry.detail["expires_at"]
         else:
-            changed["state"] = leaves
-            changed["charged"] = entry.amount if leaves == "committed" else 0
-            changed["ended_at_ms"] = entry.created_at_ms
-            changed["requested"] = entry.amount + entry.units("uncovered")
-            changed["answer"] = None if entry.detail.get("withdrawn") else answer_of(entry)
-        amend(row, changed)
+            values["state"] = leaves
+            values["charged"] = entry.amount if leaves == "committed" else 0
+            values["ended_at_ms"] = entry.created_at_ms
+            values["requested"] = entry.amount + entry.units("uncovered")
+            values["answer"] = None if entry.detail.get("withdrawn") else answer_of(entry)
+
+    def _own_reservation(self, entry: Entry, reservation_id: str) -> Values:
+        known, is_made = self._known.reservations, entry.kind is _RESERVE
+        row = known.get(reservation_id)
+        if row is None and not is_made and not self._known.unread_seq:
+            raise ChainBroken(f"partition {self._partition}: seq {entry.seq} is of unknown hold {reservation_id}")
+        if row is None or is_made:
+            row = known[reservation_id] = self._new_reservation(entry, reservation_id)
+        else:
+            row = known[reservation_id] = copied(row)
+        values = self._reservations[reservation_id] = row.__dict__
+        return values
+
+    def _new_reservation(self, entry: Entry, reservation_id: str) -> ReservationRow:
+        detail = entry.detail
+        values: Values = {
+            "reservation_id": reservation_id,
+            "user_id": entry.user_id,
+            "partition": self._partition,
+            "amount": 0,
+            "charged": 0,
+            "state": "open",
+            "draws": [],
+            "expires_at_ms": detail.get("expires_at", entry.created_at_ms),
+            "created_at_ms": entry.created_at_ms,
+            "at_end": detail.get("at_end", "release"),
+            "ended_at_ms": None,
+            "requested": 0,
+            "answer": None,
+            "reference": entry.text("reference") or own_key(entry.operation_id),
+            "last_seq": 0,
+        }
+        return row_of(ReservationRow, values)
 
     def _alarm(self, entry: Entry | Unread, message: str) -> None:
         """An error, and its alert where its user is known. Its id counts within its entry: the same in any batch."""
@@ -358,44 +386,50 @@ class Fold:
 
 def is_chosen(entry: Entry) -> bool:
     """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
-    if entry.kind is not Kind.RESERVE or "fingerprint" not in entry.detail:
+    if entry.kind is not _RESERVE or "fingerprint" not in entry.detail:
         return False
     return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
 
 
-def _makes(entry: Entry, kind: Kind, grant_id: str) -> bool:
+def _makes(entry: Entry, way: _Way, grant_id: str) -> bool:
     """Whether the entry is the one that made the grant."""
-    return kind.makes_a_grant and entry.detail["grant_id"] == grant_id
+    return way.makes_a_grant and entry.detail["grant_id"] == grant_id
 
 
 def _is_scheduled(entry: Entry) -> bool:
     """Whether the entry is of a grant that begins later: it moves no balance yet."""
-    return entry.kind is Kind.GRANT and int(str(entry.detail["effective_at"])) > entry.created_at_ms
+    return entry.kind is _GRANT and int(str(entry.detail["effective_at"])) > entry.created_at_ms
 
 
-def _grant_state(entry: Entry, kind: Kind, before: GrantRow, remaining: int) -> str:
-    match kind.of_a_grant:
+def _grant_state(entry: Entry, way: _Way, before: Values, remaining: int) -> str:
+    fate, state = way.of_a_grant, before["state"]
+    match fate:
+        case None:
+            return str(state) if state in _STAYS else _left(remaining)
         case "voids":
             return "voided"
         case "begins":
             return "scheduled" if _is_scheduled(entry) else _left(remaining)
-        case "ends" if before.state != "voided" and not _makes(entry, kind, before.grant_id):
-            return "expired"
-        case "ends" | None:
-            return before.state if before.state in ("voided", "expired", "scheduled") else _left(remaining)
+        case "ends":
+            if state != "voided" and not _makes(entry, way, before["grant_id"]):
+                return "expired"
+            return str(state) if state in _STAYS else _left(remaining)
         case other:
             assert_never(other)
+
+
+_STAYS = ("voided", "expired", "scheduled")
 
 
 def _left(remaining: int) -> str:
     return "active" if remaining else "exhausted"
 
 
-def _configured(entry: Entry, before: AccountRow) -> dict[str, object]:
+def _configured(entry: Entry, before: Values) -> dict[str, object]:
     detail = entry.detail
     return {
         "overdraft_limit": detail["overdraft_limit"],
         "suspended": detail["suspended"],
         "low_credit_thresholds": detail["low_credit_thresholds"],
-        "profile": detail.get("profile", before.profile),
+        "profile": detail.get("profile", before["profile"]),
     }

@@ -40,10 +40,13 @@ def unwrapped(value: object) -> object:
 
 def to_shallow_json(value: object) -> str:
     """JSON text of no more than `DEPTH_MAX` levels."""
-    text = orjson.dumps(value)
-    if is_wrapped(text) or is_deep(text):
-        text = orjson.dumps(wrapped(text))
-    return text.decode()
+    return shallow_text(orjson.dumps(value).decode())
+
+
+def shallow_text(text: str) -> str:
+    """The same of a JSON text."""
+    as_bytes = text.encode()
+    return orjson.dumps(wrapped(as_bytes)).decode() if is_wrapped(as_bytes) or is_deep(as_bytes) else text
 
 
 def from_shallow_json(text: str | bytes) -> object:

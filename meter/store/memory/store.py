@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import sums_of
+from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
@@ -25,7 +26,6 @@ from meter.store.rows import (
 )
 from meter.store.settings import check_settings
 from meter.store.shared import SharedCalls
-from meter.store.sql.columns import R
 from meter.store.sql.dialect import replaced_columns
 from meter.store.sums import Sum, Wanted
 

@@ -11,9 +11,9 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic.fields import FieldInfo
 
 from meter.store.json_text import is_deep, is_wrapped, unwrapped, wrapped
+from meter.store.records import R, is_json, rows_of
 from meter.store.rows import ROWS, Row
-from meter.store.sql.columns import R, rows_of
-from meter.store.sql.tables import is_json, is_nullable, plain_type
+from meter.store.sql.tables import is_nullable, plain_type
 
 Document = dict[str, Any]
 

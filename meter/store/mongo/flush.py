@@ -18,6 +18,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import Change, by_model
 from meter.store.mongo.documents import Document, documents_of, id_of
+from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
@@ -32,7 +33,6 @@ from meter.store.rows import (
     VersionedRow,
     WatermarkRow,
 )
-from meter.store.sql.columns import R
 from meter.store.sql.dialect import replaced_columns
 
 Database = AsyncDatabase[Document]

@@ -25,6 +25,7 @@ from meter.store.mongo.documents import Document, beyond, id_of, rows_from
 from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
 from meter.store.mongo.sums import sums_of
+from meter.store.records import R
 from meter.store.rows import (
     AccountRow,
     EventRow,
@@ -36,7 +37,6 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.shared import SharedCalls
-from meter.store.sql.columns import R
 from meter.store.sums import Sum, Wanted, summed
 
 DATABASE = "meter"

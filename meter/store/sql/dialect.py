@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
-import orjson
 from sqlalchemy import ColumnElement, Update, bindparam, tuple_, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from meter.store.records import R
 from meter.store.rows import GrantRow, ReservationRow, Row, VersionedRow
-from meter.store.sql.columns import Columns, R
+from meter.store.sql.columns import Columns
 from meter.store.sql.tables import table_of
 
 Insert = mysql.Insert | sqlite.Insert
@@ -24,11 +24,6 @@ _OLD = "was "  # no column has a blank
 _SAID_ONCE = {"description", "metadata", "operation_id", "fingerprint", "reference"}
 _MADE_ONCE = {GrantRow: _SAID_ONCE, ReservationRow: {*_SAID_ONCE, "created_at_ms"}}
 """A pending grant gets the time at which Redis made it, which is the one that every list shows."""
-
-
-def to_json(value: object) -> str:
-    """The JSON text of a column."""
-    return orjson.dumps(value).decode()
 
 
 def changed_columns(model: type[VersionedRow]) -> list[str]:
@@ -82,7 +77,7 @@ class SqlDialect:
         """How this database takes rows of a model."""
         found: Columns[R] | None = self._columns.get(model)
         if found is None:
-            found = self._columns[model] = Columns(model, json=to_json)
+            found = self._columns[model] = Columns(model)
         return found
 
     def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import Flush, Flushed
+from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
     AccountRow,
@@ -21,7 +22,6 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
-from meter.store.sql.columns import R
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.tables import table_of
 

@@ -15,9 +15,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from meter.store.base import StoreUnavailable
-from meter.store.json_text import from_shallow_json, to_shallow_json
+from meter.store.json_text import from_shallow_json, shallow_text, to_shallow_json
+from meter.store.records import R
 from meter.store.rows import GrantRow, Row
-from meter.store.sql.columns import Columns, R
+from meter.store.sql.columns import Columns
 from meter.store.sql.dialect import SqlDialect, replaced_columns
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import table_of
@@ -70,7 +71,7 @@ class MysqlDialect(SqlDialect):
     def columns(self, model: type[R]) -> Columns[R]:
         found: Columns[R] | None = self._columns.get(model)
         if found is None:
-            found = self._columns[model] = Columns(model, json=to_shallow_json)
+            found = self._columns[model] = Columns(model, json=shallow_text)
         return found
 
     def insertion(self, model: type[Row]) -> mysql.Insert:

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from meter.store.sql.dialect import to_json
+from meter.store.records import to_json
 
 _DURABLE = "SET LOCAL synchronous_commit TO on"
 

@@ -33,8 +33,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from meter.errors import StoreDenied
 from meter.log import logger
 from meter.store.base import StoreRefused, StoreUnavailable
-from meter.store.sql.columns import Columns, R
-from meter.store.sql.dialect import SqlDialect, V, changed_columns, replaced_columns, to_json
+from meter.store.records import R, to_json
+from meter.store.sql.columns import Columns
+from meter.store.sql.dialect import SqlDialect, V, changed_columns, replaced_columns
 from meter.store.sql.pooler import Connect, look, pooled
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import table_of
@@ -69,9 +70,7 @@ class PostgresDialect(SqlDialect):
     def columns(self, model: type[R]) -> Columns[R]:
         found: Columns[R] | None = self._columns.get(model)
         if found is None:
-            found = self._columns[model] = Columns(
-                model, json=to_json, nul=False
-            )  # a description that has one must not stop a flush
+            found = self._columns[model] = Columns(model, nul=False)  # a description that has one must not stop a flush
         return found
 
     def among(self, columns: Sequence[ColumnElement[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:

@@ -20,8 +20,9 @@ from sqlalchemy.util import await_only
 
 from meter.errors import ConfigError
 from meter.store.json_text import json_or_text
+from meter.store.records import to_json
 from meter.store.rows import Row
-from meter.store.sql.dialect import SqlDialect, replaced_columns, to_json
+from meter.store.sql.dialect import SqlDialect, replaced_columns
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import table_of
 

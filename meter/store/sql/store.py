@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from meter.errors import StoreDenied
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
+from meter.store.records import R, rows_of
 from meter.store.rows import (
     AccountRow,
     EventRow,
@@ -26,7 +27,6 @@ from meter.store.rows import (
 from meter.store.shared import SharedCalls
 from meter.store.sql import queries
 from meter.store.sql.catalog import SqlCatalog
-from meter.store.sql.columns import R, rows_of
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.flush import Fenced, apply_flush
 from meter.store.sql.queries import Statement

@@ -10,22 +10,17 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 from annotated_types import MaxLen
-from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.sql import text
 from sqlalchemy.types import TypeEngine
 
+from meter.store.records import is_json
 from meter.store.rows import ROWS, Row
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 _MARIADB: dict[str, Any] = {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
-
-
-def is_json(field: FieldInfo) -> bool:
-    """Whether a field holds any JSON value."""
-    return field.annotation == JsonValue
 
 
 def is_nullable(field: FieldInfo) -> bool:
