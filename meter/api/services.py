@@ -10,6 +10,8 @@ from meter.api.rendering import Renderer
 from meter.config import Settings
 from meter.contract.requests import Described
 from meter.engine import operations
+from meter.engine.answers import NAME
+from meter.engine.batcher import LineDone
 from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.engine.redis import RedisGateway
@@ -44,17 +46,15 @@ class Services:
 
     def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
         """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""
-        self.engine.submit(
-            user_id, operation, lambda line: respond(unanswered(line) or self.renderer.render(operation[0], str(line)))
-        )
+        self.engine.submit(user_id, operation, self._answering(operation[NAME], respond))
 
     def ask_of_reservation(self, reservation_id: str, operation: Operation, respond: Respond) -> None:
         """The same for an operation that names a reservation."""
-        self.engine.submit_for_reservation(
-            reservation_id,
-            operation,
-            lambda line: respond(unanswered(line) or self.renderer.render(operation[0], str(line))),
-        )
+        self.engine.submit_for_reservation(reservation_id, operation, self._answering(operation[NAME], respond))
+
+    def _answering(self, name: str, respond: Respond) -> LineDone:
+        render = self.renderer.render
+        return lambda line: respond(failure(line) if isinstance(line, MeterError) else render(name, line))
 
     def catalog(self, what: str) -> Store:
         """The store that calls about `what` need. Raises `StoreUnavailable`, and `PartitionRefused` for a foreign one:
@@ -75,8 +75,11 @@ def asked_of(body: Described | Plain, key: str, request: Request, *, begins: boo
     """The key and the ledger members of a request, and who asks. Where it `begins` something, and does not settle what
     has a name already, its own id is the reference that its body does not give.
     """
+    says_nothing = body.description is None and body.metadata is None and body.reference is None
+    if request.bare and says_nothing and not key:
+        return operations.UNKEYED
     request_id, actor = brought_id(request.headers) if begins else "", read_actor(request)
-    if body.description is None and body.metadata is None and body.reference is None:
+    if says_nothing:
         return Asked(key, "", request_id, actor) if key or request_id or actor else operations.UNKEYED
     return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id, actor)
 

@@ -12,7 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
@@ -46,6 +46,8 @@ _log = logger("meter.engine.batcher")
 Lines = list[str]
 Done = Callable[["Lines | MeterError"], object]
 """Called once, from the event loop, with one line per operation or with why there is none."""
+LineDone = Callable[["str | MeterError"], object]
+"""The same for one operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,39 @@ class Limits:
     outbox_max: int
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     operations: Sequence[Operation]
     mode: Mode
-    done: Done
     deadline: float
     """When the caller is to know, on the event loop's clock."""
     begin_by: float
     """When it is too late for Redis to begin: the caller is told by then that it was not done."""
     must_know: bool
     """Whether the caller takes back what was done after all."""
+    done: Done | None
+    line_done: LineDone | None = None
+    """One of the two: what is told to the caller, about all operations or about the only one."""
+
+    def tell(self, lines: Lines, at: int) -> None:
+        """Hands the caller its lines of a batch, which begin there; a fault of the caller's must neither end the sender
+        nor keep others from theirs.
+        """
+        try:
+            if self.line_done is not None:
+                self.line_done(lines[at])
+            elif self.done is not None:
+                self.done(lines[at : at + len(self.operations)])
+        except Exception:
+            _log.exception("a caller failed on its answer")
+
+    def tell_why(self, error: MeterError) -> None:
+        """The same where there are none."""
+        try:
+            for done in (self.done, self.line_done):
+                if done is not None:
+                    done(error)
+        except Exception:
+            _log.exception("a caller failed on its answer")
 
 
 class Batcher:
@@ -134,20 +158,11 @@ class Batcher:
         these travel alone. `begin_by`, on the event loop's clock: after that Redis is not to begin, and where it gave
         no answer, `done` gets an `Undecided`.
         """
-        if self._waiting + len(operations) > self._limits.queue_max:
-            self.counts.refused("overloaded", operations)
-            raise Overloaded("queue", f"{self._waiting} operations are waiting; try again")
-        if self._closed:
-            self.counts.refused("overloaded", operations)
-            raise Overloaded("draining", "the sidecar is shutting down")
-        self._waiting += len(operations)
-        deadline = self._loop.time() + self._limits.timeout_seconds
-        must_know = begin_by is not None
-        begin_by = deadline if begin_by is None else min(begin_by, deadline)
-        self._queue.append(_Waiting(operations, mode, done, deadline, begin_by, must_know))
-        if self._idle and not self._wake_scheduled:
-            self._wake_scheduled = True
-            self._loop.call_soon(self._wake)
+        self._accept(operations, mode, begin_by, done)
+
+    def submit_one(self, operation: Operation, done: LineDone, begin_by: float | None = None) -> None:
+        """`submit` of one operation."""
+        self._accept((operation,), "each", begin_by, None, done)
 
     async def close(self) -> None:
         """Lets what was accepted finish, then stops."""
@@ -158,6 +173,29 @@ class Batcher:
             sender.task.cancel()
         await asyncio.gather(*(sender.task for sender in self._senders), return_exceptions=True)
         await self._lost.close()
+
+    def _accept(
+        self,
+        operations: Sequence[Operation],
+        mode: Mode,
+        begin_by: float | None,
+        done: Done | None,
+        line_done: LineDone | None = None,
+    ) -> None:
+        if self._waiting + len(operations) > self._limits.queue_max:
+            self.counts.refused("overloaded", operations)
+            raise Overloaded("queue", f"{self._waiting} operations are waiting; try again")
+        if self._closed:
+            self.counts.refused("overloaded", operations)
+            raise Overloaded("draining", "the sidecar is shutting down")
+        self._waiting += len(operations)
+        deadline = self._loop.time() + self._limits.timeout_seconds
+        must_know = begin_by is not None
+        begin_by = deadline if begin_by is None else min(begin_by, deadline)
+        self._queue.append(_Waiting(operations, mode, deadline, begin_by, must_know, done, line_done))
+        if self._idle and not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._loop.call_soon(self._wake)
 
     def _wake(self) -> None:
         self._wake_scheduled = False
@@ -328,13 +366,12 @@ class _Sender:
         except Exception as error:  # a sender that dies would hang every later caller
             self._batcher.counts.failed("error", [call.operations for call in calls])
             for call in calls:
-                _tell(call, ScriptError(f"apply: {type(error).__name__}: {error}"))
+                call.tell_why(ScriptError(f"apply: {type(error).__name__}: {error}"))
             return []
         at = 0
         for call in calls:
-            size = len(call.operations)
-            _tell(call, lines[at : at + size])
-            at += size
+            call.tell(lines, at)
+            at += len(call.operations)
         return []
 
     def _failed(self, calls: list[_Waiting], error: MeterError) -> None:
@@ -348,12 +385,4 @@ class _Sender:
             told = self._batcher.lose(self.name, self.number, calls, error)
             self.name, self.number = self._batcher.new_name(), 0
         for call, why in zip(calls, told, strict=True):
-            _tell(call, why)
-
-
-def _tell(call: _Waiting, outcome: Lines | MeterError) -> None:
-    """Hands a call its outcome; a fault of the caller's must neither end the sender nor keep others from theirs."""
-    try:
-        call.done(outcome)
-    except Exception:
-        _log.exception("a caller failed on its answer")
+            call.tell_why(why)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
 from meter.config import Settings
 from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
-from meter.engine.batcher import Batcher, Limits, Lines, Mode
+from meter.engine.batcher import Batcher, Limits, LineDone, Lines, Mode
 from meter.engine.counts import Counts
 from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
@@ -38,9 +38,6 @@ _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 _OWNER = RESERVATION.field("user_id")
 
 _T = TypeVar("_T", str, Lines)
-
-LineDone = Callable[["str | MeterError"], object]
-"""Called once with the line of one operation, or with why there is none."""
 
 
 class Engine:
@@ -100,7 +97,7 @@ class Engine:
         where it gave no answer.
         """
         number = partition_of(user_id, len(self._batchers))
-        self._batchers[number].submit((operation,), lambda lines: done(_single(lines)), "each", begin_by)
+        self._batchers[number].submit_one(operation, done, begin_by)
 
     def made(self, transaction_id: str) -> bool:
         """Whether a transaction was made for this process."""
@@ -119,7 +116,7 @@ class Engine:
         if number is None:
             self._search(reservation_id, operation, done)
         else:
-            self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
+            self._batchers[number].submit_one(operation, done)
 
     async def run(self, user_id: str, operation: Operation) -> str:
         """`submit` for coroutines. Cancelling the caller does not cancel the operation."""
@@ -214,8 +211,8 @@ class Engine:
         """Asks every partition for a reservation whose id was chosen by the caller, then runs the operation there."""
         answers: list[str | MeterError] = []
 
-        def answered(lines: Lines | MeterError) -> None:
-            answers.append(_single(lines))
+        def answered(line: str | MeterError) -> None:
+            answers.append(line)
             if len(answers) < len(self._batchers):
                 return
             found = next((a for a in answers if isinstance(a, str) and is_ok(a)), None)
@@ -225,12 +222,12 @@ class Engine:
                 return
             number = 0 if found is None else self.partition_of(found.split(" ")[_OWNER])
             try:
-                self._batchers[number].submit((operation,), lambda lines: done(_single(lines)))
+                self._batchers[number].submit_one(operation, done)
             except MeterError as error:
                 done(error)
 
         for batcher in self._batchers:
-            batcher.submit((operations.reservation(reservation_id),), answered)
+            batcher.submit_one(operations.reservation(reservation_id), answered)
 
 
 class _LineFuture:
@@ -267,7 +264,3 @@ def _resolve(future: asyncio.Future[_T], value: _T | MeterError) -> None:
         future.set_exception(value)
     else:
         future.set_result(value)
-
-
-def _single(lines: Lines | MeterError) -> str | MeterError:
-    return lines if isinstance(lines, MeterError) else lines[0]

@@ -62,6 +62,8 @@ def read_query(model: type[_M], request: Request, scale: AmountScale) -> _M:
 
 def read_key(request: Request) -> str:
     """The Idempotency-Key, bare or as an RFC 8941 string; "" when there is none. Raises `Answered`."""
+    if request.bare:
+        return ""
     raw = request.headers.get(b"idempotency-key")
     if raw is None:
         return ""

@@ -62,6 +62,7 @@ class HotCycle(Request):
         headers: Mapping[bytes, bytes],
         *,
         body: bytes | None = None,
+        bare: bool = False,
         keep_alive: bool = True,
         expects: bool = False,
     ) -> None:
@@ -74,9 +75,10 @@ class HotCycle(Request):
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects
         self.body = body or b""
+        self.bare = bare
         self.pieces = bytearray() if body is None else None
         self.more_body = body is None
-        self.started = False
+        self.started = body is not None
         self.answered = False
         self.disconnected = False
         self.response_complete = False

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from meter.api.lane.cycle import Found, HotCycle
 from meter.http.bounded import Bounds
+from meter.http.exchange import TELLING
 
 _LINE: Final = re.compile(rb"(GET|POST) (/[!-~]*+) HTTP/1\.1")
 _BLOCK: Final = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [!-~](?:[ -~]*[!-~])?+)++")
@@ -33,13 +34,24 @@ class _Headers(NamedTuple):
 
     values: Mapping[bytes, bytes]
     body_bytes: int | None
+    bare: bool
 
 
 class PlainReader:
-    """Reads the plain requests of all connections. `find` tells what serves a method and target, if it is hot."""
+    """Reads the plain requests of all connections."""
 
-    def __init__(self, find: Callable[[bytes, bytes], Found | None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[bytes, bytes], Found | None],
+        is_harmless: Callable[[Mapping[bytes, bytes]], bool],
+        body_max_bytes: int,
+    ) -> None:
+        """`find` tells what serves a method and target, if it is hot; `is_harmless`, that headers say nothing of which
+        a request may have to be refused (meter/http/browsers.py).
+        """
         self._find = find
+        self._is_harmless = is_harmless
+        self._body_max_bytes = body_max_bytes
         self._lines: dict[bytes, tuple[bytes, Found]] = {}
         self._blocks: dict[bytes, _Headers] = {}
 
@@ -61,7 +73,8 @@ class PlainReader:
         end = head_end + 4 + (headers.body_bytes or 0)
         if end > len(data):
             return None
-        return HotCycle(found, method, headers.values, body=data[head_end + 4 : end] if found.reads_body else b""), end
+        body = data[head_end + 4 : end] if found.reads_body else b""
+        return HotCycle(found, method, headers.values, body=body, bare=headers.bare), end
 
     def _read_line(self, line: bytes) -> tuple[bytes, Found] | None:
         match = _LINE.fullmatch(line)
@@ -86,11 +99,11 @@ class PlainReader:
         if len(values) != len(lines) - 1 or len(values) > headers_max or not values.keys().isdisjoint(_SPECIAL):
             return None
         length = values.get(b"content-length")
-        if length is not None and not (length.isdigit() and len(length) <= 8):
+        if length is not None and not (length.isdigit() and len(length) <= 8 and int(length) <= self._body_max_bytes):
             return None
-        if values.get(b"connection", b"keep-alive") not in _KEEP_ALIVE:
+        if values.get(b"connection", b"keep-alive") not in _KEEP_ALIVE or not self._is_harmless(values):
             return None
-        headers = _Headers(values, None if length is None else int(length))
+        headers = _Headers(values, None if length is None else int(length), values.keys().isdisjoint(TELLING))
         if len(block) <= KEPT_BYTES_MAX and values.keys().isdisjoint(_OF_ONE_REQUEST):
             if len(self._blocks) >= KEPT_MAX:
                 self._blocks.clear()

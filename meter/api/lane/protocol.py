@@ -65,7 +65,7 @@ class HotLane:
         }
         self._balance = handlers["balance"]
         self._gateway = gateway or {}
-        self.plain = PlainReader(self.find)
+        self.plain = PlainReader(self.find, guard.is_plain, body_max_bytes)
         self._default_list: list[tuple[bytes, bytes]] | None = None
         self._default_bytes = self._done = b""
 
@@ -115,7 +115,8 @@ class HotLane:
             self._default_list = state.default_headers
             self._default_bytes = b"".join([b"%b: %b\r\n" % header for header in self._default_list])
             self._done = _DONE % self._default_bytes
-        request_id = (brought_id(cycle.headers) or rendered.request_id or new_request_id()).encode()
+        brought = "" if cycle.bare else brought_id(cycle.headers)
+        request_id = (brought or rendered.request_id or new_request_id()).encode()
         status, body, content_type, replayed, headers, _, _ = rendered
         is_plain = status == 200 and content_type == JSON_TYPE and not (replayed or headers)
         if is_plain and cycle.keep_alive and cycle.method != b"HEAD":
@@ -155,7 +156,7 @@ class HotProtocol(BoundedProtocol):
             data = data[size:]
             self.cycle = cycle  # type: ignore[assignment]
             self._phase = ANSWER
-            self._start_hot(cycle)
+            self._handle(cycle)
         if data:
             super().data_received(data)
 
@@ -308,4 +309,7 @@ class HotProtocol(BoundedProtocol):
         cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline:
+            self.on_response_complete()
+        else:
+            super().on_response_complete()
