@@ -110,6 +110,8 @@ class Batcher:
         self._limits = limits
         self._queue: deque[_Waiting] = deque()
         self._waiting = 0
+        self._alone = 0
+        """Of the calls in the queue those that travel alone."""
         self._idle: deque[_Sender] = deque()
         self._senders: list[_Sender] = []
         self._wake_scheduled = False
@@ -159,6 +161,7 @@ class Batcher:
         no answer, `done` gets an `Undecided`.
         """
         self._accept(operations, mode, begin_by, done)
+        self._alone += mode != "each"
 
     def submit_one(self, operation: Operation, done: LineDone, begin_by: float | None = None) -> None:
         """`submit` of one operation."""
@@ -205,14 +208,20 @@ class Batcher:
 
     def _take(self) -> list[_Waiting]:
         """The next batch: calls in order up to the limit; one that is not of mode each travels alone."""
-        first = self._queue.popleft()
-        calls, size = [first], len(first.operations)
-        if first.mode == "each":
-            while self._queue and self._queue[0].mode == "each":
-                size += len(self._queue[0].operations)
-                if size > self._limits.batch_max:
-                    break
-                calls.append(self._queue.popleft())
+        queue = self._queue
+        if not self._alone and self._waiting <= self._limits.batch_max:
+            calls = list(queue)
+            queue.clear()
+            self._waiting = 0
+            return calls
+        calls, size = [queue.popleft()], 0
+        if calls[0].mode == "each":
+            size = len(calls[0].operations)
+            while queue and queue[0].mode == "each" and size + len(queue[0].operations) <= self._limits.batch_max:
+                size += len(queue[0].operations)
+                calls.append(queue.popleft())
+        else:
+            self._alone -= 1
         self._waiting -= sum(len(call.operations) for call in calls)
         return calls
 
@@ -226,20 +235,18 @@ class Batcher:
         """Runs one batch within the budget, again under the same number when its reply is lost."""
         if self.barred is not None:
             raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
-        count = sum(len(call.operations) for call in calls)
+        operations = [operation for call in calls for operation in call.operations]
+        count = len(operations)
         latest_ms = self._clock.at(min([call.begin_by for call in calls]))
         arguments = self._arguments(sender.name, sender.number, calls[0].mode, count, latest_ms)
-        for call in calls:
-            for operation in call.operations:
-                arguments.append(operation[0])
-                arguments.append(len(operation) - 1)
-                arguments.extend(operation[1:])
+        for operation in operations:
+            arguments += (operation[0], len(operation) - 1, *operation[1:])
         reply = await self._deliver(arguments, calls[0].deadline)
         lines = reply.split("\n")
         head = self._heard(lines.pop(0), ("done", "stored", "undone"))
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
-        self.counts.answered(head, [call.operations for call in calls], lines)
+        self.counts.answered(head, operations, lines)
         return lines
 
     def _arguments(self, name: str, number: int, mode: str, count: int, latest_ms: int) -> list[str | int]:

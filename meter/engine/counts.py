@@ -51,22 +51,19 @@ class Counts:
         self.on_refusals: Callable[[Sequence[RefusedOperation]], None] | None = None
         """Is told what a batch refused, once per batch; must neither wait nor raise."""
 
-    def answered(self, head: str, groups: Iterable[Sequence[Operation]], lines: Sequence[str]) -> None:
+    def answered(self, head: str, operations: Sequence[Operation], lines: Sequence[str]) -> None:
         """Counts a batch that Redis answered: `head` says what became of it, then one line per operation."""
-        done, at = self._done, 0
+        done = self._done
         refused: list[RefusedOperation] = []
         quick = "\n" if head == "undone" else _DONE  # no line begins with "\n": all go the long way
-        for operations in groups:
-            for operation in operations:
-                line = lines[at]
-                at += 1
-                if line.startswith(quick):
-                    done[operation[NAME]] += 1
-                else:
-                    outcome = _outcome(line)
-                    self._other[operation[NAME], outcome] += 1
-                    if outcome not in _NOT_REFUSED:
-                        refused.append((operation, line))
+        for operation, line in zip(operations, lines, strict=True):
+            if line.startswith(quick):
+                done[operation[NAME]] += 1
+            else:
+                outcome = _outcome(line)
+                self._other[operation[NAME], outcome] += 1
+                if outcome not in _NOT_REFUSED:
+                    refused.append((operation, line))
         if refused and self.on_refusals is not None:
             self.on_refusals(refused)
         self.batches[head] += 1

@@ -18,7 +18,6 @@ from meter.api.metrics import Metrics
 from meter.engine import operations
 from meter.engine.counts import Counts, Distribution
 from meter.engine.engine import Engine
-from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.engine.rights import Who
@@ -308,16 +307,15 @@ def test_buckets_are_cumulative_and_include_their_bound() -> None:
 )
 def test_outcome_of_a_line(head: str, line: str, outcome: str) -> None:
     counts = Counts()
-    counts.answered(head, [[operations.balance("user-1")]], [line])
+    counts.answered(head, [operations.balance("user-1")], [line])
     assert list(counts.outcomes()) == [(("balance", outcome), 1)]
     assert counts.batches == {head: 1}
 
 
 def test_lines_are_matched_to_the_operations_of_all_calls_in_order() -> None:
     one, two, three = operations.balance("a"), operations.deduct("a", 1), operations.deduct("b", 1)
-    groups: list[list[Operation]] = [[one, two], [three]]
     counts = Counts()
-    counts.answered("done", groups, ["0 ok a", "0 suspended 0 0 0", "0 ok b"])
+    counts.answered("done", [one, two, three], ["0 ok a", "0 suspended 0 0 0", "0 ok b"])
     assert dict(counts.outcomes()) == {("balance", "ok"): 1, ("deduct", "ok"): 1, ("deduct", "suspended"): 1}
     assert counts.batch_operations.total == 3
 
