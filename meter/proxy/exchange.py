@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from meter.charging.amounts import header_value
@@ -16,12 +15,13 @@ from meter.http.rendered import problem
 from meter.log import logger
 from meter.proxy.body import RequestBody, read_up_to
 from meter.proxy.client import Client, ClientGone
+from meter.proxy.connection import UpstreamConnection
 from meter.proxy.counts import ProxyCounts
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
 from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
 from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
-from meter.proxy.upstream import Upstream, UpstreamError, is_timeout, raw_headers
+from meter.proxy.upstream import Upstream, UpstreamError, is_timeout
 
 _log = logger("meter.proxy")
 
@@ -82,7 +82,7 @@ class ProxyExchange:
         finally:
             response.close()
 
-    async def _request(self) -> aiohttp.ClientResponse:
+    async def _request(self) -> UpstreamConnection:
         """Sends the request on. Raises `ClientGone`, or one of `UpstreamError`."""
         scope, metered = self._scope, self._charge is not None
         peer = scope.get("client")
@@ -94,11 +94,10 @@ class ProxyExchange:
         if self._may_inject():
             body = await self._injected(first)
         if self._filter is not None:
-            headers["accept-encoding"] = "identity"
+            headers = [header for header in headers if header[0] != b"accept-encoding"]
+            headers.append((b"accept-encoding", b"identity"))
         length = content_length(self._headers)
-        if isinstance(body, RequestBody) and length is not None:
-            headers["content-length"] = str(length)
-        return await self._route.upstream.request(scope["method"], _target(scope), headers, body or None)
+        return await self._route.upstream.request(scope["method"], _target(scope), headers, body, length)
 
     def _may_inject(self) -> bool:
         content_type = value_of(self._headers, b"content-type")
@@ -120,11 +119,11 @@ class ProxyExchange:
         self._filter = UsageChunkFilter()
         return changed
 
-    async def _relay(self, response: aiohttp.ClientResponse, ours: list[Header]) -> Ending:
+    async def _relay(self, response: UpstreamConnection, ours: list[Header]) -> Ending:
         """Streams the response to the client. An upstream that breaks off leaves the client's response broken, too:
         the server closes its connection, because no last piece was sent.
         """
-        headers = [(name.lower(), value) for name, value in raw_headers(response)]
+        headers = response.headers
         if self._charge is not None:
             self._charge.respond(response.status, headers)
         consumed = self._route.usage_headers if self._charge is not None else ()
@@ -136,7 +135,7 @@ class ProxyExchange:
         drained = 0
         while True:
             try:
-                chunk = await response.content.readany()
+                chunk = await response.read()
             except UpstreamError as error:
                 if self._client.gone and not self._client.requested:
                     return Ending.GONE  # the client broke off its upload, and that our connection
@@ -197,10 +196,10 @@ def metered_headers(charge: Charge) -> list[Header]:
     ]
 
 
-def _target(scope: Scope) -> str:
+def _target(scope: Scope) -> bytes:
     path: bytes = scope["raw_path"]
     query: bytes = scope["query_string"]
-    return (path + b"?" + query if query else path).decode("ascii")
+    return path + b"?" + query if query else path
 
 
 def _is_plain_event_stream(headers: list[Header]) -> bool:

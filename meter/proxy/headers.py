@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-
-from multidict import CIMultiDict
+from collections.abc import Iterable, Iterator, Set
+from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
@@ -36,7 +35,7 @@ OURS_PREFIX = b"x-credits-"
 RESERVATION_ID = b"x-reservation-id"
 VIA = b"1.1 meter"
 
-_READABLE_CODING = re.compile(r"(?:gzip|x-gzip|deflate|identity)\s*(?:;.*)?", re.IGNORECASE)
+_READABLE_CODING = re.compile(rb"(?:gzip|x-gzip|deflate|identity)\s*(?:;.*)?", re.IGNORECASE)
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS_STATUSES = (204, 304)
 
@@ -56,36 +55,60 @@ class Forwarding:
         if not preserve_host:
             self._dropped |= {b"host"}
 
-    def upstream(self, headers: list[Header], *, client: str | None, scheme: str, metered: bool) -> CIMultiDict[str]:
+    def upstream(self, headers: list[Header], *, client: str | None, scheme: str, metered: bool) -> list[Header]:
         """The request headers to send. A metered request asks for codings only that its usage can be read from."""
-        dropped = self._dropped | (_named_by_connection(headers) - self._ours)
-        forwarded: CIMultiDict[str] = CIMultiDict()
+        named = _named_by_connection(headers)
+        dropped = self._dropped | (named - self._ours) if named else self._dropped
+        forwarded: list[Header] = []
+        host, told = None, set()
+        passed: list[bytes] = []
+        ways: list[bytes] = []
         for name, value in headers:
-            meant = name.replace(b"_", b"-")  # as CGI and WSGI applications will take it
-            if name in dropped or meant in dropped or meant.startswith(OURS_PREFIX):
+            if name == b"host" and host is None:
+                host = value
+            if name in dropped or name.startswith(OURS_PREFIX) or (b"_" in name and self._is_meant(name, dropped)):
                 continue
-            text = _text(value)
-            if metered and name == b"accept-encoding":
-                text = _readable(text)
-            forwarded.add(name.decode("latin-1"), text)
-        host = next((_text(value) for name, value in headers if name == b"host"), None)
+            if name == b"x-forwarded-for":
+                passed.append(value)
+            elif name == b"via":
+                ways.append(value)
+            elif name == b"accept-encoding" and metered:
+                forwarded.append((name, _readable(value)))
+            else:
+                told.add(name)
+                forwarded.append((name, value))
         if client is not None:
-            _append(forwarded, "x-forwarded-for", client)
-        if host is not None:
-            forwarded.setdefault("x-forwarded-host", host)
-        forwarded.setdefault("x-forwarded-proto", scheme)
-        _append(forwarded, "via", VIA.decode())
+            passed.append(client.encode())
+        if passed:
+            forwarded.append((b"x-forwarded-for", b", ".join(passed)))
+        if host is not None and b"x-forwarded-host" not in told:
+            forwarded.append((b"x-forwarded-host", host))
+        if b"x-forwarded-proto" not in told:
+            forwarded.append((b"x-forwarded-proto", scheme.encode()))
+        forwarded.append((b"via", b", ".join((*ways, VIA))))
         return forwarded
 
+    def _is_meant(self, name: bytes, dropped: Set[bytes]) -> bool:
+        """Whether CGI and WSGI applications will take it for one that is dropped."""
+        meant = name.replace(b"_", b"-")
+        return meant in dropped or meant.startswith(OURS_PREFIX)
 
-def downstream(headers: Iterable[Header], status: int, ours: list[Header], consumed: Iterable[bytes]) -> list[Header]:
-    """The response headers for the client: the upstream's, repeated ones too, but for the `consumed`, then `ours`."""
-    found = [(name.lower(), value) for name, value in headers]
-    dropped = HOP_BY_HOP | (_named_by_connection(found) - NOT_THE_CLIENTS) | {name for name, _ in ours} | set(consumed)
-    if status in _BODILESS_STATUSES:
-        dropped |= {b"content-length"}  # of a body that does not follow; ASGI servers insist on it
-    kept = [(name, value) for name, value in found if name not in dropped and not _BAD_VALUE.search(value)]
-    return [*kept, *ours]
+
+def downstream(headers: list[Header], status: int, ours: list[Header], consumed: tuple[bytes, ...]) -> list[Header]:
+    """The response headers for the client: the upstream's, repeated ones too, but for the `consumed`, then `ours`.
+    Names are in lower case.
+    """
+    dropped = _of_the_response(tuple([name for name, _ in ours]), consumed, status in _BODILESS_STATUSES)
+    if named := _named_by_connection(headers):
+        dropped |= named - NOT_THE_CLIENTS
+    kept = [(name, value) for name, value in headers if name not in dropped and not _BAD_VALUE.search(value)]
+    return kept + ours
+
+
+@lru_cache(maxsize=64)
+def _of_the_response(ours: tuple[bytes, ...], consumed: tuple[bytes, ...], is_bodiless: bool) -> frozenset[bytes]:
+    """Without the length of a body that does not follow, since ASGI servers insist on it."""
+    return HOP_BY_HOP | {*ours, *consumed, *((b"content-length",) if is_bodiless else ())}
 
 
 def content_length(headers: Iterable[Header]) -> int | None:
@@ -116,18 +139,7 @@ def _tokens(value: bytes) -> Iterator[bytes]:
     return (token.strip().lower() for token in value.split(b","))
 
 
-def _readable(accept_encoding: str) -> str:
-    codings = [coding.strip() for coding in accept_encoding.split(",")]
-    return ", ".join(coding for coding in codings if _READABLE_CODING.fullmatch(coding)) or "identity"
-
-
-def _append(headers: CIMultiDict[str], name: str, value: str) -> None:
-    headers[name] = ", ".join([*headers.popall(name, []), value])
-
-
-def _text(value: bytes) -> str:
-    """As text that the client library turns into the same bytes, if they are UTF-8."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+@lru_cache(maxsize=256)
+def _readable(accept_encoding: bytes) -> bytes:
+    codings = [coding.strip() for coding in accept_encoding.split(b",")]
+    return b", ".join(coding for coding in codings if _READABLE_CODING.fullmatch(coding)) or b"identity"
