@@ -143,8 +143,9 @@ class Charge:
         if self._told or reader is None:
             return self._told
         reader.finish()
-        if reader.usage is not None:
-            return reader.usage.total
+        usage = reader.usage
+        if usage is not None:
+            return usage.total
         if self._told is None and not reader.failed:
             self._charger.unread[reader.unread] += 1
             _log.warning("reservation %s: no usage was read: %s", self.reserved.reservation_id, reader.unread)

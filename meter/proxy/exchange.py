@@ -127,10 +127,11 @@ class ProxyExchange:
         if self._charge is not None:
             self._charge.respond(response.status, headers)
         consumed = self._route.usage_headers if self._charge is not None else ()
-        if not _is_plain_event_stream(headers):
-            self._filter = None
         if self._filter is not None:
-            consumed = (*consumed, b"content-length")
+            if _is_plain_event_stream(headers):
+                consumed = (*consumed, b"content-length")
+            else:
+                self._filter = None
         await self._client.start(response.status, downstream(headers, response.status, ours, consumed))
         drained = 0
         while True:

@@ -36,6 +36,7 @@ RESERVATION_ID = b"x-reservation-id"
 VIA = b"1.1 meter"
 
 _READABLE_CODING = re.compile(rb"(?:gzip|x-gzip|deflate|identity)\s*(?:;.*)?", re.IGNORECASE)
+_NONE: frozenset[bytes] = frozenset()
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS_STATUSES = (204, 304)
 
@@ -123,16 +124,20 @@ def content_length(headers: Iterable[Header]) -> int | None:
 
 def value_of(headers: Iterable[Header], name: bytes) -> bytes | None:
     """The first value of a header."""
-    return next((value for found, value in headers if found == name), None)
+    for found, value in headers:
+        if found == name:
+            return value
+    return None
 
 
 def wants_upgrade(headers: Iterable[Header]) -> bool:
     """Whether the client asks to speak something else on this connection."""
-    return any(name == b"connection" and b"upgrade" in _tokens(value) for name, value in headers)
+    return b"upgrade" in _named_by_connection(headers)
 
 
 def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    return frozenset(token for name, value in headers if name == b"connection" for token in _tokens(value))
+    told = [value for name, value in headers if name == b"connection"]
+    return frozenset(token for value in told for token in _tokens(value)) if told else _NONE
 
 
 def _tokens(value: bytes) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import orjson
 
-from meter.usage.key_tree import KeyNode, KeyTree, Path, Wanted
+from meter.usage.key_tree import KeyNode, KeyTree, Path
 from meter.usage.number import NUMBER_BYTES_MAX, NUMBER_MAX, Number, read_number
 
 TEXT_BYTES_MAX = 256
@@ -117,11 +117,12 @@ class JsonScanner:
             if isinstance(value, float):
                 return False
             self._walk_scalar(node, value, found)
-        elif value and Wanted.PRESENCE in node.wanted:
+        elif value and node.wants_presence:
             self.present.add(node.path)
         if isinstance(value, dict):
-            for key, member in value.items():
-                child = node.names.get(key)
+            names = node.names
+            for key, member in value.items() if names else ():
+                child = names.get(key)
                 if child is not None and not self._walk(child, member, found):
                     return False
         elif isinstance(value, list) and node.items is not None:
@@ -131,9 +132,9 @@ class JsonScanner:
     def _walk_scalar(self, node: KeyNode, value: object, found: dict[Path, Number]) -> None:
         if isinstance(value, str):
             self._read_text(node, value, found)
-        elif type(value) is int and Wanted.NUMBER in node.wanted and 0 <= value <= NUMBER_MAX:
+        elif type(value) is int and node.wants_number and 0 <= value <= NUMBER_MAX:
             _count(node, value, found)
-        if value and Wanted.PRESENCE in node.wanted:
+        if value and node.wants_presence:
             self.present.add(node.path)
 
     def boundary(self) -> None:
@@ -208,7 +209,7 @@ class JsonScanner:
             self._step = JsonScanner._in_string
             return position + 1
         if byte in (_OPEN_OBJECT, _OPEN_ARRAY):
-            if member is not None and Wanted.PRESENCE in member.wanted:
+            if member is not None and member.wants_presence:
                 self.present.add(member.path)
             if byte == _OPEN_OBJECT and member is not None and member.children:
                 return self._enter(member, position)
@@ -247,17 +248,17 @@ class JsonScanner:
         if member is not None and member.wanted:
             if len(self._token) <= TEXT_BYTES_MAX:
                 self._read_text(member, _decoded(bytes(self._token)), self._pending)
-            if self._token and Wanted.PRESENCE in member.wanted:
+            if self._token and member.wants_presence:
                 self.present.add(member.path)
             self._token.clear()
         self._step = JsonScanner._after_value
         return quote + 1
 
     def _read_text(self, member: KeyNode, text: str, found: dict[Path, Number]) -> None:
-        if Wanted.NUMBER in member.wanted:
+        if member.wants_number:
             number = read_number(text.strip().encode("utf-8", "replace"))
             _count(member, number, self.numbers if member.alone else found)
-        if Wanted.TEXT in member.wanted and text and len(text) <= TEXT_BYTES_MAX:
+        if member.wants_text and text and len(text) <= TEXT_BYTES_MAX:
             texts = self.texts.setdefault(member.path, [])
             if text not in texts and len(texts) < TEXTS_MAX:
                 texts.append(text)
@@ -266,7 +267,7 @@ class JsonScanner:
         match = _SCALAR_END.search(chunk, position)
         end = len(chunk) if match is None else match.start()
         member = self._member
-        wanted = member is not None and bool(member.wanted)
+        wanted = member is not None and member.wanted
         if wanted:
             self._keep(chunk, position, end, NUMBER_BYTES_MAX)
         if match is None:
@@ -274,9 +275,9 @@ class JsonScanner:
         if wanted and member is not None:
             token = bytes(self._token)
             self._token.clear()
-            if Wanted.NUMBER in member.wanted:
+            if member.wants_number:
                 self._count(member, read_number(token))
-            if Wanted.PRESENCE in member.wanted and token not in _NOTHING_THERE:
+            if member.wants_presence and token not in _NOTHING_THERE:
                 self.present.add(member.path)
         self._step = JsonScanner._after_value
         return end

@@ -52,7 +52,11 @@ class KeyNode:
     """One key on the way to a wanted path; the root stands for the top-level object."""
 
     path: Path
-    wanted: Wanted
+    wanted: bool
+    """Whether anything of the value here is: what follows says what. A `Flag` costs a call each time it is asked."""
+    wants_number: bool
+    wants_text: bool
+    wants_presence: bool
     children: Mapping[bytes, KeyNode]
     names: Mapping[str, KeyNode]
     """The children by their keys as text."""
@@ -95,9 +99,13 @@ def _node(path: Path, wanted: Mapping[Path, Wanted], bases: frozenset[Path], alo
     below = tuple(candidate for candidate in wanted if candidate[:depth] == path)
     keys = dict.fromkeys(candidate[depth] for candidate in below if len(candidate) > depth)
     inner = {key: _node((*path, key), {found: wanted[found] for found in below}, bases, alone) for key in keys}
+    kept = wanted.get(path, Wanted.NOTHING)
     return KeyNode(
         path=path,
-        wanted=wanted.get(path, Wanted.NOTHING),
+        wanted=bool(kept),
+        wants_number=Wanted.NUMBER in kept,
+        wants_text=Wanted.TEXT in kept,
+        wants_presence=Wanted.PRESENCE in kept,
         children={_encoded(key): node for key, node in inner.items() if key not in (EACH, SUM)},
         names={key: node for key, node in inner.items() if key not in (EACH, SUM)},
         items=inner.get(EACH) or inner.get(SUM),

@@ -93,13 +93,15 @@ def open_reader(
     """
     counts: dict[str, Number] = {}
     for raw, value in headers if shape.headers else ():
-        name = raw.decode("latin-1").lower()
-        if name in shape.headers and (number := read_number(value.strip())) is not None:
+        name = shape.header_names.get(raw.lower())
+        if name is not None and (number := read_number(value.strip())) is not None:
             counts[name] = number
     return Reader(shape, open_decoder(_coding(content_encoding or "")), counts, inspect_bytes_max=inspect_bytes_max)
 
 
 def _coding(content_encoding: str) -> str:
     """The codings of the header but for `identity`; two or more make a name nobody supports."""
+    if not content_encoding:
+        return ""
     codings = (coding.strip().lower() for coding in content_encoding.split(","))
     return ", ".join(coding for coding in codings if coding not in ("", "identity"))

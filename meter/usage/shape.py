@@ -48,7 +48,10 @@ _ROWS: Mapping[Format, tuple[str, ...]] = {
 class Shape:
     """The paths that a scanner has to look for, and what the numbers there mean."""
 
-    __slots__ = ("_counters", "_failures", "_key", "_models", "_rows", "_type", "headers", "needles", "tree")
+    __slots__ = (
+        *("_counters", "_failures", "_key", "_models", "_rows", "_type"),
+        *("header_names", "headers", "needles", "tree"),
+    )
 
     def __init__(self, profiles: Iterable[Profile], key: str | None = None) -> None:
         """Raises ValueError for an empty key or part of a key."""
@@ -63,6 +66,7 @@ class Shape:
         self._type = parse_path(TYPE_PATH)
         self.headers = {name: row for row in self._rows for name in row.headers}
         """Response headers that count, in lower case."""
+        self.header_names = {name.encode("latin-1"): name for name in self.headers}
         wanted = dict.fromkeys((*self._models, self._type), Wanted.TEXT)
         wanted |= dict.fromkeys(self._failures, Wanted.PRESENCE)
         for path in (*self._key, *self._counters):
