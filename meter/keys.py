@@ -41,7 +41,7 @@ _NAMES = (
 class PartitionKeys:
     """The keys of one partition; all share the hash tag `{pN}`, hence one cluster slot."""
 
-    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles")
+    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles", "recent")
 
     def __init__(self, number: int, prefix: str = "meter") -> None:
         self.number = number
@@ -54,6 +54,7 @@ class PartitionKeys:
         self.due = by_name["due"]
         self.outbox = by_name["outbox"]
         self.profiles = by_name["profiles"]
+        self.recent = (by_name["recent:a"], by_name["recent:b"])
 
 
 def workers_key(prefix: str) -> str:

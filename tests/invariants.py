@@ -295,6 +295,8 @@ def _check_outbox(state: State, window_ms: int) -> None:
             assert entry.created - used.get(entry.operation, -NEVER) >= window_ms, f"applied twice: {entry}"
             used[entry.operation] = entry.created
         if first == 1:
+            if "was" in entry.detail:
+                folds[entry.user] = folds.pop(str(entry.detail["was"]))
             folds[entry.user].add(entry)
 
     assert (last, state.meta["head"]) == (first + len(state.entries) - 1, prev)

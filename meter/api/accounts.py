@@ -45,6 +45,6 @@ class AccountHandlers:
     async def _user(self, user_id: str, one: Operation) -> Rendered:
         line = await self._engine.run(user_id, one)
         keys = self._engine.partitions[self._engine.partition_of(user_id)]
-        metadata = await self._redis.profile(keys.profiles, user_id)
+        metadata = await self._redis.field(keys.profiles, user_id)
         text = "null" if metadata is None else metadata.decode()
         return self._renderer.user(one[NAME], line, text)

@@ -8,6 +8,7 @@ from inspect import iscoroutinefunction
 from typing import cast
 
 from meter.api.accounts import AccountHandlers
+from meter.api.anonymisation import AnonymisationHandler
 from meter.api.batch import BatchHandler
 from meter.api.credits import CreditHandlers
 from meter.api.deliveries import DeliveryHandlers
@@ -43,6 +44,7 @@ def handlers_of(services: Services) -> Handlers:
         ReservationHandlers(services),
         GrantHandlers(services),
         AccountHandlers(services),
+        AnonymisationHandler(services),
         BatchHandler(services),
         ReportHandlers(services),
         JobHandlers(services),

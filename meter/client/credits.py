@@ -367,3 +367,12 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         }
         path = {"user_id": user_id}
         return await self._call("configure", answers.User, path=path, body=body, key=idempotency_key)
+
+    async def anonymise(self, user_id: str) -> answers.Anonymised | answers.Anonymising | Refusal:
+        """Takes the name of a user out of everything: rows, keys, texts. What moved stays under a pseudonym.
+
+        Refused while there are credits, holds, debt or a subscription. `Anonymising`: call it again to go on. Done
+        twice it does nothing twice.
+        """
+        path = {"user_id": user_id}
+        return await self._call_or_later("anonymise", answers.Anonymised, answers.Anonymising, path=path)

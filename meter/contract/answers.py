@@ -78,6 +78,20 @@ class Pending(Answer):
     state: Literal["pending"]
 
 
+class Anonymised(Answer):
+    """Nothing here names the user any more; what moved stays in the ledger under a name that nobody can trace."""
+
+    user_id: str
+    state: Literal["anonymised"]
+
+
+class Anonymising(Answer):
+    """The name is being taken out, which takes longer than a call may; the same call goes on with it."""
+
+    user_id: str
+    state: Literal["pending"]
+
+
 class Deducted(Balances):
     """Credits were spent. `transaction_id` is null for an amount of zero, which writes nothing."""
 

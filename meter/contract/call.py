@@ -62,6 +62,11 @@ class Call:
     exports: bool = False
 
     @property
+    def names_actor(self) -> bool:
+        """Whether it takes X-Actor: calls with a key do, and those that refuse one."""
+        return self.keyed or "invalid-actor" in self.refuses
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """The slugs of everything that it can refuse. A test provokes exactly these."""
         slugs = [*self.refuses, *OF_EVERY_CALL]

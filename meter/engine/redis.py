@@ -6,7 +6,7 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -266,33 +266,33 @@ class RedisGateway:
     async def account_sums(self, accounts_key: str) -> tuple[int, int, int]:
         """(accounts, sum of available, sum of reserved) over a partition, read in pages."""
         count = available = reserved = 0
-        cursor = 0
-        while True:
-            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+        async for page in self._pages(accounts_key):
             for user, text in page.items():
                 if user:  # the empty one is the sentinel
                     free, held, _ = text.split(b" ", 2)
                     count, available, reserved = count + 1, available + int(free), reserved + int(held)
-            if cursor == 0:
-                return count, available, reserved
+        return count, available, reserved
 
     async def account_users(self, accounts_key: str) -> list[str]:
         """user_ids of every account of a partition, read in pages; one that changes meanwhile may come twice."""
         users: list[str] = []
-        cursor = 0
-        while True:
-            cursor, page = await self._command("HSCAN", accounts_key, cursor, "COUNT", SCAN_PAGE)
+        async for page in self._pages(accounts_key):
             users += [_text(user) for user in page if user]  # the empty one is the sentinel
-            if cursor == 0:
-                return users
+        return users
+
+    async def fields_naming(self, key: str, text: str) -> AsyncIterator[list[str]]:
+        """The fields of a hash that have a text in name or value, a page at a time."""
+        needle = text.encode()
+        async for page in self._pages(key):
+            yield [_text(name) for name, value in page.items() if needle in name or needle in value]
 
     async def drop(self, keys: Sequence[str]) -> None:
         """Removes keys, in the background where the server can."""
         await self._command("UNLINK", *keys)
 
-    async def profile(self, profiles_key: str, user_id: str) -> bytes | None:
-        """The metadata of a user as JSON text, or None."""
-        found = await self._command("HGET", profiles_key, user_id)
+    async def field(self, key: str, name: str) -> bytes | None:
+        """One field of a hash, or None."""
+        found = await self._command("HGET", key, name)
         return None if found is None else bytes(found)
 
     async def add_to_stream(self, key: str, members: Mapping[str, str | bytes], length_max: int) -> None:
@@ -308,12 +308,17 @@ class RedisGateway:
     async def fields_of(self, key: str) -> dict[str, bytes]:
         """The fields of a small hash, read in pages."""
         fields: dict[str, bytes] = {}
-        cursor = 0
-        while True:
-            cursor, page = await self._command("HSCAN", key, cursor, "COUNT", SCAN_PAGE)
+        async for page in self._pages(key):
             fields |= {_text(name): bytes(value) for name, value in page.items()}
-            if cursor == 0:
-                return fields
+        return fields
+
+    async def _pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+        """A hash, some fields at a time."""
+        cursor, page = await self._command("HSCAN", key, 0, "COUNT", SCAN_PAGE)
+        yield page
+        while cursor:
+            cursor, page = await self._command("HSCAN", key, cursor, "COUNT", SCAN_PAGE)
+            yield page
 
     async def put_field(self, key: str, name: str, value: str) -> None:
         """Sets a field of a hash."""

@@ -13,6 +13,7 @@ from meter.engine.answers import (
     FINGERPRINT,
     FINISHED,
     KEY,
+    LIVE,
     NOT_FOUND,
     NOTHING,
     Declared,
@@ -128,6 +129,39 @@ STATE = Declared("state", Subject.NONE, names("state epoch why"), balances=False
 def state(name: str, epoch: int = 0, why: str = "") -> Operation:
     """Closes the partition (`lost`, and why), or takes a step of its rebuild; of that epoch only, when one is given."""
     return plain("state", name, str(epoch), why)
+
+
+ANONYMISE = Declared(
+    "anonymise",
+    Subject.USER,
+    names("user_id pseudonym token"),
+    names("user_id"),
+    refusals=(LIVE, NOT_FOUND),
+    books=(Kind.ACCOUNT,),
+    upkeep=True,
+)
+
+
+def anonymise(user_id: str, pseudonym: str, token: str, extra: str = "") -> Operation:
+    """Gives an account that nothing is left of another name; `extra` are members of its ledger row. Done again, and for
+    a while by its `token` alone, it is answered as replayed and does nothing.
+    """
+    return ("anonymise", "", "", extra, user_id, pseudonym, token)
+
+
+FORGET = Declared(
+    "forget",
+    Subject.NONE,
+    names("user_id pseudonym trim_to_seq fields"),
+    balances=False,
+    several={"fields": ("field",)},
+    upkeep=True,
+)
+
+
+def forget(user_id: str, pseudonym: str, trim_to_seq: int, fields: Sequence[str]) -> Operation:
+    """Forgets what the recent hashes, in those fields, and the outbox have of a name that an account had before."""
+    return plain("forget", user_id, pseudonym, str(trim_to_seq), str(len(fields)), *fields)
 
 
 class KeptGrant(NamedTuple):
@@ -262,6 +296,8 @@ DECLARED = (
     ROTATE,
     FLUSHED,
     STATE,
+    ANONYMISE,
+    FORGET,
     RESTORE,
     RECALL,
     RECALL_END,

@@ -16,6 +16,10 @@ from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, Transactio
 
 _TEXTS: dict[str, str] = {kind: str.__str__(kind) for kind in Kind}
 """Kinds as plain texts, which database drivers take as they are."""
+WAS = "was"
+"""The member of an entry that says which name its account had before (lua/operations/anonymise.lua)."""
+ANONYMISED = "anonymised"
+"""What the row of such an entry says instead: no row has the name."""
 
 
 def transaction_row(partition: int, entry: Entry, of_reservation: str | None = None) -> TransactionRow:
@@ -27,6 +31,9 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
     """The same as `Records` takes it."""
     epoch, seq, _, transaction_id, key, kind, user_id, amount, draws, available, reserved, debt, at_ms, detail = entry
     rest = detail.copy()
+    if WAS in rest:
+        del rest[WAS]
+        rest[ANONYMISED] = True
     member = rest.pop
     reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
     reference, description = member("reference", None), member("description", None)
@@ -52,6 +59,11 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
         None if description is None else str(description),
         None if metadata is None else to_json(metadata),
     )
+
+
+def name_before(entry: Entry) -> str | None:
+    """The name that the account of an entry had until then; None for all but an anonymisation."""
+    return entry.text(WAS) if entry.kind is Kind.ACCOUNT else None
 
 
 def own_key(operation_id: str | None) -> str | None:

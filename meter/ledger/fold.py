@@ -16,7 +16,7 @@ from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
-from meter.ledger.entry_rows import alerts_of, copied, error_alert, own_key, transaction_columns, unchecked
+from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
 from meter.store.base import Flush
 from meter.store.records import Records, row_of
 from meter.store.rows import (
@@ -85,6 +85,8 @@ def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], 
                 made.add(reservation_id)
             elif reservation_id not in made and reservation_id not in known_reservations:
                 reservations.add(str(reservation_id))
+        elif entry.kind is _ACCOUNT and (was := name_before(entry)) is not None and was not in accounts:
+            users.add(was)
     return users, grants, reservations
 
 
@@ -204,6 +206,8 @@ class Fold:
             return
         if kind is _RESERVE and is_chosen(entry):
             self._operation(entry, f"{CHOSEN}{reservation_id}")
+        if kind is _ACCOUNT and (was := name_before(entry)) is not None:
+            self._rename(was, entry)
         self._account(entry, way)
         self._follow(entry, way, reservation_id)
 
@@ -247,6 +251,14 @@ class Fold:
             values[way.counter] += way.step * amount
         if kind is _ACCOUNT:
             values.update(_configured(entry, values))
+
+    def _rename(self, was: str, entry: Entry) -> None:
+        """The account goes on under the entry's name; whoever has the old one from then on begins with nothing."""
+        known, values = self._known.accounts, self._accounts.get(was) or self._own_account(was)
+        row = known[entry.user_id] = row_of(AccountRow, {**values, "user_id": entry.user_id, "profile": None})
+        self._accounts[entry.user_id] = row.__dict__
+        empty = known[was] = AccountRow(user_id=was, partition=self._partition, last_seq=entry.seq)
+        self._accounts[was] = empty.__dict__
 
     def _own_account(self, user_id: str) -> Values:
         known = self._known.accounts

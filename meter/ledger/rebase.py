@@ -17,6 +17,7 @@ from typing import NamedTuple, assert_never
 from meter.engine.outbox import CHARGES, Draw, Entry, Kind, moves
 from meter.ledger.books import ENDED, Books, Charge, Lot, Parts
 from meter.ledger.chain import Known
+from meter.ledger.entry_rows import name_before
 from meter.store.rows import GrantRow, ReservationRow
 
 
@@ -79,7 +80,11 @@ class Rebase:
         """What becomes of an entry. What `owed_before` tells has to be booked."""
         books = self._books(entry)
         if not moves(kind):
-            return Rebased(books.booked(entry, 0, []))
+            return (
+                Rebased(lost="the account has credits again")
+                if self._lives(entry)
+                else Rebased(books.booked(entry, 0, []))
+            )
         match kind:
             case Kind.DEDUCT:
                 rebased = self._deduct(entry, books)
@@ -107,6 +112,11 @@ class Rebase:
                 assert_never(kind)
         self._owed[entry.user_id] += [_Owed(name, amount, entry) for name, amount in books.forfeits]
         return rebased
+
+    def _lives(self, entry: Entry) -> bool:
+        """Whether the account that the entry gives another name has something, here where the store went on."""
+        row = self._known.accounts.get(name_before(entry) or "")
+        return row is not None and (row.available, row.reserved, row.debt) != (0, 0, 0)
 
     def _deduct(self, entry: Entry, books: Books) -> Rebased:
         from_grants = sum(draw.amount for draw in entry.draws)

@@ -209,6 +209,7 @@ def _operation(call: Call, answer_schema: JsonObject, body_schema: JsonObject | 
     parameters = [*_path_parameters(call.path, example.path), *_query_parameters(call.query, example)]
     if call.keyed:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
+    if call.names_actor:
         parameters.append({"$ref": "#/components/parameters/X-Actor"})
     json_answer: JsonObject = {"schema": answer_schema, "example": example.answer}
     answer: JsonObject = {"description": _sentence(call.answer), "content": {JSON_TYPE: json_answer}}

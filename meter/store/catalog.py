@@ -69,6 +69,13 @@ class Catalog(Protocol):
         """Removes the rows of one model that have those keys; one that is gone already is no fault."""
         ...
 
+    async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
+        """Puts rows of one model, of other keys perhaps, in the place of others, in one transaction; False, and nothing
+        changes, when one of the old ones is not what it was any more (its `last_seq`, where it has one). MongoDB
+        without transactions adds the new ones first.
+        """
+        ...
+
     async def find(
         self,
         model: type[R],
@@ -84,6 +91,11 @@ class Catalog(Protocol):
         after that (`order_by`, key…) tuple in the order that is asked for.
         """
         ...
+
+
+def as_it_was(model: type[Row]) -> tuple[str, ...]:
+    """The columns by which a row is known to be what it was when it was read: its key, and its `last_seq`."""
+    return (*model.KEY, "last_seq") if "last_seq" in model.model_fields else model.KEY
 
 
 def by_model(rows: Sequence[R]) -> list[list[R]]:

@@ -392,6 +392,20 @@ class ErrandRow(VersionedRow):
     created_at_ms: Milliseconds
 
 
+class AnonymisationRow(Row):
+    """A user whose name is being taken out of the ledger (meter/ledger/anonymise.py); gone once nothing has it."""
+
+    TABLE = "anonymisations"
+    KEY = ("user_id",)
+
+    user_id: UserId
+    pseudonym: UserId
+    """What the user's rows are called from then on, drawn by lot."""
+    secret: Annotated[str, Field(max_length=64)]
+    """What the new names of ids that have the name in them are made with."""
+    created_at_ms: Milliseconds
+
+
 class QuarantineRow(Row):
     """An outbox entry that could not be read, kept verbatim as its seq."""
 
@@ -429,6 +443,7 @@ ROWS: tuple[type[Row], ...] = (
     PlanTermsRow,
     SubscriptionRow,
     ErrandRow,
+    AnonymisationRow,
     WebhookRow,
     DeliveryRow,
     QuarantineRow,

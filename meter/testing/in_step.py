@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Generic, Self, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -40,12 +40,13 @@ class WorkerInStep:
         self._calls = 0
 
     @asynccontextmanager
-    async def following(self, *, clock_moves: bool) -> AsyncIterator[None]:
-        """Starts what nobody has started, and does what the call inside the block has made due."""
+    async def following(self, *, clock_moves: bool, waits: bool = False) -> AsyncIterator[None]:
+        """Starts what nobody has started, and does what the call inside the block has made due; or while it `waits`."""
         self._calls += 1
         try:
             await self.runtime.start()
-            yield
+            async with self._flushing() if waits else nullcontext():
+                yield
             await self._flush()
             for name in CAUGHT_UP if clock_moves else ():
                 if name in self.jobs.names:
@@ -55,6 +56,24 @@ class WorkerInStep:
             self._calls -= 1
             if not self._calls:
                 await self.jobs.close()  # in the event loop of its connections, which may end with the test
+
+    @asynccontextmanager
+    async def _flushing(self) -> AsyncIterator[None]:
+        """Flushes again and again, as a worker does."""
+
+        is_done = False
+
+        async def on_and_on() -> None:
+            while not is_done:
+                await self._flush()
+                await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(on_and_on())
+        try:
+            yield
+        finally:
+            is_done = True
+            await task
 
     async def _flush(self) -> None:
         runtime = self.runtime
@@ -89,7 +108,7 @@ class MeterInStep(Meter):
     def _followed(self, name: str) -> Coroutine:
         async def followed(request: Request) -> Rendered:
             coroutines, worker = self._loops.here()
-            async with worker.following(clock_moves=name == "set_clock"):
+            async with worker.following(clock_moves=name == "set_clock", waits=name == "anonymise"):
                 return await coroutines[name](request)
 
         return followed
@@ -124,7 +143,8 @@ class _Followed:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        async with worker.following(clock_moves=scope["path"].endswith("/test-clock")):
+        path = scope["path"]
+        async with worker.following(clock_moves=path.endswith("/test-clock"), waits=path.endswith("/anonymise")):
             await app(scope, receive, send)
 
 

@@ -45,7 +45,7 @@ STORY = (
     *("create_plan", "events", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade"),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
-    *("notifications", "retry_notification", "delete_webhook", "set_clock"),
+    *("notifications", "retry_notification", "delete_webhook", "anonymise", "set_clock"),
 )
 """The order in which the examples of all calls are one story."""
 EXAMPLES = {name: BY_NAME[name].example for name in STORY}

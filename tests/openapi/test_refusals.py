@@ -14,7 +14,7 @@ from meter.contract.table.story import NOW
 from meter.keys import PartitionKeys
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, open_memory
-from meter.store.rows import DeliveryRow, EventRow, PlanRow, SubscriptionRow, WebhookRow
+from meter.store.rows import DeliveryRow, ErrandRow, EventRow, PlanRow, SubscriptionRow, WebhookRow
 from meter.testing import fake_redis, fake_settings
 from tests.openapi.story import (
     BODY_MAX,
@@ -53,6 +53,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         what_cannot_be_worked_out,
         what_changes_meanwhile,
         what_has_ended,
+        what_keeps_a_name,
         what_spans_partitions,
         what_the_clock_refuses,
         what_is_not_decided,
@@ -265,6 +266,24 @@ def what_has_ended(seen: Seen) -> None:
             slug = refusal(name, call(client, name, body, path={"reservation_id": job}))
             assert slug == f"reservation-{job}"
             seen.add((name, slug))
+
+
+def what_keeps_a_name(seen: Seen) -> None:
+    store = open_memory("memory://", timeout_seconds=1)
+    with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
+
+        def refused(slug: str, headers: Mapping[str, str] | None = None) -> None:
+            assert refusal("anonymise", call(client, "anonymise", headers=headers)) == slug
+            seen.add(("anonymise", slug))
+
+        refused("user-not-found")
+        refused("invalid-actor", headers={"x-actor": "a b"})
+        call(client, "add")
+        refused("account-in-use")
+        call(client, "void")
+        errand = ErrandRow(errand_id="void.s_1.1", kind="void", user_id="user-1", created_at_ms=0)
+        store._tables.catalog[ErrandRow] = {(errand.errand_id,): errand}
+        refused("busy")
 
 
 def what_spans_partitions(seen: Seen) -> None:

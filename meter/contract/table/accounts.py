@@ -31,4 +31,15 @@ CALLS = (
         refuses=("too-many-accounts",),
         keyed=True,
     ),
+    Call(
+        "anonymise",
+        "POST",
+        "/users/{user_id}/anonymise",
+        "Take the name of a user out of everything",
+        TAG,
+        answers.Anonymised,
+        Example({**USER, "state": "anonymised"}, path=USER),
+        later=answers.Anonymising,
+        refuses=("user-not-found", "account-in-use", "busy", "invalid-actor"),
+    ),
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from meter.store.base import Flush, Flushed, StoreRefused
+from meter.store.catalog import as_it_was
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import sums_of
 from meter.store.records import R
@@ -67,6 +68,7 @@ class MemoryStore(MemoryCatalog, SharedCalls):
         super().__init__(tables.catalog)
         tables.catalog[GrantRow] = cast("dict[tuple[object, ...], Row]", tables.grants)
         tables.catalog[OperationRow] = cast("dict[tuple[object, ...], Row]", tables.operations)
+        tables.catalog[QuarantineRow] = cast("dict[tuple[object, ...], Row]", tables.quarantine)
         self._tables = tables
 
     async def open(self, settings: Mapping[str, str]) -> None:
@@ -120,6 +122,35 @@ class MemoryStore(MemoryCatalog, SharedCalls):
             tables.quarantine[entry.partition, entry.seq] = entry
         tables.watermarks[flush.partition] = flush.reached
         return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+    async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
+        rows, names = self._rows_of(type(old[0])), as_it_was(type(old[0]))
+        for row in old:
+            stored = rows.get(_key_of(row))
+            if stored is None or any(getattr(stored, name) != getattr(row, name) for name in names):
+                return False
+        for row in old:
+            rows.pop(_key_of(row))
+        for row in new:
+            rows[_key_of(row)] = row
+        if isinstance(old[0], TransactionRow):
+            self._by_user_again()
+        return True
+
+    def _rows_of(self, model: type[Row]) -> dict[Any, Row]:
+        """Every row of a model by its key, a tuple where it has several members."""
+        tables: dict[type[Row], Any] = {
+            TransactionRow: self._tables.transactions,
+            AccountRow: self._tables.accounts,
+            ReservationRow: self._tables.reservations,
+        }
+        found: dict[Any, Row] = tables[model] if model in tables else self._rows.setdefault(model, {})
+        return found
+
+    def _by_user_again(self) -> None:
+        self._tables.by_user.clear()
+        for row in sorted(self._tables.transactions.values(), key=lambda row: row.seq):
+            self._tables.by_user.setdefault(row.user_id, []).append(row)
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         found = self._tables.grants.get((user_id, grant_id))
@@ -268,6 +299,12 @@ class MemoryStore(MemoryCatalog, SharedCalls):
     def _operation_owners(self, partition: int) -> dict[str, tuple[str, str]]:
         rows = self._tables.grants.items()
         return {row.operation_id: key for key, row in rows if row.partition == partition and row.operation_id}
+
+
+def _key_of(row: Row) -> object:
+    """As the tables above have it: those of the catalog are by tuples."""
+    key = tuple(getattr(row, name) for name in row.KEY)
+    return key[0] if isinstance(row, TransactionRow | AccountRow | ReservationRow) else key
 
 
 def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:

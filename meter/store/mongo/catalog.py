@@ -65,6 +65,13 @@ class MongoCatalog:
             ids = [document["_id"] for document in documents_of(rows)]
             await self._run(self._collection(type(rows[0])).delete_many({"_id": {"$in": ids}}))
 
+    async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
+        try:
+            await self._run(self._transact(lambda flush: flush.rewrite(old, new)))
+        except Fenced:
+            return False
+        return True
+
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)
         return rows_from(model, await self._run(found.to_list()))

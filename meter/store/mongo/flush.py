@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.base import Flush, Flushed, StoreRefused
-from meter.store.catalog import Change, by_model
+from meter.store.catalog import Change, as_it_was, by_model
 from meter.store.mongo.documents import Document, documents_of, id_of
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
@@ -107,6 +107,22 @@ class MongoFlush:
                 raise _refusal(type(new[0]), error) from error
         for missing in by_model(change.missing):
             await self.insert_missing(type(missing[0]), missing)
+
+    async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> None:
+        """Puts rows in the place of others. Raises `Fenced`. Each write can be repeated."""
+        model = type(old[0])
+        places = {document["_id"]: document for document in documents_of(old)}
+        kept = {document["_id"]: document for document in documents_of(new)}
+        guards = [name for name in as_it_was(model) if name not in model.KEY]
+        writes: list[InsertOne[Document] | ReplaceOne[Document] | UpdateOne | DeleteOne] = [
+            _added(document) for place, document in kept.items() if place not in places
+        ]
+        for place, document in places.items():
+            same = {"_id": place, **{name: document[name] for name in guards}}
+            writes.append(ReplaceOne(same, kept[place]) if place in kept else DeleteOne(same))
+        done = await self._database[model.TABLE].bulk_write(writes, session=self._session)
+        if done.matched_count + done.deleted_count < len(places):
+            raise Fenced
 
     async def insert_missing(self, model: type[R], rows: Sequence[R]) -> None:
         """Adds the rows that are not there yet; the others stay as they are."""

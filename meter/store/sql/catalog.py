@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
-from meter.store.catalog import Change, Plain, by_model
+from meter.store.catalog import Change, Plain, as_it_was, by_model
 from meter.store.rows import Row, VersionedRow
 from meter.store.shared import RACES_MAX
 from meter.store.sql.dialect import SqlDialect
@@ -107,11 +107,28 @@ class SqlCatalog:
     async def remove(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        model = type(rows[0])
-        columns = [table_of(model).c[name] for name in model.KEY]
-        keys = [tuple(getattr(row, name) for name in model.KEY) for row in rows]
-        named = self._dialect.among(columns, keys if len(columns) > 1 else [key[0] for key in keys])
-        await self._write(lambda connection: connection.execute(delete(table_of(model)).where(named)))
+        await self._write(lambda connection: self._delete(connection, rows, type(rows[0]).KEY))
+
+    async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
+        try:
+            await self._write(lambda connection: self._rewrite(connection, old, new))
+        except Outrun:
+            return False
+        return True
+
+    async def _rewrite(self, connection: AsyncConnection, old: Sequence[R], new: Sequence[R]) -> None:
+        if await self._delete(connection, old, as_it_was(type(old[0]))) < len(old):
+            raise Outrun
+        await self._dialect.insert(connection, type(old[0]), new)
+
+    async def _delete(self, connection: AsyncConnection, rows: Sequence[Row], names: Sequence[str]) -> int:
+        """Deletes the rows that have those values; answers how many there were."""
+        table = table_of(type(rows[0]))
+        values = [tuple(getattr(row, name) for name in names) for row in rows]
+        same = self._dialect.among(
+            [table.c[name] for name in names], values if len(names) > 1 else [value[0] for value in values]
+        )
+        return (await connection.execute(delete(table).where(same))).rowcount
 
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
         table = table_of(model)

@@ -1,0 +1,118 @@
+"""The rows of a user under another name: what moved stays exact, what was said about a person goes.
+
+Free text (description, metadata, profile) goes. Ids that callers chose may have the name in them (`user-1-welcome`):
+such an id is replaced, in every row alike, by one that nobody can trace back. What callers repeat a call by goes as
+well, as its fingerprint is made from the name. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TypeVar
+
+from pydantic import JsonValue
+
+from meter.store.rows import (
+    AnonymisationRow,
+    GrantRow,
+    OperationRow,
+    QuarantineRow,
+    ReservationRow,
+    TransactionRow,
+)
+
+Renamed = TypeVar("Renamed", TransactionRow, GrantRow, ReservationRow, OperationRow, QuarantineRow)
+
+_SAID = frozenset({"profile", "fingerprint", "answered"})
+"""Members of a transaction's detail that go: free text, and what is made from the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonym:
+    """What replaces the name of one user."""
+
+    mark: AnonymisationRow
+
+    def is_named_in(self, text: str) -> bool:
+        """Whether the name is anywhere in a text, in capitals or not."""
+        return self.mark.user_id.casefold() in text.casefold()
+
+    def identifier(self, text: str) -> str:
+        """An id without the name. The secret is forgotten with the mark, so that nobody can try names."""
+        if not self.is_named_in(text):
+            return text
+        made = blake2b(text.encode(), key=self.mark.secret.encode(), digest_size=8).hexdigest()
+        return f"{self.mark.pseudonym}-{made}"
+
+    def optional(self, text: str | None) -> str | None:
+        """The same of what may be missing."""
+        return None if text is None else self.identifier(text)
+
+    def value(self, value: JsonValue) -> JsonValue:
+        """The same of every text in a JSON value."""
+        if isinstance(value, str):
+            return self.identifier(value)
+        if isinstance(value, list):
+            return [self.value(one) for one in value]
+        if isinstance(value, dict):
+            return {self.identifier(name): self.value(one) for name, one in value.items()}
+        return value
+
+    def row(self, row: Renamed) -> Renamed:
+        """A row of the user's under the other name."""
+        match row:
+            case TransactionRow():
+                return row.model_copy(update=self._transaction(row))
+            case GrantRow():
+                return row.model_copy(update=self._grant(row))
+            case ReservationRow():
+                return row.model_copy(update=self._reservation(row))
+            case OperationRow():  # a key that was used refuses every body from then on
+                key = self.identifier(row.operation_id)
+                return row.model_copy(update={"operation_id": key, "fingerprint": None, "answer": None})
+            case QuarantineRow():  # nobody can say what of an entry that cannot be read is free text
+                return row.model_copy(
+                    update={"text": f"it named a user who was anonymised ({len(row.text)} characters)"}
+                )
+
+    def words(self, line: str | None) -> str | None:
+        """A line that a script answered, whose words are ids and numbers."""
+        if line is None:
+            return None
+        named = self.mark.user_id
+        return " ".join(self.mark.pseudonym if word == named else self.identifier(word) for word in line.split(" "))
+
+    def _transaction(self, row: TransactionRow) -> dict[str, object]:
+        detail = row.detail if isinstance(row.detail, dict) else {}
+        return {
+            "user_id": self.mark.pseudonym,
+            "operation_id": self.optional(row.operation_id),
+            "reservation_id": self.optional(row.reservation_id),
+            "reference": self.optional(row.reference),
+            "draws": self.value(row.draws),
+            "detail": self.value({member: value for member, value in detail.items() if member not in _SAID}),
+            "description": None,
+            "metadata": None,
+        }
+
+    def _grant(self, row: GrantRow) -> dict[str, object]:
+        return {
+            "user_id": self.mark.pseudonym,
+            "grant_id": self.identifier(row.grant_id),
+            "at_end": None if row.at_end and self.is_named_in(row.at_end) else row.at_end,
+            "operation_id": None,
+            "fingerprint": None,
+            "description": None,
+            "metadata": None,
+            "reference": self.optional(row.reference),
+        }
+
+    def _reservation(self, row: ReservationRow) -> dict[str, object]:
+        return {
+            "user_id": self.mark.pseudonym,
+            "reservation_id": self.identifier(row.reservation_id),
+            "draws": self.value(row.draws),
+            "answer": self.words(row.answer),
+            "reference": self.optional(row.reference),
+        }
