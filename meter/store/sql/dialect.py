@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Update, bindparam, tuple_, update
+from sqlalchemy import ColumnElement, Dialect, Update, bindparam, tuple_, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -51,7 +51,7 @@ class SqlDialect:
 
     def __init__(self) -> None:
         self._columns: dict[type[Row], Any] = {}
-        self._statements: dict[tuple[str, type[Row]], str] = {}
+        self._statements: dict[tuple[bool, type[Row]], str] = {}
         self._swaps: dict[type[Row], tuple[str, Callable[[tuple[object, ...]], tuple[object, ...]]]] = {}
 
     def reader(self, engine: AsyncEngine) -> AsyncEngine:
@@ -87,12 +87,12 @@ class SqlDialect:
     async def insert(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> None:
         """Adds rows; one whose key is there already fails the transaction."""
         if rows:
-            await self._execute_many(connection, model, rows, "insert")
+            await self._execute_many(connection, model, rows, is_snapshot=False)
 
     async def replace(self, connection: AsyncConnection, model: type[R], rows: Sequence[R]) -> None:
         """Puts snapshots in the place of older ones, which keep what was said when they were made."""
         if rows:
-            await self._execute_many(connection, model, rows, "replace")
+            await self._execute_many(connection, model, rows, is_snapshot=True)
 
     async def swap(self, connection: AsyncConnection, model: type[V], rows: Sequence[V]) -> int:
         """Replaces rows that have the version before; answers how many had it."""
@@ -119,11 +119,18 @@ class SqlDialect:
         """INSERT that replaces an older snapshot."""
         raise NotImplementedError
 
-    async def _execute_many(self, connection: AsyncConnection, model: type[R], rows: Sequence[R], verb: str) -> None:
+    def statement(self, model: type[Row], dialect: Dialect, *, is_snapshot: bool) -> str:
+        """The text of `insertion` or `replacement`, for the driver's own executemany."""
+        found = self._statements.get((is_snapshot, model))
+        if found is None:
+            made = self.replacement(model) if is_snapshot else self.insertion(model)
+            compiled = made.compile(dialect=dialect, column_keys=list(table_of(model).columns.keys()))
+            found = self._statements[is_snapshot, model] = str(compiled)
+        return found
+
+    async def _execute_many(
+        self, connection: AsyncConnection, model: type[R], rows: Sequence[R], *, is_snapshot: bool
+    ) -> None:
         """By the driver's own executemany: SQLAlchemy's would build a dictionary per row."""
-        statement = self._statements.get((verb, model))
-        if statement is None:
-            made = self.insertion(model) if verb == "insert" else self.replacement(model)
-            compiled = made.compile(dialect=connection.dialect, column_keys=list(table_of(model).columns.keys()))
-            statement = self._statements[verb, model] = str(compiled)
+        statement = self.statement(model, connection.dialect, is_snapshot=is_snapshot)
         await connection.exec_driver_sql(statement, self.columns(model).tuples(rows))

@@ -1,10 +1,15 @@
-"""A flush in a SQL database: one transaction, whose first statement moves the watermark or finds that it has moved."""
+"""A flush in a SQL database: one transaction, whose first statement moves the watermark or finds that it has moved.
+
+What is written is said once, as steps; a driver carries them out, awaiting each or in a thread of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,11 +24,17 @@ from meter.store.rows import (
     OperationRow,
     QuarantineRow,
     ReservationRow,
+    Row,
     TransactionRow,
     WatermarkRow,
 )
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.tables import table_of
+
+T = TypeVar("T")
+
+PLACE = ("partition", "epoch", "seq", "head")
+"""What a watermark must be for a flush to count from it."""
 
 _watermarks = table_of(WatermarkRow)
 
@@ -32,8 +43,116 @@ class Fenced(Exception):
     """The watermark is not the expected one: the transaction is to be rolled back."""
 
 
-async def move_watermark(connection: AsyncConnection, expected: WatermarkRow | None, reached: WatermarkRow) -> None:
+@dataclass(frozen=True, slots=True)
+class Move:
     """Moves the watermark and keeps its row locked until the transaction ends. Raises `Fenced`."""
+
+    expected: WatermarkRow | None
+    reached: WatermarkRow
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Adds rows, or puts snapshots in the place of older ones."""
+
+    model: type[Row]
+    rows: Sequence[Row]
+    is_snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Asks for some columns of the rows whose columns `by` are among `keys`; of one partition, or of all."""
+
+    model: type[Row]
+    columns: tuple[str, ...]
+    by: tuple[str, ...]
+    keys: Sequence[Any]
+    partition: int | None = None
+
+
+Step = Move | Put | Ask
+Steps = Generator[Step, Sequence[Any], T]
+"""What is answered to each: the rows of an `Ask`, else nothing that matters."""
+
+
+def flush_steps(flush: Flush) -> Steps[Flushed]:
+    """Writes a flush."""
+    yield Move(flush.expected, flush.reached)
+    yield Put(TransactionRow, flush.transactions)
+    operations, repeated = yield from _new_operations(flush)
+    yield Put(OperationRow, operations)
+    grants, doubled = yield from _own_operations(flush)
+    yield Put(AccountRow, flush.accounts, is_snapshot=True)
+    yield Put(GrantRow, grants, is_snapshot=True)
+    yield Put(ReservationRow, flush.reservations, is_snapshot=True)
+    yield from _missing(AlertRow, flush.alerts)
+    yield from _missing(EventRow, flush.events)
+    yield Put(QuarantineRow, flush.quarantine)
+    return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+
+def _missing(model: type[R], rows: Sequence[R]) -> Steps[int]:
+    if not rows:
+        return 0
+    new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
+    keys = [key[0] if len(key) == 1 else key for key in new]
+    for known in (yield Ask(model, model.KEY, model.KEY, keys)):
+        del new[tuple(known)]
+    yield Put(model, list(new.values()))
+    return len(new)
+
+
+def _new_operations(flush: Flush) -> Steps[tuple[Sequence[OperationRow], list[str]]]:
+    """See `repeats.new_operations`. Without a race: only who holds the watermark adds operations of its partition."""
+    if not flush.operations:
+        return (), []
+    keys = [operation.operation_id for operation in flush.operations]
+    asked = Ask(OperationRow, ("operation_id", "transaction_id"), ("operation_id",), keys, flush.partition)
+    stored = {operation_id: transaction_id for operation_id, transaction_id in (yield asked)}  # noqa: C416 - rows
+    return new_operations(flush.operations, stored)
+
+
+def _own_operations(flush: Flush) -> Steps[tuple[Sequence[GrantRow], list[str]]]:
+    """See `repeats.own_operations`."""
+    keys = [grant.operation_id for grant in flush.grants if grant.operation_id is not None]
+    if not keys:
+        return flush.grants, []
+    asked = Ask(GrantRow, ("operation_id", "user_id", "grant_id"), ("operation_id",), keys, flush.partition)
+    return own_operations(flush.grants, {operation_id: (user, grant) for operation_id, user, grant in (yield asked)})
+
+
+async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: Flush) -> Flushed:
+    """Writes a flush. Raises `Fenced`, and what the database raises; the caller commits or rolls back."""
+    return await _carry_out(connection, dialect, flush_steps(flush))
+
+
+async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> int:
+    """Adds the rows whose keys are not there yet, and answers how many; the others stay as they are."""
+    return await _carry_out(connection, dialect, _missing(model, rows))
+
+
+async def _carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: Steps[T]) -> T:
+    answer: Sequence[Any] = ()
+    try:
+        step = next(steps)
+        while True:
+            match step:
+                case Move():
+                    await _move(connection, step)
+                case Put():
+                    put = dialect.replace if step.is_snapshot else dialect.insert
+                    await put(connection, step.model, step.rows)
+                case Ask():
+                    answer = await _ask(connection, dialect, step)
+            step = steps.send(answer)
+    except StopIteration as end:
+        done: T = end.value
+        return done
+
+
+async def _move(connection: AsyncConnection, move: Move) -> None:
+    expected, reached = move.expected, move.reached
     if expected is None:
         try:
             await connection.execute(insert(_watermarks).values(reached.model_dump()))
@@ -42,74 +161,16 @@ async def move_watermark(connection: AsyncConnection, expected: WatermarkRow | N
         return
     moved = await connection.execute(
         update(_watermarks)
-        .where(
-            _watermarks.c.partition == expected.partition,
-            _watermarks.c.epoch == expected.epoch,
-            _watermarks.c.seq == expected.seq,
-            _watermarks.c.head == expected.head,
-        )
+        .where(*(_watermarks.c[name] == getattr(expected, name) for name in PLACE))
         .values(reached.model_dump(exclude={"partition"}))
     )
     if moved.rowcount != 1:
         raise Fenced
 
 
-async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: Flush) -> Flushed:
-    """Writes a flush. Raises `Fenced`, and what the database raises; the caller commits or rolls back."""
-    await move_watermark(connection, flush.expected, flush.reached)
-    await dialect.insert(connection, TransactionRow, flush.transactions)
-    operations, repeated = await _new_operations(connection, dialect, flush)
-    await dialect.insert(connection, OperationRow, operations)
-    grants, doubled = await _own_operations(connection, dialect, flush)
-    await dialect.replace(connection, AccountRow, flush.accounts)
-    await dialect.replace(connection, GrantRow, grants)
-    await dialect.replace(connection, ReservationRow, flush.reservations)
-    await insert_missing(connection, dialect, AlertRow, flush.alerts)
-    await insert_missing(connection, dialect, EventRow, flush.events)
-    await dialect.insert(connection, QuarantineRow, flush.quarantine)
-    return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
-
-
-async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> int:
-    """Adds the rows whose keys are not there yet, and answers how many; the others stay as they are."""
-    if not rows:
-        return 0
-    columns = [table_of(model).c[name] for name in model.KEY]
-    new = {tuple(getattr(row, name) for name in model.KEY): row for row in reversed(rows)}
-    keys = [key[0] if len(key) == 1 else key for key in new]
-    for known in await connection.execute(select(*columns).where(dialect.among(columns, keys))):
-        del new[tuple(known)]
-    await dialect.insert(connection, model, list(new.values()))
-    return len(new)
-
-
-async def _new_operations(
-    connection: AsyncConnection, dialect: SqlDialect, flush: Flush
-) -> tuple[list[OperationRow], list[str]]:
-    """See `repeats.new_operations`. Without a race: only who holds the watermark adds operations of its partition."""
-    if not flush.operations:
-        return [], []
-    columns = table_of(OperationRow).c
-    found = await connection.execute(
-        select(columns.operation_id, columns.transaction_id).where(
-            columns.partition == flush.partition,
-            dialect.among([columns.operation_id], [operation.operation_id for operation in flush.operations]),
-        )
-    )
-    return new_operations(flush.operations, dict(found.all()))
-
-
-async def _own_operations(
-    connection: AsyncConnection, dialect: SqlDialect, flush: Flush
-) -> tuple[Sequence[GrantRow], list[str]]:
-    """See `repeats.own_operations`."""
-    keys = [grant.operation_id for grant in flush.grants if grant.operation_id is not None]
-    if not keys:
-        return flush.grants, []
-    columns = table_of(GrantRow).c
-    found = await connection.execute(
-        select(columns.operation_id, columns.user_id, columns.grant_id).where(
-            columns.partition == flush.partition, dialect.among([columns.operation_id], keys)
-        )
-    )
-    return own_operations(flush.grants, {operation_id: (user, grant) for operation_id, user, grant in found})
+async def _ask(connection: AsyncConnection, dialect: SqlDialect, ask: Ask) -> Sequence[Any]:
+    columns = table_of(ask.model).c
+    wanted: list[ColumnElement[bool]] = [dialect.among([columns[name] for name in ask.by], ask.keys)]
+    if ask.partition is not None:
+        wanted.append(columns["partition"] == ask.partition)
+    return (await connection.execute(select(*(columns[name] for name in ask.columns)).where(*wanted))).all()
