@@ -9,7 +9,8 @@
 --   refused    missing | schema | closed | lost | rebuilding, and why: the partition cannot be served; nothing was read as zero
 -- done, stored, undone and never are followed by epoch, seq and head of the last transaction, for the sender to remember
 -- (state/history.lua), and by Redis' own clock.
--- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer.
+-- An operation's line is "0 " or "1 " (1: the stored answer of an earlier call with the same key), then its answer; that of a
+-- plain one (plain/account.lua) begins with a letter.
 
 local function run(name, at)
   local key = current_key
@@ -23,8 +24,8 @@ end
 
 local refused = false
 for n = number, count do
-  current_key, current_fingerprint, current_extra = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local answer = run(ARGV[at], at + 5)
+  take_caller(at + 2)
+  local answer = run(ARGV[at], at + 3)
   local first = sub(answer, 1, 1)
   if first == 'o' then answer = '0 ' .. answer end
   if first == '0' then refused = true end

@@ -38,11 +38,10 @@ local function forked()
   local at = fields[5] + 0
   if seq > at then return true end
   if seq == at then return head ~= fields[6] and head ~= '?' end
-  local following = redis.call('XRANGE', OUTBOX, string.format('%d-0', seq + 1), '+', 'COUNT', 1)[1]
-  local prev = following and following[1] == string.format('%d-0', seq + 1) and
-    string.match(following[2][2], '^%[%d+,%d+,%d+,"([^"]*)"')
+  local _, prev = told_of(OUTBOX, seq + 1)
   if prev then return prev ~= head and head ~= '?' end
-  return not following or (fields[8] or '0') + 0 <= seq -- gone without having been in the store
+  return redis.call('XRANGE', OUTBOX, string.format('%d-0', seq + 1), '+', 'COUNT', 1)[1] == nil
+    or (fields[8] or '0') + 0 <= seq -- gone without having been in the store
 end
 
 -- What is gone of a partition that was made before there were sentinels, as far as the other keys tell.
@@ -56,11 +55,14 @@ local function contradicted()
 end
 
 if fields[1] then
+  local is_older = fields[1] == '1' and ARGV[1] == '2' -- accounts are read as either has them, and entries of the outbox too
+  if is_older then fields[1] = ARGV[1] end
   for i, name in ipairs({ 'schema', 'decimal_places', 'partitions' }) do
     if fields[i] ~= ARGV[i] then return 'mismatch ' .. name .. ' ' .. fields[i] end
   end
   if foreign() and not replace then return 'foreign ' .. (fields[11] or '-') end
   if rebuild and epoch < fields[4] + 0 then return 'lost to a later rebuild' end
+  if is_older then redis.call('HSET', META, 'schema', ARGV[1]) end
 end
 if fields[1] and not rebuild then
   if fields[7] ~= 'open' then return 'lost ' .. (fields[10] or fields[7]) end

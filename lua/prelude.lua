@@ -14,7 +14,7 @@
 --       6 agenda    lexical set: "user_id time kind id", what falls due and when (state/agenda.lua)
 --       7 due       sorted set: user_id by the time of its next due thing, for the sweeper
 --       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, answers to senders
---      10 outbox    stream: one entry per transaction, id = seq-0 (state/outbox.lua)
+--      10 outbox    stream: one entry per call that books, id = last seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
@@ -26,15 +26,15 @@
 --       14 1: look for it in the outbox, where others have gone on since
 --       15 when nothing of the batch may be begun any more, by Redis' own clock, because its callers are told by then that
 --          it was not done (0: at any time)
---       then each operation: name, number of arguments, then key, fingerprint, extra (JSON members, no braces) and its
---       own arguments
+--       then each operation: name, number of arguments, its caller's part ("", or three lines: key, fingerprint, extra, which
+--       are JSON members without braces), and its own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local format, match, gmatch, concat, byte, sub, gsub = string.format, string.match, string.gmatch,
   table.concat, string.byte, string.sub, string.gsub
 
-local SCHEMA = '1'
+local SCHEMA = '2'
 local AMOUNT_MAX = 9007199254740991 -- 2^53 - 1, the last integer that a Lua number counts exactly
 local NEVER = 9999999999999 -- the year 2286; keeps every time at 13 digits
 
@@ -61,12 +61,23 @@ local operations = {} -- name -> function(index of its first own argument in ARG
 local OPERATIONS_FROM = 16
 
 -- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py wraps each file).
-local wanted, name_at = {}, OPERATIONS_FROM
-for _ = 1, ARGV[10] + 0 do
-  wanted[ARGV[name_at]] = true
-  name_at = name_at + 2 + ARGV[name_at + 1]
+local wanted = {}
+do
+  local at = OPERATIONS_FROM
+  for _ = 1, ARGV[10] + 0 do
+    wanted[ARGV[at]] = true
+    at = at + 2 + ARGV[at + 1]
+  end
 end
 local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
+
+local function take_caller(at)
+  if ARGV[at] == '' then
+    current_key, current_fingerprint, current_extra = '', '', ''
+  else
+    current_key, current_fingerprint, current_extra = match(ARGV[at], '^([^\n]*)\n([^\n]*)\n(.*)$')
+  end
+end
 
 -- What the first argument of a wanted operation names, user or reservation, so that batch.lua reads these in two calls. Each
 -- operation's stands in its declaration (meter/engine/operations.py), from which programs.py fills this.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from zlib import crc32
 
-SCHEMA = "1"
+SCHEMA = "2"
 
 USER_ID = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
 """user_id: never a brace, which would move the hash tag (DESIGN 4.12)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,7 @@ class Grant:
     created: int
     shelved: int
     at_end: str = ""
+    text: str = ""
 
     @property
     def burn_order(self) -> tuple[int, int, int, int, bytes]:
@@ -86,9 +88,11 @@ class Account:
     expired: int
     voided: int
     overdraft_limit: int
-    next_due: int
-    hold_count: int
-    grant_count: int
+    next_due: int = NEVER
+    hold_count: int = 0
+    grant_count: int = 0
+    suspended: bool = False
+    thresholds: str = "-"
     front: Grant | None = None
     grants: dict[str, Grant] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -164,7 +168,7 @@ def _read(client: Any, prefix: str, number: str) -> State:
 
     order, agenda = members_at("order"), members_at("agenda")
     assert set(order.values()) | set(agenda.values()) <= {0}, "lexical sets need equal scores"
-    accounts = {user: _account(user, text) for user, text in hash_at("accounts").items()}
+    accounts = {user: account_of(user, text) for user, text in hash_at("accounts").items()}
     for name, text in hash_at("grants").items():
         user, grant_id = name.split(" ")
         assert grant_id not in accounts[user].grants, f"{name} is the front grant and in the hash"
@@ -174,7 +178,8 @@ def _read(client: Any, prefix: str, number: str) -> State:
         pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
         accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs)
     recent = [name for bucket in ("recent:a", "recent:b") for name in hash_at(bucket)]
-    entries = [_entry(entry_id.decode(), members) for entry_id, members in client.xrange(f"{prefix}:outbox")]
+    outbox = client.xrange(f"{prefix}:outbox")
+    entries = [entry for entry_id, members in outbox for entry in entries_of(entry_id.decode(), members)]
     return State(
         number,
         hash_at("meta"),
@@ -188,14 +193,24 @@ def _read(client: Any, prefix: str, number: str) -> State:
     )
 
 
-def _account(user: str, text: str) -> Account:
-    *numbers, suspended, thresholds, front = text.split(" ", 14)
-    values: list[Any] = [int(number) for number in numbers]
-    account = Account(user, *values)
-    assert suspended in "-s" and re.fullmatch(rf"({_LEVELS})({_WAITS})?", thresholds), text
-    if front:
-        grant_id, packed = front.split(" ", 1)
-        account.front = account.grants[grant_id] = _grant(grant_id, packed)
+def account_of(user: str, text: str) -> Account:
+    """An account as its text has it, without the grants that are elsewhere."""
+    *numbers, flags, front, debt, thresholds, figures = text.split(" ", 10)
+    available, reserved, remaining, held, next_due, hold_count = map(int, numbers)
+    *counters, terms = [*figures.split(" ", 6), ""][:7]
+    granted, scheduled, expired, voided, overdraft_limit, grant_count = map(int, counters)
+    spent = granted - expired - voided - reserved - available + int(debt)
+    assert re.fullmatch(rf"({_LEVELS})({_WAITS})?", thresholds), text
+    assert flags.replace("-", "").replace("s", "") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
+    account = Account(user, available, reserved, int(debt), granted, scheduled, spent, expired, voided, overdraft_limit)
+    account.suspended, account.thresholds = flags.startswith("s"), thresholds
+    account.next_due, account.hold_count, account.grant_count = next_due or NEVER, hold_count, grant_count
+    if front == "*":
+        assert (remaining, held, terms) == (0, 0, ""), text
+        return account
+    amount, priority, effective, expires, *rest = terms.split(" ")
+    told = [amount, remaining, held, priority, effective, int(expires) or NEVER, *rest[:2], "F", "-", *rest[2:]]
+    account.front = account.grants[front] = _grant(front, " ".join(map(str, told)))
     return account
 
 
@@ -203,17 +218,30 @@ def _grant(grant_id: str, text: str) -> Grant:
     *numbers, cls, state, _, at_end = [*text.split(" "), ""][:12]
     values: list[Any] = [*map(int, numbers), at_end]
     assert len(values) == 9 and re.fullmatch(_AT_END, at_end), text
-    return Grant(grant_id, cls, state, *values)
+    grant = Grant(grant_id, cls, state, *values)
+    grant.text = text
+    return grant
 
 
-def _entry(entry_id: str, members: dict[bytes, bytes]) -> Entry:
+def entries_of(entry_id: str, members: dict[bytes, bytes]) -> Iterator[Entry]:
+    """The transactions of one entry of the outbox."""
     assert list(members) == [b"e"]
-    version, epoch, *rest = json.loads(members[b"e"])
-    assert (version, len(rest)) == (1, 13) and epoch >= 1
-    rest[7] = [tuple(draw) for draw in rest[7]]
-    entry = Entry(*rest)
-    assert entry_id == f"{entry.seq}-0"
-    return entry
+    head, *rows = members[b"e"].decode().split("\n")
+    version, epoch, first, prev, partition, sender, batch, created = json.loads(head)
+    assert version == 2 and epoch >= 1 and entry_id == f"{first + len(rows) - 1}-0" and rows, head
+    for seq, row in enumerate(map(json.loads, rows), first):
+        kind, user, amount, available, reserved, *rest = row
+        if isinstance(rest[0], str):
+            grant_id, remaining, held, *besides = rest
+            debt, draws = 0, [(grant_id, 0 if kind == "release" else amount, remaining, held)]
+        else:
+            debt, draws, *besides = rest
+        nothing: list[Any] = ["", {}, created]
+        key, detail, time = besides + nothing[len(besides) :]
+        transaction = f"{partition}-{seq}-{sender}-{batch}"
+        told = [tuple(draw) for draw in draws]
+        yield Entry(seq, prev, transaction, key, kind, user, amount, told, available, reserved, debt, time, detail)
+        prev = transaction
 
 
 def _check_account(a: Account) -> None:
@@ -221,7 +249,7 @@ def _check_account(a: Account) -> None:
     numbers = [value for value in vars(a).values() if isinstance(value, int)]
 
     assert all(0 <= number <= AMOUNT_MAX for number in numbers if number != NEVER), a
-    assert a.granted == a.spent + a.expired + a.voided + a.reserved + a.available - a.debt, a
+    assert a.spent >= 0, a
     assert a.debt == 0 or a.available == 0, a
     assert a.available == sum(g.remaining for g in grants if g.cls in "FL"), a
     assert a.scheduled == sum(g.amount for g in grants if g.cls == "S"), a

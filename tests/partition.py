@@ -9,13 +9,14 @@ from typing import Any, Literal
 from redis.exceptions import NoScriptError
 
 from meter.engine import operations, upkeep
-from meter.engine.answers import FORMS, Form
+from meter.engine.answers import FORMS, Form, as_arguments
 from meter.engine.batcher import Mode
 from meter.engine.declarations import DECLARED
 from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.operations import Operation
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry, Unread, read_outbox_entry
 from meter.engine.programs import Program, apply_program, open_program
+from meter.engine.short_answers import in_full
 from meter.keys import SCHEMA, PartitionKeys
 
 T0 = 1_700_000_000_000
@@ -73,6 +74,8 @@ class Partition:
     sender: str = "own"
     batch_number: int = field(default=0, init=False)
     told: Watermark = field(default=NO_WATERMARK, init=False)
+    asked: dict[tuple[str, int], tuple[Operation, ...]] = field(default_factory=dict, init=False)
+    """What was asked for in each batch that was applied, by sender and number."""
 
     def __post_init__(self) -> None:
         self.keys = PartitionKeys(self.number)
@@ -122,7 +125,7 @@ class Partition:
         arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many), *known, int(looks)]
         arguments.append(latest_ms)
         for one in many:
-            arguments += [one[0], len(one) - 1, *one[1:]]
+            arguments += as_arguments(one)
         try:
             reply = self.client.evalsha(self.program.sha, len(self.keys.all), *self.keys.all, *arguments)
         except NoScriptError:
@@ -134,6 +137,11 @@ class Partition:
             return text
         if place:
             self.told = (int(place[0]), int(place[1]), place[2])
+        if word == "done":
+            self.asked[sender, number] = many
+        if word in ("done", "stored", "undone"):
+            asked = self.asked.get((sender, number), many) if word == "stored" else many
+            lines = in_full(lines, asked, self.number, sender, number) if asked else lines
         return "\n".join([word, *lines])
 
     def advance(self, milliseconds: int) -> int:
@@ -154,7 +162,7 @@ class Partition:
 
     def entries(self) -> list[Entry]:
         """The outbox."""
-        return [parse_entry(members[b"e"]) for _, members in self.client.xrange(self.keys.outbox)]
+        return entries_of(self.client.xrange(self.keys.outbox))
 
     def kinds(self) -> list[str]:
         """The kinds of the outbox' entries."""
@@ -174,6 +182,16 @@ class Partition:
     def remaining(self, user_id: str) -> dict[str, int]:
         """What each known grant of a user has left, in burn order."""
         return {item[0]: int(item[2]) for item in self.run(operations.grants(user_id, "all", "", 1000)).items}
+
+
+def entries_of(stream: Any) -> list[Entry]:
+    """The transactions of what XRANGE answers of an outbox."""
+    found: list[Entry] = []
+    for entry_id, members in stream:
+        for entry in read_outbox_entry(int(entry_id.split(b"-")[0]), members[b"e"], 0):
+            assert not isinstance(entry, Unread), entry
+            found.append(entry)
+    return found
 
 
 def dump(client: Any) -> dict[str, Any]:

@@ -334,9 +334,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _draws(self, transaction: str) -> Draws:
         """The draws of a transaction as the outbox has them."""
-        seq = transaction.split("-")[1]
-        [(_, members)] = self.server.client.xrange(self.lua.keys.outbox, f"{seq}-0", f"{seq}-0")
-        entry = invariants._entry(f"{seq}-0", members)
+        [(entry_id, members)] = self.server.client.xrange(
+            self.lua.keys.outbox, f"{transaction.split('-')[1]}-0", count=1
+        )
+        entry = next(e for e in invariants.entries_of(entry_id.decode(), members) if e.transaction == transaction)
         return [(grant_id, part) for grant_id, part, _, _ in entry.draws if part]
 
 

@@ -19,7 +19,7 @@ end
 
 local function under_pseudonym(old, pseudonym)
   local a = new_account(pseudonym)
-  a.granted, a.spent, a.expired, a.voided = old.granted, old.spent, old.expired, old.voided
+  a.granted, a.expired, a.voided = old.granted, old.expired, old.voided
   accounts[pseudonym] = a
   order_writes[' ' .. old.user] = false
   if is_stranger(a) then order_writes[' ' .. pseudonym] = true end

@@ -5,5 +5,5 @@
 function operations.balance(i)
   local a = figures_of(account_of(ARGV[i]))
   return format('ok %s %d %s %s %d %d %d %d %d %d', a.user, a.overdraft_limit, a.suspended,
-    bare_thresholds(a.thresholds), a.granted, a.scheduled, a.spent, a.expired, a.voided, a.hold_count) .. balances(a)
+    bare_thresholds(a.thresholds), a.granted, a.scheduled, spent_of(a), a.expired, a.voided, a.hold_count) .. balances(a)
 end

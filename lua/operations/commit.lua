@@ -21,17 +21,16 @@ local function commit_hold(hold, requested, over, shortfall, ended)
   local held = ended and 0 or hold.amount
   local free, on_debt = chargeable(a, hold, requested, math.max(0, requested - held), over, shortfall)
   if not free then return format('0 insufficient %s %d', a.user, requested) .. balances(a) end
-  if a.spent + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
+  if spent_of(a) + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
 
   local draws, forfeits, forfeited = {}, {}, 0
   if not ended then draws, forfeits, forfeited = end_hold(a, hold, math.min(requested, held)) end
   local more = draw(a, free)
   for n = 1, #more do draws[#draws + 1] = more[n] end
-  if a.spent == 0 and on_debt > 0 then welcome(a) end
+  if on_debt > 0 then welcome(a) end
   a.debt = a.debt + on_debt
   local charged = math.min(requested, held) + free + on_debt
   local released, uncovered = held - math.min(requested, held), requested - charged
-  a.spent = a.spent + charged
   local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
     released, forfeited, uncovered, ended and 'true' or 'false')
   local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)

@@ -15,13 +15,13 @@ function operations.deduct(i)
   if over_limit or short > 0 and (shortfall ~= 'partial' or from_grants == 0) then
     return format('0 insufficient %s %d', a.user, amount) .. balances(a)
   end
-  if a.spent + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
+  if spent_of(a) + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end
   if amount == 0 then return format('ok %s - 0 0 0', a.user) .. balances(a) end
 
-  if a.spent == 0 then welcome(a) end
+  if on_debt > 0 then welcome(a) end
   local draws = draw(a, from_grants)
   local taken = from_grants + on_debt
-  a.debt, a.spent = a.debt + on_debt, a.spent + taken
+  a.debt = a.debt + on_debt
   local detail = short > 0 and format('"uncovered":%d', short) or ''
   local transaction = record(a, 'deduct', taken, draws, now, detail, current_key, current_extra)
   return format('ok %s %s %d %d %d', a.user, transaction, amount, taken, short) .. balances(a)

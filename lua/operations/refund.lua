@@ -34,14 +34,13 @@ end
 function operations.refund(i)
   local a, charge, charged = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 3] + 0
   local before = math.max((recent('f ' .. charge) or '0') + 0, ARGV[i + 4] + 0)
-  local left = math.min(charged - before, a.spent) -- never below zero, whatever the ledger has forgotten
+  local left = math.min(charged - before, spent_of(a)) -- never below zero, whatever the ledger has forgotten
   local amount = ARGV[i + 2] == '' and left or ARGV[i + 2] + 0
   if amount > left or left == 0 then return format('0 exceeds %s %d', a.user, left) .. balances(a) end
 
   local drawn, draws, forfeits, forfeited = {}, {}, {}, 0
   for id, part in gmatch(ARGV[i + 5], '(%S+) (%d+)') do drawn[#drawn + 1], drawn[#drawn + 2] = id, part + 0 end
   local parts, homeless = refund_parts(drawn, charged, before, amount)
-  a.spent = a.spent - amount
   local on_debt = math.min(homeless, a.debt)
   a.debt, homeless = a.debt - on_debt, homeless - on_debt
   for n = 1, #parts, 2 do

@@ -48,7 +48,7 @@ function operations.restore(i)
   local a = new_account(ARGV[i])
   accounts[a.user] = a
   a.overdraft_limit, a.suspended, a.thresholds = ARGV[i + 1] + 0, ARGV[i + 2] == '1' and 's' or '-', ARGV[i + 3]
-  a.debt, a.granted, a.spent = ARGV[i + 4] + 0, ARGV[i + 5] + 0, ARGV[i + 6] + 0
+  a.debt, a.granted = ARGV[i + 4] + 0, ARGV[i + 5] + 0
   a.expired, a.voided = ARGV[i + 7] + 0, ARGV[i + 8] + 0
   if ARGV[i + 9] ~= '' then profile_writes[a.user] = ARGV[i + 9] end
   local at = i + 12
@@ -61,7 +61,7 @@ function operations.restore(i)
     at = at + HOLD_ARGUMENTS
   end
   if is_stranger(a) then order_writes[' ' .. a.user] = true end
-  local used = a.spent + a.expired + a.voided + a.reserved > 0
+  local used = spent_of(a) + a.expired + a.voided + a.reserved > 0
   a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0)
   change_account(a)
   return format('ok %s', a.user) .. balances(a)

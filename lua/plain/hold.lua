@@ -7,16 +7,17 @@ local function end_plain_hold(id, charge)
   if not whose or not take(whose) or part_of ~= grant then return nil end
   amount = amount + 0
   charge = charge or amount
-  if charge > amount or spent + charge > AMOUNT_MAX then return nil end
+  if charge > amount then return nil end
   local back = amount - charge
-  available, reserved, hold_count, spent = available + back, reserved - amount, hold_count - 1, spent + charge
+  available, reserved, hold_count = available + back, reserved - amount, hold_count - 1
   remaining, held = remaining + back, held - amount
   agenda_writes[format('%s %013d h %s', user, ends, id)] = false
   hold_texts[id], plain_holds[id] = false, false
   return amount, charge
 end
 
--- Remembers how it ended, with the answer that a repeated call is to get (state/hold.lua has the format).
+-- Remembers how it ended, with the answer that a repeated call is to get (state/hold.lua has the format), by its key too.
 local function remember_plain_end(id, state, amount, charged, answer)
   recent_writes['r ' .. id] = format('%s %s %d %d %d %d %s', state, user, amount, charged, charged, now, answer)
+  if current_key ~= '' then remember_answer('k ', current_key, current_fingerprint, answer) end
 end

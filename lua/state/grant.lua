@@ -7,7 +7,6 @@
 --        "units+milliseconds" where up to so many units live on for so long, then of a plan's grant "@group" (a renewal
 --        in this plan group follows) or "!group" (none does)
 
-local GRANT_FORMAT = '%d %d %d %d %d %d %d %d %s %s %s'
 local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*) ?(%S*)$'
 local AT_END_PATTERN = '^(%d*)%+?(%d*)([@!]?)(%S*)$' -- units, milliseconds, mark, group
 
@@ -29,32 +28,31 @@ local function parse_grant(id, text)
   }
 end
 
--- The front grant of an account is at hand in each operation, which mostly needs no more of it than what is left:
--- its terms stay text until terms_of() is asked for them.
-local function parse_front(text)
-  local id, amount, remaining, reserved, terms = match(text, '^(%S+) (%d+) (%d+) (%d+) (.*)$')
-  return {
-    id = id, amount_text = amount, remaining = remaining + 0, reserved = reserved + 0, terms = terms, class = 'F',
-    state = '-',
-  }
+-- The terms of a front grant, as they stand in the text of its account: amount priority effective expires (0: never) created
+-- shelved source at_end.
+local function pack_terms(g)
+  local at_end = g.at_end ~= '' and ' ' .. g.at_end or ''
+  return format('%d %d %d %d %d %d %s', g.amount, g.priority, g.effective, g.expires % NEVER, g.created, g.shelved,
+    g.source) .. at_end
 end
 
--- The grant, with its terms. To be called before anything but id, remaining and reserved of a front grant is used.
+-- The grant, with its terms. To be called before anything but id, remaining and reserved of a front grant is used, which is
+-- at hand in each operation and mostly needs no more of it.
 local function terms_of(g)
   if g.terms then
-    local priority, effective, expires, created, shelved, source, at_end =
-      match(g.terms, '^(%d+) (%d+) (%d+) (%d+) (%d+) F %- (%S*) ?(%S*)$')
-    g.amount, g.priority, g.effective, g.expires = g.amount_text + 0, priority + 0, effective + 0, expires + 0
-    g.created, g.shelved, g.source, g.at_end, g.terms = created + 0, shelved + 0, source, at_end, nil
+    local amount, priority, effective, expires, created, shelved, source, at_end =
+      match(g.terms, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S*) ?(%S*)$')
+    g.amount, g.priority, g.effective, g.created, g.shelved = amount + 0, priority + 0, effective + 0, created + 0, shelved + 0
+    g.expires, g.source, g.at_end, g.terms = expires == '0' and NEVER or expires + 0, source, at_end, nil
   end
   return g
 end
 
 local function pack_grant(g)
-  if g.terms then return format('%s %d %d %s', g.amount_text, g.remaining, g.reserved, g.terms) end
+  terms_of(g)
   local at_end = g.at_end ~= '' and ' ' .. g.at_end or ''
-  return format(GRANT_FORMAT, g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires, g.created,
-    g.shelved, g.class, g.state, g.source) .. at_end
+  return format('%d %d %d %d %d %d %d %d %s %s %s', g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires,
+    g.created, g.shelved, g.class, g.state, g.source) .. at_end
 end
 
 -- Burn order: priority, then earlier end (never is last), earlier start, created, id.

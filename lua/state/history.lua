@@ -10,9 +10,7 @@ if ARGV[11] ~= epoch then
 elseif known_seq >= seq then
   is_behind = known_seq > seq or ARGV[13] ~= head and ARGV[13] ~= '?' -- "?": an entry that nobody can read
 elseif ARGV[14] == '1' then -- others may have gone on from an older history, beyond that seq
-  local id = ARGV[12] .. '-0'
-  local entry = redis.call('XRANGE', OUTBOX, id, id)[1]
-  local found = entry and match(entry[2][2], '^%[%d+,%d+,%d+,"[^"]*","([^"]*)"')
+  local found = told_of(OUTBOX, known_seq)
   is_behind = found and found ~= ARGV[13] and ARGV[13] ~= '?' or false
 end
 local is_refused = ARGV[3] ~= 'repair' and (is_behind or fields[2] ~= 'open' or redis.call('EXISTS', unpack(KEYS)) < #KEYS)

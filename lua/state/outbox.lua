@@ -1,23 +1,22 @@
--- The outbox: one entry for every change, in order, each naming the one before it.
+-- The outbox: what this call changed, transaction by transaction, each naming the one before it (state/writing.lua writes it).
 --
--- An entry is one JSON array, in this order (meter/engine/outbox.py reads it):
---   1 version  2 epoch  3 seq  4 prev (transaction_id of seq - 1)  5 transaction_id  6 operation_id (the caller's key, or "")
---   7 kind  8 user_id  9 amount  10 draws [[grant_id, amount, remaining after, reserved after], ...]
---   11 available  12 reserved  13 debt, all three after  14 created_at_ms  15 detail {members by kind, then the caller's}
-
-local ENTRY_FORMAT = '[1,%s,%d,"%s","%s","%s","%s","%s",%d,[%s],%d,%d,%d,%d,{%s}]'
-local DRAW_FORMAT = '["%s",%d,%d,%d]'
+-- A row is one JSON array (meter/engine/outbox.py reads it):
+--   1 kind  2 user_id  3 amount  4 available  5 reserved  6 debt, all three after  7 draws [[grant_id, amount, remaining after,
+--   reserved after], ...], then, where there is something to tell: 8 operation_id (the caller's key, or "")  9 detail {members
+--   by kind, then the caller's}  10 created_at_ms, where that is not the time of the batch
+-- Without debt and with one draw of the whole amount its parts may be
+--   1 kind  2 user_id  3 amount  4 available  5 reserved  6 grant_id  7 remaining after  8 reserved after, then 8 and 9 as above
 
 local function format_draws(draws)
   local parts = {}
   for i = 1, #draws, 2 do
     local g = draws[i]
-    parts[#parts + 1] = format(DRAW_FORMAT, g.id, draws[i + 1], g.remaining, g.reserved)
+    parts[#parts + 1] = format('["%s",%d,%d,%d]', g.id, draws[i + 1], g.remaining, g.reserved)
   end
   return concat(parts, ',')
 end
 
--- The terms of a grant, as members of the entry that makes it.
+-- The terms of a grant, as members of the row that makes it.
 local function format_terms(g)
   return format('"priority":%d,"effective_at":%d,"expires_at":%d,"source":"%s"', g.priority, g.effective, g.expires,
     g.source)
@@ -25,18 +24,20 @@ end
 
 -- Books one transaction of the account as it now stands. Answers its transaction_id.
 -- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
--- The id names the sender and batch that made it, so that two histories of one seq never share an id.
 local function record(a, kind, amount, draws, time, detail, key, extra)
   if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
   seq = seq + 1
-  local prev = head
-  head = format('%s-%d-%s-%d', partition, seq, sender, batch)
   if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end
   if extra then detail = join(detail, extra) end
-  entries[#entries + 1] = format('%d-0', seq)
-  entries[#entries + 1] = format(ENTRY_FORMAT, epoch, seq, prev, head, key or '', kind, a.user, amount,
-    format_draws(draws), a.available, a.reserved, a.debt, time, detail)
-  return head
+  local besides = format(',"%s",{%s}', key or '', detail)
+  if time ~= now then
+    besides = format('%s,%d', besides, time)
+  elseif besides == ',"",{}' then
+    besides = ''
+  end
+  rows[#rows + 1] = format('["%s","%s",%d,%d,%d,%d,[%s]%s]', kind, a.user, amount, a.available, a.reserved, a.debt,
+    format_draws(draws), besides)
+  return transaction_of(seq)
 end
 
 -- Whether the store has all that was booked up to that time. Where nothing was ever flushed there is none to wait for.

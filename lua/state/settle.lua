@@ -8,7 +8,6 @@ local settlers = {} -- agenda kind -> function(account, id, time)
 -- Charges what a hold has that nobody settled.
 local function charge_at_end(a, hold, time)
   local draws = end_hold(a, hold, hold.amount)
-  a.spent = a.spent + hold.amount
   local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"',
     hold.id)
   local transaction = record(a, 'commit', hold.amount, draws, time, detail)
@@ -19,7 +18,7 @@ end
 function settlers.h(a, id, time)
   local hold = hold_of(id)
   if not hold then return end
-  if hold.charged_at_end and a.spent + hold.amount <= AMOUNT_MAX then return charge_at_end(a, hold, time) end
+  if hold.charged_at_end and spent_of(a) + hold.amount <= AMOUNT_MAX then return charge_at_end(a, hold, time) end
   local draws, forfeits, forfeited = end_hold(a, hold, 0)
   record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%d', id, forfeited))
   forfeit(a, forfeits, time)

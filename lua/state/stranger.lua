@@ -5,7 +5,7 @@
 local strangers_made = 0 -- by this call, not yet in ORDER
 
 local function is_stranger(a)
-  return figures_of(a).granted + a.scheduled + a.spent == 0
+  return figures_of(a).granted + a.scheduled + a.debt == 0 -- without credits, what was spent is debt
 end
 
 -- Lets an account begin to exist; false where it is a stranger's and there are as many as there may be.

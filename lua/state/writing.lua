@@ -49,21 +49,31 @@ local function write_plain()
   plain_users, plain_holds, plain_due = {}, {}, {}
 end
 
+-- Writes the rows as one entry of the outbox: its id is the last seq, its first line what they have in common.
+--   1 version  2 epoch  3 seq of the first row  4 prev (transaction_id of the seq before it)  5 partition  6 sender  7 batch
+--   8 created_at_ms; the transaction_id of a row is "partition-seq-sender-batch"
+local function write_rows()
+  head = transaction_of(seq)
+  redis.call('XADD', OUTBOX, format('%d-0', seq), 'e', format('[2,%s,%d,"%s",%s,"%s",%s,%d]\n', epoch, first_row, prev, partition,
+    sender, ARGV[2], now) .. concat(rows, '\n'))
+  redis.call('HSET', META, 'seq', format('%d', seq), 'head', head)
+  rows, first_row, prev = {}, seq + 1, head
+end
+
 local booked = false -- whether this call wrote what must not be done twice, so that its sender needs the answer again
 
--- Puts the agenda, what is remembered and the entries of the outbox into Redis, last of all.
+-- Puts the agenda, what is remembered and the rows of the outbox into Redis, last of all.
 local function write_ends()
-  booked = booked or entries[1] ~= nil or next(recent_writes) ~= nil
+  booked = booked or rows[1] ~= nil or next(recent_writes) ~= nil
   if next(agenda_writes) then write_members(AGENDA, agenda_writes) end
   if next(recent_writes) then write_fields(RECENT, recent_writes) end
-  for i = 1, #entries, 2 do redis.call('XADD', OUTBOX, entries[i], 'e', entries[i + 1]) end
-  if entries[1] then redis.call('HSET', META, 'seq', format('%d', seq), 'head', head) end
-  agenda_writes, recent_writes, entries = {}, {}, {}
+  if rows[1] then write_rows() end
+  agenda_writes, recent_writes = {}, {}
 end
 
 -- The sender's number and its answers, for a batch whose reply is lost.
 local function remember_batch(text)
-  if booked or entries[1] or next(recent_writes) then
+  if booked or rows[1] or next(recent_writes) then
     recent_writes['l ' .. sender], recent_writes['a ' .. sender] = format('%d', batch), text
   end
 end

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from meter.engine.outbox import Entry, Kind
 
 Operation = tuple[str, ...]
-"""(name, key, fingerprint, extra, own arguments…), all text, as lua/prelude.lua describes it."""
+"""(name, key, fingerprint, extra, own arguments…), all text; `as_arguments` makes of it what a script reads."""
 
 NAME, KEY, FINGERPRINT, EXTRA, SUBJECT = range(5)
 """Places in an operation; the first own argument names what it is about."""
@@ -223,6 +223,13 @@ class Declared:
             if refusal.word == word:
                 return refusal.fields, refusal.balances
         raise ValueError(f"{self.name} does not refuse with {word!r}")
+
+
+def as_arguments(one: Operation) -> tuple[str | int, ...]:
+    """An operation as lua/prelude.lua reads it: name, number of arguments, the caller's part, its own arguments."""
+    name, key, fingerprint, extra, *own = one
+    caller = f"{key}\n{fingerprint}\n{extra}" if key or extra or fingerprint else ""
+    return (name, len(own) + 1, caller, *own)
 
 
 def word_of(line: str) -> str:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from meter.engine.answers import Operation, as_arguments
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
 from meter.engine.lost_batches import LostBatch, LostBatches
-from meter.engine.operations import Operation
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.engine.server_clock import ServerClock
+from meter.engine.short_answers import in_full
 from meter.errors import (
     MeterError,
     NotBegun,
@@ -240,12 +241,13 @@ class Batcher:
         latest_ms = self._clock.at(min([call.begin_by for call in calls]))
         arguments = self._arguments(sender.name, sender.number, calls[0].mode, count, latest_ms)
         for operation in operations:
-            arguments += (operation[0], len(operation) - 1, *operation[1:])
+            arguments += as_arguments(operation)
         reply = await self._deliver(arguments, calls[0].deadline)
         lines = reply.split("\n")
         head = self._heard(lines.pop(0), ("done", "stored", "undone"))
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
+        lines = in_full(lines, operations, self._keys.number, sender.name, sender.number)
         self.counts.answered(head, operations, lines)
         return lines
 
@@ -302,7 +304,8 @@ class Batcher:
                 told.append(why)
             first += len(call.operations)
         if outcomes:
-            self._lost.add(LostBatch(name, number, self._memory.last[0], outcomes))
+            asked = [operation for call in calls for operation in call.operations]
+            self._lost.add(LostBatch(self._keys.number, name, number, self._memory.last[0], asked, outcomes))
         return told
 
     async def _deliver(self, arguments: list[str | int], deadline: float) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from meter.engine.answers import Operation
+from meter.engine.short_answers import in_full
 from meter.errors import MeterError, NotBegun, RedisUnavailable, Unavailable
 
 LOST_MAX = 1000
@@ -25,11 +27,15 @@ Outcome = asyncio.Future[list[str] | Unavailable]
 
 @dataclass(frozen=True, slots=True)
 class LostBatch:
-    """`outcomes` are (first line, lines, future) of those who want to know; `epoch` is that of its history."""
+    """`outcomes` are (first line, lines, future) of those who want to know; `epoch` is that of its history, `asked` all
+    that was asked for.
+    """
 
+    partition: int
     sender: str
     number: int
     epoch: int
+    asked: Sequence[Operation]
     outcomes: Sequence[tuple[int, int, Outcome]]
 
     def tell(self, found: Sequence[str] | Unavailable) -> None:
@@ -85,7 +91,7 @@ class LostBatches:
 def _outcome(batch: LostBatch, head: str, lines: list[str]) -> list[str] | Unavailable:
     word, _, place = head.partition(" ")
     if word == "stored":
-        return lines
+        return in_full(lines, batch.asked, batch.partition, batch.sender, batch.number)
     # A rebuild forgets the answers of senders, though the store may have what they did.
     same_history = word == "stale" or batch.epoch in (0, int(place.split(" ")[0]))
     return NotBegun() if same_history else _nobody_can_say()

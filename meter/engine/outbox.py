@@ -1,4 +1,5 @@
-"""Outbox entries: the ledger rows as the scripts write them (the format is in lua/state/outbox.lua).
+"""Outbox entries: the ledger rows as the scripts write them, those of a call together (the format is in
+lua/state/writing.lua and lua/state/outbox.lua).
 
 An entry of a kind that this code does not know is read all the same: a newer script wrote it. A history shows it as it
 is; a flusher books it when it moves nothing, and waits for its upgrade otherwise.
@@ -7,12 +8,16 @@ is; a flusher books it when it moves nothing, and waits for its upgrade otherwis
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, TypeGuard
+from typing import Literal, NamedTuple, NoReturn, TypeGuard
 
 import orjson
 
-ENTRY_VERSION = 1
+from meter.errors import MeterError
+
+ENTRY_VERSION = 2
 
 Counter = Literal["granted", "spent", "expired", "voided"]
 ReservationState = Literal["open", "committed", "released", "expired"]
@@ -139,27 +144,141 @@ class Entry(NamedTuple):
         return None if found is None else str(found)
 
 
-_KIND = Entry._fields.index("kind") + 1
-_DRAWS = Entry._fields.index("draws") + 1
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A transaction of the outbox that could not be read."""
+
+    seq: int
+    text: bytes
+    reason: str
 
 
-def parse_entry(text: bytes) -> Entry:
-    """Reads an entry. Raises `ValueError` or `TypeError` for anything that lua/state/outbox.lua could not write."""
+class NewerEntry(MeterError):
+    """An outbox entry of a version that this code does not know: it waits for its upgrade and skips nothing."""
+
+
+def read_outbox_entry(last_seq: int, text: bytes, first_seq: int, naming: Sequence[bytes] = ()) -> list[Entry | Unread]:
+    """The transactions of an entry of the outbox, from `first_seq` on; its id says that the last one is `last_seq`.
+    With `naming`, those alone whose row has one of these texts.
+
+    What lua/state/writing.lua could not have written is `Unread`. Raises `NewerEntry`.
+    """
+    if naming and not _has(text, naming):
+        return []
+    head, *rows = text.split(b"\n")
+    try:
+        if text.startswith(b"[1,"):
+            return [_of_schema_1(text)]
+        batch = _Batch(*orjson.loads(head)[1:]) if text.startswith(b"[2,") else _other_version(head)
+        if batch.first_seq + len(rows) - 1 != last_seq:
+            raise ValueError(f"{len(rows)} transactions from {batch.first_seq} to {last_seq}")
+    except (ValueError, TypeError, IndexError) as error:
+        reason = _reason(error)
+        return [Unread(seq, text, reason) for seq in range(max(first_seq, _first_of(text, last_seq)), last_seq + 1)]
+    found: list[Entry | Unread] = []
+    for seq, row in enumerate(rows, batch.first_seq):
+        if seq < first_seq or (naming and not _has(row, naming)):
+            continue
+        try:
+            found.append(batch.entry(seq, row))
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            found.append(Unread(seq, head + b"\n" + row, _reason(error)))
+    return found
+
+
+class _Batch(NamedTuple):
+    """The first line of an entry: what its transactions have in common."""
+
+    epoch: int
+    first_seq: int
+    prev: str
+    partition: int
+    sender: str
+    number: int
+    created_at_ms: int
+
+    def entry(self, seq: int, row: bytes) -> Entry:
+        """The transaction of a row. Raises for what lua/state/outbox.lua could not have written."""
+        kind, user_id, amount, available, reserved, debt, *rest = orjson.loads(row)
+        if type(debt) is str:
+            draws: tuple[Draw, ...] = (Draw(debt, 0 if kind == Kind.RELEASE else amount, rest[0], rest[1]),)
+            debt, rest = 0, rest[2:]
+        else:
+            draws = tuple([Draw(*draw) for draw in rest[0]])
+            rest = rest[1:]
+        operation_id: str = rest[0] if rest else ""
+        detail: dict[str, object] = rest[1] if rest else {}
+        return Entry(
+            self.epoch,
+            seq,
+            self.prev if seq == self.first_seq else self._transaction_id(seq - 1),
+            self._transaction_id(seq),
+            operation_id,
+            _kind(kind),
+            user_id,
+            amount,
+            draws,
+            available,
+            reserved,
+            debt,
+            rest[2] if len(rest) > 2 else self.created_at_ms,
+            detail,
+        )
+
+    def _transaction_id(self, seq: int) -> str:
+        return f"{self.partition}-{seq}-{self.sender}-{self.number}"
+
+
+_UNREAD_MAX = 10_000
+"""Transactions that an entry which nobody can read may say it has."""
+
+
+def _first_of(text: bytes, last_seq: int) -> int:
+    """The first seq of an entry that nobody can read, if that can be read; else it is taken to have one transaction."""
+    found = re.match(rb"\[2,\d+,(\d{1,16}),", text)
+    first = last_seq if found is None else int(found[1])
+    return first if last_seq - _UNREAD_MAX < first <= last_seq else last_seq
+
+
+def _of_schema_1(text: bytes) -> Entry:
+    """An entry as scripts wrote it before they put a whole call into one: an array of its own, 1 in front."""
     fields = orjson.loads(text)
-    if not isinstance(fields, list) or len(fields) != 15 or fields[0] != ENTRY_VERSION:
-        raise ValueError(f"not an outbox entry of version {ENTRY_VERSION}: {text[:80]!r}")
-    kind = KINDS.get(fields[_KIND])
-    if kind is not None:
-        fields[_KIND] = kind
-    elif not _WORD.fullmatch(fields[_KIND]):
-        raise ValueError(f"not the kind of an outbox entry: {text[:80]!r}")
+    if not isinstance(fields, list) or len(fields) != 15:
+        raise ValueError("not an outbox entry of version 1")
+    fields[_KIND] = _kind(fields[_KIND])
     fields[_DRAWS] = tuple([Draw(*draw) for draw in fields[_DRAWS]])
     return Entry._make(fields[1:])
 
 
+_KIND = Entry._fields.index("kind") + 1
+_DRAWS = Entry._fields.index("draws") + 1
+
+
+def _kind(word: str) -> Kind | str:
+    kind = KINDS.get(word)
+    if kind is None and not _WORD.fullmatch(word):
+        raise ValueError(f"{word[:40]!r} is not the kind of an outbox entry")
+    return word if kind is None else kind
+
+
+def _other_version(head: bytes) -> NoReturn:
+    found = re.match(rb"\[(\d{1,9}),", head)
+    if found is not None and int(found[1]) > ENTRY_VERSION:
+        raise NewerEntry("it is of a newer version")
+    raise ValueError(f"not an outbox entry of version {ENTRY_VERSION}: {head[:80]!r}")
+
+
+def _has(text: bytes, needles: Sequence[bytes]) -> bool:
+    return any(needle in text for needle in needles)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 def entry_text(entry: Entry) -> bytes:
-    """An entry as `parse_entry` reads it."""
-    values: list[object] = [ENTRY_VERSION, *entry]
+    """An entry by itself, for people and for the quarantine; `read_outbox_entry` reads it too."""
+    values: list[object] = [1, *entry]
     values[_DRAWS] = [list(draw) for draw in entry.draws]
     return orjson.dumps(values)
 

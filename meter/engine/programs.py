@@ -63,7 +63,7 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
     folder = folder or lua_folder()
     operations = sorted(path.stem for path in (folder / "operations").glob("*.lua"))
     parts = _Parts(folder)
-    parts.add("prelude.lua", "state/history.lua")
+    parts.add("prelude.lua", "state/told.lua", "state/history.lua")
     with parts.when("is_refused"):
         parts.add(_SENTINEL, "state/refusal.lua")
     parts.say("".join(_subject_of(name) for name in operations))
@@ -82,7 +82,7 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
 def open_program(folder: Path | None = None) -> Program:
     """The program that makes or checks a partition (lua/open.lua)."""
     parts = _Parts(folder or lua_folder())
-    parts.add(_SENTINEL, "open.lua")
+    parts.add(_SENTINEL, "state/told.lua", "open.lua")
     return parts.program("open")
 
 

@@ -15,7 +15,8 @@ from time import monotonic
 from meter.config import Settings
 from meter.engine import upkeep
 from meter.engine.engine import Engine
-from meter.engine.outbox import parse_entry
+from meter.engine.outbox import Entry, NewerEntry
+from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, RedisUnavailable, Unavailable
 from meter.health.presence import MISSING_AFTER_SECONDS, Presences
@@ -165,9 +166,9 @@ class Watch:
         self._engine.opening.compare_with(state.ledger)
         oldest_ms = None
         if state.seq > state.flushed:
-            for _, text in await self._redis.outbox_entries(keys.outbox, state.flushed + 1, 1):
-                with suppress(ValueError, TypeError):  # of another version, or unreadable: the flush tells of it
-                    oldest_ms = parse_entry(text).created_at_ms
+            with suppress(NewerEntry):  # the flush tells of it, and of an unreadable one
+                for entry in await read_outbox(self._redis, keys.outbox, state.flushed + 1, 1):
+                    oldest_ms = entry.created_at_ms if isinstance(entry, Entry) else None
         return PartitionFacts(number, state, "", oldest_ms)
 
     async def _store_fault(self) -> BaseException | str | None:

@@ -50,15 +50,6 @@ class Known:
     """The last entry that was put into quarantine: what it changed is not in older rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """An outbox entry that could not be parsed."""
-
-    seq: int
-    text: bytes
-    reason: str
-
-
 async def last_unread(store: Store, partition: int) -> int:
     """The last seq of a partition that is in quarantine, or 0."""
     prefix = quarantine_prefix(partition)

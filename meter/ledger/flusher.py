@@ -9,7 +9,6 @@ A chain that does not continue what the store has closes the partition.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from pydantic import JsonValue
 
 from meter.config import Settings
 from meter.engine.engine import Engine
-from meter.engine.outbox import ENTRY_VERSION, Entry, parse_entry
+from meter.engine.outbox import Entry, NewerEntry, Unread, entry_text
+from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.keys import PartitionKeys
 from meter.ledger.backlog import NOTE_INTERVAL_SECONDS, Backlog
-from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
+from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, last_unread
 from meter.ledger.entry_rows import error_alert
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.history_guard import HistoryGuard, HistoryLost
@@ -42,8 +42,7 @@ FOLDED_AT_ONCE = 25
 
 _log = logger("meter.flusher")
 
-Read = tuple[Entry | Unread, bytes]
-"""An outbox entry with its text."""
+Read = Entry | Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,8 @@ class Flusher:
         first = self._watermark.seq + 1 if self._watermark else 1
         try:
             entries = ahead.entries if ahead else await self._read(first)
-            if not entries or entries[0][0].seq != first:
-                noted_seq = await self._guard.check(self._watermark, entries[0][0].seq if entries else None)
+            if not entries or entries[0].seq != first:
+                noted_seq = await self._guard.check(self._watermark, entries[0].seq if entries else None)
                 self._backlog.found(noted_seq)
             if not entries:
                 self._known = known
@@ -138,19 +137,8 @@ class Flusher:
         self._backlog.start_at(seq)
 
     async def _read(self, first: int) -> list[Read]:
-        """Entries with their texts. Raises `NewerEntry` when the next one is of a version to come."""
-        found = await self._redis.outbox_entries(self._keys.outbox, first, self._settings.flush_max)
-        entries: list[Read] = []
-        for seq, text in found:
-            try:
-                entries.append((parse_entry(text), text))
-            except (ValueError, TypeError) as error:
-                if _is_newer(text):
-                    if not entries:
-                        raise NewerEntry(f"outbox entry {seq} is of a newer version: upgrade this worker") from None
-                    break
-                entries.append((Unread(seq, text, f"{type(error).__name__}: {error}"[:500]), text))
-        return entries
+        """The next transactions. Raises `NewerEntry` when they are of a version to come."""
+        return await read_outbox(self._redis, self._keys.outbox, first, self._settings.flush_max)
 
     async def _apply(self, entries: Sequence[Read], known: Known, flush: Flush | None) -> bool:
         """Commits the entries, or the first of them; `flush` is their fold, if it was made. Answers False when another
@@ -202,7 +190,7 @@ class Flusher:
         await self._learn(entries, known)
         fold = Fold(self._keys.number, expected, known, _now_ms())
         for first in range(0, len(entries), FOLDED_AT_ONCE):
-            fold.take([entry for entry, _ in entries[first : first + FOLDED_AT_ONCE]])
+            fold.take(entries[first : first + FOLDED_AT_ONCE])
             await asyncio.sleep(0)
         return fold.flush()
 
@@ -226,7 +214,7 @@ class Flusher:
         first = reached.seq + 1
         try:
             entries = await self._read(first)
-            if not entries or entries[0][0].seq != first:
+            if not entries or entries[0].seq != first:
                 return known, None
             flush = await self._fold(reached, entries, known)
         except (MeterError, ChainBroken, Unbookable, UnknownKind):
@@ -235,7 +223,7 @@ class Flusher:
 
     async def _refused(self, read: Read, refused: StoreRefused) -> Read:
         """An entry that the store refuses, to be put into quarantine; not one that it has already."""
-        entry, _ = read
+        entry = read
         if isinstance(entry, Unread):
             raise refused
         if await self._store.transaction(entry.transaction_id) is not None:
@@ -244,7 +232,7 @@ class Flusher:
 
     async def _learn(self, entries: Sequence[Read], known: Known) -> None:
         """Reads the rows that the entries touch and that are not at hand."""
-        users, grants, reservations = unknown((entry for entry, _ in entries), known)
+        users, grants, reservations = unknown(entries, known)
         store = self._store
         if users:
             known.accounts.update(await store.accounts(list(users)))
@@ -293,10 +281,6 @@ class Flusher:
         await self._store.put_events(events)
 
 
-class NewerEntry(MeterError):
-    """An outbox entry of a version that this worker does not know: it waits for its upgrade and skips nothing."""
-
-
 def _recent(known: Known, flush: Flush) -> Known:
     """The rows to keep after a flush was folded: all, or only its own when they are too many."""
     if len(known.accounts) + len(known.grants) + len(known.reservations) <= KNOWN_MAX:
@@ -310,13 +294,7 @@ def _recent(known: Known, flush: Flush) -> Known:
 
 
 def _put_aside(read: Read, reason: str) -> Read:
-    entry, text = read
-    return Unread(entry.seq, text, reason[:500]), text
-
-
-def _is_newer(text: bytes) -> bool:
-    found = re.match(rb"\[(\d{1,9}),", text)
-    return found is not None and int(found[1]) > ENTRY_VERSION
+    return Unread(read.seq, read.text if isinstance(read, Unread) else entry_text(read), reason[:500])
 
 
 def _now_ms() -> int:

@@ -14,8 +14,8 @@ from pydantic import JsonValue
 
 from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
-from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, quarantine_prefix
+from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
 from meter.store.base import Flush
 from meter.store.records import Records, row_of

@@ -14,7 +14,8 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from meter.engine.outbox import parse_entry
+from meter.engine.outbox import Entry
+from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.errors import ForeignLedger, StoreUnavailable
 from meter.keys import PartitionKeys
@@ -66,18 +67,10 @@ async def _continued(store: Store, redis: RedisGateway, partitions: Sequence[Par
             continue
         if (state.seq, state.head) == (watermark.seq, watermark.head):
             return state.ledger
-        for seq, text in await redis.outbox_entries(keys.outbox, watermark.seq + 1, 1):
-            if seq == watermark.seq + 1 and _previous(text) == watermark.head:
+        for entry in await read_outbox(redis, keys.outbox, watermark.seq + 1, 1):
+            if isinstance(entry, Entry) and (entry.seq - 1, entry.prev) == (watermark.seq, watermark.head):
                 return state.ledger
     return ""
-
-
-def _previous(text: bytes) -> str:
-    """The transaction that an entry follows; "" of one that cannot be read."""
-    try:
-        return parse_entry(text).prev
-    except (ValueError, TypeError):
-        return ""
 
 
 def _new_id() -> str:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meter.engine.operations import answer_of
-from meter.engine.outbox import Entry, Kind, entry_text
+from meter.engine.outbox import Entry, Kind, Unread, entry_text
 from meter.ledger.books import Charge
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread, last_unread
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, last_unread
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.fold import CHOSEN, Fold, is_chosen, unknown
 from meter.ledger.log_file import LedgerFile

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry, Unread
+from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import RedisGateway
-from meter.ledger.chain import Unread
 from meter.store.base import Store
 
 TAIL_PAGE = 5_000
@@ -31,16 +31,16 @@ async def only_in_redis(redis: RedisGateway, store: Store, outbox_key: str) -> O
     was cut off may have booked some of the entries behind that already, under other seqs: the first ones.
     """
     reader = _Reader(redis, store, outbox_key)
-    first = await redis.outbox_entries(outbox_key, 0, 1)
+    first = await read_outbox(redis, outbox_key, 0, 1)
     if not first:
         return NOTHING_ELSE
-    last_known = await reader.last(first[0][0], same_seq=False)
-    agreed = await reader.last(first[0][0], same_seq=True)
+    last_known = await reader.last(first[0].seq, same_seq=False)
+    agreed = await reader.last(first[0].seq, same_seq=True)
     entries: list[Entry | Unread] = []
     after = last_known
-    while page := await redis.outbox_entries(outbox_key, after + 1, TAIL_PAGE):
-        entries += [read_entry(seq, text) for seq, text in page]
-        after = page[-1][0]
+    while page := await read_outbox(redis, outbox_key, after + 1, TAIL_PAGE):
+        entries += page
+        after = page[-1].seq
     return OnlyInRedis(entries, agreed)
 
 
@@ -67,20 +67,11 @@ class _Reader:
 
     async def _readable(self, first: int, end: int) -> Entry | None:
         """The first entry from `first` up to before `end` that can be read."""
-        while page := await self._redis.outbox_entries(self._key, first, READABLE_PAGE):
-            for seq, text in page:
-                if seq >= end:
+        while page := await read_outbox(self._redis, self._key, first, READABLE_PAGE):
+            for entry in page:
+                if entry.seq >= end:
                     return None
-                entry = read_entry(seq, text)
                 if isinstance(entry, Entry):
                     return entry
-            first = page[-1][0] + 1
+            first = page[-1].seq + 1
         return None
-
-
-def read_entry(seq: int, text: bytes) -> Entry | Unread:
-    """An entry, or what it is for those who cannot read it."""
-    try:
-        return parse_entry(text)
-    except (ValueError, TypeError) as error:
-        return Unread(seq, text, f"{type(error).__name__}: {error}"[:500])

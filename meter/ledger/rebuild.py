@@ -18,6 +18,7 @@ from meter.clock import NEVER_MS
 from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
+from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
 from meter.errors import MeterError, RedisUnavailable, ScriptError
@@ -153,9 +154,9 @@ class Rebuild:
             return
         if flushed >= state.flushed and not await self._redis.existing([keys.outbox]):
             return  # it is Redis that has lost it: an outbox that was trimmed is empty, not gone
-        first = await self._redis.outbox_entries(keys.outbox, 0, 1)
-        if not first or first[0][0] > flushed + 1:
-            kept = f"the outbox begins at seq {first[0][0]}" if first else "the outbox is empty"
+        first = await read_outbox(self._redis, keys.outbox, 0, 1)
+        if not first or first[0].seq > flushed + 1:
+            kept = f"the outbox begins at seq {first[0].seq}" if first else "the outbox is empty"
             raise RebuildFailed(
                 f"partition {number}: Redis is at seq {state.seq}, the store at seq {flushed}, and {kept}: "
                 "the store has lost more than Redis. Restore the store; nothing was changed."

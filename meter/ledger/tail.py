@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from meter.engine import upkeep
 from meter.engine.engine import Engine
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry, NewerEntry, Unread, read_outbox_entry
 from meter.engine.redis import RedisGateway
 from meter.errors import StoreUnavailable
 from meter.store.base import Store
 
-PAGE = 5_000
+PAGE = 500
 ENTRIES_MAX = 100_000
 """Entries that a reader looks through at the most; only a store that is far behind, or none, leaves more."""
 
@@ -39,9 +39,9 @@ class Tail:
         found: list[Entry] = []
         needles, seq = [f'"{name}"'.encode() for name in names], await self._first(partition)
         while page := await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, PAGE):
-            entries = [_parsed(text) for _, text in page if any(needle in text for needle in needles)]
-            found += [entry for entry in entries if entry]
-            seq = page[-1][0] + 1
+            for last_seq, text in page:
+                found += _readable(last_seq, text, seq, needles)
+                seq = last_seq + 1
             if len(page) < PAGE:
                 break
         return found
@@ -54,7 +54,8 @@ class Tail:
     async def entry(self, partition: int, seq: int) -> Entry | None:
         """One entry, as long as the outbox keeps it."""
         found = await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, 1)
-        return _parsed(found[0][1]) if found and found[0][0] == seq else None
+        entries = _readable(*found[0], seq) if found else []
+        return entries[0] if entries and entries[0].seq == seq else None
 
     async def _first(self, partition: int) -> int:
         """The seq of the first entry that the store does not have."""
@@ -68,9 +69,10 @@ class Tail:
         return state.seq - ENTRIES_MAX + 1
 
 
-def _parsed(text: bytes) -> Entry | None:
-    """An entry; None for one that nobody can read, which the flush will put into quarantine."""
+def _readable(last_seq: int, text: bytes, first_seq: int, naming: Sequence[bytes] = ()) -> list[Entry]:
+    """Those that can be read; what nobody can read the flush will put into quarantine."""
     try:
-        return parse_entry(text)
-    except (ValueError, TypeError):
-        return None
+        found = read_outbox_entry(last_seq, text, first_seq, naming)
+    except NewerEntry:
+        return []
+    return [entry for entry in found if not isinstance(entry, Unread)]

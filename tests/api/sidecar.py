@@ -16,8 +16,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from meter.api.lane.protocol import HotProtocol
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry
 from meter.keys import PartitionKeys
+from tests.partition import entries_of
 
 DEADLINE_SECONDS = 20.0
 
@@ -123,7 +124,7 @@ class Api:
 
     def entries(self) -> list[Entry]:
         """The outbox of partition 0."""
-        return [parse_entry(members[b"e"]) for _, members in self.client.xrange(self.keys.outbox)]
+        return entries_of(self.client.xrange(self.keys.outbox))
 
     def available(self, user_id: str) -> Decimal:
         """What a user has available."""

@@ -6,7 +6,6 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from meter.engine.outbox import parse_entry
 from tests.api.sidecar import Api, balances
 
 # One text per thing that goes wrong between JSON, Python, RESP, Lua and JSON again.
@@ -164,9 +163,9 @@ def test_texts_and_members_come_back_unharmed(api: Api) -> None:
         assert first.status == 200, first.raw
         assert api.call("POST", "/credits/deduct", body, key=f"k{n}").raw == first.raw
         (raw,) = api.client.xrevrange(api.keys.outbox, count=1)
-        detail = json.loads(raw[1][b"e"])[-1]
+        detail = json.loads(raw[1][b"e"].split(b"\n")[1])[-1]
         assert (detail["description"], detail["metadata"]) == (text, metadata)
-        assert parse_entry(raw[1][b"e"]).detail == detail
+        assert api.entries()[-1].detail == detail
         row = api.get("/history/u?limit=1")["items"][0]
         assert (row["description"], row["metadata"]["text"]) == (text, text[:60])
         profile = api.patch("/users/u", {"metadata": metadata})["metadata"]

@@ -18,11 +18,11 @@ from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import VerdictRunner
 from meter.client.calls import Carrier
 from meter.contract.answers import Committed
-from meter.engine.outbox import parse_entry
 from meter.errors import Unavailable
 from meter.keys import PartitionKeys
 from meter.testing import fake_meter
 from meter.usage import Number
+from tests.partition import entries_of
 from tests.proxy.proxied import balance
 from tests.proxy.serving import until, until_it
 
@@ -304,7 +304,7 @@ async def test_the_request_id_is_in_the_ledger(bank: Meter, meter_server: FakeSe
     charge = await opened(charger, Admitted("user-1", 1, "req-1"))
     await charge.settle(Ending.CUT)
     with FakeRedis(server=meter_server) as client:
-        entries = [parse_entry(members[b"e"]) for _, members in client.xrange(PartitionKeys(0).outbox)]
+        entries = entries_of(client.xrange(PartitionKeys(0).outbox))
 
     held = next(entry for entry in entries if entry.kind == "reserve")
     assert held.detail["metadata"] == {"request_id": "req-1"}

@@ -32,7 +32,7 @@ def test_the_program_is_every_file_and_nothing_else() -> None:
     assert set(files) == on_disk - {"open.lua"}
     assert {file for file in files if files.count(file) > 1} == {"state/sentinel.lua"}
     assert (files[0], files[-1]) == ("prelude.lua", "apply.lua")
-    assert [file for _, file in open_program().starts] == ["state/sentinel.lua", "open.lua"]
+    assert [file for _, file in open_program().starts] == ["state/sentinel.lua", "state/told.lua", "open.lua"]
 
 
 def test_each_operation_stands_in_a_block_that_only_a_batch_which_wants_it_enters() -> None:

@@ -12,9 +12,10 @@ from fakeredis import FakeRedis, FakeServer
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry
 from meter.keys import PartitionKeys
 from meter.testing import fake_app
+from tests.partition import entries_of
 
 PATIENT_MS = 10_000
 NO_HEADERS = ("x-reservation-id", "x-credits-reserved", "x-credits-remaining")
@@ -63,7 +64,7 @@ class Caller:
 
     def entries(self) -> list[Entry]:
         """The outbox of partition 0."""
-        return [parse_entry(members[b"e"]) for _, members in self.redis.xrange(PartitionKeys(0).outbox)]
+        return entries_of(self.redis.xrange(PartitionKeys(0).outbox))
 
 
 def refusal(answer: Response, status: int, slug: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from meter.app import services_of
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.engine import Engine
-from meter.engine.outbox import Entry, parse_entry
+from meter.engine.outbox import Entry
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.errors import Overloaded, RedisUnavailable
@@ -24,6 +24,7 @@ from meter.http.rendered import Rendered
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.testing import fake_settings
+from tests.partition import entries_of
 
 DEADLINE_MS = 20
 
@@ -226,7 +227,7 @@ async def test_x4b_the_retry_of_a_reserve_that_was_taken_back_is_served(scene: S
 async def entries(scene: Scene) -> list[Entry]:
     """The outbox."""
     found = await scene.redis._client.xrange("meter:{p0}:outbox")
-    return [parse_entry(members[b"e"]) for _, members in found]
+    return entries_of(found)
 
 
 async def marks(scene: Scene) -> list[bytes]:

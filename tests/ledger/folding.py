@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meter.engine.outbox import Entry
-from meter.ledger.chain import Known, Unread
+from meter.engine.outbox import Entry, Unread
+from meter.ledger.chain import Known
 from meter.ledger.fold import Fold
 from meter.store.base import Flush
 from meter.store.rows import WatermarkRow

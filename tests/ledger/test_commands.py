@@ -85,12 +85,8 @@ def test_reconcile_shows_each_drift_and_fails(deployment: Partition, unchecked: 
     assert (drift["user_id"], drift["redis"]["available"], drift["store"]["available"]) == ("u", 3.6, 3.5)
     shown = ran("reconcile", code=1)
     assert "1 drifts" in shown
-    assert [word for word in shown.split() if word in ("u", "available", "3.6", "3.5")] == [
-        "u",
-        "available",
-        "3.6",
-        "3.5",
-    ]
+    words = [word for word in shown.split() if word in ("u", "available", "3.6", "3.5")]
+    assert words[:4] == ["u", "available", "3.6", "3.5"]
 
 
 def test_rebuild_brings_back_a_lost_redis(deployment: Partition) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from meter.engine import operations
-from meter.engine.outbox import Draw, Entry, Kind
-from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, Unread
+from meter.engine.outbox import Draw, Entry, Kind, Unread
+from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind
 from meter.ledger.fold import unknown
 from meter.store.base import Flush
 from tests import invariants

@@ -16,7 +16,7 @@ from meter.ledger.rebuild import Rebuild, RebuildFailed, RebuildReport
 from meter.store.base import Flush, Flushed, Store
 from tests.ledger.ground import Ground, open_at
 from tests.ledger.story import Told, tell
-from tests.ledger.test_flusher import Failing, alarms, poison
+from tests.ledger.test_flusher import Failing, alarms, in_pairs, poison
 from tests.ledger.test_two_flushers import Pausing, Stops
 from tests.partition import DAY, HOUR, MINUTE, dump
 
@@ -291,7 +291,7 @@ async def rebuilt_unproved(live: Ground) -> RebuildReport:
 
 
 async def test_it_refuses_to_forget_what_only_redis_has(live: Ground) -> None:
-    live.partition.batch(*(operations.grant("a", f"g{n}", 1) for n in range(400)))
+    in_pairs(live, [operations.grant("a", f"g{n}", 1) for n in range(400)])
     await live.drain()
     assert live.partition.entries()[0].seq > 1
     before = dump(live.client)

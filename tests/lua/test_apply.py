@@ -179,7 +179,7 @@ def test_nothing_is_zero_without_meta(stocked: Partition, unchecked: None) -> No
 @pytest.mark.parametrize(
     ("name", "value", "reply"),
     [
-        ("schema", "2", "refused schema"),
+        ("schema", "3", "refused schema"),
         ("state", "closed", "refused closed"),
         ("state", "lost", "refused lost"),
     ],

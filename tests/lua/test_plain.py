@@ -1,4 +1,4 @@
-"""The plain case in front of the full program (lua/plain): the same answers and the same keys, and never without need.
+"""The plain case in front of the full program (lua/plain): it answers and writes the same, and never without need.
 
 METER_TEST_HISTORIES makes it longer.
 """
@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -64,10 +65,19 @@ def test_with_and_without_it_everything_is_the_same(redis_url: str, seed: int, k
         replies = [one.send("s", number, *many, mode=mode) for one in both]
         assert replies[0] == replies[1], many
         sender.hear(both[0], replies[0], list(many))
-        assert dump(both[0].client) == dump(both[1].client), many
+        assert told(both[0]) == told(both[1]), many
         again = [one.send("s", number, *many, mode=mode) for one in both] if number % 7 == 0 else ["", ""]
         assert again[0] == again[1], "a reply that was lost"
     invariants.check(both[0].client, window_ms=2 * HOUR)
+
+
+def told(partition: Partition) -> dict[str, Any]:
+    """All that its keys say; of what the short way writes in fewer bytes, what it says."""
+    found = dump(partition.client)
+    found[partition.keys.outbox] = partition.entries()
+    for name in ("recent:a", "recent:b"):
+        found[f"{partition.keys.prefix}:{name}"].pop(b"a s", None)  # compared when it is asked for again
+    return found
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from meter.clock import NEVER_MS
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, read_at_end
 from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, release, reserve, void
 from meter.engine.upkeep import KeptGrant, KeptReservation, restore, state
+from tests import invariants
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
 REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
@@ -15,9 +16,9 @@ REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
 
 def _stored(partition: Partition, user: str) -> Operation:
     """The restore of an account as Redis holds it now, as a store would know it."""
-    account = partition.client.hget(partition.keys.accounts, user).decode().split(" ", 14)
-    debt, granted, spent, expired, voided, limit = (int(account[n]) for n in (2, 3, 5, 6, 7, 8))
-    grants = [_grant(*account[14].split(" ", 1))] if account[14] else []
+    account = invariants.account_of(user, partition.client.hget(partition.keys.accounts, user).decode())
+    front = account.front
+    grants = [] if front is None else [_grant(front.id, front.text)]
     for name, text in partition.fields("grants").items():
         owner, grant_id = name.decode().split(" ")
         grants += [_grant(grant_id, text.decode())] if owner == user else []
@@ -28,14 +29,14 @@ def _stored(partition: Partition, user: str) -> Operation:
     ]
     return restore(
         user,
-        overdraft_limit=limit,
-        suspended=account[12] == "s",
-        thresholds=account[13],
-        debt=debt,
-        granted=granted,
-        spent=spent,
-        expired=expired,
-        voided=voided,
+        overdraft_limit=account.overdraft_limit,
+        suspended=account.suspended,
+        thresholds=account.thresholds,
+        debt=account.debt,
+        granted=account.granted,
+        spent=account.spent,
+        expired=account.expired,
+        voided=account.voided,
         grants=sorted(grants, reverse=True),
         reservations=holds,
     )
