@@ -27,7 +27,7 @@ from meter.errors import Unavailable
 from meter.http.endpoint import send_rendered
 from meter.http.incoming import Incoming
 from meter.http.rendered import Rendered
-from meter.http.request_id import working_for
+from meter.http.request_id import WorkingFor
 from meter.log import logger
 from meter.usage import Format, Number, Shape, shape_of
 
@@ -110,7 +110,7 @@ class CreditDeductionMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, self._settling(receive), send)
         elif scope["type"] == "http" and self._meters(scope):
-            with working_for(scope["headers"]):
+            with WorkingFor(scope["headers"]):
                 await self._metered(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from meter.api.credits import deduct_operation
 from meter.api.reservations import commit_operation, reserve_operation
@@ -40,6 +40,8 @@ _A = TypeVar("_A", bound=Answer)
 _B = TypeVar("_B", bound=Described)
 
 Members = Mapping[str, object]
+_ZERO: Final = Decimal(0)
+_NO_HEADERS: Final = Request()
 _Read = Callable[[str], object]
 _Ask = Callable[[Mapping[str, str], dict[str, object]], Awaitable[str]]
 
@@ -76,7 +78,16 @@ class DirectCalls:
 
     def takes(self, name: str, body: Members | None, key: str | None) -> bool:
         """Whether a call can go this way."""
-        return key is None and name in self._calls and body is not None and all(map(_is_plain, body.values()))
+        if key is not None or body is None or name not in self._calls:
+            return False
+        for value in body.values():
+            kind = type(value)
+            if kind is str:
+                if not value.isascii():  # type: ignore[attr-defined]
+                    return False
+            elif kind is not int and value is not None and not _is_flat(value):
+                return False
+        return True
 
     async def ask(self, name: str, answer: type[_A], path: Mapping[str, str], body: Members) -> _A | Rendered:
         """The answer of a call that `takes` took, or its refusal. Raises `Answered` and what the engine raises."""
@@ -85,11 +96,11 @@ class DirectCalls:
         fields = line.split(" ")
         if fields[WORD] != OK:
             return self._services.renderer.render(name, line)
-        available, reserved = int(fields[AVAILABLE]), int(fields[RESERVED])
+        available, reserved = fields[AVAILABLE], fields[RESERVED]
         members = {member: read(fields[place]) for member, read, place in call.answers}
-        members["credits"] = members["available"] = self._scale.credits(available)
-        members["reserved"] = self._scale.credits(reserved)
-        members["balance"] = self._scale.credits(available + reserved)
+        members["credits"] = members["available"] = self._credits(available)
+        members["reserved"] = self._credits(reserved)
+        members["balance"] = self._credits(str(int(available) + int(reserved)))
         members["debt"] = self._credits(fields[DEBT])
         members["replayed"] = fields[FLAG] == REPLAYED
         found: _A = answer.__pydantic_validator__.validate_python(members)
@@ -102,18 +113,18 @@ class DirectCalls:
         )
 
     def _credits(self, text: str) -> Decimal:
-        return Decimal(self._scale.text_of(text))
+        return _ZERO if text == "0" else Decimal(self._scale.text_of(text))
 
     def _body(self, model: type[_B], body: dict[str, object]) -> _B:
         return read_value(model, body, self._scale)
 
     async def _deduct(self, _: Mapping[str, str], members: dict[str, object]) -> str:
         body = self._body(DeductRequest, members)
-        return await self._services.engine.run(body.user_id, deduct_operation(body, "", Request()))
+        return await self._services.engine.run(body.user_id, deduct_operation(body, "", _NO_HEADERS))
 
     async def _reserve(self, _: Mapping[str, str], members: dict[str, object]) -> str:
         body = self._body(ReserveRequest, members)
-        operation = reserve_operation(self._services, body, "", Request())
+        operation = reserve_operation(self._services, body, "", _NO_HEADERS)
         return await self._services.engine.run(body.user_id, operation)
 
     async def _commit(self, path: Mapping[str, str], members: dict[str, object]) -> str:
@@ -129,12 +140,8 @@ class DirectCalls:
         return await self._services.engine.run_for_reservation(reservation_id, operation)
 
 
-def _is_plain(value: object) -> bool:
-    """Whether JSON would carry it unchanged."""
-    if value is None or type(value) is int:
-        return True
-    if type(value) is str:
-        return value.isascii()
+def _is_flat(value: object) -> bool:
+    """Whether it is an object of plain texts: JSON carries it unchanged, as it does texts and whole numbers."""
     return type(value) is dict and all(
         type(name) is str and type(member) is str and name.isascii() and member.isascii()
         for name, member in value.items()

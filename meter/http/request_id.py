@@ -7,8 +7,7 @@ Every answer has it in that header, and every problem in its member `request_id`
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Final
 
@@ -60,16 +59,21 @@ def id_to_answer(rendered: Rendered) -> str:
     return current_request_id() or rendered.request_id or new_request_id()
 
 
-@contextmanager
-def working_for(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[CurrentRequest]:
-    """Inside, log lines and problems have the id of the request with these headers."""
-    current = CurrentRequest(request_id_of(headers))
-    token = CURRENT_REQUEST.set(current)
-    try:
-        yield current
-    finally:
-        CURRENT_REQUEST.reset(token)
-        current.is_over = True
+class WorkingFor:
+    """`with WorkingFor(headers):` inside, log lines and problems have the id of the request with these headers."""
+
+    __slots__ = ("_current", "_token")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._current = CurrentRequest(request_id_of(headers))
+
+    def __enter__(self) -> CurrentRequest:
+        self._token = CURRENT_REQUEST.set(self._current)
+        return self._current
+
+    def __exit__(self, *_: object) -> None:
+        CURRENT_REQUEST.reset(self._token)
+        self._current.is_over = True
 
 
 class Identified:
@@ -91,7 +95,7 @@ class Identified:
                     message = {**message, "headers": [*headers, (HEADER, current.request_id.encode())]}
             await send(message)
 
-        with working_for(scope["headers"]) as current:
+        with WorkingFor(scope["headers"]) as current:
             await self._app(scope, receive, identified)
 
 

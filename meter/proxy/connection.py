@@ -104,6 +104,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    @property
+    def was_read(self) -> bool:
+        """Whether the response is whole and nothing of it is left to read."""
+        return self._is_whole and not self._pieces
+
     def close(self) -> None:
         """The exchange is over, whether the response was read or not."""
         upload, self._upload = self._upload, None

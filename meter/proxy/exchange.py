@@ -142,24 +142,24 @@ class ProxyExchange:
                     return Ending.GONE  # the client broke off its upload, and that our connection
                 _log.warning("the upstream broke off", why=f"{type(error).__name__}: {error}")
                 return self._left_ending() if self._client.missed else Ending.CUT
-            if not chunk:
-                break
             if self._client.gone:
                 drained += len(chunk)
                 if drained > self._route.options.drain_bytes_max:
                     return self._left_ending()
-            await self._pass_on(chunk)
-        await self._client.send(b"" if self._filter is None else self._filter.finish(), more=False)
+            is_last = response.was_read
+            await self._pass_on(chunk, is_last=is_last)
+            if is_last:
+                break
         # Who left behind the last byte has left nothing; who left before it pays as one who left, drained or not.
         return self._left_ending() if self._client.missed else Ending.CLEAN
 
-    async def _pass_on(self, chunk: bytes) -> None:
-        if self._charge is not None:
+    async def _pass_on(self, chunk: bytes, *, is_last: bool) -> None:
+        if self._charge is not None and chunk:
             self._charge.see(chunk)
         if self._filter is not None:
-            chunk = self._filter.feed(chunk)
-        if chunk:
-            await self._client.send(chunk)
+            chunk = self._filter.feed(chunk) + (self._filter.finish() if is_last else b"")
+        if chunk or is_last:
+            await self._client.send(chunk, more=not is_last)
 
     async def _fail(self, error: BaseException) -> None:
         if self._client.gone:

@@ -9,9 +9,9 @@ import uvicorn
 from meter.client.over_http import MeterClient
 from meter.config import Settings
 from meter.heap import collect_garbage_rarely
-from meter.http.bounded import BoundedProtocol
 from meter.in_process import Meter
 from meter.proxy.app import Proxy
+from meter.proxy.gathered import GatheredProtocol
 from meter.proxy.options import ProxyOptions
 
 GRACE_SECONDS = 30
@@ -33,7 +33,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
             host=options.host,
             port=options.port,
             uds=None if options.uds is None else str(options.uds),
-            http=BoundedProtocol,
+            http=GatheredProtocol,
             ws="none",
             lifespan="on",
             access_log=False,
