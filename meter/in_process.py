@@ -96,7 +96,7 @@ class Meter(Credits):
         body: Mapping[str, object] | None = None,
         key: str | None = None,
     ) -> _A | _B | Refusal:
-        if body is None or not self._direct.takes(name, body, key):
+        if body is None or self._actor or not self._direct.takes(name, body, key):
             return await super()._carried(name, answer, later, path=path, query=query, body=body, key=key)
         try:
             await self._runtime.start()
@@ -122,11 +122,19 @@ class _InProcess:
         self._coroutines = coroutines
 
     async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+        self,
+        name: str,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes | None,
+        key: str | None,
+        actor: str = "",
     ) -> Carried:
         headers = {b"content-type": JSON_TYPE}
         if key is not None:
             headers[b"idempotency-key"] = key.encode()
+        if actor:
+            headers[b"x-actor"] = actor.encode()
         request = Request(path, urlencode(query), headers, body or b"")
         try:
             rendered = await self._coroutines[name](request)

@@ -20,6 +20,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from copy import copy
 from functools import wraps
 from typing import Any, Self, TypeVar
 
@@ -90,6 +91,12 @@ class _Twin:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """For type checkers, which do not see what is made of `Credits`."""
         raise AttributeError(f"{type(self).__name__} has no call {name!r}")
+
+    def by(self, actor: str) -> Self:
+        """As `Credits.by`: the same meter for calls of somebody who is named."""
+        found = copy(self)
+        found._of = self._of.by(actor)
+        return found
 
     def reserve(self, *args: Any, **named: Any) -> AbstractContextManager[BlockingHold]:
         """As `Credits.reserve`: a block with a hold, released at its end unless it was committed."""

@@ -23,7 +23,7 @@ _KINDS = ("plans", "grants", "debts", "reservations", "subscriptions")
 
 
 async def import_credit_management(
-    settings: Settings, source: str, database: str, *, dry_run: bool, as_json: bool
+    settings: Settings, source: str, database: str, actor: str, *, dry_run: bool, as_json: bool
 ) -> int:
     """Brings in what credit-management kept, and reports; 0 when everything came in, else 1."""
     if not source:
@@ -43,7 +43,7 @@ async def import_credit_management(
                 await runtime.ping_store()
                 plan = await _read(opened, Planner(scale, now_ms), progress)
                 task = progress.add_task("accounts", total=len(plan.accounts))
-                bring_in = BringIn(runtime.engine, runtime.store, settings)
+                bring_in = BringIn(runtime.engine, runtime.store, settings, actor)
                 report = await bring_in.run(plan, lambda done: progress.update(task, completed=done))
     _print(report, opened.name, scale, dry_run=dry_run, as_json=as_json)
     return 1 if report.faults else 0

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from meter.cli.acting import Actor, actor_of
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import run
 from meter.cli.measure import Json
@@ -31,6 +32,7 @@ def credit_management(
         str | None, typer.Option(help="Of MongoDB, where the URL names none. [credit_management]", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and change nothing.")] = False,
+    actor: Actor = "",
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -42,4 +44,5 @@ def credit_management(
 
     source = source or os.environ.get("CREDIT_MONGO_URI", "")
     database = database or os.environ.get("CREDIT_MONGO_DB") or "credit_management"
-    run(import_credit_management(settings_of(data_dir), source, database, dry_run=dry_run, as_json=as_json))
+    settings, who = settings_of(data_dir), actor_of(actor)
+    run(import_credit_management(settings, source, database, who, dry_run=dry_run, as_json=as_json))

@@ -33,10 +33,16 @@ _log = logger("meter")
 
 
 async def rebuild(
-    settings: Settings, partition: int | None, user: str | None, *, as_json: bool, agreed: Callable[[str], bool]
+    settings: Settings,
+    partition: int | None,
+    user: str | None,
+    actor: str,
+    *,
+    as_json: bool,
+    agreed: Callable[[str], bool],
 ) -> int:
-    """Rebuilds partitions and reports; 0 when nothing was lost, else 1. `agreed` is asked when another Redis serves the
-    store.
+    """Rebuilds partitions, as `actor` asks for, and reports; 0 when nothing was lost, else 1. `agreed` is asked when
+    another Redis serves the store.
     """
     if user is not None:
         partition = partition_of(user, settings.partitions)
@@ -56,7 +62,7 @@ async def rebuild(
             if not agreed(str(elsewhere)):
                 raise ConfigError(f"{elsewhere}. Nothing was changed; --yes does it all the same.") from None
         with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
-            command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger)
+            command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger, actor)
             for number in numbers:
                 task = progress.add_task(f"partition {number}", total=None)
                 report = await command.partition(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import uvicorn
 
+from meter.cli.acting import Actor, actor_of
 from meter.cli.checking import check
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
@@ -148,6 +149,7 @@ def rebuild(
     partition: Annotated[int | None, typer.Option(help="One partition only; all when not given.")] = None,
     user: Annotated[str | None, typer.Option(help="One user's partition only.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Also when another Redis serves the store; do not ask.")] = False,
+    actor: Actor = "",
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -157,7 +159,8 @@ def rebuild(
     def agreed(what: str) -> bool:
         return yes or (sys.stdin.isatty() and typer.confirm(f"meter: {what}. Go on?", err=True))
 
-    run(operate.rebuild(settings_of(data_dir), partition, user, as_json=as_json, agreed=agreed))
+    settings, who = settings_of(data_dir), actor_of(actor)
+    run(operate.rebuild(settings, partition, user, who, as_json=as_json, agreed=agreed))
 
 
 @app.command()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from meter.contract.answers import Answer, Refusal
+from meter.contract.fields import is_actor
 from meter.errors import OtherLoop, Unavailable
 
 CreditAmount = int | float | str | Decimal
@@ -33,9 +35,15 @@ class Carrier(Protocol):
     """Carries one call of meter/contract/calls.py. Raises `Unavailable`."""
 
     async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+        self,
+        name: str,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes | None,
+        key: str | None,
+        actor: str = "",
     ) -> Carried:
-        """`path` and `query` are members by name; `key` is the idempotency key."""
+        """`path` and `query` are members by name; `key` is the idempotency key, `actor` who asks ("": nobody says)."""
         ...
 
 
@@ -45,6 +53,18 @@ class Calls:
     def __init__(self, carrier: Carrier) -> None:
         self._carry = carrier
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._actor = ""
+
+    def by(self, actor: str) -> Self:
+        """The same meter for calls of a person or a system, whose name the ledger and the log of changes get with each
+        (`X-Actor`): `await meter.by("ada").void("user-1", "welcome")`. It is closed with the one that it came from.
+        Raises `ValueError` for what is not 1 to 128 visible ASCII characters without quotes and backslashes.
+        """
+        if not is_actor(actor):
+            raise ValueError(f"not 1 to 128 visible ASCII characters without quotes and backslashes: {actor!r}")
+        found = copy(self)
+        found._actor = actor
+        return found
 
     async def _call(
         self,
@@ -93,7 +113,7 @@ class Calls:
         key: str | None = None,
     ) -> _A | _B | Refusal:
         payload = None if body is None else _dump(body)
-        carried = await self._carry(name, path or {}, query or {}, payload, key)
+        carried = await self._carry(name, path or {}, query or {}, payload, key, self._actor)
         return self._read(carried, answer, later)
 
     def _read(self, carried: Carried, answer: type[_A], later: type[_B]) -> _A | _B | Refusal:

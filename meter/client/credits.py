@@ -356,6 +356,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         low_credit_thresholds: Sequence[CreditAmount] | None = None,
         suspended: bool | None = None,
         metadata: Metadata | None = None,
+        description: str | None = None,
         idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
         """Changes what an account may do; what is None stays as it is."""
@@ -364,6 +365,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
             "low_credit_thresholds": None if low_credit_thresholds is None else list(low_credit_thresholds),
             "suspended": suspended,
             "metadata": metadata,
+            "description": description,
         }
         path = {"user_id": user_id}
         return await self._call("configure", answers.User, path=path, body=body, key=idempotency_key)

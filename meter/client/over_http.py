@@ -48,7 +48,13 @@ class _Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+        self,
+        name: str,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes | None,
+        key: str | None,
+        actor: str = "",
     ) -> tuple[int, bytes, bool]:
         call = BY_NAME[name]
         place = call.path.format_map({member: quote(value, safe="") for member, value in path.items()})
@@ -56,6 +62,8 @@ class _Http:
         headers = {"content-type": "application/json"} if body is not None else {}
         if key is not None:
             headers["idempotency-key"] = key
+        if actor:
+            headers["x-actor"] = actor
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=KEEP_ALIVE_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)

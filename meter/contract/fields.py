@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from meter.amount import AmountScale, plain_decimal
 from meter.errors import InvalidAmount
-from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
+from meter.keys import ACTOR, OBJECT_ID, REQUEST_ID, USER_ID
 
 DESCRIPTION_MAX_CHARS = 500
 
@@ -193,3 +193,8 @@ Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
 
 Credits = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An amount of an answer: credits as an exact decimal."""
+
+
+def is_actor(text: str) -> bool:
+    """Whether X-Actor takes it."""
+    return ACTOR.fullmatch(text) is not None

@@ -86,12 +86,19 @@ class RebuildReport:
 
 
 class Rebuild:
-    """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window."""
+    """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window, `actor` who asks."""
 
     def __init__(
-        self, engine: Engine, redis: RedisGateway, store: Store, window_ms: int, ledger: LedgerFile | None = None
+        self,
+        engine: Engine,
+        redis: RedisGateway,
+        store: Store,
+        window_ms: int,
+        ledger: LedgerFile | None = None,
+        actor: str = "",
     ) -> None:
         self._ledger = ledger
+        self._actor = actor
         self._engine = engine
         self._redis = redis
         self._store = store
@@ -139,7 +146,7 @@ class Rebuild:
         await self._apply_pending(number, report)
         await self._run(number, reached.epoch, [upkeep.state("open", reached.epoch)])
         report.seconds = time.monotonic() - started
-        event = _event(report)
+        event = _event(report, self._actor)
         await self._store.put_events([event])
         if self._ledger is not None:
             self._ledger.events([event])
@@ -348,7 +355,7 @@ def _by_user(rows: Iterable[_U]) -> dict[str, list[_U]]:
     return found
 
 
-def _event(report: RebuildReport) -> EventRow:
+def _event(report: RebuildReport, actor: str) -> EventRow:
     return EventRow(
         event_id=f"rebuild-{report.partition}-{report.epoch}",
         kind="system",
@@ -360,6 +367,7 @@ def _event(report: RebuildReport) -> EventRow:
             "lost": list(report.lost[:1000]),
             "doubled": list(report.doubled[:1000]),
             "unknown": report.unknown,
+            **({"actor": actor} if actor else {}),
         },
         created_at_ms=_now_ms(),
     )

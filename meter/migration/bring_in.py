@@ -57,7 +57,9 @@ class Report:
 class BringIn:
     """Does what a plan says. Raises `Unavailable`; the same again then goes on."""
 
-    def __init__(self, engine: Engine, store: Store, settings: Settings) -> None:
+    def __init__(self, engine: Engine, store: Store, settings: Settings, actor: str = "") -> None:
+        """`actor`: who does it, for the ledger."""
+        self._actor = actor
         self._engine = engine
         self._store = store
         self._settings = settings
@@ -116,7 +118,7 @@ class BringIn:
             grant.amount,
             expires_at_ms=grant.expires_at_ms,
             source=SOURCE,
-            asked=Asked(SOURCE, operations.members(_DESCRIPTION, metadata, REFERENCE)),
+            asked=self._asked(SOURCE, metadata),
         )
         told = {"description": _DESCRIPTION, "metadata": metadata, "reference": REFERENCE}
         row = pending_row(one, self._settings.partitions, "", now_ms).model_copy(update=told)
@@ -125,11 +127,14 @@ class BringIn:
             return f"the grant {row.grant_id} came in before with another amount or end; it stays as it is"
         if present is not None and not present.pending:
             return UNCHANGED
-        line = await self._intake.add(row)
+        line = await self._intake.add(row, self._actor)
         word = word_of(line)
         if word not in (OK, "pending"):
             return f"the grant {row.grant_id} was refused: {word}"
         return IMPORTED if present is None and line.split(" ")[FLAG] != REPLAYED else UNCHANGED
+
+    def _asked(self, key: str, metadata: object = None) -> Asked:
+        return Asked(key, operations.members(_DESCRIPTION, metadata, REFERENCE), actor=self._actor)
 
     async def _debt(self, account: Account) -> str:
         """Debt as of a charge beyond the credits, with a limit that allows just that."""
@@ -138,8 +143,10 @@ class BringIn:
             return UNCHANGED
         present = BALANCE.read(await self._engine.run(user_id, operations.balance(user_id)))
         if present.units("overdraft_limit") < account.debt:
-            await self._engine.run(user_id, operations.configure(user_id, overdraft_limit=account.debt))
-        asked = Asked(DEBT_KEY, operations.members(_DESCRIPTION, None, REFERENCE))
+            await self._engine.run(
+                user_id, operations.configure(user_id, overdraft_limit=account.debt, asked=Asked(actor=self._actor))
+            )
+        asked = self._asked(DEBT_KEY)
         line = await self._engine.run(user_id, operations.deduct(user_id, account.debt, "overdraft", asked))
         if word_of(line) != OK:
             return f"the debt was refused: {word_of(line)}"
@@ -151,7 +158,7 @@ class BringIn:
             return UNCHANGED
         longest_ms = self._settings.reservation_ttl_max_seconds * 1000
         ttl_ms = longest_ms if hold.expires_at_ms is None else min(longest_ms, hold.expires_at_ms - now_ms)
-        asked = Asked("", operations.members(_DESCRIPTION, None, REFERENCE))
+        asked = self._asked("")
         one = operations.reserve(user_id, hold.reservation_id, hold.amount, max(1, ttl_ms), chosen=True, asked=asked)
         word = word_of(await self._engine.run(user_id, one))
         if word == KEY_REUSED.word:

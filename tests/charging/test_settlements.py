@@ -40,7 +40,13 @@ class Flaky:
         self.lose_answers: list[str] = []
 
     async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+        self,
+        name: str,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes | None,
+        key: str | None,
+        actor: str = "",
     ) -> tuple[int, bytes, bool]:
         self.calls.append(name)
         self.bodies.append(body)

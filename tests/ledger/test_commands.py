@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from meter.cli.jobs import JOBS
 from meter.cli.serve import app
-from meter.config import Settings
+from meter.config import Settings, load_settings
 from meter.engine import operations
 from meter.jobs import COUNTED
 from meter.ledger.flusher import Flusher
 from meter.ledger.serving import claim
 from meter.runtime import Runtime
 from meter.store.connect import open_store
+from tests.ledger.ground import open_at
 from tests.partition import Partition
 from tests.servers import Server
 
@@ -111,9 +112,21 @@ def test_a_rebuild_by_hand_is_in_the_ledger_log_as_the_workers_is(
     flush()
     deployment.client.flushall()
     monkeypatch.setenv("METER_LEDGER_FILE", str(tmp_path / "logs" / "ledger.jsonl"))
-    ran("rebuild")
+    ran("rebuild", "--actor", "ada")
     (line,) = (tmp_path / "logs" / "ledger.jsonl").read_text().splitlines()
     assert (orjson.loads(line)["kind"], "partition 0 was rebuilt" in line) == ("system", True)
+
+
+async def test_u9_a_rebuild_by_hand_says_who(deployment: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asyncio.to_thread(flush)
+    monkeypatch.setenv("LOGNAME", "jürgen x")
+    for arguments in (["--actor", "ada"], []):
+        await asyncio.to_thread(ran, "rebuild", *arguments)
+    store = await open_at(load_settings().store_url)
+    found = await store.events(kind="system", limit=9)
+    await store.close()
+    assert [one.detail["actor"] for one in found if isinstance(one.detail, dict)] == ["cli:j_rgen_x", "ada"]
+    assert (await asyncio.to_thread(runner.invoke, app, ["rebuild", "--actor", "a b"])).exit_code == 2
 
 
 def test_a_ledger_log_that_cannot_be_written_is_one_line(

@@ -19,6 +19,7 @@ import pytest
 from bson import json_util
 from fakeredis import FakeServer
 from pymongo import AsyncMongoClient
+from redis import Redis
 
 from meter.amount import AmountScale
 from meter.cli.importing import import_credit_management
@@ -328,7 +329,7 @@ async def test_the_command_reports_as_json_and_by_its_exit_code(
     settings = Settings(redis_url=redis_url, store_url=store, key_prefix="u21", redis_timeout_ms=10_000)
 
     async def run(source: Path, *, dry_run: bool = False) -> tuple[int, dict[str, Any]]:
-        code = await import_credit_management(settings, str(source), "", dry_run=dry_run, as_json=True)
+        code = await import_credit_management(settings, str(source), "", "cli:ada", dry_run=dry_run, as_json=True)
         return code, json.loads(capsys.readouterr().out, parse_float=Decimal)
 
     code, told = await run(DUMP, dry_run=True)
@@ -340,6 +341,9 @@ async def test_the_command_reports_as_json_and_by_its_exit_code(
         {"imported": 6},
         *map(Decimal, ("30.25", "2.75")),
     )
+    with Redis.from_url(redis_url) as client:
+        entries = [text[b"e"] for _, text in client.xrange("u21:{p0}:outbox") if b"credit-management" in text[b"e"]]
+    assert len(entries) >= 8 and all(b'"actor":"cli:ada"' in entry for entry in entries), "U9: who brought it in"
     clean = written(tmp_path / "clean", **{TRANSACTIONS: [change(1, user_id="zoe", added=1, after=1)]})
     assert (await run(clean))[0] == 0
     assert (await run(clean))[1]["grants"] == {"unchanged": 1}
@@ -360,7 +364,7 @@ async def test_a_source_that_is_none_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=why):
-        await import_credit_management(Settings(), source, "x", dry_run=True, as_json=True)
+        await import_credit_management(Settings(), source, "x", "", dry_run=True, as_json=True)
 
 
 def test_a_mongodb_that_is_away_is_one_line(tmp_path: Path) -> None:

@@ -24,7 +24,13 @@ class Away:
     """Carries no call."""
 
     async def __call__(
-        self, name: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes | None, key: str | None
+        self,
+        name: str,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes | None,
+        key: str | None,
+        actor: str = "",
     ) -> tuple[int, bytes, bool]:
         raise Unavailable("redis", "Redis is away")
 
