@@ -91,8 +91,9 @@ class Identified:
         async def identified(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                if all(name != HEADER for name, _ in headers):  # what an upstream names by itself stays
-                    message = {**message, "headers": [*headers, (HEADER, current.request_id.encode())]}
+                if HEADER not in [name for name, _ in headers]:  # what an upstream names by itself stays
+                    headers.append((HEADER, current.request_id.encode()))
+                    message = {**message, "headers": headers}
             await send(message)
 
         with WorkingFor(scope["headers"]) as current:

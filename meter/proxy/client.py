@@ -33,17 +33,19 @@ class Client:
         self._sending: asyncio.Task[object] | None = None
         self._sending_since = 0.0
         self._stalled = False
+        self._is_answered = False
 
     def watch(self, left: Callable[[], None]) -> None:
         """Calls `left` once when the client goes away, or stops taking what it is sent; until `unwatch`."""
         self._left = left
 
     def unwatch(self) -> None:
-        """The exchange is over."""
+        """The exchange is over. Behind a whole response, whoever watches is told of the end by the server."""
         self._left = None
-        for waiting in (self._watching, self._patience):
-            if waiting is not None:
-                waiting.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._watching is not None and not self._is_answered:
+            self._watching.cancel()
 
     async def read(self) -> bytes:
         """The next piece of the request's body; the last one when `requested` is set. Raises `ClientGone`.
@@ -68,6 +70,7 @@ class Client:
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """The next piece of the response; nothing happens when the client is gone."""
         await self._deliver({"type": "http.response.body", "body": body, "more_body": more})
+        self._is_answered = not more
 
     async def _deliver(self, message: Message) -> None:
         """One timer looks after all that is sent: one for each event of a stream would cost more than the sending."""

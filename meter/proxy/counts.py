@@ -9,6 +9,8 @@ from meter.charging.policy import Ending
 from meter.charging.verdicts import Settled
 from meter.contract.answers import Committed, Refusal, Released
 
+_WORDS = {ending: ending.name.lower() for ending in Ending}
+
 
 class ProxyCounts:
     """Plain integers, written on the event loop."""
@@ -25,7 +27,7 @@ class ProxyCounts:
 
     def ended(self, ending: Ending) -> None:
         """Counts how a metered exchange ended."""
-        self.endings[ending.name.lower(),] += 1
+        self.endings[_WORDS[ending],] += 1
 
     def settled(self, outcome: Settled | None) -> None:
         """Counts how a hold ended."""
