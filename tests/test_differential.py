@@ -54,7 +54,7 @@ class Sender:
 
     def _one(self) -> Operation:
         pick = self._chance.choice
-        name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state"}))
+        name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state", "anonymise", "forget"}))
         make = getattr(self, f"_{name}", None)
         module = upkeep if hasattr(upkeep, name) else operations
         one: Operation = make() if make else getattr(module, name)(self._user())

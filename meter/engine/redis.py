@@ -337,9 +337,14 @@ class RedisGateway:
         await self._client.aclose(close_connection_pool=True)
 
     async def _call(self, *arguments: str | int) -> object:
-        """A command on a connection that is ours alone, the last one that was used or a new one."""
-        while self._idle and not self._idle[-1].is_open:
-            self._idle.pop().close()
+        """A command on a connection that is ours alone, the last that was used or a new one. One that was lost since
+        is a fault, once: whoever answers now may have an older history, and the caller is to look (RedisUnavailable).
+        """
+        if self._idle and not self._idle[-1].is_open:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+            raise exceptions.ConnectionError("Redis closed the connection")
         connection = self._idle.pop() if self._idle else await self._new_connection()
         try:
             reply = await connection.call(hiredis.pack_command(arguments))  # type: ignore[arg-type]

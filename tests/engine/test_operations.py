@@ -188,6 +188,8 @@ MADE: list[tuple[Operation, str]] = [
         upkeep.recall_end("r", user_id="u", state="s", amount=1, charged=2, requested=3, ended_at_ms=4, answer="a"),
         "r u s 1 2 3 4 a",
     ),
+    (upkeep.anonymise("u", "p", "t"), "u p t"),
+    (upkeep.forget("u", "p", 5, ["k a", "r b"]), "u p 5 2"),
 ]
 
 

@@ -125,7 +125,8 @@ async def test_how_far_the_store_is_is_told_on_change_and_again_when_redis_forgo
 
 
 async def test_what_an_earlier_worker_flushed_is_trimmed_by_the_next_one(ground: Ground) -> None:
-    ground.partition.batch(*(operations.grant(f"u{n % 7}", f"g{n}", 1) for n in range(300)))
+    for n in range(300):
+        ground.run(operations.grant(f"u{n % 7}", f"g{n}", 1))
     first = ground.flusher(outbox_retention_seconds=3_600)
     await first.step()
     assert ground.client.xlen(ground.partition.keys.outbox) == 300
