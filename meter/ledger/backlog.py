@@ -16,7 +16,8 @@ from meter.keys import PartitionKeys
 from meter.log import logger
 from meter.store.rows import WatermarkRow
 
-NOTE_INTERVAL_SECONDS = 0.25
+NOTE_INTERVAL_SECONDS = 0.5
+"""A note is a script call, and what it tells is only how much waits."""
 TRIM_MAX = 100_000
 
 _log = logger("meter.flusher")
