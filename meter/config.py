@@ -231,7 +231,7 @@ class Settings(BaseSettings):
     flush_max: Annotated[int, Field(ge=1, le=20000, description="Transactions in one flush to the store.")] = 5000
     flush_interval_ms: Annotated[
         int, Field(ge=1, le=60000, description="Pause after a flush, in which what comes gathers for the next.")
-    ] = 200
+    ] = 400
     ledger_file: Annotated[
         str, Field(description="Where worker and sidecar write the ledger as JSON lines; nowhere when empty.")
     ] = ""

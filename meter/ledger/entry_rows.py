@@ -6,11 +6,11 @@ And from an error about a user to its alert, whoever found the error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from pydantic import JsonValue
 
-from meter.engine.outbox import Entry, Kind
+from meter.engine.outbox import Draw, Entry, Kind
 from meter.store.records import R, Records, row_of, to_json
 from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, TransactionRow
 
@@ -30,14 +30,18 @@ def transaction_row(partition: int, entry: Entry, of_reservation: str | None = N
 def transaction_columns(partition: int, entry: Entry, of_reservation: str | None = None) -> tuple[object, ...]:
     """The same as `Records` takes it."""
     epoch, seq, _, transaction_id, key, kind, user_id, amount, draws, available, reserved, debt, at_ms, detail = entry
-    rest = detail.copy()
-    if WAS in rest:
-        del rest[WAS]
-        rest[ANONYMISED] = True
-    member = rest.pop
-    reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
-    reference, description = member("reference", None), member("description", None)
-    metadata = member("metadata", None)
+    reservation_id = refund_of = reference = description = metadata = None
+    rest_text = "{}"
+    if detail:
+        rest = detail.copy()
+        if WAS in rest:
+            del rest[WAS]
+            rest[ANONYMISED] = True
+        member = rest.pop
+        reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
+        reference, description = member("reference", None), member("description", None)
+        metadata = member("metadata", None)
+        rest_text = to_json(rest) if rest else rest_text
     return (
         transaction_id,
         partition,
@@ -54,11 +58,23 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
         None if reservation_id is None else str(reservation_id),
         None if refund_of is None else str(refund_of),
         (None if reference is None else str(reference)) or of_reservation or own_key(key),
-        to_json([[draw[0], draw[1]] for draw in draws if draw[1]]),
-        to_json(rest),
+        _draws_text(draws),
+        rest_text,
         None if description is None else str(description),
         None if metadata is None else to_json(metadata),
     )
+
+
+def _draws_text(draws: tuple[Draw, ...]) -> str:
+    """[[grant_id, amount], …] of those that moved anything. Most draw on one grant, which many before them have."""
+    if len(draws) == 1 and draws[0][1]:
+        return f"[[{_quoted(draws[0][0])},{draws[0][1]}]]"
+    return to_json([[draw[0], draw[1]] for draw in draws if draw[1]])
+
+
+@lru_cache(10_000)
+def _quoted(grant_id: str) -> str:
+    return to_json(grant_id)
 
 
 def name_before(entry: Entry) -> str | None:

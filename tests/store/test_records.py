@@ -61,6 +61,22 @@ def test_a_database_gets_the_same_of_columns_as_of_rows(columns: Columns[Transac
     assert list(columns.tuples(flush.transactions)) == list(columns.tuples(list(flush.transactions)))
 
 
+@pytest.mark.parametrize(
+    ("draws", "said"),
+    [
+        ((), []),
+        ((Draw("g", 3, 0, 0),), [["g", 3]]),
+        ((Draw("g", -3, 0, 0),), [["g", -3]]),
+        ((Draw("g", 0, 0, 0),), []),
+        ((Draw('g"\\\u00fc\0', 3, 0, 0),), [['g"\\\u00fc\0', 3]]),
+        ((Draw("g", 3, 0, 0), Draw("h", 0, 0, 0), Draw("i", 1, 0, 0)), [["g", 3], ["i", 1]]),
+    ],
+)
+def test_the_draws_of_a_row_are_those_that_moved_anything(draws: tuple[Draw, ...], said: object) -> None:
+    row = transaction_row(0, ENTRY._replace(draws=draws, detail={}))
+    assert (row.draws, row.detail, row.metadata, row.reference) == (said, {}, None, "key")
+
+
 def test_what_is_too_deep_for_a_database_is_wrapped_in_columns_too() -> None:
     columns = MysqlDialect().columns(TransactionRow)
     deep: object = 1
