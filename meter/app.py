@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from meter.api.probes import CountedResponses, Probes
 from meter.api.rendering import Renderer
 from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
 from meter.api.services import Services
+from meter.api.siblings import Siblings
 from meter.config import Settings
 from meter.contract.call import CREDITS
 from meter.engine.redis import RedisGateway
@@ -65,9 +67,19 @@ def services_of(runtime: Runtime) -> Services:
     )
 
 
-def create_app(settings: Settings, redis: RedisGateway | None = None, store: Store | None = None) -> Starlette:
-    """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner."""
-    return application_of(parts_of(Runtime(settings, redis, store, role="sidecar")))
+def create_app(
+    settings: Settings,
+    redis: RedisGateway | None = None,
+    store: Store | None = None,
+    *,
+    processes_folder: Path | None = None,
+) -> Starlette:
+    """The sidecar. A `redis` or `store` that is given (tests) is closed by its owner. `processes_folder` is where it
+    meets the other processes of its address, where there are some.
+    """
+    parts = parts_of(Runtime(settings, redis, store, role="sidecar"))
+    siblings = None if processes_folder is None else Siblings(processes_folder, parts.metrics.told)
+    return application_of(parts, siblings)
 
 
 def parts_of(runtime: Runtime) -> Parts:
@@ -85,10 +97,11 @@ def parts_of(runtime: Runtime) -> Parts:
     return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics, services.jobs)
 
 
-def routes_of(parts: Parts) -> list[BaseRoute]:
+def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]:
     """Every path of the sidecar."""
     settings, gateway = parts.settings, parts.gateway
     probes = Probes(parts.runtime.watch, parts.metrics)
+    probes.siblings = siblings
     plain = [
         ("GET", "/livez", probes.livez),
         ("GET", "/readyz", probes.readyz),
@@ -107,22 +120,22 @@ def routes_of(parts: Parts) -> list[BaseRoute]:
     ]
 
 
-def application_of(parts: Parts) -> Starlette:
+def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:
     """The routes with the lifespan that starts and stops the parts, and with the hot lane."""
     settings, gateway = parts.settings, parts.gateway
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with parts.runtime, parts.jobs, gateway.listening(settings):
+        async with parts.runtime, parts.jobs, gateway.listening(settings), siblings or contextlib.nullcontext():
             yield
 
     guard = BrowserGuard(
-        is_local=is_loopback(settings.host),
+        is_local=is_loopback(settings.host) and not settings.uds,  # no browser opens a unix socket
         hosts=settings.allowed_hosts.replace(",", " ").split(),
         origins=settings.allowed_origins.replace(",", " ").split(),
     )
     app = Starlette(
-        routes=routes_of(parts),
+        routes=routes_of(parts, siblings),
         lifespan=lifespan,
         middleware=[
             Middleware(Identified),

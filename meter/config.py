@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     ] = 6
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    uds: Annotated[str, Field(description="Unix socket to listen on instead of host and port.")] = ""
+    processes: Annotated[
+        int, Field(ge=1, le=64, description="Processes of `meter serve` that share its address; one per core at most.")
+    ] = 1
     allowed_hosts: Annotated[
         str,
         Field(description="Further names, with commas between, by which a sidecar on loopback may be called."),

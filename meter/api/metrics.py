@@ -1,8 +1,8 @@
 """What `GET /metrics` tells: the counts of `meter.engine.counts`, put into Prometheus' words when scraped.
 
-Knows no engine, no HTTP and no user: a label never names one. Everything is of this process, so with several
-processes on one port (`meter serve --workers N`) a scrape would reach one of them at random and rates would be wrong:
-scrape deployments that run one process per address.
+Knows no engine, no HTTP and no user: a label never names one. Of several processes on one address
+(`meter serve --processes N`) a scrape reaches one, which tells what each of them counted, with a label `process`: sums
+over it are those of the deployment, and one that was killed begins anew, as a counter may.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 
+import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -28,7 +30,7 @@ from meter.engine.counts import BATCH_BOUNDS, SECONDS_BOUNDS, Counts, Distributi
 PACKAGE = "meter-sidecar"
 
 
-class Metrics(Collector):
+class Metrics:
     """The metrics of one process, in a registry of their own. `responses` is written by whatever answers HTTP."""
 
     def __init__(self, counts: Sequence[Counts], waiting: Callable[[], int]) -> None:
@@ -37,9 +39,7 @@ class Metrics(Collector):
         self._counters: list[tuple[str, str, tuple[str, ...], Mapping[tuple[str, ...], int]]] = []
         self._waiting = waiting
         self._families: list[Callable[[], Iterable[Metric]]] = []
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=None)
 
     def counted(self, name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> None:
         """Shows a counter that somebody else keeps; by the values of its labels."""
@@ -49,13 +49,25 @@ class Metrics(Collector):
         """Shows families that somebody else makes at each scrape."""
         self._families.append(families)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its media type: Prometheus text, or OpenMetrics for one who accepts it."""
+    def render(self, accept: str, told: Mapping[int, bytes] | None = None) -> tuple[bytes, str]:
+        """The exposition and its media type: Prometheus text, or OpenMetrics for one who accepts it. `told` is what
+        each of several processes counted.
+        """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Families(self._counted() if told is None else of_processes(told), self._seen()))
+        return encode(registry), content_type
 
-    def collect(self) -> Iterator[Metric]:
-        """Called by the registry at each scrape."""
+    def told(self) -> bytes:
+        """What this process counted, for `render` of another one."""
+        families = [
+            (one.name, one.documentation, one.type, [(name, labels, value) for name, labels, value, *_ in one.samples])
+            for one in self._counted()
+        ]
+        return orjson.dumps(families)
+
+    def _counted(self) -> Iterator[Metric]:
+        """What is of this process alone."""
         yield self._counter(
             "meter_operations",
             "Operations by outcome: ok, replayed, undone (atomic batch), a refusal, "
@@ -92,6 +104,10 @@ class Metrics(Collector):
         )
         for name, text, labels, counts in self._counters:
             yield self._counter(name, text, labels, counts.items())
+        yield from self._process.collect()
+
+    def _seen(self) -> Iterator[Metric]:
+        """What every process would tell alike."""
         for families in self._families:
             yield from families()
         yield InfoMetricFamily(
@@ -121,3 +137,25 @@ class Metrics(Collector):
             running += sum(part.counts[at] for part in parts)
             buckets.append((bound, float(running)))
         return HistogramMetricFamily(name, text, buckets, sum(part.total for part in parts))
+
+
+class _Families(Collector):
+    """Families that were made for one scrape."""
+
+    def __init__(self, *parts: Iterable[Metric]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        """Called once, by the encoder."""
+        return chain(*self._parts)
+
+
+def of_processes(told: Mapping[int, bytes]) -> Iterator[Metric]:
+    """What several processes counted (`Metrics.told`, by their numbers), each sample with the number of its own."""
+    merged: dict[str, Metric] = {}
+    for number, text in sorted(told.items()):
+        for name, documentation, kind, samples in orjson.loads(text):
+            family = merged.setdefault(name, Metric(name, documentation, kind))
+            for sample, labels, value in samples:
+                family.add_sample(sample, {**labels, "process": str(number)}, value)
+    yield from merged.values()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meter.api.health_metrics import status_metrics
 from meter.api.metrics import Metrics
+from meter.api.siblings import Siblings
 from meter.contract.problems import PROBLEMS
 from meter.health.presence import Worker
 from meter.health.status import Status
@@ -27,6 +28,8 @@ class Probes:
         self._metrics = metrics
         self._told = told
         self._status: Status | None = None
+        self.siblings: Siblings | None = None
+        """The other processes of this address, where there are some."""
         metrics.shown(self._families)
 
     async def livez(self, _: Request) -> Rendered:
@@ -43,9 +46,10 @@ class Probes:
         return problem("metering-unavailable", status.faults[0], f'"faults":{faults},"parts":{parts}')
 
     async def metrics(self, request: Request) -> Rendered:
-        """What this process counted and how the parts are, for Prometheus."""
+        """What this process counted, or all of this address, and how the parts are, for Prometheus."""
         self._status = await self._watch.look()
-        body, content_type = self._metrics.render(request.headers.get(b"accept", b"").decode("latin-1"))
+        told = None if self.siblings is None else await self.siblings.told()
+        body, content_type = self._metrics.render(request.headers.get(b"accept", b"").decode("latin-1"), told)
         return Rendered(200, body, content_type.encode())
 
     def _families(self) -> Iterable[Metric]:

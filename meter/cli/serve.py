@@ -17,8 +17,9 @@ from meter.cli.ending import complain, run
 from meter.cli.imports import imports
 from meter.cli.jobs import jobs
 from meter.cli.measure import Json, commands
+from meter.cli.processes import meeting_place
 from meter.cli.proxy import proxy
-from meter.cli.starting import begin_log, check_address, end_on_sigterm, ends_of, tell_start, url_of
+from meter.cli.starting import begin_log, check_address, check_socket, end_on_sigterm, ends_of, tell_start, url_of
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -67,7 +68,8 @@ def dev(
 
     end_on_sigterm()
     try:
-        settings = load_settings(host=host, port=port)  # a bad setting is told before anything starts
+        alone = {"uds": "", "processes": 1}
+        settings = load_settings(host=host, port=port, **alone)  # a bad setting is told before anything starts
         begin_log(settings)
         check_address("METER", settings.host, settings.port)
         with RedisKeeper(data_dir) as server:
@@ -78,6 +80,7 @@ def dev(
                 store_url=store_url_of(data_dir),
                 ledger_file=ledger_file_of(data_dir),
                 **NO_TLS,
+                **alone,
             )
             check(settings)
             worker = worker_process(settings, data_dir)
@@ -102,22 +105,31 @@ def dev(
 def serve(
     host: Host = None,
     port: Port = None,
-    uds: Annotated[Path | None, typer.Option(help="Listen on a unix socket instead.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    uds: Annotated[Path | None, typer.Option(help="Listen on a unix socket instead. [METER_UDS]")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", "--workers", min=1, help="Processes that share the address. [METER_PROCESSES, 1]"),
+    ] = None,
 ) -> None:
     """Serve the API on the Redis of METER_REDIS_URL."""
     from meter.config import load_settings
 
     end_on_sigterm()
     try:
-        settings = load_settings(host=host, port=port)
+        settings = load_settings(host=host, port=port, uds=None if uds is None else str(uds), processes=processes)
         begin_log(settings)
-        if uds is None:
+        if settings.uds:
+            check_socket(Path(settings.uds))
+        else:
             check_address("METER", settings.host, settings.port)
         check(settings)
-        address = url_of(settings.host, settings.port) if uds is None else f"unix:{uds}"
-        tell_start("serve", address=address, **ends_of(settings), processes=workers)
-        _serve(settings, uds, workers)
+        address = f"unix:{settings.uds}" if settings.uds else url_of(settings.host, settings.port)
+        tell_start("serve", address=address, **ends_of(settings), processes=settings.processes)
+        if settings.processes == 1:
+            _serve(settings)
+        else:
+            with meeting_place(settings):
+                _serve(settings)
     except ConfigError as error:
         complain(error, 2)
 
@@ -182,24 +194,24 @@ def schema(
     typer.echo(sql_schema(dialect) if backend == "sql" else nosql_schema())
 
 
-def _serve(settings: Settings, uds: Path | None = None, workers: int = 1) -> None:
+def _serve(settings: Settings) -> None:
     """Runs uvicorn until it is told to stop."""
     from meter.api.lane.protocol import HotProtocol
     from meter.app import create_app
     from meter.http.bounded import BoundedProtocol
 
     # Several processes compose their own, from the environment.
-    app = create_app(settings) if workers == 1 else "meter.cli.child:application"
+    app = create_app(settings) if settings.processes == 1 else "meter.cli.child:application"
     collect_garbage_rarely()
     uvicorn.run(
         app,
-        factory=workers > 1,
+        factory=settings.processes > 1,
         host=settings.host,
         port=settings.port,
-        uds=None if uds is None else str(uds),
+        uds=settings.uds or None,
         http=HotProtocol if settings.hot_lane else BoundedProtocol,
         proxy_headers=False,  # nothing here depends on the client's address, and the lane finds the application itself
-        workers=workers,
+        workers=settings.processes,
         access_log=False,
         log_config=None,  # ours, see meter/log.py
         log_level="warning",

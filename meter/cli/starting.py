@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from meter.config import Settings, remarks
 from meter.errors import ConfigError
@@ -73,3 +74,24 @@ def check_address(variables: str, host: str, port: int) -> None:
     if faults:
         place = f"{variables}_HOST={host} {variables}_PORT={port}"
         raise ConfigError(f"{place}: cannot listen there: {faults[0].strerror}")
+
+
+def check_socket(path: Path) -> None:
+    """Removes the socket of a process that was killed. Raises `ConfigError` where somebody listens on it, or nobody
+    can.
+    """
+    place = f"METER_UDS={path}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as found:
+        try:
+            found.connect(str(path))
+        except FileNotFoundError:
+            if not path.absolute().parent.is_dir():
+                raise ConfigError(f"{place}: there is no folder {path.absolute().parent}") from None
+        except ConnectionRefusedError:
+            if not path.is_socket():
+                raise ConfigError(f"{place}: there is a file of that name that is no socket") from None
+            path.unlink()
+        except OSError as error:
+            raise ConfigError(f"{place}: cannot listen there: {error}") from None
+        else:
+            raise ConfigError(f"{place}: somebody listens there already")

@@ -397,3 +397,23 @@ def test_u4_readyz_is_degraded_without_a_worker_and_refused_without_a_partition(
     assert refused.json()["faults"][0].startswith("partition 0 is not served: ")
     assert refused.json()["parts"]["partitions"]["status"] == "refused"
     assert metrics['meter_part_up{part="partitions"}'] == 0
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+async def test_what_several_processes_counted_is_told_by_one_of_them(accept: str) -> None:
+    async with Engine(fake_redis(), fake_settings()) as one, Engine(fake_redis(), fake_settings()) as two:
+        for engine, number in ((one, 1), (two, 3)):
+            for _ in range(number):
+                await engine.run("user-1", operations.balance("user-1"))
+        first, second = (Metrics(engine.counts, lambda: 0) for engine in (one, two))
+
+        found = samples(first.render(accept, {0: first.told(), 7: second.told()})[0].decode().replace("# EOF\n", ""))
+
+    assert found['meter_operations_total{op="balance",outcome="ok",process="0"}'] == 1
+    assert found['meter_operations_total{op="balance",outcome="ok",process="7"}'] == 3
+    assert found['meter_batch_operations_bucket{le="+Inf",process="7"}'] == 3
+    assert {name for name in found if name.startswith("process_cpu")} == {
+        'process_cpu_seconds_total{process="0"}',
+        'process_cpu_seconds_total{process="7"}',
+    }
+    assert ["process" in name for name in found if name.startswith("meter_build_info")] == [False]
