@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     ] = ""
     redis_cert_file: Annotated[str, Field(description="Our own certificate for `rediss://`, as PEM.")] = ""
     redis_key_file: Annotated[str, Field(description="Its key, as PEM; in `METER_REDIS_CERT_FILE` when empty.")] = ""
+    start_wait_seconds: Annotated[
+        float,
+        Field(
+            ge=0, description="How long `serve` and `worker` wait for a Redis host that has no address, before exit 2."
+        ),
+    ] = 30.0
     redis_unsafe: Annotated[
         bool, Field(description="Take a Redis that may evict keys or keeps nothing on disk. Never with real balances.")
     ] = False

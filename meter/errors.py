@@ -80,6 +80,10 @@ class Undecided(RedisUnavailable):
         self.outcome = outcome
 
 
+class RedisUnknown(RedisUnavailable):
+    """The host of METER_REDIS_URL has no address: a name that is wrong, or that an orchestrator has not made yet."""
+
+
 class RedisDenied(RedisUnavailable):
     """Redis refuses the password, the TLS, the database or the commands of METER_REDIS_URL: waiting does not help."""
 

@@ -19,7 +19,7 @@ from meter.engine.engine import Engine
 from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.redis import RedisGateway, connect
 from meter.engine.redis_url import reader_of, tls_of
-from meter.errors import ConfigError, RedisDenied, StoreDenied, StoreUnavailable, Unavailable
+from meter.errors import ConfigError, RedisDenied, RedisUnknown, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
@@ -28,6 +28,7 @@ from meter.ledger.serving import claim
 from meter.log import logger
 from meter.store.base import Store, StoreMismatch
 
+HOST_PAUSE_SECONDS = 0.5
 STORE_OPEN_PAUSE_SECONDS = 0.5
 CLAIM_PAUSE_SECONDS = 1.0
 
@@ -112,14 +113,28 @@ class Runtime:
             await self.store.close()
 
     async def check(self) -> None:
-        """Opens store and partitions once, for a command that wants to fail early. Raises `ConfigError`."""
-        try:
-            await self._open_store()
-            await self.engine.opening.open_all()
-        except RedisDenied as error:
-            raise ConfigError(str(error)) from None
-        except Unavailable as error:
-            _log.warning("not ready yet: it is waited for", why=str(error))
+        """Opens store and partitions once, for a command that wants to fail early. A host without an address, which an
+        orchestrator may give it in a moment, is waited for as METER_START_WAIT_SECONDS says. Raises `ConfigError`.
+        """
+        wait_seconds = self.settings.start_wait_seconds
+        deadline, is_told = time.monotonic() + wait_seconds, False
+        while True:
+            try:
+                await self._open_store()
+                await self.engine.opening.open_all()
+            except RedisDenied as error:
+                raise ConfigError(str(error)) from None
+            except RedisUnknown as error:
+                if time.monotonic() >= deadline:
+                    raise ConfigError(f"{error}; METER_START_WAIT_SECONDS={wait_seconds:g} are over") from None
+                if not is_told:
+                    _log.warning("not ready yet: it is waited for", why=str(error), seconds=wait_seconds)
+                is_told = True
+                await asyncio.sleep(HOST_PAUSE_SECONDS)
+                continue
+            except Unavailable as error:
+                _log.warning("not ready yet: it is waited for", why=str(error))
+            return
 
     async def _start(self) -> None:
         self._tell_of_refusals()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 
-from meter.errors import RedisDenied, RedisUnavailable
+from meter.errors import RedisDenied, RedisUnavailable, RedisUnknown
 
 REDIS = "METER_REDIS_URL"
 QUEUE = "METER_QUEUE_URL"
@@ -47,17 +47,24 @@ _RIGHTS = (
     "acl failure",
 )
 _RIGHTS_REMEDY = "docs/redis.md has the ACL that is needed"
+_NO_ADDRESS = (
+    *("name or service not known", "nodename nor servname", "no address associated", "no data of requested type"),
+    *("label empty or too long", "label too long"),
+)
+"""What resolvers say of a name that nobody knows; one that cannot be asked now says something else."""
 _LOADING = "Redis is reading its data from disk and serves when that is done"
 
 
 def fault_of(error: Exception, variable: str = REDIS) -> RedisUnavailable:
-    """`RedisDenied` where waiting does not help, else that Redis is away."""
+    """`RedisDenied` where waiting does not help, `RedisUnknown` where it hardly does, else that Redis is away."""
     texts = [text.lower() for text in _texts(error)]
     if any(words in text for text in texts for words in _RIGHTS):
         return RedisDenied("redis", f"{variable}: Redis refuses its user: {_first_line(error)}; {_RIGHTS_REMEDY}")
     for words, meaning in _DENIED:
         if any(word in text for text in texts for word in words):
             return RedisDenied("redis", f"{variable}: {meaning} ({_first_line(error)})")
+    if any(words in text for text in texts for words in _NO_ADDRESS):
+        return RedisUnknown("redis", f"{variable}: its host has no address ({_first_line(error)})")
     if "loading the dataset" in str(error).lower():
         return RedisUnavailable("redis", _LOADING)
     return RedisUnavailable("redis", f"{type(error).__name__}: {_first_line(error)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from redis import Redis, exceptions
 from meter.config import Settings
 from meter.engine.redis import connect
 from meter.engine.redis_faults import fault_of
-from meter.errors import ConfigError, RedisDenied, RedisUnavailable
+from meter.errors import ConfigError, RedisDenied, RedisUnavailable, RedisUnknown
 from meter.health.status import Name
 from meter.runtime import Runtime
 from tests.e2e.processes import environment, free_port, run_meter
@@ -81,6 +82,65 @@ def test_u6_what_is_away_is_waited_for(error: Exception) -> None:
     fault = fault_of(error)
     assert not isinstance(fault, RedisDenied)
     assert fault.word == "away"
+
+
+@pytest.mark.parametrize(
+    ("words", "unknown"),
+    [
+        ("Error -2 connecting to h:6379. Name or service not known.", True),
+        ("Error -5 connecting to h:6379. No address associated with hostname.", True),
+        ("Error 8 connecting to h:6379. nodename nor servname provided, or not known.", True),
+        ("Error -3 connecting to h:6379. Temporary failure in name resolution.", False),
+        ("Error 111 connecting to 127.0.0.1:6379. Connection refused.", False),
+    ],
+)
+def test_u6_a_host_without_an_address_is_told_from_one_that_is_down(words: str, unknown: bool) -> None:
+    fault = fault_of(exceptions.ConnectionError(words))
+    assert isinstance(fault, RedisUnknown) is unknown
+    assert not isinstance(fault, RedisDenied)
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The hosts that have an address, by name, and from which question on; and how often it was asked for."""
+    known = {"asked": 0}
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if not name.endswith(".test"):
+            return real(host, *args, **named)
+        known["asked"] += 1
+        if known["asked"] < known.get(name, 10**9):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real("127.0.0.1", *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return known
+
+
+async def test_u6_a_host_that_gets_no_address_ends_the_start(resolved: dict[str, int]) -> None:
+    settings = Settings(redis_url="redis://u:secret@redis.test:1/0", store_url="none", start_wait_seconds=0)
+    runtime = Runtime(settings)
+    with pytest.raises(ConfigError, match=r"its host has no address.*METER_START_WAIT_SECONDS=0 are over") as raised:
+        await runtime.check()
+    await runtime.close()
+    assert resolved["asked"] > 0 and "secret" not in str(raised.value)
+
+
+async def test_u6_a_host_that_gets_an_address_in_time_is_started_on(
+    resolved: dict[str, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Compose and Kubernetes start things: the name is there a moment later."""
+    with embedded_server(tmp_path) as server, Redis.from_url(server.url) as client:
+        resolved["redis.test"] = 4
+        port = client.get_connection_kwargs()["port"]
+        settings = Settings(redis_url=f"redis://redis.test:{port}/0", store_url="none", redis_timeout_ms=5_000)
+        runtime = Runtime(settings)
+        await runtime.check()
+        await runtime.close()
+        assert client.hget("meter:{p0}:meta", "state") == b"open"
+    assert sum("it is waited for" in one.getMessage() for one in caplog.records) == 1
 
 
 @pytest.fixture(scope="module")
