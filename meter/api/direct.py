@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from meter.api.credits import deduct_operation
@@ -40,7 +41,8 @@ _A = TypeVar("_A", bound=Answer)
 _B = TypeVar("_B", bound=Described)
 
 Members = Mapping[str, object]
-_ZERO: Final = Decimal(0)
+CREDITS_KEPT: Final = 1024
+"""Amounts that are not made again: most are 0, an estimate or a usual charge, and balances alone differ."""
 _NO_HEADERS: Final = Request()
 _Read = Callable[[str], object]
 _Ask = Callable[[Mapping[str, str], dict[str, object]], Awaitable[str]]
@@ -58,6 +60,7 @@ class DirectCalls:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._scale = services.scale
+        self._credits = lru_cache(CREDITS_KEPT)(self._exact)
         self._readers: dict[Form, _Read] = {
             Form.TEXT: str,
             Form.TEXT_OR_NONE: lambda text: None if text == NOTHING else text,
@@ -112,8 +115,8 @@ class DirectCalls:
             for place, name in enumerate(declared.answer)
         )
 
-    def _credits(self, text: str) -> Decimal:
-        return _ZERO if text == "0" else Decimal(self._scale.text_of(text))
+    def _exact(self, text: str) -> Decimal:
+        return Decimal(self._scale.text_of(text))
 
     def _body(self, model: type[_B], body: dict[str, object]) -> _B:
         return read_value(model, body, self._scale)

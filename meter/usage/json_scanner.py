@@ -112,21 +112,18 @@ class JsonScanner:
         self.feed(document)
 
     def _walk(self, node: KeyNode, value: object, found: dict[Path, Number]) -> bool:
-        """Notes what is wanted at and below a node; False for a number that only its digits tell exactly."""
-        if node.wanted and not isinstance(value, dict | list):
-            if isinstance(value, float):
-                return False
-            self._walk_scalar(node, value, found)
-        elif value and node.wants_presence:
+        """Notes what is wanted of an object or array; False for a number that only its digits tell exactly."""
+        if value and node.wants_presence:
             self.present.add(node.path)
-        if isinstance(value, dict):
-            names = node.names
-            for key, member in value.items() if names else ():
-                child = names.get(key)
-                if child is not None and not self._walk(child, member, found):
+        for child, member in _known(node, value):
+            kind = type(member)
+            if kind is dict or kind is list:
+                if not self._walk(child, member, found):
                     return False
-        elif isinstance(value, list) and node.items is not None:
-            return all(self._walk(node.items, item, found) for item in value)
+            elif child.wanted:
+                if kind is float:
+                    return False
+                self._walk_scalar(child, member, found)
         return True
 
     def _walk_scalar(self, node: KeyNode, value: object, found: dict[Path, Number]) -> None:
@@ -394,6 +391,16 @@ class JsonScanner:
         room = limit + 1 - len(self._token)
         if room > 0:
             self._token += chunk[start : min(end, start + room)]
+
+
+def _known(node: KeyNode, value: object) -> list[tuple[KeyNode, object]]:
+    """The members of an object, or the items of an array, in which something is wanted."""
+    names, items = node.names, node.items
+    if isinstance(value, dict) and names:
+        return [(names[key], member) for key, member in value.items() if key in names]
+    if isinstance(value, list) and items is not None:
+        return [(items, item) for item in value]
+    return []
 
 
 def _after_spaces(chunk: bytes, position: int) -> int:
