@@ -26,7 +26,7 @@ from meter.bench.ground import Ground
 from meter.bench.machine import machine
 from meter.bench.options import FlushBenchOptions
 from meter.bench.plain_copy import is_postgres, plain_rate
-from meter.bench.report import print_machine
+from meter.bench.report import console, print_machine
 from meter.bench.samples import percentile
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import user_name
@@ -66,7 +66,7 @@ class FlushResult:
 
 def run(options: FlushBenchOptions) -> int:
     """See `meter.bench.run_flush_bench`."""
-    out = Console()
+    out = console()
     found = machine()
     with tempfile.TemporaryDirectory(prefix="meter-bench-") as name, ExitStack() as stack:
         folder = Path(name)

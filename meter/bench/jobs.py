@@ -26,7 +26,7 @@ from meter.bench.ground import Ground
 from meter.bench.machine import load_average, machine
 from meter.bench.options import JobsBenchOptions
 from meter.bench.processes import ServerFailed, sidecar, worker
-from meter.bench.report import goal_members, print_goals, print_machine, sample_members
+from meter.bench.report import console, goal_members, print_goals, print_machine, sample_members
 from meter.bench.samples import Sample
 from meter.bench.stores import display_url, store_url
 from meter.bench.traffic import Load, Template, user_name
@@ -96,7 +96,7 @@ class JobsResult:
 
 def run(options: JobsBenchOptions) -> int:
     """See `meter.bench.run_jobs_bench`."""
-    out = Console()
+    out = console()
     found = machine()
     with tempfile.TemporaryDirectory(prefix="meter-bench-") as name, ExitStack() as stack:
         folder = Path(name)

@@ -23,7 +23,7 @@ from meter.bench.ground import Ground
 from meter.bench.machine import machine
 from meter.bench.options import ProxyBenchOptions
 from meter.bench.processes import stream_proxy, stream_upstream
-from meter.bench.report import goal_members, print_goals, print_machine
+from meter.bench.report import console, goal_members, print_goals, print_machine
 from meter.bench.samples import percentile
 from meter.bench.stream_client import StreamLoad, Streams, run_streams
 from meter.bench.traffic import user_name
@@ -68,7 +68,7 @@ class Comparison:
 
 def run(options: ProxyBenchOptions) -> int:
     """See `meter.bench.run_proxy_bench`."""
-    return asyncio.run(_run(options, Console()))
+    return asyncio.run(_run(options, console()))
 
 
 async def _run(options: ProxyBenchOptions, out: Console) -> int:

@@ -88,10 +88,10 @@ def print_goals(out: Console, goals: Sequence[Goal]) -> None:
     if not goals:
         return
     table = Table(title="Goals", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("what", no_wrap=True)
+    table.add_column("what")
     for name in ("measured", "median", "goal"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for goal in goals:
         sign = "≥" if goal.at_least else "≤"
         met = "[green]met[/green]" if goal.met else "[red]not met[/red]"

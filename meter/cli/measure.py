@@ -109,6 +109,8 @@ def bench(
         source = "a checkout of the repository: pip install -e '.[dev]'"
         complain(ConfigError(f"bench: it is not part of the installed package; it runs from {source}"), 2)
 
+    if as_json and what != "requests":
+        complain(ConfigError(f"bench {what}: --json is of the requests; this one writes JSON to {out}"), 2)
     try:
         if what == "flush":
             code = measure.run_flush_bench(measure.FlushBenchOptions(store=store, out=out))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from threading import Thread
 
 import pytest
+from typer.testing import CliRunner
 
 from meter.bench import CASE_NAMES, PART_NAMES, BenchOptions, FlushBenchOptions, JobsBenchOptions, OptionError
 from meter.bench.cases import CASES, wanted_cases, why_not
@@ -27,6 +28,7 @@ from meter.bench.script import ScriptCost
 from meter.bench.traffic import Load, Template
 from meter.bench.worker_cost import WorkerCost
 from meter.bench.wrk import WrkFailed, parse_wrk, script_of
+from meter.cli import app
 
 LOAD = Load(8000, (Template("POST", "/x", '{"user_id":"%U"}'),), 4, 1.0, 1000, "run")
 
@@ -269,6 +271,13 @@ def test_what_cannot_run_here_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     assert "--ratelimit=" in (why_not(by_name["ratelimit"], None) or "")
     assert why_not(by_name["ratelimit"], "/bin/true") is None
     assert why_not(by_name["deduct"], None) is None
+
+
+def test_json_of_another_bench_is_refused_and_not_forgotten() -> None:
+    run = CliRunner().invoke(app, ["bench", "flush", "--json"])
+
+    assert run.exit_code == 2
+    assert "bench flush: --json" in run.output
 
 
 def test_the_machine_is_described() -> None:
