@@ -5,8 +5,10 @@ from __future__ import annotations
 from meter.engine.outbox import Entry, NewerEntry, Unread, read_outbox_entry
 from meter.engine.redis import RedisGateway
 
-PAGE = 200
-"""Entries in one reply: some hundred kilobytes where each has a hundred transactions."""
+FIRST_PAGE = 50
+"""Entries in the first reply; how many transactions they have on average says how many entries are asked for next."""
+PAGE = 500
+"""Entries in one reply at the most: some megabytes where each has a hundred transactions after all."""
 
 
 async def read_outbox(redis: RedisGateway, outbox_key: str, first_seq: int, limit: int) -> list[Entry | Unread]:
@@ -14,8 +16,8 @@ async def read_outbox(redis: RedisGateway, outbox_key: str, first_seq: int, limi
     newer version; behind one that can be read, it ends what is answered.
     """
     found: list[Entry | Unread] = []
+    entries, count = 0, min(FIRST_PAGE, limit)
     while len(found) < limit:
-        count = min(PAGE, limit - len(found))
         page = await redis.outbox_entries(outbox_key, first_seq, count)
         for last_seq, text in page:
             try:
@@ -24,7 +26,11 @@ async def read_outbox(redis: RedisGateway, outbox_key: str, first_seq: int, limi
                 if not found:
                     raise NewerEntry(f"outbox entry {last_seq} is of a newer version: upgrade this process") from newer
                 return found[:limit]
+            if len(found) >= limit:
+                return found[:limit]
             first_seq = last_seq + 1
         if len(page) < count:
             break
-    return found[:limit]
+        entries += count
+        count = min(PAGE, -(-(limit - len(found)) * entries // max(1, len(found))))
+    return found
