@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from meter.amount import UNITS_MAX, AmountScale
 from meter.contract.requests import CommitRequest, CommitShortfall, Over, ReleaseRequest
 from meter.http.exchange import Request
+from meter.http.rendered import JSON_TYPE
 from meter.keys import USER_ID
 
 _USER: Final = rf'"user_id": ?"({USER_ID.pattern})"'
@@ -67,7 +68,8 @@ class PlainBodies:
 
     def deduct(self, request: Request) -> PlainDeduct | None:
         """The body of a deduct."""
-        if (found := _matched(_DEDUCT, request)) is None:
+        found = _DEDUCT.fullmatch(request.body)
+        if found is None or request.headers.get(b"content-type") != JSON_TYPE:
             return None
         user_id, whole, part = found.groups()
         amount = self._units(whole, part)
@@ -75,7 +77,8 @@ class PlainBodies:
 
     def reserve(self, request: Request) -> PlainReserve | None:
         """The body of a reserve."""
-        if (found := _matched(_RESERVE, request)) is None:
+        found = _RESERVE.fullmatch(request.body)
+        if found is None or request.headers.get(b"content-type") != JSON_TYPE:
             return None
         user_id, whole, part, seconds = found.groups()
         amount = self._units(whole, part)
@@ -87,7 +90,8 @@ class PlainBodies:
         """The body of a commit, which may have none."""
         if not request.body:
             return _ALL_OF_IT
-        if (found := _matched(_COMMIT, request)) is None:
+        found = _COMMIT.fullmatch(request.body)
+        if found is None or request.headers.get(b"content-type") != JSON_TYPE:
             return None
         amount = self._units(*found.groups())
         return None if amount is None else PlainCommit(amount)
@@ -103,7 +107,3 @@ class PlainBodies:
                 return None
             units += int(part.ljust(self._places, b"0"))
         return units if units <= UNITS_MAX else None
-
-
-def _matched(pattern: re.Pattern[bytes], request: Request) -> re.Match[bytes] | None:
-    return pattern.fullmatch(request.body) if request.headers.get(b"content-type") == b"application/json" else None
