@@ -6,6 +6,7 @@ that any number of tries applies it once; the flush marks the row applied. A swe
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -24,8 +25,10 @@ from meter.log import logger
 from meter.store.base import Store
 from meter.store.rows import EventRow, GrantRow, OperationRow
 
-GRANTS_PER_CALL = 25
+GRANTS_PER_CALL = 12
 """Each takes Redis some 70 µs, during which nobody else is served."""
+PAUSE_SECONDS_MAX = 0.002
+"""Between two calls, as long as the one before took: half of the time is whoever else's."""
 
 OLD_AFTER_MS = 30_000
 """A grant this long pending is not just on its way."""
@@ -94,8 +97,10 @@ class Intake:
         applied = 0
         for partition, share in by_partition.items():
             for first in range(0, len(share), GRANTS_PER_CALL):
-                some = share[first : first + GRANTS_PER_CALL]
+                some, began = share[first : first + GRANTS_PER_CALL], time.monotonic()
                 words = await self._words(partition, some)
+                if first + GRANTS_PER_CALL < len(share):
+                    await asyncio.sleep(min(time.monotonic() - began, PAUSE_SECONDS_MAX))
                 if words is None:
                     break  # the partition is away; the others may not be
                 for row, word in zip(some, words, strict=True):
