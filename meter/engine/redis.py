@@ -71,7 +71,6 @@ def connect(
             timeout=POOL_WAIT_SECONDS,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
-            socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             **options,
@@ -86,7 +85,8 @@ def connect(
 def connection_options(url: str, tls: TlsFiles, read_again: Callable[[], str] | None) -> dict[str, Any]:
     """What every connection to a Redis of ours is told, arq's too."""
     again = {} if read_again is None else {"credential_provider": ReadAgain(read_again)}
-    return {**tls.options(url), **again}
+    kept_alive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return {**kept_alive, **tls.options(url), **again}
 
 
 def _made_for_scripts(connection: type[Any]) -> type[Any]:

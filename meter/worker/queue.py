@@ -55,7 +55,6 @@ def queue_pool(settings: Settings) -> Queue:
         settings.arq_url if read_again is None else without_credentials(settings.arq_url),
         socket_timeout=QUEUE_TIMEOUT_SECONDS,
         socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
-        socket_keepalive=True,
         **connection_options(settings.arq_url, tls_of(settings), read_again),
     )
     pool.connection_class = _under(queue_prefix(settings.key_prefix), pool.connection_class)
