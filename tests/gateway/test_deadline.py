@@ -226,8 +226,7 @@ async def test_x4b_the_retry_of_a_reserve_that_was_taken_back_is_served(scene: S
 
 async def entries(scene: Scene) -> list[Entry]:
     """The outbox."""
-    found = await scene.redis._client.xrange("meter:{p0}:outbox")  # as the gateway has it: no dictionaries
-    return entries_of([(entry_id, {members[0]: members[1]}) for entry_id, members in found])
+    return entries_of(await scene.redis._client.xrange("meter:{p0}:outbox"))
 
 
 async def marks(scene: Scene) -> list[bytes]:
