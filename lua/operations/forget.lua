@@ -3,7 +3,7 @@
 -- has made the account anew, as one that nothing ever happened to: it goes.
 -- ARGV    user_id, pseudonym, trim_to_seq (up to which the store has all), fields (how many);
 --         then each of the fields: field
--- Answers ok
+-- Answers ok trimmed (0 | 1: no entry of up to there is left; one that goes on behind it waits until the store has all of it)
 -- Writes  accounts, order, recent, outbox
 local function without_name(text, user, pseudonym)
   return (gsub(text, '[^ \n,]+', function(word) return string.find(word, user, 1, true) and pseudonym end))
@@ -21,9 +21,16 @@ local function forget_field(key, field, user, pseudonym)
   end
 end
 
+-- The first entry that begins at or before a seq and ends there or later, as its last seq; that seq where there is none.
+local function last_of_entry_with(seq_of_name)
+  local entry = redis.call('XRANGE', OUTBOX, format('%d-0', seq_of_name), '+', 'COUNT', '1')[1]
+  local first = entry and match(entry[2][2], '^%[%d+,%d+,(%d+)')
+  return first and first + 0 <= seq_of_name and match(entry[1], '^%d+') + 0 or seq_of_name
+end
+
 function operations.forget(i)
   write_all()
-  local user, pseudonym, trim_to = ARGV[i], ARGV[i + 1], math.min(ARGV[i + 2] + 0, flushed)
+  local user, pseudonym, trim_to = ARGV[i], ARGV[i + 1], last_of_entry_with(ARGV[i + 2] + 0)
   for n = i + 4, i + 3 + ARGV[i + 3] do
     forget_field(RECENT, ARGV[n], user, pseudonym)
     forget_field(OLDER, ARGV[n], user, pseudonym)
@@ -33,6 +40,6 @@ function operations.forget(i)
     redis.call('HDEL', ACCOUNTS, user)
     redis.call('ZREM', ORDER, ' ' .. user)
   end
-  if trim_to > 0 then redis.call('XTRIM', OUTBOX, 'MINID', format('%d-0', trim_to + 1)) end
-  return 'ok'
+  if trim_to > 0 then redis.call('XTRIM', OUTBOX, 'MINID', format('%d-0', math.min(trim_to, flushed) + 1)) end
+  return format('ok %d', trim_to <= flushed and 1 or 0)
 end

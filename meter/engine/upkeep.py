@@ -153,6 +153,7 @@ FORGET = Declared(
     "forget",
     Subject.NONE,
     names("user_id pseudonym trim_to_seq fields"),
+    names("trimmed"),
     balances=False,
     several={"fields": ("field",)},
     upkeep=True,

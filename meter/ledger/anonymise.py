@@ -20,7 +20,7 @@ from meter.engine.answers import LIVE, NOT_FOUND, Line
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
-from meter.engine.upkeep import ANONYMISE
+from meter.engine.upkeep import ANONYMISE, FORGET
 from meter.keys import partition_of
 from meter.ledger.entry_rows import ANONYMISED
 from meter.ledger.fold import CHOSEN
@@ -102,7 +102,8 @@ class Anonymiser:
             return Anonymised("pending")
         if not await _Rewriting(self._store, Pseudonym(mark), entry, self._number(user_id)).done():
             return Anonymised("pending")
-        await self._forget(mark, entry)
+        if not await self._forgotten(mark, entry):
+            return Anonymised("pending")
         await self._store.remove([mark])
         return Anonymised("anonymised")
 
@@ -186,21 +187,25 @@ class Anonymiser:
                 return _Entry(row.seq, row.created_at_ms)
         return None
 
-    async def _forget(self, mark: AnonymisationRow, entry: _Entry) -> None:
-        """What Redis remembers of the name: answers to keys and senders, finished reservations, entries that the store
-        has.
+    async def _forgotten(self, mark: AnonymisationRow, entry: _Entry) -> bool:
+        """Forgets what Redis remembers of the name: answers to keys and senders, finished reservations, and entries,
+        once the store has all of them; False where it does not have them in time.
         """
         number = self._number(mark.user_id)
-        keys = self._engine.partitions[number]
-        watermark = await self._store.watermark(number)
-        flushed = upkeep.flushed(watermark.seq if watermark else 0, 0, 0)
-        await self._engine.run_many(number, [flushed])
-        for recent in keys.recent:
+        for recent in self._engine.partitions[number].recent:
             async for fields in self._redis.fields_naming(recent, mark.user_id):
                 for first in range(0, len(fields), FIELDS_PER_CALL):
                     some = fields[first : first + FIELDS_PER_CALL]
                     await self._engine.run_many(number, [upkeep.forget(mark.user_id, mark.pseudonym, 0, some)])
-        await self._engine.run_many(number, [upkeep.forget(mark.user_id, mark.pseudonym, entry.seq, ())])
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while True:
+            watermark = await self._store.watermark(number)
+            flushed = upkeep.flushed(watermark.seq if watermark else 0, 0, 0)
+            forget = upkeep.forget(mark.user_id, mark.pseudonym, entry.seq, ())
+            _, line = await self._engine.run_many(number, [flushed, forget])
+            if FORGET.read(line).units("trimmed") or time.monotonic() > deadline:
+                return bool(FORGET.read(line).units("trimmed"))
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 def _live(answer: Line) -> Anonymised | None:

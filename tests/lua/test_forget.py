@@ -44,6 +44,20 @@ def test_u9_answers_reservations_senders_and_entries(partition: Partition) -> No
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_u9_an_entry_with_others_of_its_call_waits_until_the_store_has_all_of_it(partition: Partition) -> None:
+    """One entry has all that a call books: that of the name may go on with what others did."""
+    partition.run(grant(WAS, "g", 9))
+    partition.run(void(WAS, "g"))
+    partition.batch(anonymise(WAS, NEW, "token"), grant("bob", "g", 9), grant("bob", "g2", 9))
+    partition.run(flushed(4, 0, 0))
+    assert partition.run(forget(WAS, NEW, 3, []))["trimmed"] == 0
+    assert [entry.seq for entry in partition.entries()] == [3, 4, 5]
+    partition.run(flushed(5, 0, 0))
+    assert partition.run(forget(WAS, NEW, 3, []))["trimmed"] == 1
+    assert partition.entries() == []
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_u9_nothing_above_the_watermark_is_trimmed(partition: Partition) -> None:
     partition.run(grant("bob", "g", 9))
     partition.run(grant("bob", "g2", 9))
