@@ -46,7 +46,7 @@ class Meter(Credits):
         self._jobs = services.jobs
         coroutines = handlers_of(services).coroutines
         self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
-        self._direct = DirectCalls(services)
+        self._direct: DirectCalls | None = DirectCalls(services)
         super().__init__(_InProcess(self._coroutines))
 
     @classmethod
@@ -96,11 +96,12 @@ class Meter(Credits):
         body: Mapping[str, object] | None = None,
         key: str | None = None,
     ) -> _A | _B | Refusal:
-        if body is None or self._actor or not self._direct.takes(name, body, key):
+        direct = self._direct
+        if direct is None or body is None or self._actor or not direct.takes(name, body, key):
             return await super()._carried(name, answer, later, path=path, query=query, body=body, key=key)
         try:
             await self._runtime.start()
-            found = await self._direct.ask(name, answer, path or {}, body)
+            found = await direct.ask(name, answer, path or {}, body)
         except Exception as error:  # the same answers as over HTTP
             found = failure(error)
         return self._read(_carried(found), answer, later) if isinstance(found, Rendered) else found

@@ -92,6 +92,7 @@ class MeterInStep(Meter):
 
     def __init__(self, settings: Settings, redis: Callable[[], RedisGateway], store: Store | None) -> None:
         super().__init__(settings, redis(), store)
+        self._direct = None  # each call goes by a handler, which is followed
         first = dict(self._coroutines), WorkerInStep(self._runtime, self._jobs)
         self._loops = _OfEachLoop(first, lambda: _parts_of(Meter(settings, redis(), store)))
         self._coroutines.update({name: self._followed(name) for name in first[0]})
