@@ -341,7 +341,7 @@ def looked_up(document: str) -> dict[Path, Number]:
             for key, member in value:
                 look(member, (*path, key))
         elif isinstance(value, list) and not path:
-            for item in takewhile(lambda item: isinstance(item, _Members), value):
+            for item in takewhile(lambda item: isinstance(item, _Members) or _is_empty(item), value):
                 look(item, ())
         elif isinstance(value, str):
             look(read_number(value.strip().encode()), path)
@@ -350,6 +350,11 @@ def looked_up(document: str) -> dict[Path, Number]:
 
     look(json.loads(document, parse_float=Decimal, object_pairs_hook=_Members), ())
     return found
+
+
+def _is_empty(item: object) -> bool:
+    """An array with nothing in it but such arrays: brackets, which the scanner passes over like separators."""
+    return isinstance(item, list) and all(map(_is_empty, item))
 
 
 @settings(max_examples=150, deadline=None)
