@@ -228,7 +228,7 @@ async def test_a_worker_that_froze_is_fenced(tmp_path: Path) -> None:
             watermark = await store.watermark(0)
             return watermark is not None and watermark.seq > seq
 
-        async with under_load(deployment, write_trace(tmp_path / "trace.csv", 900)) as traffic:
+        async with under_load(deployment, write_trace(tmp_path / "trace.csv", 9_000)) as traffic:
             for attempt in range(40):
                 if taken_over == 3 or traffic.done():
                     break
