@@ -26,13 +26,16 @@ end
 -- An account of schema 1: available reserved debt granted scheduled spent expired voided overdraft_limit next_due hold_count
 -- grant_count suspended thresholds, then the front grant. Answers it as schema 2 has it, in which it is written from now on.
 local function of_schema_1(text)
-  local available, reserved, debt, given, ended, next_due, hold_count, grant_count, suspended, thresholds, front =
-    match(text, '^(%d+) (%d+) (%d+) (%d+ %d+) %d+ (%d+ %d+ %d+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$')
+  local available, reserved, debt, scheduled, spent, expired, voided, limit, next_due, hold_count, grant_count, suspended,
+    thresholds, front =
+    match(text, '^(%d+) (%d+) (%d+) %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$')
+  local granted = spent - debt + expired + voided + reserved + available -- as operations/restore.lua has it
   local id, amount, remaining, held, priority, effective, expires, created, shelved, source =
     match(front, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) F %- (.*)$')
   local terms = id and format('%s %s %s %d %s %s %s', amount, priority, effective, expires % NEVER, created, shelved, source)
-  return format('%s %s %s %s %d %s %s %s %s %s %s %s %s', available, reserved, remaining or '0', held or '0', next_due % NEVER,
-    hold_count, suspended, id or '*', debt, thresholds, given, ended .. ' ' .. grant_count, terms or '')
+  return format('%s %s %s %s %d %s %s %s %s %s %d %s %s %s %s %s %s', available, reserved, remaining or '0', held or '0',
+    next_due % NEVER, hold_count, suspended, id or '*', debt, thresholds, granted, scheduled, expired, voided, limit, grant_count,
+    terms or '')
 end
 
 local function parse_account(user, text)

@@ -6,7 +6,7 @@ import pytest
 
 from meter.clock import NEVER_MS
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, read_at_end
-from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, release, reserve, void
+from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, refund, release, reserve, void
 from meter.engine.upkeep import KeptGrant, KeptReservation, restore, state
 from tests import invariants
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
@@ -123,3 +123,14 @@ def test_what_fell_due_meanwhile_is_settled_on_the_next_touch(varied: Partition)
     assert (answer["granted"], answer["scheduled"], answer["reservations"]) == (50, 0, 0)
     assert varied.client.hget(varied.keys.profiles, "w") == b'{"n":1}'
     assert varied.run(grants("w", "live", "", 9)).items[0][-1] == "5+3600000@a"
+
+
+def test_what_was_spent_is_as_told_though_a_grant_is_missing_from_the_sums(varied: Partition, unchecked: None) -> None:
+    """One that is in quarantine: the store has what was drawn of it, and no more of it."""
+    live = KeptGrant("live", 20, 20, 0, 10, T0, NEVER_MS, T0, "active", "api", NOTHING_AT_END)
+    varied.batch(restore("w", granted=0, spent=30, grants=[live]), mode="repair")
+
+    answer = varied.run(balance("w"))
+    assert (answer["spent"], answer["granted"], answer.balances) == (30, 50, (20, 0, 0))
+    charge = refund("w", "0-1-x-1", None, charged=30, refunded=0, draws=(("live", 30),))
+    assert varied.run(charge)["amount"] == 30

@@ -135,3 +135,14 @@ def test_a_sender_that_knows_its_history_finds_it(older: Partition) -> None:
         assert older.send("x", known.seq, deduct("plain", 1), known=place).startswith("done\n")
     other = (known.epoch, known.seq, "0-1-other-1")
     assert older.send("x", 999, deduct("plain", 1), known=other).startswith("refused lost behind")
+
+
+def test_what_was_spent_stays_though_a_grant_was_missing_from_the_sums(older: Partition) -> None:
+    """An account that a rebuild had made from a store with a quarantine: granted is too small for what was spent."""
+    text = older.client.hget(older.keys.accounts, "plain").decode().split(" ")
+    assert (text[3], text[5]) == ("1000", "40")
+    text[3] = "0"
+    older.client.hset(older.keys.accounts, "plain", " ".join(text))
+    opened(older)
+
+    assert older.run(balance("plain")).line == TOLD["balances"]["plain"]
