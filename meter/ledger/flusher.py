@@ -43,6 +43,7 @@ FOLDED_AT_ONCE = 25
 _log = logger("meter.flusher")
 
 Read = Entry | Unread
+"""What the outbox has at a seq."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +222,13 @@ class Flusher:
             return None, None
         return _recent(known, flush), Ahead(entries, flush)
 
-    async def _refused(self, read: Read, refused: StoreRefused) -> Read:
+    async def _refused(self, entry: Read, refused: StoreRefused) -> Read:
         """An entry that the store refuses, to be put into quarantine; not one that it has already."""
-        entry = read
         if isinstance(entry, Unread):
             raise refused
         if await self._store.transaction(entry.transaction_id) is not None:
             raise ChainBroken(f"partition {self._keys.number}: seq {entry.seq} is in the store already") from None
-        return _put_aside(read, f"the store refuses it: {refused}")
+        return _put_aside(entry, f"the store refuses it: {refused}")
 
     async def _learn(self, entries: Sequence[Read], known: Known) -> None:
         """Reads the rows that the entries touch and that are not at hand."""
@@ -293,8 +293,8 @@ def _recent(known: Known, flush: Flush) -> Known:
     )
 
 
-def _put_aside(read: Read, reason: str) -> Read:
-    return Unread(read.seq, read.text if isinstance(read, Unread) else entry_text(read), reason[:500])
+def _put_aside(entry: Read, reason: str) -> Unread:
+    return Unread(entry.seq, entry.text if isinstance(entry, Unread) else entry_text(entry), reason[:500])
 
 
 def _now_ms() -> int:
