@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,16 +37,18 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with `answers` in order, then with 200."""
+    """Answers with `answers` in order, then with 200; no sooner than it `may_answer`."""
 
     url: str = ""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.Response:
         raw = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(headers, raw, orjson.loads(raw)))
+        await self.may_answer.wait()
         status, more = self.answers.pop(0) if self.answers else (200, {})
         return web.Response(status=status, headers=more)
 
@@ -58,6 +61,7 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     """A receiver on a port of its own."""
     found = Receiver()
+    found.may_answer.set()
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", found.handle)
     runner = web.AppRunner(app, access_log=None)
