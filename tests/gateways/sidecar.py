@@ -19,6 +19,7 @@ from redis import Redis
 from tests.api.sidecar import wait_for
 from tests.gateways.process import free_port, running
 from tests.gateways.valve import Valve, running_valve
+from tests.partition import entries_of
 from tests.servers import embedded_server
 
 GRANTED = 1000
@@ -68,8 +69,8 @@ class Sidecar:
 
     def kinds(self, user_id: str) -> list[str]:
         """The kinds of a user's transactions in the outbox, oldest first."""
-        rows = [json.loads(members[b"e"]) for _, members in self.redis.xrange("meter:{p0}:outbox")]  # type: ignore[union-attr]
-        return [row[6] for row in rows if row[7] == user_id]
+        entries = entries_of(self.redis.xrange("meter:{p0}:outbox"))
+        return [entry.kind for entry in entries if entry.user_id == user_id]
 
     def pause_redis(self, milliseconds: int) -> None:
         """Redis answers nobody for that long."""

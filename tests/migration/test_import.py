@@ -38,6 +38,7 @@ from meter.store.connect import open_store
 from meter.testing import fake_redis, fake_settings
 from meter.testing.in_step import MeterInStep
 from tests.e2e.processes import environment
+from tests.partition import entries_of
 from tests.store.servers import Missing, Mongo
 
 DUMP = Path(__file__).parent / "dump"
@@ -342,8 +343,8 @@ async def test_the_command_reports_as_json_and_by_its_exit_code(
         *map(Decimal, ("30.25", "2.75")),
     )
     with Redis.from_url(redis_url) as client:
-        entries = [text[b"e"] for _, text in client.xrange("u21:{p0}:outbox") if b"credit-management" in text[b"e"]]
-    assert len(entries) >= 8 and all(b'"actor":"cli:ada"' in entry for entry in entries), "U9: who brought it in"
+        brought = [entry for entry in entries_of(client.xrange("u21:{p0}:outbox")) if "credit-management" in str(entry)]
+    assert len(brought) >= 8 and all(entry.text("actor") == "cli:ada" for entry in brought), "U9: who brought it in"
     clean = written(tmp_path / "clean", **{TRANSACTIONS: [change(1, user_id="zoe", added=1, after=1)]})
     assert (await run(clean))[0] == 0
     assert (await run(clean))[1]["grants"] == {"unchanged": 1}
