@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         str, Field(description="File that has `METER_REDIS_URL`; user and password are read again at each reconnect.")
     ] = ""
     queue_url_file: Annotated[str, Field(description="The same for `METER_QUEUE_URL`.")] = ""
-    store_url_file: Annotated[str, Field(description="The same for `METER_STORE_URL`, on PostgreSQL and MySQL.")] = ""
+    store_url_file: Annotated[str, Field(description="The same for `METER_STORE_URL`.")] = ""
     redis_ca_file: Annotated[
         str, Field(description="Who signs the certificates of `rediss://`, as PEM; the system's list when empty.")
     ] = ""

@@ -44,14 +44,14 @@ _SCHEMES = {
     "memory": _MEMORY,
 }
 _READ_BY_DRIVER = (_POSTGRES, _MONGO, _MEMORY)
-_CONNECTED_ONE_BY_ONE = (_POSTGRES, _MYSQL)
+_WITH_PASSWORDS = (_POSTGRES, _MYSQL, _MONGO)
 
 
 def open_store(
     url: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS, read_again: Callable[[], str] | None = None
 ) -> Store:
     """The store at `url`, not connected yet: `Store.open` does that. `timeout_seconds` bounds each of its calls.
-    `read_again` tells the URL that a new connection is made by, where the driver makes them one by one.
+    `read_again` tells the URL that a new connection is made by, on the stores that have users and passwords.
 
     Raises `ConfigError` for a URL of no known store, or one whose driver is not installed.
     """
@@ -63,7 +63,7 @@ def open_store(
     if driver and find_spec(driver) is None:
         raise ConfigError(f"{_SETTING}: {scheme}:// needs a driver, pip install 'meter-sidecar[{extra}]'")
     opener = getattr(importlib.import_module(module), function)
-    if found in _CONNECTED_ONE_BY_ONE:
+    if found in _WITH_PASSWORDS:
         opener = partial(opener, read_again=read_again)
     if found in _READ_BY_DRIVER:
         return cast("Store", opener(url, timeout_seconds=timeout_seconds))

@@ -16,7 +16,7 @@ from meter.config import load_settings, url_again
 from meter.engine.redis_url import ReadAgain, without_credentials
 from meter.errors import ConfigError
 from meter.runtime import Runtime
-from meter.worker.queue import queue_pool
+from meter.worker.queue import check_queue, queue_pool
 from tests.servers import embedded_server
 
 
@@ -101,6 +101,27 @@ async def test_c17_a_rotated_password_heals_at_the_reconnect(admin: Redis, tmp_p
             await pool.ping()
         assert await pool.ping()
         await pool.aclose(close_connection_pool=True)
+
+
+async def test_c17_the_queue_has_a_password_of_its_own(admin: Redis, tmp_path: Path) -> None:
+    run: Any = admin.execute_command
+    port, file = admin.get_connection_kwargs()["port"], tmp_path / "url"
+
+    def rotate(password: str) -> None:
+        run("ACL", "SETUSER", "q", "reset", "on", "~*", "+@all", f">{password}")
+        run("CLIENT", "KILL", "USER", "q")
+        file.write_text(f"redis://q:{password}@127.0.0.1:{port}/0")
+
+    rotate("first")
+    settings = load_settings(redis_url="redis://127.0.0.1:1/0", queue_url_file=str(file))
+    pool = queue_pool(settings)
+    assert await pool.ping()
+    rotate("second")
+    with suppress(RedisConnectionError):
+        await pool.ping()
+    assert await pool.ping()
+    await check_queue(settings)
+    await pool.aclose(close_connection_pool=True)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _DUPLICATE_KEY = 11000
 class MongoCatalog:
     """Rows that people make and change; a part of `MongoStore`, which gives the collections."""
 
-    async def _run(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise NotImplementedError
 
     async def _transact(self, work: Callable[[MongoFlush], Awaitable[T]]) -> T:
@@ -32,30 +32,30 @@ class MongoCatalog:
         raise NotImplementedError
 
     async def get(self, model: type[R], *key: Plain) -> R | None:
-        found = await self._run(self._collection(model).find_one({"_id": id_of(*key)}))
+        found = await self._run(lambda: self._collection(model).find_one({"_id": id_of(*key)}))
         return None if found is None else rows_from(model, [found])[0]
 
     async def insert(self, row: Row) -> bool:
-        return await self._run(self._insert_one(row))
+        return await self._run(lambda: self._insert_one(row))
 
     async def insert_many(self, rows: Sequence[Row]) -> int:
-        return await self._run(self._insert_new(rows)) if rows else 0
+        return await self._run(lambda: self._insert_new(rows)) if rows else 0
 
     async def swap(self, row: VersionedRow) -> bool:
         document = documents_of([row])[0]
         before = {"_id": document["_id"], "version": row.version - 1}
-        done = await self._run(self._collection(type(row)).replace_one(before, document))
+        done = await self._run(lambda: self._collection(type(row)).replace_one(before, document))
         return done.modified_count == 1
 
     async def swap_many(self, rows: Sequence[VersionedRow]) -> int:
         if not rows:
             return 0
-        done = await self._run(self._collection(type(rows[0])).bulk_write(replacements(rows), ordered=False))
+        done = await self._run(lambda: self._collection(type(rows[0])).bulk_write(replacements(rows), ordered=False))
         return done.modified_count
 
     async def commit(self, change: Change) -> bool:
         try:
-            await self._run(self._transact(lambda flush: flush.commit(change)))
+            await self._run(lambda: self._transact(lambda flush: flush.commit(change)))
         except Fenced:
             return False
         return True
@@ -63,18 +63,18 @@ class MongoCatalog:
     async def remove(self, rows: Sequence[Row]) -> None:
         if rows:
             ids = [document["_id"] for document in documents_of(rows)]
-            await self._run(self._collection(type(rows[0])).delete_many({"_id": {"$in": ids}}))
+            await self._run(lambda: self._collection(type(rows[0])).delete_many({"_id": {"$in": ids}}))
 
     async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
         try:
-            await self._run(self._transact(lambda flush: flush.rewrite(old, new)))
+            await self._run(lambda: self._transact(lambda flush: flush.rewrite(old, new)))
         except Fenced:
             return False
         return True
 
     async def due(self, model: type[R], state: str, time: str, until: int, limit: int) -> list[R]:
-        found = self._collection(model).find({"state": state, time: {"$lte": until}}, limit=limit).sort(time, 1)
-        return rows_from(model, await self._run(found.to_list()))
+        chosen: Document = {"state": state, time: {"$lte": until}}
+        return await self._find(model, chosen, [(time, 1)], limit)
 
     async def find(
         self,
@@ -94,8 +94,11 @@ class MongoCatalog:
             wanted.append({order_by: {"$lte": until}})
         if after is not None:
             wanted.append(beyond(order, after, descending=descending))
-        found = self._collection(model).find({"$and": wanted}, limit=limit).sort([(name, direction) for name in order])
-        return rows_from(model, await self._run(found.to_list()))
+        return await self._find(model, {"$and": wanted}, [(name, direction) for name in order], limit)
+
+    async def _find(self, model: type[R], chosen: Document, order: list[tuple[str, int]], limit: int) -> list[R]:
+        found = await self._run(lambda: self._collection(model).find(chosen, limit=limit).sort(order).to_list())
+        return rows_from(model, found)
 
     async def _insert_one(self, row: Row) -> bool:
         try:

@@ -43,10 +43,15 @@ DATABASE = "meter"
 OPEN_TIMEOUT_SECONDS = 600.0
 REACH_MS_MAX = 10_000
 
+Client = AsyncMongoClient[Document]
+
 _MAJORITY = WriteConcern("majority", j=True)
 _REFUSALS = frozenset({121, 11000})  # the validator, a duplicate key
 
 _DENIED = frozenset({13, 18, 8000})  # no right to it, wrong password, the same at Atlas
+
+_SIGNED_OUT = frozenset({18, 8000})
+"""Of these, what a new connection is told whose password is of yesterday: nothing of its call was begun."""
 
 _LIVE: Document = {
     "pending": False,
@@ -56,22 +61,49 @@ _LIVE: Document = {
 _log = logger("meter.store")
 
 
-def open_mongo(url: str, *, timeout_seconds: float) -> MongoStore:
-    """A store in the database that the URL names, else in `meter`."""
+def open_mongo(url: str, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> MongoStore:
+    """A store in the database that the URL names, else in `meter`. `read_again` tells the URL that it has now."""
+    client = _client_of(url, timeout_seconds)
+    renewal = None if read_again is None else _Renewal(url, read_again, timeout_seconds)
+    return MongoStore(client, client.get_default_database(DATABASE), timeout_seconds=timeout_seconds, renewal=renewal)
+
+
+def _client_of(url: str, timeout_seconds: float) -> Client:
     answer_ms = int(1000 * timeout_seconds)  # also ends what tidies up after a call that was given up
     reach_ms = min(REACH_MS_MAX, answer_ms)
     try:
-        client: AsyncMongoClient[Document] = AsyncMongoClient(
+        client: Client = AsyncMongoClient(
             url,
             serverSelectionTimeoutMS=reach_ms,
             connectTimeoutMS=reach_ms,
             socketTimeoutMS=answer_ms,
             connect=False,
         )
-        database = client.get_default_database(DATABASE)
+        client.get_default_database(DATABASE)
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise ConfigError(f"METER_STORE_URL: {error}") from None
-    return MongoStore(client, database, timeout_seconds=timeout_seconds)
+    return client
+
+
+class _Renewal:
+    """Makes a client by the URL of now. The driver signs every connection of a client in with what it had at first, so
+    that other credentials are another client.
+    """
+
+    def __init__(self, url: str, read_again: Callable[[], str], timeout_seconds: float) -> None:
+        self._url, self._read_again, self._timeout_seconds = url, read_again, timeout_seconds
+
+    def client(self) -> Client | None:
+        """None where the URL is still the same, or one that cannot be read."""
+        url = self._read_again()
+        if url == self._url:
+            return None
+        try:
+            made = _client_of(url, self._timeout_seconds)
+        except ConfigError:
+            return None
+        self._url = url
+        return made
 
 
 class MongoStore(MongoCatalog, SharedCalls):
@@ -79,26 +111,33 @@ class MongoStore(MongoCatalog, SharedCalls):
 
     def __init__(
         self,
-        client: AsyncMongoClient[Document],
+        client: Client,
         database: Database,
         *,
         timeout_seconds: float,
         atomic: bool | None = None,
+        renewal: _Renewal | None = None,
     ) -> None:
-        self._client = client
-        self._database = database.with_options(write_concern=_MAJORITY, read_concern=ReadConcern("majority"))
+        self._use(client, database)
         self._calls = Calls(timeout_seconds)
         self._atomic = atomic
+        self._renewal = renewal
+        self._retired: list[Client] = []
+
+    def _use(self, client: Client, database: Database) -> None:
+        self._client = client
+        self._database = database.with_options(write_concern=_MAJORITY, read_concern=ReadConcern("majority"))
 
     async def open(self, settings: Mapping[str, str]) -> None:
-        await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
+        await self._run(lambda: self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
 
     async def close(self) -> None:
         await self._calls.drain()
-        await self._client.close()
+        for client in (*self._retired, self._client):
+            await client.close()
 
     async def ping(self) -> None:
-        await self._run(self._database.command("ping"))
+        await self._run(lambda: self._database.command("ping"))
 
     async def watermark(self, partition: int) -> WatermarkRow | None:
         return await self._one(WatermarkRow, {"_id": partition})
@@ -116,13 +155,13 @@ class MongoStore(MongoCatalog, SharedCalls):
 
     async def apply(self, flush: Flush) -> Flushed:
         try:
-            return await self._run(self._transact(lambda writer: writer.apply(flush)))
+            return await self._run(lambda: self._transact(lambda writer: writer.apply(flush)))
         except Fenced:
             return Flushed(done=False)
 
     async def drop_pending_grant(self, user_id: str, grant_id: str) -> None:
         mine = {"_id": id_of(user_id, grant_id), "pending": True}
-        await self._run(self._collection(GrantRow).delete_one(mine))
+        await self._run(lambda: self._collection(GrantRow).delete_one(mine))
 
     async def pending_grants(
         self, created_before_ms: int, limit: int, after: tuple[int, str, str] | None = None
@@ -137,7 +176,7 @@ class MongoStore(MongoCatalog, SharedCalls):
         return await self._one(TransactionRow, {"_id": transaction_id})
 
     async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
-        found = await self._run(self._aggregate(TransactionRow, sums_of(wanted, after, limit)))
+        found = await self._run(lambda: self._aggregate(TransactionRow, sums_of(wanted, after, limit)))
         return [summed(one["_id"], tuple(one[name] for name in Sum._fields[1:])) for one in found]
 
     async def refunded(self, transaction_id: str) -> int:
@@ -145,7 +184,7 @@ class MongoStore(MongoCatalog, SharedCalls):
             {"$match": {"refund_of": transaction_id}},
             {"$group": {"_id": None, "sum": {"$sum": "$amount"}}},
         ]
-        found = await self._run(self._aggregate(TransactionRow, steps))
+        found = await self._run(lambda: self._aggregate(TransactionRow, steps))
         return int(found[0]["sum"]) if found else 0
 
     async def history(
@@ -224,7 +263,7 @@ class MongoStore(MongoCatalog, SharedCalls):
         return await self._page(ReservationRow, chosen, ("ended_at_ms", "reservation_id"), after, limit)
 
     async def put_events(self, events: Sequence[EventRow]) -> None:
-        await self._run(MongoFlush(self._database, None).insert_missing(EventRow, events))
+        await self._run(lambda: MongoFlush(self._database, None).insert_missing(EventRow, events))
 
     async def events(
         self, *, kind: str | None = None, user_id: str | None = None, before: tuple[int, str] | None = None, limit: int
@@ -248,10 +287,13 @@ class MongoStore(MongoCatalog, SharedCalls):
         *,
         direction: int = 1,
     ) -> list[R]:
-        found = self._collection(model).find(chosen, limit=limit)
-        if order:
-            found = found.sort([(name, direction) for name in order])
-        return rows_from(model, await self._run(found.to_list()))
+        async def read() -> list[Document]:
+            found = self._collection(model).find(chosen, limit=limit)
+            if order:
+                found = found.sort([(name, direction) for name in order])
+            return await found.to_list()
+
+        return rows_from(model, await self._run(read))
 
     async def _one(self, model: type[R], chosen: Mapping[str, Any]) -> R | None:
         found = await self._all(model, chosen, limit=1)
@@ -296,10 +338,33 @@ class MongoStore(MongoCatalog, SharedCalls):
         async with self._client.start_session() as session:
             return await session.with_transaction(write, ReadConcern("snapshot"), _MAJORITY)
 
-    async def _run(self, call: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
+    async def _renew(self, refused: Client) -> bool:
+        """Whether there is another client by now than one that was refused."""
+        if self._client is not refused:
+            return True
+        client = None if self._renewal is None else self._renewal.client()
+        if client is None:
+            return False
+        done, self._retired = self._retired, [refused]  # calls that are under way end on it
+        self._use(client, client.get_database(self._database.name))
+        for earlier in done:
+            await earlier.close()
+        return True
+
+    async def _signed_in(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """A call, once more where its connection was refused for a password that has been changed since."""
+        client = self._client
+        try:
+            return await call()
+        except OperationFailure as error:
+            if error.code not in _SIGNED_OUT or not await self._renew(client):
+                raise
+        return await call()
+
+    async def _run(self, call: Callable[[], Coroutine[Any, Any, T]], *, timeout_seconds: float | None = None) -> T:
         """Runs a call; the driver's exceptions become ours."""
         try:
-            return await self._calls.run(call, timeout_seconds=timeout_seconds)
+            return await self._calls.run(self._signed_in(call), timeout_seconds=timeout_seconds)
         except OperationFailure as error:
             if error.code in _DENIED:
                 detail = f"METER_STORE_URL: MongoDB refuses it ({error.code}); check user, password and roles"
