@@ -12,13 +12,13 @@ from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import ConfigError
+from meter.redis_urls import checked_queue_url, checked_redis_url
 
 STORE_VARIABLE = "METER_STORE_URL"
 SEED_DATABASE = "credit_management"
@@ -33,51 +33,13 @@ _READ_ELSEWHERE = {
     *("METER_TEST_POSTGRES_URL", "METER_TEST_MYSQL_URL", "METER_TEST_MONGO_URL", "METER_TEST_REDIS_BINARY"),
     *("METER_FAULT_SECONDS", "METER_FAULT_TRACE", "METER_FLUSH_SEEDS"),
 }
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?=@)|(?<=sentinel_password=)[^&\s']*")
 _HEADER = r"^[A-Za-z0-9-]{1,64}$"
 _LOCAL = r"^(|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 _SYSLOG = r"^(|unix:/.+|(127\.[0-9.]+|\[::1\]|localhost):[0-9]{1,5})$"
 
-
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
-_OTHER_SCHEMES = {
-    "valkey": "redis://host:6379/0",
-    "valkeys": "rediss://host:6379/0",
-    "redis+tls": "rediss://host:6379/0",
-    "redis+unix": "unix:///path?db=0",
-    "unix+redis": "unix:///path?db=0",
-    "redis+socket": "unix:///path?db=0",
-}
-_CLUSTERS = re.compile("sentinel|cluster|srv")
-_REDIS_OPTIONS = (
-    *("db", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "client_name"),
-    *("ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
-    "ssl_ciphers",
-)
-"""Options of a Redis URL that are handed on; others would change what is read, or end in a fault of the client's."""
-
-
-def _redis_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in _REDIS_SCHEMES:
-        told = "a Redis URL begins with redis://, rediss:// or unix://"
-        if parts.scheme in _OTHER_SCHEMES:
-            told += f"; this one is {_OTHER_SCHEMES[parts.scheme]}"
-        if _CLUSTERS.search(parts.scheme):
-            told += "; balances live on one server: name the master, or the address that follows it"
-        raise ValueError(told)
-    _ = parts.port  # raises ValueError for one that is none
-    if parts.scheme != "unix" and not re.fullmatch("/?[0-9]*", parts.path):
-        raise ValueError(f"{parts.path[:20]!r} is no number of a database")
-    if "," in parts.netloc.rpartition("@")[2]:
-        raise ValueError("balances live on one server, and there are several hosts")
-    for name in parse_qs(parts.query, keep_blank_values=True):
-        if name not in _REDIS_OPTIONS:
-            raise ValueError(f"the option {name[:40]!r} is not taken; there are {', '.join(_REDIS_OPTIONS)}")
-    return value
-
-
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+RedisUrl = Annotated[str, AfterValidator(checked_redis_url)]
+QueueUrl = Annotated[str, AfterValidator(checked_queue_url)]
 
 
 class Settings(BaseSettings):
@@ -85,11 +47,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, populate_by_name=True)
 
-    redis_url: Annotated[RedisUrl, Field(description="Redis that holds the live balances.")] = (
-        "redis://127.0.0.1:6379/0"
-    )
+    redis_url: Annotated[
+        RedisUrl,
+        Field(
+            description="Redis that holds the live balances: `redis://host:6379/0`, `redis+cluster://a:6379,b:6379` or "
+            "`redis+sentinel://a:26379,b:26379/service/0`, each with `rediss` for TLS, or `unix:///path`."
+        ),
+    ] = "redis://127.0.0.1:6379/0"
     queue_url: Annotated[
-        RedisUrl | None, Field(description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set.")
+        QueueUrl | None,
+        Field(
+            description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set. "
+            "Beside a Redis Cluster it must be set."
+        ),
     ] = None
     store_url: Annotated[
         str,
@@ -121,7 +91,12 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key.")
     ] = "meter"
     partitions: Annotated[
-        int, Field(ge=1, le=1024, description="Partitions; one suits one Redis. Fixed at the first start.")
+        int,
+        Field(
+            ge=1,
+            le=1024,
+            description="Partitions; one suits one Redis, eight per master a Redis Cluster. Fixed at the first start.",
+        ),
     ] = 1
     decimal_places: Annotated[
         int, Field(ge=0, le=9, description="Decimal places of an amount. Fixed at the first start.")
@@ -432,7 +407,7 @@ def _complaints(error: ValidationError) -> list[str]:
 
 def _complaint(fault: ErrorDetails) -> str:
     name, value = _variable(str(fault["loc"][0])), fault["input"]
-    shown = "…" if name.endswith("_SECRET") else _CREDENTIALS.sub("…@", repr(value))
+    shown = "…" if name.endswith("_SECRET") else _CREDENTIALS.sub("…", repr(value))
     return f"{name}={shown}: {fault['msg'].removeprefix('Value error, ')}"
 
 

@@ -35,7 +35,7 @@ LINES_REFILL_SECONDS = 10.0
 
 NO_FIELDS: Mapping[str, object] = {}
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?=@)|(?<=sentinel_password=)[^&\s']*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[^\s\"=]+")
 _FIELDS = "meter_fields"  # the attribute of a record that carries the fields of a line of ours
@@ -96,7 +96,7 @@ def configure(form: Format = "text", level: Level = "info") -> None:
 
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
-    return _CREDENTIALS.sub("…@", url)
+    return _CREDENTIALS.sub("…", url)
 
 
 class Changes:

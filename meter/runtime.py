@@ -14,10 +14,11 @@ from typing import Literal, Self
 
 from meter.amount import AmountScale
 from meter.config import STORE_VARIABLE, Settings, variable_of_store
+from meter.engine.connect import connect
 from meter.engine.counts import RefusedOperation
 from meter.engine.engine import Engine
 from meter.engine.opening import NO_WATERMARK, Watermark
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis import RedisGateway
 from meter.engine.redis_url import reader_of, tls_of
 from meter.errors import ConfigError, RedisDenied, RedisUnknown, StoreDenied, StoreUnavailable, Unavailable
 from meter.health.watch import Watch

@@ -11,7 +11,8 @@ import fakeredis
 from redis import Redis
 
 from meter.dev.redis_server import EmbeddedServer
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.connect import connect
+from meter.engine.redis import RedisGateway
 
 BINARY_VARIABLE = "METER_TEST_REDIS_BINARY"
 

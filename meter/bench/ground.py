@@ -10,9 +10,9 @@ from redis import Redis
 
 from meter.config import Settings, load_settings
 from meter.engine import operations
+from meter.engine.connect import connect
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
-from meter.engine.redis import connect
 
 CHUNK = 500
 PLENTY = 10**12

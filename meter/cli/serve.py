@@ -141,6 +141,7 @@ def worker(
 ) -> None:
     """Run the worker: the sweep of due holds and grants, and the other background jobs."""
     from meter.config import load_settings
+    from meter.worker.queue import queue_place
     from meter.worker.run import run_worker
 
     try:
@@ -148,6 +149,7 @@ def worker(
         begin_log(settings)
         if settings.worker_port:
             check_address("METER_WORKER", settings.worker_host, settings.worker_port)
+        queue_place(settings)
         check(settings)
         probes = {"probes": url_of(settings.worker_host, settings.worker_port)} if settings.worker_port else {}
         tell_start("worker", **probes, **ends_of(settings))

@@ -29,6 +29,7 @@ from meter.errors import (
 )
 from meter.keys import SCHEMA, PartitionKeys, nobodys_key, workers_key
 from meter.log import without_password
+from meter.redis_urls import Kind, place_of
 
 OPEN_PAUSE_SECONDS = 0.25
 
@@ -38,6 +39,8 @@ _32_BIT = (
 
 Watermark = Place
 """The last transaction of a partition that the store has."""
+
+_ALSO: dict[Kind, tuple[Who, ...]] = {"server": (), "cluster": (Who.NODE,), "sentinel": (Who.LED,)}
 
 NO_WATERMARK: Watermark = NOWHERE
 
@@ -112,31 +115,36 @@ class Opening:
         if self._is_fit:
             return
         try:
-            info = await self._redis.info() or {}
+            servers = await self._redis.servers()
+            infos = [await server.info() or {} for server in servers]
         except RedisDenied:
             raise
         except RedisUnavailable:
             await self._redis.check_scheme()
             raise
-        if is_replica(info):
+        if len(servers) == 1 and is_replica(infos[0]):
             self._bar(RedisUnavailable("replica", "METER_REDIS_URL is a read-only replica: name its master"))
-        await self._check_rights()
-        faults = [] if self._settings.redis_unsafe else faults_of(info)
-        if faults:
-            fault = f"METER_REDIS_URL: this Redis must not hold balances: {'; '.join(faults)}. {OVERRIDE}"
-            self._bar(PartitionRefused("settings", fault))
+        for server, info in zip(servers, infos, strict=True):
+            await self._check_rights(server)
+            faults = [] if self._settings.redis_unsafe else faults_of(info)
+            if faults:
+                which = f"the node {server.name}" if server.name else "this Redis"
+                fault = f"METER_REDIS_URL: {which} must not hold balances: {'; '.join(faults)}. {OVERRIDE}"
+                self._bar(PartitionRefused("settings", fault))
         self._is_fit = True
 
-    async def _check_rights(self) -> None:
+    async def _check_rights(self, server: RedisGateway) -> None:
         """Raises `RedisDenied` when its user may not do all that scripts and processes do. Of the partitions after the
         first one key each is asked for: there may be a thousand of them.
         """
         prefix = self._settings.key_prefix
         keys = [*self._partitions[0].all, *(partition.meta for partition in self._partitions[1:])]
         keys += [workers_key(prefix), *self._settings.notify_streams]
-        refused = await self._redis.refusals((Who.SCRIPT, Who.PROCESS), nobodys_key(prefix), keys)
+        who = (Who.SCRIPT, Who.PROCESS, *_ALSO[place_of(self._settings.redis_url).kind])
+        refused = await server.refusals(who, nobodys_key(prefix), keys)
         if refused:
-            self._bar(RedisDenied("redis", why_denied(REDIS, refused, prefix)))
+            where = f"{REDIS}: node {server.name}" if server.name else REDIS
+            self._bar(RedisDenied("redis", why_denied(where, refused, prefix)))
 
     def _bar(self, why: Unavailable) -> NoReturn:
         """Serves nothing, and says why."""

@@ -5,34 +5,29 @@ redis-py's types differ between 5.3.1 and 8.x and say `Any` in places; nothing o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import SSLConnection
 
+from meter.engine.connections import AsItIs, NotApplied, ScriptConnection
 from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
-from meter.engine.redis_url import NO_TLS_FILES, ReadAgain, TlsFiles, without_credentials
 from meter.engine.rights import Who, calls, reaching
-from meter.engine.script_wire import ScriptWire
 from meter.engine.speaks import check_certificate, check_scheme
-from meter.errors import ConfigError, RedisDenied, RedisUnavailable, ScriptCutOff
+from meter.errors import RedisDenied, RedisUnavailable, ScriptCutOff
 
-CONNECT_TIMEOUT_SECONDS = 0.3
-POOL_WAIT_SECONDS = 0.05
 SCAN_PAGE = 1000
 WAIT_PATIENCE_SECONDS = 1.0
 """How much later than asked for a blocked command may answer."""
 
 # A server that refuses before the first write. redis-py cuts the first word off where it has a class for the error.
 _NOT_APPLIED_ERRORS = (
+    NotApplied,
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
@@ -50,61 +45,8 @@ _NOT_APPLIED = (
     "NOREPLICAS",
     "TRYAGAIN",
 )
-
-
-def connect(
-    url: str,
-    *,
-    timeout_seconds: float,
-    connections_max: int,
-    tls: TlsFiles = NO_TLS_FILES,
-    read_again: Callable[[], str] | None = None,
-) -> RedisGateway:
-    """A gateway to the Redis at `url`. Connects on first use; each command has `timeout_seconds`. `read_again` tells
-    the URL whose user and password a new connection has. Raises `ConfigError` for an option that has a wrong value.
-    """
-    options = connection_options(url, tls, read_again)
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url if read_again is None else without_credentials(url),
-            max_connections=connections_max,
-            timeout=POOL_WAIT_SECONDS,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            **options,
-        )
-        pool.connection_class = _made_for_scripts(pool.connection_class)
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError, exceptions.RedisError) as error:
-        raise ConfigError(f"{REDIS}: {error}") from None
-    return RedisGateway(Redis(connection_pool=pool), patience_seconds=timeout_seconds)
-
-
-def connection_options(url: str, tls: TlsFiles, read_again: Callable[[], str] | None) -> dict[str, Any]:
-    """What every connection to a Redis of ours is told, arq's too."""
-    again = {} if read_again is None else {"credential_provider": ReadAgain(read_again)}
-    kept_alive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return {**kept_alive, **tls.options(url), **again}
-
-
-def _made_for_scripts(connection: type[Any]) -> type[Any]:
-    """The kind of connection that can be taken over, once it is made and signed in, for script calls alone."""
-
-    class MadeForScripts(connection):  # type: ignore[misc]
-        def wire(self, patience_seconds: float) -> ScriptWire:
-            """The connection as a wire; this object is to be used no longer, and lives as long as the wire does."""
-            reader = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=self._parser.parse_error)
-            transport: asyncio.Transport = self._writer.transport
-            return ScriptWire(transport, reader, patience_seconds, self._let_go)
-
-        def _let_go(self) -> None:
-            """Else it warns that nobody closed it."""
-            self._reader: Any = None
-            self._writer: Any = None
-
-    return MadeForScripts
+_ELSEWHERE = ("MOVED ", "ASK ")
+"""What a node of a cluster says of a key that another one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +69,33 @@ class PartitionState:
 class RedisGateway:
     """Commands on one Redis. Every failure to decide is `RedisUnavailable`; a script's own fault is `ScriptError`."""
 
-    def __init__(self, client: Any, patience_seconds: float = inf) -> None:
-        """A script call on a connection that is up has a reply, or fails, within `patience_seconds`."""
+    def __init__(self, client: Any, patience_seconds: float = inf, name: str = "") -> None:
+        """A script call on a connection that is up has a reply, or fails, within `patience_seconds`. `name` tells one
+        server from the others that balances are spread over.
+        """
+        self.name = name
         self._client = client
         self._patience_seconds = patience_seconds
-        self._idle: list[_ScriptConnection] = []
+        self._idle: list[ScriptConnection] = []
         self._kept: tuple[str, str] | None = None
         self._waiting: list[Any] = []
+        self._is_closed = False
 
     async def run(self, program: Program, keys: Sequence[str], arguments: Sequence[str | int]) -> str:
         """Runs a program by its hash; by its text when Redis has forgotten it, which also teaches it again."""
         try:
             try:
-                return _text(await self._call("EVALSHA", program.sha, len(keys), *keys, *arguments))
+                return _text(await self.call("EVALSHA", program.sha, len(keys), *keys, *arguments))
             except exceptions.NoScriptError:
-                return _text(await self._call("EVAL", program.source, len(keys), *keys, *arguments))
+                return _text(await self.call("EVAL", program.source, len(keys), *keys, *arguments))
         except exceptions.ResponseError as error:
             message = str(error)
             if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
                 raise RedisUnavailable("redis", message) from error
             if isinstance(error, exceptions.NoPermissionError):
                 raise fault_of(error) from error  # before its first line
+            if message.startswith("MOVED "):
+                raise fault_of(error) from error
             if is_of_rights(message):
                 raise ScriptCutOff(f"{fault_of(error)}; {program.error(message)}") from error
             raise program.error(message) from error
@@ -162,6 +110,10 @@ class RedisGateway:
     def keep_to(self, meta_key: str, ledger: str) -> None:
         """From now on no program is run on a Redis whose partition there belongs to another ledger."""
         self._kept = (meta_key, ledger)
+
+    async def servers(self) -> Sequence[RedisGateway]:
+        """Each server that has balances or may come to have some, to be asked by itself. Raises `RedisUnavailable`."""
+        return (self,)
 
     async def ping(self) -> None:
         """Returns when Redis answers."""
@@ -215,7 +167,7 @@ class RedisGateway:
         redis-py does for it costs a small flush as much as its fold.
         """
         try:
-            found: Any = await self._call("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
+            found: Any = await self.call("XRANGE", outbox_key, f"{from_seq}-0", "+", "COUNT", limit)
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
         return [(int(entry_id.partition(b"-")[0]), members[1]) for entry_id, members in found]
@@ -224,21 +176,10 @@ class RedisGateway:
         """Returns when the outbox has an entry beyond a seq, or after a while; whether it has. One command, however
         long that is.
         """
-        connection = self._waiting.pop() if self._waiting else self._client.connection_pool.make_connection()
-        block_ms, last_id = round(seconds * 1000), f"{after_seq}-0"
         try:
-            connection.socket_timeout = seconds + WAIT_PATIENCE_SECONDS
-            await connection.connect()
-            await connection.send_command("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", outbox_key, last_id)
-            return bool(await connection.read_response())
+            return await self.wait_for_entry(outbox_key, after_seq, seconds)
         except (exceptions.RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
             raise fault_of(error) from error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            self._waiting.append(connection)
 
     async def partition_state(self, meta_key: str) -> PartitionState | None:
         """What the partition says of itself; None when Redis has none."""
@@ -331,16 +272,18 @@ class RedisGateway:
         await self._command("HDEL", key, *names)
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection; one that is in use when its reply is there."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop().close()
         while self._waiting:
             await self._waiting.pop().disconnect()
         await self._client.aclose(close_connection_pool=True)
 
-    async def _call(self, *arguments: str | int) -> object:
+    async def call(self, *arguments: str | int) -> object:
         """A command on a connection that is ours alone, the last that was used or a new one. One that was lost since
         is a fault, once: whoever answers now may have an older history, and the caller is to look (RedisUnavailable).
+        Raises what redis-py raises, as do the other commands without a name of their own.
         """
         if self._idle and not self._idle[-1].is_open:
             for connection in self._idle:
@@ -350,16 +293,66 @@ class RedisGateway:
         connection = self._idle.pop() if self._idle else await self._new_connection()
         try:
             reply = await connection.call(hiredis.pack_command(arguments))  # type: ignore[arg-type]
+        except exceptions.ReadOnlyError:  # a replica by now: the master is elsewhere
+            connection.close()
+            raise
         except exceptions.ResponseError:
             self._idle.append(connection)
             raise
         except BaseException:  # of a caller that was cancelled too: its reply may still come
             connection.close()
             raise
-        self._idle.append(connection)
+        if self._is_closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
         return reply
 
-    async def _new_connection(self) -> _ScriptConnection:
+    async def call_asking(self, *arguments: str | int) -> object:
+        """`call` on a server that is being given the slot of the key (ASK): on a connection of its own."""
+        connection = await self._new_connection()
+        try:
+            await connection.call(hiredis.pack_command(("ASKING",)))
+            return await connection.call(hiredis.pack_command(arguments))  # type: ignore[arg-type]
+        finally:
+            connection.close()
+
+    async def command(self, *arguments: str | int | bytes) -> Any:
+        """A command on one of redis-py's connections."""
+        return await self._client.execute_command(*arguments)
+
+    async def command_asking(self, *arguments: str | int | bytes) -> Any:
+        """The same on a server that is being given the slot of the key."""
+        async with self._client.pipeline(transaction=False) as both:
+            both.execute_command("ASKING")
+            both.execute_command(*arguments)
+            _, reply = await both.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def wait_for_entry(self, outbox_key: str, after_seq: int, seconds: float, *, asking: bool = False) -> bool:
+        """`wait_for_outbox`, on a connection of its own."""
+        connection = self._waiting.pop() if self._waiting else self._client.connection_pool.make_connection()
+        block_ms, last_id = round(seconds * 1000), f"{after_seq}-0"
+        try:
+            connection.socket_timeout = seconds + WAIT_PATIENCE_SECONDS
+            await connection.connect()
+            if asking:
+                await connection.send_command("ASKING")
+                await connection.read_response()
+            await connection.send_command("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", outbox_key, last_id)
+            return bool(await connection.read_response())
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            if self._is_closed:
+                await connection.disconnect(nowait=True)
+            else:
+                self._waiting.append(connection)
+
+    async def _new_connection(self) -> ScriptConnection:
         connection = self._client.connection_pool.make_connection()
         try:
             await connection.connect()
@@ -367,7 +360,7 @@ class RedisGateway:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection.wire(self._patience_seconds) if hasattr(connection, "wire") else _AsItIs(connection)
+        return connection.wire(self._patience_seconds) if hasattr(connection, "wire") else AsItIs(connection)
 
     async def _check_ledger(self, connection: Any) -> None:
         """Whoever answers a new connection may be another server: an address can move. Raises `RedisDenied`."""
@@ -375,47 +368,21 @@ class RedisGateway:
             return
         meta_key, ledger = self._kept
         await connection.send_command("HGET", meta_key, "ledger")
-        found = await connection.read_response()
+        try:
+            found = await connection.read_response()
+        except exceptions.ResponseError as error:
+            if str(error).startswith(_ELSEWHERE):
+                return
+            raise
         if found is not None and _text(found) != ledger:
             told = f"another Redis answers there, which has ledger {_text(found)} and not {ledger}; nothing was changed"
             raise RedisDenied("ledger", f"{REDIS}: {told}")
 
     async def _command(self, *arguments: str | int | bytes) -> Any:
         try:
-            return await self._client.execute_command(*arguments)
+            return await self.command(*arguments)
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
-
-
-class _ScriptConnection(Protocol):
-    """What script calls need of a connection: `ScriptWire` without what it is made of."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a call may be tried."""
-
-    def call(self, request: bytes) -> Awaitable[object]:
-        """The reply to a packed command."""
-
-    def close(self) -> None:
-        """Ends it at once."""
-
-
-class _AsItIs:
-    """A connection of redis-py's that has no socket to take over: fakeredis'."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self.is_open = True
-
-    async def call(self, request: bytes) -> object:
-        """Redis-py's own way to send what is packed, and to wait."""
-        await self._connection.send_packed_command(request)
-        return await self._connection.read_response()
-
-    def close(self) -> None:
-        """Forgets it."""
-        self.is_open = False
 
 
 async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:

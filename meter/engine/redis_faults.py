@@ -25,7 +25,9 @@ _DENIED = (
     (("invalid username-password", "wrongpass", "invalid password"), "Redis refuses the user or the password"),
     (("running in protected mode",), "Redis is in protected mode: give it a password, or `bind` the right address"),
     (("db index is out of range", "invalid db index"), "there is no database of that number"),
-    (("cross slot", "crossslot", "cluster mode", "moved "), "it is a Redis Cluster, which cannot hold balances here"),
+    (("cross slot", "crossslot", "cluster mode", "moved "), "it is a Redis Cluster: redis+cluster://host:6379"),
+    (("cluster support disabled",), "it is no Redis Cluster: redis://host:6379/0"),
+    (("no such master with that name",), "the Sentinels know no master of that name"),
     (("hostname mismatch", "ip address mismatch"), "its certificate is for another name: use the name that it has"),
     (("certificate has expired",), "its certificate has expired"),
     (

@@ -71,7 +71,7 @@ class ReadAgain:
 def tls_of(settings: Settings) -> TlsFiles:
     """The files for TLS. Raises `ConfigError` for one that cannot be used, or where no URL is for TLS."""
     files = TlsFiles(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
-    if files != NO_TLS_FILES and not any(url.startswith("rediss:") for url in (settings.redis_url, settings.arq_url)):
+    if files != NO_TLS_FILES and not any(url.startswith("rediss") for url in (settings.redis_url, settings.arq_url)):
         raise ConfigError("METER_REDIS_URL: METER_REDIS_CA_FILE, …_CERT_FILE and …_KEY_FILE are for rediss:// only")
     files.check()
     return files

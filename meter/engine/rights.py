@@ -26,6 +26,8 @@ class Who(StrEnum):
     SCRIPT = "the Lua programs"
     PROCESS = "sidecar and worker"
     QUEUE = "arq, in the worker"
+    NODE = "sidecar and worker on a Redis Cluster"
+    LED = "sidecar and worker behind Sentinels"
 
 
 # Each with arguments that the server takes for a whole call.
@@ -89,7 +91,15 @@ QUEUE_COMMANDS: dict[str, Arguments] = {
     "ZREM": (KEY, "m"),
     "ZSCORE": (KEY, "m"),
 }
-COMMANDS = {Who.SCRIPT: SCRIPT_COMMANDS, Who.PROCESS: PROCESS_COMMANDS, Who.QUEUE: QUEUE_COMMANDS}
+NODE_COMMANDS: dict[str, Arguments] = {"ASKING": (), "CLUSTER": ("SLOTS",)}
+LED_COMMANDS: dict[str, Arguments] = {"ROLE": ()}
+COMMANDS = {
+    Who.SCRIPT: SCRIPT_COMMANDS,
+    Who.PROCESS: PROCESS_COMMANDS,
+    Who.QUEUE: QUEUE_COMMANDS,
+    Who.NODE: NODE_COMMANDS,
+    Who.LED: LED_COMMANDS,
+}
 
 UNQUEUED = ("MULTI", "DISCARD", "EXEC", "WATCH", "UNWATCH")
 """Redis runs these between MULTI and DISCARD, so they are asked for by themselves."""

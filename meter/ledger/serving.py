@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from meter.errors import MeterError
+from meter.redis_urls import place_of
 from meter.store.base import Store
 from meter.store.rows import DeploymentRow, WatermarkRow
 
@@ -25,7 +26,11 @@ class ServedElsewhere(MeterError):
 
 def address_of(redis_url: str) -> str:
     """Host, port and database of a Redis, or its socket: what tells it from others, without user and password."""
-    parts = urlsplit(redis_url)
+    place, parts = place_of(redis_url), urlsplit(redis_url)
+    if place.kind != "server":
+        hosts = ",".join(sorted("{}:{}".format(*address) for address in place.hosts))
+        which = "cluster" if place.kind == "cluster" else f"master {place.service} of Sentinels"
+        return f"{which} {hosts}"[:ADDRESS_CHARS_MAX]
     if parts.scheme == "unix":
         return f"unix:{parts.path}?{parts.query}"[:ADDRESS_CHARS_MAX]
     host = (parts.hostname or "localhost").replace("localhost", "127.0.0.1")
@@ -43,7 +48,7 @@ async def claim(store: Store, redis_url: str, now_ms: int) -> None:
 async def check_served_here(store: Store, redis_url: str, watermark: WatermarkRow | None) -> None:
     """Raises `ServedElsewhere` when the store was last served with a Redis at another address."""
     last, here = await _last(store), address_of(redis_url)
-    if last is None or last.value == here:
+    if last is None or _is_same(last.value, here):
         return
     since = _time(_ms_of(last))
     flushed = "" if watermark is None else f", last flush {_time(watermark.updated_at_ms)}"
@@ -51,6 +56,12 @@ async def check_served_here(store: Store, redis_url: str, watermark: WatermarkRo
         f"this store is served with the Redis at {last.value} (since {since}{flushed}), and this is the one at {here}: "
         f"a rebuild takes the ledger away from {last.value}"
     )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two addresses are of one Redis. Of a cluster, and of Sentinels, any node names it."""
+    (kind, _, hosts), (other_kind, _, other_hosts) = one.rpartition(" "), other.rpartition(" ")
+    return kind == other_kind and not set(hosts.split(",")).isdisjoint(other_hosts.split(","))
 
 
 async def _last(store: Store) -> DeploymentRow | None:

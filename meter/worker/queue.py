@@ -16,12 +16,14 @@ from arq.jobs import Job
 from redis.asyncio import ConnectionPool
 
 from meter.config import Settings
-from meter.engine.redis import RedisGateway, connect, connection_options
+from meter.engine.connect import connect, connection_options, kind_of_connection
+from meter.engine.redis import RedisGateway
 from meter.engine.redis_faults import QUEUE, REDIS
 from meter.engine.redis_url import reader_of, tls_of, without_credentials
 from meter.engine.rights import Who, why_denied
 from meter.errors import ConfigError, RedisDenied, RedisUnavailable
 from meter.keys import nobodys_key, queue_prefix
+from meter.redis_urls import RedisPlace, place_of
 
 QUEUE_TIMEOUT_SECONDS = 5
 QUEUE_CONNECT_TIMEOUT_SECONDS = 2
@@ -49,21 +51,34 @@ class Queue(ArqRedis):
 
 
 def queue_pool(settings: Settings) -> Queue:
-    """arq's connections."""
-    read_again = reader_of(settings.arq_url, settings.arq_url_file)
+    """arq's connections. Raises `ConfigError` when it has no Redis of its own beside a cluster."""
+    place, tls = queue_place(settings), tls_of(settings)
+    read_again, url = reader_of(settings.arq_url, settings.arq_url_file), place.server()
     pool = ConnectionPool.from_url(
-        settings.arq_url if read_again is None else without_credentials(settings.arq_url),
+        url if read_again is None else without_credentials(url),
         socket_timeout=QUEUE_TIMEOUT_SECONDS,
         socket_connect_timeout=QUEUE_CONNECT_TIMEOUT_SECONDS,
-        **connection_options(settings.arq_url, tls_of(settings), read_again),
+        **connection_options(url, tls, read_again),
     )
-    pool.connection_class = _under(queue_prefix(settings.key_prefix), pool.connection_class)
+    kind = kind_of_connection(place, pool.connection_class, tls)
+    pool.connection_class = _under(queue_prefix(settings.key_prefix), kind)
     return Queue(connection_pool=pool, job_serializer=to_json, job_deserializer=orjson.loads)
 
 
 def to_json(job: dict[str, object]) -> bytes:
     """arq's job as JSON, never pickle; an exception among the results becomes its text."""
     return orjson.dumps(job, default=repr)
+
+
+def queue_place(settings: Settings) -> RedisPlace:
+    """Where arq's Redis is. Raises `ConfigError` where that is a cluster: arq's keys are in many slots."""
+    place = place_of(settings.arq_url)
+    if place.kind == "cluster":
+        raise ConfigError(
+            f"{QUEUE}: METER_REDIS_URL is a Redis Cluster, on which arq's jobs cannot be: name a Redis of their own, "
+            "redis://host:6379/0"
+        )
+    return place
 
 
 def queue_variable(settings: Settings) -> str:
@@ -73,6 +88,7 @@ def queue_variable(settings: Settings) -> str:
 
 async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> None:
     """Raises `ConfigError` when arq's user may not do what arq does, `RedisUnavailable` when nobody can tell."""
+    queue_place(settings)
     gateway = redis or connect(
         settings.arq_url,
         timeout_seconds=QUEUE_TIMEOUT_SECONDS,

@@ -16,6 +16,7 @@ from redis import Redis
 
 from meter.config import Settings
 from meter.dev.redis_server import EmbeddedServer
+from meter.engine.connect import connect
 from meter.engine.engine import Engine
 from meter.engine.operations import (
     Operation,
@@ -29,7 +30,7 @@ from meter.engine.operations import (
     reserve,
 )
 from meter.engine.programs import open_program
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError, MeterError, PartitionRefused, RedisUnavailable, Unavailable
 from meter.keys import partition_of
 from tests.faulty_link import FaultyLink

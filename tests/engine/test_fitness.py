@@ -16,9 +16,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from meter.config import Settings
+from meter.engine.connect import connect
 from meter.engine.engine import Engine
 from meter.engine.fitness import faults_of
-from meter.engine.redis import connect
 from meter.errors import ConfigError, RedisUnavailable
 
 SERVER = shutil.which("redis-server") or ""

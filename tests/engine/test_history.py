@@ -14,10 +14,11 @@ from redis import Redis
 
 from meter.config import Settings
 from meter.dev.redis_server import EmbeddedServer
+from meter.engine.connect import connect
 from meter.engine.engine import Engine
 from meter.engine.history import LOOK_SECONDS, NOWHERE, Memory, Place, why_refused
 from meter.engine.operations import balance, deduct, grant
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis import RedisGateway
 from meter.errors import PartitionRefused
 from meter.keys import PartitionKeys
 from tests.engine.test_engine import until_served

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis, exceptions
 
 from meter.config import Settings
-from meter.engine.redis import connect
+from meter.engine.connect import connect
 from meter.engine.redis_faults import fault_of
 from meter.errors import ConfigError, RedisDenied, RedisUnavailable, RedisUnknown
 from meter.health.status import Name

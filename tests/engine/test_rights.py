@@ -16,11 +16,20 @@ from redis.exceptions import NoPermissionError
 
 from meter.config import Settings
 from meter.engine import rights
+from meter.engine.connect import connect
 from meter.engine.engine import Engine
 from meter.engine.operations import deduct, grant
 from meter.engine.programs import lua_folder
-from meter.engine.redis import RedisGateway, connect
-from meter.engine.rights import COMMANDS, PROCESS_COMMANDS, QUEUE_COMMANDS, SCRIPT_COMMANDS, Who
+from meter.engine.redis import RedisGateway
+from meter.engine.rights import (
+    COMMANDS,
+    LED_COMMANDS,
+    NODE_COMMANDS,
+    PROCESS_COMMANDS,
+    QUEUE_COMMANDS,
+    SCRIPT_COMMANDS,
+    Who,
+)
 from meter.errors import ConfigError, PartitionRefused, RedisDenied, ScriptError
 from meter.health.presence import Presences, Worker
 from meter.in_process import Meter
@@ -31,6 +40,7 @@ from tests.servers import embedded_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDECAR = (Who.SCRIPT, Who.PROCESS)
+WORKER = (*SIDECAR, Who.QUEUE)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +95,12 @@ def test_x8_every_call_of_a_script_is_declared() -> None:
 
 
 def test_x8_every_command_of_a_process_is_declared() -> None:
-    text = (ROOT / "meter/engine/redis.py").read_text()
-    named = set(re.findall(r"(?:_command|_call|\bask|send_command)\(\s*\"([A-Z]+)\"", text)) | {"INFO"}
-    assert named - {"WATCH"} == set(PROCESS_COMMANDS)
+    text = "".join((ROOT / f"meter/engine/{name}.py").read_text() for name in ("redis", "cluster", "connections"))
+    named = set(re.findall(r"(?:command|\.call|\bask)\(\s*\"([A-Z]+)\"", text)) | {"INFO"}
+    assert named - {"WATCH"} == {*PROCESS_COMMANDS, *NODE_COMMANDS, *LED_COMMANDS}
     others = {path for path in (ROOT / "meter").rglob("*.py") if "execute_command" in path.read_text()}
-    assert others <= {ROOT / "meter/engine/redis.py", ROOT / "meter/dev/redis_server.py"}
+    mine = ("engine/redis.py", "engine/sentinel.py", "dev/redis_server.py")  # Sentinels have users of their own
+    assert others <= {ROOT / "meter" / path for path in mine}
 
 
 async def test_x19_everything_that_arq_sends_is_declared(admin: Redis) -> None:
@@ -135,14 +146,14 @@ async def test_x19_everything_that_arq_sends_is_declared(admin: Redis) -> None:
 
 @pytest.mark.parametrize("title", ["sidecar", "worker", "queue"])
 def test_x8_the_documented_acl_is_the_declared_one(title: str) -> None:
-    who = {"sidecar": SIDECAR, "worker": tuple(Who), "queue": (Who.QUEUE,)}[title]
+    who = {"sidecar": SIDECAR, "worker": WORKER, "queue": (Who.QUEUE,)}[title]
     assert (
         f"ACL SETUSER meter-{title} on >CHANGE-ME {acl_rules(who, 'meter')}\n" in (ROOT / "docs/redis.md").read_text()
     )
 
 
 async def test_x8_with_exactly_the_documented_acl_everything_works(admin: Redis, tmp_path: Path) -> None:
-    url = user(admin, acl_rules(tuple(Who), "meter"))
+    url = user(admin, acl_rules(WORKER, "meter"))
     settings = settings_of(url).model_copy(update={"store_url": f"sqlite:///{tmp_path}/m.db"})
     async with Meter(settings) as meter:
         await meter.add("u", 100)
@@ -259,20 +270,20 @@ async def test_x8_nothing_is_run_where_multi_is_not_known(gateway: RedisGateway,
 
 @pytest.mark.slow
 def test_x8_the_commands_end_with_one_line_and_2(admin: Redis, tmp_path: Path) -> None:
-    url = user(admin, f"{acl_rules(tuple(Who), 'meter')} -xadd -dbsize")
+    url = user(admin, f"{acl_rules(WORKER, 'meter')} -xadd -dbsize")
     for command in ("serve", "worker"):
         env = environment(redis_url=url, store_url="none", port=free_port(), redis_timeout_ms=10_000)
         run = run_meter(command, cwd=tmp_path, env=env)
         assert run.returncode == 2, run.stderr
         assert "Traceback" not in run.stderr and "XADD" in run.stderr
-    url = user(admin, f"{acl_rules(tuple(Who), 'meter')} -dbsize")
+    url = user(admin, f"{acl_rules(WORKER, 'meter')} -dbsize")
     run = run_meter("worker", cwd=tmp_path, env=environment(redis_url=url, store_url="none", redis_timeout_ms=10_000))
     assert run.returncode == 2, run.stderr
     assert len([line for line in run.stderr.splitlines() if "DBSIZE" in line]) == 1
 
 
 def test_x8_the_rules_name_no_command_twice() -> None:
-    rules = acl_rules(tuple(Who), "p", ["alerts"]).split()
+    rules = acl_rules(WORKER, "p", ["alerts"]).split()
     assert rules[:3] == ["~p:*", "~alerts", "-@all"]
     assert len(rules) == len(set(rules))
     assert set(rights.UNQUEUED) <= {name for commands in COMMANDS.values() for name in commands}

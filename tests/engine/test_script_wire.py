@@ -9,8 +9,9 @@ from math import inf
 
 import pytest
 
+from meter.engine.connect import connect
 from meter.engine.programs import Program, apply_program
-from meter.engine.redis import RedisGateway, connect
+from meter.engine.redis import RedisGateway
 from meter.errors import RedisUnavailable, ScriptError
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

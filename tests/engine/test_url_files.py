@@ -15,6 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from meter.config import load_settings, url_again
 from meter.engine.redis_url import ReadAgain, without_credentials
 from meter.errors import ConfigError
+from meter.log import without_password
+from meter.redis_urls import Address, place_of
 from meter.runtime import Runtime
 from meter.worker.queue import check_queue, queue_pool
 from tests.servers import embedded_server
@@ -129,9 +131,12 @@ async def test_c17_the_queue_has_a_password_of_its_own(admin: Redis, tmp_path: P
     [
         ("valkey://h", "redis://host:6379/0"),
         ("redis+unix:///run/redis.sock", "unix:///path"),
-        ("redis+sentinel://h:26379/mymaster/0", "one server"),
-        ("redis-cluster://h", "one server"),
-        ("redis://a:1,b:2/0", "several hosts|Port could not be cast|port"),
+        ("redis+sentinel://h:26379", "told which master"),
+        ("redis+sentinel://h:26379/mymaster/zero", "no number of a database"),
+        ("redis+cluster://a:1,/0", "no host and port"),
+        ("redis+cluster://a,b/1", "the database 0 only"),
+        ("valkey-cluster://h", "redis.cluster://host:6379"),
+        ("redis://a:1,b:2/0", r"several hosts, which are redis\+cluster://"),
         ("redis://h/zero", "no number of a database"),
         ("redis://h/0?decode_responses=true", "the option 'decode_responses' is not taken"),
         ("redis://h/0?protocol=3", "the option 'protocol' is not taken"),
@@ -146,3 +151,26 @@ def test_u6_an_option_with_a_wrong_value_is_told_at_the_start() -> None:
     for option in ("socket_timeout=soon", "ssl_cert_reqs=perhaps"):
         with pytest.raises(ConfigError, match=r"^METER_REDIS_URL: "):
             Runtime(load_settings(redis_url=f"rediss://h/0?{option}", store_url="none"))
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "hosts"),
+    [
+        ("redis+cluster://u:p@a,b:7000,[::1]:7001", "redis://u:p@a:6379/", (("a", 6379), ("b", 7000), ("::1", 7001))),
+        ("rediss-cluster://a:1/0?ssl_cert_reqs=none", "rediss://a:1/?ssl_cert_reqs=none", (("a", 1),)),
+        ("redis+sentinel://:p@s,t:2/main/3?sentinel_password=x", "redis://:p@s:26379/3", (("s", 26379), ("t", 2))),
+        ("rediss+sentinel://s/main", "rediss://s:26379/", (("s", 26379),)),
+    ],
+)
+def test_u6_a_url_with_several_hosts_is_read(url: str, server: str, hosts: tuple[Address, ...]) -> None:
+    place = place_of(url)
+    assert (place.server(), place.hosts) == (server, hosts)
+    assert load_settings(redis_url=url).redis_url == url
+
+
+def test_u6_the_password_of_sentinels_is_not_shown() -> None:
+    url = "redis+sentinel://:hunter1@s/main?sentinel_password=hunter2&sentinel_username=u"
+    assert without_password(url) == "redis+sentinel://…@s/main?sentinel_password=…&sentinel_username=u"
+    with pytest.raises(ConfigError) as raised:
+        load_settings(redis_url=url + "&no=1")
+    assert "hunter" not in str(raised.value)

@@ -1,0 +1,85 @@
+"""Where the master is, as Sentinels tell: all are asked, and the one that saw the latest failover is right.
+
+Asked anew for each connection. A Sentinel that was cut off from the others may go on naming the master of before, so
+the first answer is not enough; nor is any, so whoever answers is asked for its role (meter/engine/connections.py), and
+sidecars look for what they were told before they spend (lua/state/history.lua).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from meter.engine.redis_url import TlsFiles
+from meter.redis_urls import Address, RedisPlace
+
+SENTINEL_SECONDS = 0.25
+"""How long Sentinels have to answer, all of them side by side."""
+_DISCONNECTED = ("s_down", "o_down", "disconnected")
+
+
+class _Told(NamedTuple):
+    epoch: int
+    is_up: bool
+    address: Address
+
+
+class Sentinels:
+    """The Sentinels of a URL."""
+
+    def __init__(self, place: RedisPlace, tls: TlsFiles) -> None:
+        self._place = place
+        self._tls = tls
+
+    async def master(self) -> Address:
+        """Where the master is. Raises redis-py's `ConnectionError` when no Sentinel knows one."""
+        asking = [asyncio.create_task(self._ask(address)) for address in self._place.hosts]
+        try:
+            await asyncio.wait(asking, timeout=SENTINEL_SECONDS)
+        finally:
+            for task in asking:
+                task.cancel()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        told = [answer for answer in answers if isinstance(answer, _Told)]
+        if told:
+            return max(told).address
+        faults = [answer for answer in answers if isinstance(answer, exceptions.RedisError)]
+        if fault := next((one for one in faults if isinstance(one, exceptions.AuthenticationError)), None):
+            raise fault
+        why = f": {faults[0]}" if faults else " in time"
+        raise exceptions.ConnectionError(f"no Sentinel named the master of {self._place.service!r}{why}")
+
+    async def _ask(self, address: Address) -> _Told:
+        url = self._place.server(address)
+        options: dict[str, Any] = {
+            "username": self._place.options.get("sentinel_username"),
+            "password": self._place.options.get("sentinel_password"),
+            "socket_timeout": SENTINEL_SECONDS,
+            "socket_connect_timeout": SENTINEL_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+            "ssl": url.startswith("rediss:"),
+            **self._tls.options(url),
+        }
+        client: Any = Redis(host=address[0], port=address[1], **options)
+        try:
+            found = await client.execute_command("SENTINEL", "MASTER", self._place.service)
+        finally:
+            await client.aclose()
+        fields = _fields(found)
+        is_up = not any(word in fields["flags"] for word in _DISCONNECTED)
+        return _Told(int(fields["config-epoch"]), is_up, (fields["ip"], int(fields["port"])))
+
+
+def _fields(found: Any) -> dict[str, str]:
+    """A flat list of names and values; of redis-py 8, a dictionary."""
+    pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in pairs}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
