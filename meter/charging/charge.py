@@ -9,7 +9,9 @@ from functools import partial
 
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
+from meter.charging.background import BackgroundWork, WatchedWork
 from meter.charging.policy import ChargePolicy, Ending, Verdict, verdict_on
+from meter.charging.routes import CHARGED, Asked
 from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import Settled, VerdictRunner, words
 from meter.client.credits import Credits
@@ -32,11 +34,12 @@ class Charger:
         self.policy = policy
         self.settlements = BackgroundSettlements()
         self._runner = VerdictRunner(credits_, policy.over)
+        self.work = BackgroundWork(credits_, self._runner, policy.background_ttl_seconds)
         self.unread: Counter[Unread] = Counter()
         """Responses that told no usage, by why."""
         self._open: set[Charge] = set()
 
-    async def open(self, admitted: Admitted) -> Charge | Refusal:
+    async def open(self, admitted: Admitted, asked: Asked = CHARGED) -> Charge | Refusal:
         """Holds the estimate. Raises `Unavailable` when that was not decided. A hold nobody waits for is released."""
         # An id of ours, so that a hold whose answer got lost can be named; nobody can guess it.
         reservation_id = f"x_{secrets.token_urlsafe(16)}"
@@ -54,9 +57,22 @@ class Charger:
             raise
         if isinstance(reserved, Refusal):
             return reserved
-        charge = Charge(self, reserved, admitted.estimate)
+        charge = Charge(self, reserved, admitted.estimate, begins_work=asked.begins)
         self._open.add(charge)
         return charge
+
+    def watch(self, user_id: str, asked: Asked) -> WatchedWork | None:
+        """What looks at a request that reads background work; None for one that reads none."""
+        if not asked.work:
+            return None
+        shape = self.policy.results_shape if asked.lines else self.policy.work_shape
+        return WatchedWork(self.work, self.settlements, shape, user_id, asked.work, lines=asked.lines)
+
+    def begin_work(self, charge: Charge, work_id: str) -> asyncio.Task[Settled | None]:
+        """Ends a charge by one of the work that its request began."""
+        self._open.discard(charge)
+        begin = partial(self.work.begin, charge.reserved.user_id, work_id, charge.reserved)
+        return self.settlements.settle(begin, f"background work {work_id}")
 
     def end(self, charge: Charge, verdict: Verdict) -> asyncio.Task[Settled | None]:
         """Settles a charge; `Charge.settle` calls it."""
@@ -78,8 +94,11 @@ class Charger:
 class Charge:
     """An open hold and the response it pays for. Tell it of the response, then `settle` it once."""
 
-    def __init__(self, charger: Charger, reserved: Reserved, estimate: Number) -> None:
+    def __init__(self, charger: Charger, reserved: Reserved, estimate: Number, *, begins_work: bool = False) -> None:
         self.reserved = reserved
+        self.asks_background = False
+        """Whether the request says that it is to be done in the background."""
+        self._begins_work = begins_work
         self.settled: asyncio.Task[Settled | None] | None = None
         self._charger = charger
         self._estimate = estimate
@@ -106,7 +125,7 @@ class Charge:
                 told[name] = number
         self._told = next((told[name] for name in policy.usage_headers if name in told), None)
         self._reader = open_reader(
-            policy.shape,
+            policy.work_shape if self._begins_work else policy.shape,
             content_encoding=content_encoding,
             headers=headers,
             inspect_bytes_max=policy.inspect_bytes_max,
@@ -127,6 +146,10 @@ class Charge:
         if self.settled is None:
             self._timer.cancel()
             usage = self._usage()
+            work_id = self._begun() if usage is None else ""
+            if work_id:
+                self.settled = self._charger.begin_work(self, work_id)
+                return self.settled
             verdict = verdict_on(
                 self._charger.policy,
                 ending=ending,
@@ -138,6 +161,12 @@ class Charge:
             self.settled = self._charger.end(self, verdict)
         return self.settled
 
+    def _begun(self) -> str:
+        """The id of the background work that the response told of."""
+        if not self._begins_work or self._reader is None or self._reader.failed:
+            return ""
+        return self._reader.work.id_of_begun(asked=self.asks_background)
+
     def _usage(self) -> Number | None:
         reader = self._reader
         if self._told or reader is None:
@@ -146,7 +175,7 @@ class Charge:
         usage = reader.usage
         if usage is not None:
             return usage.total
-        if self._told is None and not reader.failed:
+        if self._told is None and not reader.failed and not self._begun():
             self._charger.unread[reader.unread] += 1
             _log.warning("reservation %s: no usage was read: %s", self.reserved.reservation_id, reader.unread)
         return self._told

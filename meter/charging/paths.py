@@ -71,6 +71,13 @@ def has_controls(path: str) -> bool:
     return _CONTROL.search(path) is not None
 
 
+def readings_of(path: str) -> tuple[str, ...]:
+    """What servers may take a decoded path for, the likeliest first; none where no reading is shared by all."""
+    if _USUAL.fullmatch(path) and "//" not in path:
+        return (path,)
+    return () if _is_opaque(path) else _readings(path)
+
+
 def _readings(path: str) -> tuple[str, ...]:
     """What servers may take the path for, as it stands included."""
     readings = {path: None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Literal
 
-from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
+from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of, shape_of_results, shape_of_work
 
 SUCCESS = range(200, 300)
 
@@ -43,6 +43,12 @@ class ChargePolicy:
 
     shape: Shape = field(default_factory=lambda: shape_of(Format.AUTO))
     """Where a response tells its usage."""
+    work_shape: Shape = field(default_factory=lambda: shape_of_work(Format.AUTO))
+    """The same of what starts or reads work in the background."""
+    results_shape: Shape = field(default_factory=shape_of_results)
+    """A line of a batch's results."""
+    background_ttl_seconds: float = 86400
+    """How long credits are held for work in the background, unless the meter's longest life of a hold is shorter."""
     usage_headers: tuple[bytes, ...] = ()
     """Response headers, in lower case, that tell the credits to charge; the first one found beats the body, unless it
     tells 0 and the body more."""

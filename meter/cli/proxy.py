@@ -18,6 +18,8 @@ from meter.proxy.options import ProxyOptions, parse_statuses
 _FLAGS = {
     "meter_url": "meter",
     "skip_paths": "skip-path",
+    "routes": "route",
+    "background_ttl_seconds": "background-ttl",
     "user_id_header": "user-header",
     "estimated_tokens_header": "estimate-header",
     "default_estimated_tokens": "estimate",
@@ -34,6 +36,7 @@ _FLAGS = {
 # What a command line cannot give as it is: the type there, its default, and how it is read.
 _READ: dict[str, tuple[Any, object, Any]] = {
     "skip_paths": (list[str] | None, None, lambda paths: tuple(paths or ())),
+    "routes": (list[str] | None, None, lambda rules: tuple(rules or ())),
     "charge_statuses": (str, "2xx", parse_statuses),
     "default_estimated_tokens": (int, 100, int),
     "minimum_estimated_tokens": (int, 1, int),

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
+from meter.charging.background import WatchedWork
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import has_controls
 from meter.charging.problems import refused, unavailable
+from meter.charging.routes import FREE, OVERRIDES, Asked
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
@@ -47,6 +49,7 @@ class Proxy:
         self.state = State({"bounds": Bounds(body_seconds=None)})  # an upload may take as long as it likes
         self._options = options
         self._paths = options.paths()
+        self._rules = options.rules()
         self._admission = options.admission()
         policy = options.policy()
         self._charger = Charger(credits_, policy)
@@ -99,17 +102,19 @@ class Proxy:
             detail = "A path begins with a slash and holds no control characters, which servers read differently."
             await self._refuse(problem("invalid-path", detail), headers, receive, send)
             return
-        charge: Charge | None = None
+        charge: Charge | WatchedWork | None = None
         ours: list[Header] = []
         outcome = "free"
         if scope["method"] != FREE_METHOD and self._paths.cover(scope["path"]):
-            found = await self._charged(headers)
+            found = await self._admitted(scope, headers)
             if isinstance(found, Rendered):
                 await self._refuse(found, headers, receive, send)
                 return
-            charge = found
-            ours = [UNMETERED] if charge is None else metered_headers(charge)
-            outcome = "unmetered" if charge is None else "metered"
+            charge = None if isinstance(found, Asked) else found
+            if isinstance(charge, Charge):
+                ours, outcome = metered_headers(charge), "metered"
+            elif found is None:
+                ours, outcome = [UNMETERED], "unmetered"
         self.counts.request(outcome)
         await ProxyExchange(self._route, scope, receive, send, charge).run(ours)
 
@@ -117,13 +122,16 @@ class Proxy:
         self.counts.request(str(rendered.status))
         await answer(rendered, headers, receive, send)
 
-    async def _charged(self, headers: list[Header]) -> Charge | Rendered | None:
-        """A hold for the request, or its refusal; None for a request to be served unmetered."""
+    async def _admitted(self, scope: Scope, headers: list[Header]) -> Charge | WatchedWork | Asked | Rendered | None:
+        """A hold for the request, or its refusal; None for a request to be served unmetered, `FREE` for a free one."""
         admitted = self._admission.admit(headers)
         if isinstance(admitted, Rendered):
             return admitted
+        asked = self._rules.asked(scope["method"], scope["path"])
+        if asked.free and not any(name in OVERRIDES for name, _ in headers):
+            return self._charger.watch(admitted.user_id, asked) or FREE
         try:
-            charge = await self._charger.open(admitted)
+            charge = await self._charger.open(admitted, asked)
         except Unavailable as error:
             if self._options.fail == "closed":
                 return unavailable(error)

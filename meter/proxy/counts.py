@@ -7,7 +7,7 @@ from collections import defaultdict
 from meter.api.metrics import Metrics
 from meter.charging.policy import Ending
 from meter.charging.verdicts import Settled
-from meter.contract.answers import Committed, Refusal, Released
+from meter.contract.answers import Committed, Deducted, Refusal, Released
 
 _WORDS = {ending: ending.name.lower() for ending in Ending}
 
@@ -29,7 +29,7 @@ class ProxyCounts:
         """Counts how a metered exchange ended."""
         self.endings[_WORDS[ending],] += 1
 
-    def settled(self, outcome: Settled | None) -> None:
+    def settled(self, outcome: Settled | Deducted | None) -> None:
         """Counts how a hold ended."""
         self.settlements[_word(outcome),] += 1
 
@@ -62,10 +62,12 @@ class ProxyCounts:
         )
 
 
-def _word(outcome: Settled | None) -> str:
+def _word(outcome: Settled | Deducted | None) -> str:
     match outcome:
         case Committed():
             return "late" if outcome.late else "charged"
+        case Deducted():
+            return "late"
         case Released():
             return "released"
         case Refusal():

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from starlette.types import Receive, Scope, Send
 
 from meter.charging.amounts import header_value
+from meter.charging.background import WatchedWork
 from meter.charging.charge import Charge
 from meter.charging.policy import Ending
 from meter.charging.verdicts import Settled
+from meter.contract.answers import Deducted
 from meter.http.rendered import problem
 from meter.log import logger
 from meter.proxy.body import RequestBody, read_up_to
@@ -40,7 +42,9 @@ class Route:
 class ProxyExchange:
     """`charge` is None for a request that is not metered; `ours` are headers for its response."""
 
-    def __init__(self, route: Route, scope: Scope, receive: Receive, send: Send, charge: Charge | None) -> None:
+    def __init__(
+        self, route: Route, scope: Scope, receive: Receive, send: Send, charge: Charge | WatchedWork | None
+    ) -> None:
         self._route = route
         self._scope = scope
         self._headers: list[Header] = list(scope["headers"])
@@ -65,9 +69,11 @@ class ProxyExchange:
         finally:
             self._client.unwatch()
             if self._charge is not None:
-                counts = self._route.counts
-                counts.ended(ending)
-                self._charge.settle(ending).add_done_callback(lambda task: counts.settled(_outcome_of(task)))
+                settled, counts = self._charge.settle(ending), self._route.counts
+                if isinstance(self._charge, Charge):
+                    counts.ended(ending)
+                if settled is not None:
+                    settled.add_done_callback(lambda task: counts.settled(_outcome_of(task)))
 
     async def _carry(self, ours: list[Header]) -> Ending:
         try:
@@ -104,7 +110,7 @@ class ProxyExchange:
         content_encoding = value_of(self._headers, b"content-encoding")
         return (
             self._route.options.inject_include_usage
-            and self._charge is not None
+            and isinstance(self._charge, Charge)
             and may_inject(self._scope["method"], self._scope["path"], content_type, content_encoding)
         )
 
@@ -183,7 +189,7 @@ class ProxyExchange:
         return Ending.GONE if self._client.requested or self._client.started else Ending.CUT
 
 
-def _outcome_of(settlement: asyncio.Task[Settled | None]) -> Settled | None:
+def _outcome_of(settlement: asyncio.Task[Settled | Deducted | None]) -> Settled | Deducted | None:
     return None if settlement.cancelled() else settlement.result()
 
 

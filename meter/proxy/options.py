@@ -14,8 +14,9 @@ from yarl import URL
 from meter.charging.admission import Admission
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import SUCCESS, ChargePolicy, Missing, Over
+from meter.charging.routes import Routes, rule_of
 from meter.errors import ConfigError
-from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of
+from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of, shape_of_work
 
 ACTUAL_HEADER = "X-Credits-Actual"
 
@@ -52,6 +53,14 @@ class ProxyOptions:
     skip_paths: Annotated[
         tuple[str, ...], Doc("Not metered: everything at and below these paths. OPTIONS is never metered.")
     ] = ()
+    routes: Annotated[
+        tuple[str, ...],
+        Doc(
+            "A rule of your own, before those of the providers: `free GET /v1/things/*` or `charge POST /v1/files`; "
+            "`*` is one segment, `**` any number, and the method may be `*`."
+        ),
+    ] = ()
+    routes_file: Annotated[Path | None, Doc("A file with such rules, one a line, behind those of --route.")] = None
     user_id_header: Annotated[
         str, Doc("Who pays. Whatever is in front of the proxy must set it, or strip it from strangers.")
     ] = "X-User-Id"
@@ -89,6 +98,9 @@ class ProxyOptions:
     ttl_seconds: Annotated[
         float | None, Doc("Life of a hold, renewed while the exchange lasts; None: the meter's default.")
     ] = None
+    background_ttl_seconds: Annotated[
+        float, Doc("How long credits are held for a response, run or batch that is done in the background.")
+    ] = 86400.0
     fail: Annotated[
         Literal["closed", "open"],
         Doc("When nobody can say whether a user may spend: answer 503, or forward unmetered, `X-Credits-Metered: 0`."),
@@ -121,6 +133,7 @@ class ProxyOptions:
             )
             self.paths()
             self.shape()
+            self.rules()
         except ValueError as error:
             raise ConfigError(f"meter proxy: {error}") from None
         if not is_base:
@@ -132,6 +145,7 @@ class ProxyOptions:
         for name in (
             "drain_seconds",
             "drain_bytes_max",
+            "background_ttl_seconds",
             "connect_timeout_seconds",
             "upstream_silence_seconds",
             "client_stall_seconds",
@@ -157,6 +171,17 @@ class ProxyOptions:
         """Which paths are metered. Raises ValueError."""
         return MeteredPaths(self.path_prefix, self.skip_paths)
 
+    def rules(self) -> Routes:
+        """What is charged, by method and path. Raises ValueError; `ConfigError` for a file that cannot be read."""
+        lines = list(self.routes)
+        if self.routes_file is not None:
+            try:
+                lines += self.routes_file.read_text("utf-8").splitlines()
+            except OSError as error:
+                raise ConfigError(f"meter proxy: routes_file={self.routes_file}: {error.strerror}") from None
+        texts = [text for line in lines if (text := line.partition("#")[0].strip())]
+        return Routes(map(rule_of, texts), known=self.usage_format is not Format.KEY)
+
     def shape(self) -> Shape:
         """Where a response tells its usage. Raises ValueError."""
         return shape_of(self.usage_format, self.usage_key)
@@ -175,6 +200,8 @@ class ProxyOptions:
         headers = [name.lower().encode() for name in (ACTUAL_HEADER, self.usage_header) if name]
         return ChargePolicy(
             shape=self.shape(),
+            work_shape=shape_of_work(self.usage_format, self.usage_key),
+            background_ttl_seconds=self.background_ttl_seconds,
             usage_headers=tuple(headers),
             charge_statuses=self.charge_statuses,
             on_missing_usage=self.on_missing_usage,

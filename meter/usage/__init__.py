@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from meter.usage.number import Number
 from meter.usage.reader import INSPECT_BYTES_MAX, Reader, Unread, open_reader
-from meter.usage.shape import Format, Shape, shape_of
+from meter.usage.shape import Format, Shape, shape_of, shape_of_results, shape_of_work
 from meter.usage.usage import Usage
 
 __all__ = [
@@ -27,4 +27,6 @@ __all__ = [
     "Usage",
     "open_reader",
     "shape_of",
+    "shape_of_results",
+    "shape_of_work",
 ]

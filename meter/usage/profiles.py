@@ -52,6 +52,8 @@ _AT_USAGE = (
 )
 _COHERE = ("usage", "delta.usage", "meta", "response.meta", "response.usage", "message.usage")
 
+_IN_LINES = ("result.message.usage", "response.body.usage")
+
 PROFILES: tuple[Profile, ...] = (
     Profile(
         "cohere",
@@ -175,4 +177,14 @@ MODEL_PATHS = ("model", "response.model", "message.model", "modelVersion", "resp
 FAILURE_PATHS = ("error", "response.error")
 """What says, when there is anything, that an answer of status 200 is none."""
 TYPE_PATH = "type"
+WORK_PATHS = ("id", "object", "status", "processing_status", "output_file_id", "response.id", "response.status")
+"""Texts that tell of work in the background, and how far it is."""
+BACKGROUND_PATHS = ("background", "response.background")
 FAILURE_TYPES = frozenset({"error", "response.failed"})
+
+RESULTS: tuple[Profile, ...] = tuple(
+    Profile(profile.name, _IN_LINES, profile.counters)
+    for profile in PROFILES
+    if profile.name in ("openai-chat", "anthropic-iterations", "input-output")
+)
+"""Lines of the results of a batch, each the answer to one request of it."""

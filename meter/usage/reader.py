@@ -13,6 +13,7 @@ from meter.usage.framing import Body
 from meter.usage.number import Number, read_number
 from meter.usage.shape import Shape
 from meter.usage.usage import Usage
+from meter.usage.work import Work
 
 INSPECT_BYTES_MAX = 0
 """No limit: nothing is kept, so the size of a response decides nothing."""
@@ -53,6 +54,11 @@ class Reader:
         return self._body.failed
 
     @property
+    def work(self) -> Work:
+        """What the response told of work in the background; of a shape that looks for it."""
+        return self._shape.work(self._body.scanner)
+
+    @property
     def unread(self) -> Unread:
         """Why there is no usage, where there is none."""
         return Unread.FRAMING if self._body.broken else self._unread
@@ -65,18 +71,56 @@ class Reader:
         for piece in decoder.decode(chunk):
             if self._left >= 0:
                 if len(piece) > self._left:
-                    self._body.feed(piece[: self._left])
+                    self._see(piece[: self._left])
                     self._decoder, self._unread = None, Unread.TOO_LARGE
                     return
                 self._left -= len(piece)
-            self._body.feed(piece)
+            self._see(piece)
         if decoder.ended:
             self._decoder = None
+
+    def _see(self, piece: bytes) -> None:
+        self._body.feed(piece)
 
     def finish(self) -> None:
         """The response ended, as it should or cut off. Bytes fed later are ignored."""
         self._decoder = None
         self._body.finish()
+
+
+class LinesReader(Reader):
+    """Documents one a line, whose usages are added: the results of a batch."""
+
+    __slots__ = ("_total",)
+
+    def __init__(
+        self, shape: Shape, decoder: Decoder | None, counts: dict[str, Number], *, inspect_bytes_max: int
+    ) -> None:
+        super().__init__(shape, decoder, counts, inspect_bytes_max=inspect_bytes_max)
+        self._total: Number = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """All lines together, None if none told any; final after `finish`."""
+        return Usage(profile="results", total=self._total) if self._total else None
+
+    def finish(self) -> None:
+        """A last line needs no end."""
+        super().finish()
+        self._end_line()
+
+    def _see(self, piece: bytes) -> None:
+        *lines, rest = piece.split(b"\n")
+        for line in lines:
+            self._body.feed(line)
+            self._end_line()
+        self._body.feed(rest)
+
+    def _end_line(self) -> None:
+        self._body.finish()
+        usage = self._shape.read(self._body.scanner)
+        self._total += 0 if usage is None else usage.total
+        self._body = Body(self._shape)
 
 
 def open_reader(
@@ -85,18 +129,20 @@ def open_reader(
     content_encoding: str | None = None,
     headers: Iterable[tuple[bytes, bytes]] = (),
     inspect_bytes_max: int = INSPECT_BYTES_MAX,
+    lines: bool = False,
 ) -> Reader:
     """A reader for a response with these headers, of which some providers' tell usage.
 
     `inspect_bytes_max` counts decoded bytes; 0 sets no limit. With an encoding that cannot be decoded the reader
-    reports what headers told, if anything.
+    reports what headers told, if anything. `lines`: documents are one a line, and their usages are added.
     """
     counts: dict[str, Number] = {}
     for raw, value in headers if shape.headers else ():
         name = shape.header_names.get(raw.lower())
         if name is not None and (number := read_number(value.strip())) is not None:
             counts[name] = number
-    return Reader(shape, open_decoder(_coding(content_encoding or "")), counts, inspect_bytes_max=inspect_bytes_max)
+    kind = LinesReader if lines else Reader
+    return kind(shape, open_decoder(_coding(content_encoding or "")), counts, inspect_bytes_max=inspect_bytes_max)
 
 
 def _coding(content_encoding: str) -> str:

@@ -12,8 +12,20 @@ from enum import StrEnum
 from meter.usage.json_scanner import JsonScanner
 from meter.usage.key_tree import EACH, SUM, KeyTree, Path, Wanted, parse_path
 from meter.usage.number import Number
-from meter.usage.profiles import FAILURE_PATHS, FAILURE_TYPES, MODEL_PATHS, PROFILES, TYPE_PATH, Counter, Profile
+from meter.usage.profiles import (
+    BACKGROUND_PATHS,
+    FAILURE_PATHS,
+    FAILURE_TYPES,
+    MODEL_PATHS,
+    PROFILES,
+    RESULTS,
+    TYPE_PATH,
+    WORK_PATHS,
+    Counter,
+    Profile,
+)
 from meter.usage.usage import TOKENS, Usage
+from meter.usage.work import Work
 
 _PLUS = re.compile(r"\+(?!\])")
 
@@ -53,8 +65,8 @@ class Shape:
         *("header_names", "headers", "needles", "tree"),
     )
 
-    def __init__(self, profiles: Iterable[Profile], key: str | None = None) -> None:
-        """Raises ValueError for an empty key or part of a key."""
+    def __init__(self, profiles: Iterable[Profile], key: str | None = None, *, work: bool = False) -> None:
+        """`work`: also what tells of work in the background. Raises ValueError for an empty key or part of a key."""
         self._key = () if key is None else tuple(map(parse_path, _PLUS.split(key)))
         self._rows = tuple(profiles)
         self._counters: dict[Path, list[tuple[int, Counter]]] = {}  # path -> rows that count by it, and how
@@ -69,6 +81,9 @@ class Shape:
         self.header_names = {name.encode("latin-1"): name for name in self.headers}
         wanted = dict.fromkeys((*self._models, self._type), Wanted.TEXT)
         wanted |= dict.fromkeys(self._failures, Wanted.PRESENCE)
+        if work:
+            wanted |= dict.fromkeys(map(parse_path, WORK_PATHS), Wanted.TEXT)
+            wanted |= dict.fromkeys(map(parse_path, BACKGROUND_PATHS), Wanted.PRESENCE)
         for path in (*self._key, *self._counters):
             wanted[path] = wanted.get(path, Wanted.NOTHING) | Wanted.NUMBER
         bases = [_join(base) for row in self._rows for base in row.bases]
@@ -81,6 +96,17 @@ class Shape:
         if any(path in scanner.present for path in self._failures):
             return True
         return not FAILURE_TYPES.isdisjoint(scanner.texts.get(self._type, ()))
+
+    def work(self, scanner: JsonScanner) -> Work:
+        """What was told of work in the background; of a shape that looks for it."""
+        told = {path[-1]: texts for path, texts in scanner.texts.items()}
+        return Work(
+            ids=(*scanner.texts.get(("id",), ()), *scanner.texts.get(("response", "id"), ())),
+            kinds=frozenset((*told.get("object", ()), *told.get("type", ()))),
+            status=(told.get("processing_status") or told.get("status") or [""])[-1],
+            background=any(parse_path(path) in scanner.present for path in BACKGROUND_PATHS),
+            output_file_id=(told.get("output_file_id") or [""])[-1],
+        )
 
     def read(self, scanner: JsonScanner, counts: Mapping[str, Number] | None = None) -> Usage | None:
         """The usage that was told so far, None where none was. `counts`: what headers told, by their names."""
@@ -126,6 +152,18 @@ def shape_of(fmt: Format, key: str | None = None) -> Shape:
         raise ValueError(f"the format {fmt.value!r} takes no key path")
     names = _ROWS.get(fmt, (fmt.value,))
     return Shape([profile for profile in PROFILES if profile.name in names])
+
+
+def shape_of_work(fmt: Format, key: str | None = None) -> Shape:
+    """The shape of a format for what starts work in the background, or reads it."""
+    names = _ROWS.get(fmt, (fmt.value,))
+    rows = PROFILES if fmt is Format.AUTO else [profile for profile in PROFILES if profile.name in names]
+    return Shape(rows, key, work=True)
+
+
+def shape_of_results() -> Shape:
+    """The shape of one line of a batch's results."""
+    return Shape(RESULTS)
 
 
 def _usage(name: str, told: list[tuple[Counter, Number]], model: str | None) -> Usage:
