@@ -21,32 +21,15 @@ from meter.in_process import Meter
 from meter.runtime import Runtime
 from meter.worker.queue import check_queue, queue_pool
 from tests.e2e.processes import environment, free_port, run_meter
+from tests.pems import make_pems
 
 pytestmark = pytest.mark.slow
 
 
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, another CA, certificates for localhost and for another name, and one of ours."""
-    folder = tmp_path_factory.mktemp("pems")
-    for ca in ("ca", "other-ca"):
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{ca}.key")
-        _openssl(folder, "req", "-x509", *key, "-out", f"{ca}.pem", "-days", "2", "-subj", f"/CN={ca}")
-    for name, alt in (
-        ("right", "DNS:localhost,IP:127.0.0.1"),
-        ("wrong", "DNS:redis.example"),
-        ("ours", "DNS:meter.example"),
-    ):
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
-        _openssl(folder, "req", *key, "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (folder / f"{name}.ext").write_text(f"subjectAltName={alt}\n")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext")
-        _openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    return folder
+    """See `make_pems`."""
+    return make_pems(tmp_path_factory.mktemp("pems"))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -135,9 +135,10 @@ class Postgres:
 class Mysql:
     """MariaDB from PATH, or a server at a URL."""
 
-    def __init__(self, folder: Path, url: str | None) -> None:
+    def __init__(self, folder: Path, url: str | None, listening: Sequence[str] = ("--skip-networking",)) -> None:
         self.can_restart = url is None
         self._folder = folder
+        self._listening = listening
         self._process: subprocess.Popen[bytes] | None = None
         if url is not None:
             parts = urlsplit(url)
@@ -161,10 +162,10 @@ class Mysql:
         return f"mysql://{user}@127.0.0.1:{port}/{database}"
 
     async def create(self, database: str) -> None:
-        await self._run(f"CREATE DATABASE {database}")
+        await self.run(f"CREATE DATABASE {database}")
 
     async def drop(self, database: str) -> None:
-        await self._run(f"DROP DATABASE IF EXISTS {database}")
+        await self.run(f"DROP DATABASE IF EXISTS {database}")
 
     def kill(self) -> None:
         assert self._process is not None
@@ -172,8 +173,8 @@ class Mysql:
         self._process.wait()
 
     def start(self) -> None:
-        options = [f"--datadir={self._folder / 'data'}", f"--socket={self.address}", "--user=root", "--skip-networking"]
-        command = [str(self._binary), "--no-defaults", *options, f"--pid-file={self._folder / 'pid'}"]
+        options = [f"--datadir={self._folder / 'data'}", f"--socket={self.address}", "--user=root"]
+        command = [str(self._binary), "--no-defaults", *options, f"--pid-file={self._folder / 'pid'}", *self._listening]
         self._process = _spawn(command, self._folder / "log")
         _wait(lambda: _listens(self.address), "MariaDB to listen")
 
@@ -181,7 +182,8 @@ class Mysql:
         """Ends the server."""
         _end(self._process)
 
-    async def _run(self, statement: str) -> None:
+    async def run(self, statement: str) -> None:
+        """Does it as root."""
         parts = urlsplit(self._url)
         where: dict[str, Any] = (
             {"unix_socket": self.address}

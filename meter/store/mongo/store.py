@@ -16,6 +16,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from meter.connection_faults import TlsOptions, first_line, texts_of, tls_refusal
 from meter.errors import ConfigError, StoreDenied
 from meter.log import logger
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
@@ -52,6 +53,8 @@ _DENIED = frozenset({13, 18, 8000})  # no right to it, wrong password, the same 
 
 _SIGNED_OUT = frozenset({18, 8000})
 """Of these, what a new connection is told whose password is of yesterday: nothing of its call was begun."""
+
+_TLS = TlsOptions(ca="?tlsCAFile=…", certificate="?tlsCertificateKeyFile=…", plain="leave ?tls=true out")
 
 _LIVE: Document = {
     "pending": False,
@@ -373,4 +376,6 @@ class MongoStore(MongoCatalog, SharedCalls):
         except (OverflowError, UnicodeError) as error:
             raise StoreRefused(str(error)) from error
         except (PyMongoError, TimeoutError, OSError) as error:
+            if why := tls_refusal(texts_of(error), _TLS):
+                raise StoreDenied(f"METER_STORE_URL: {why} ({first_line(error)})") from None
             raise StoreUnavailable(str(error) or "the store did not answer in time") from error

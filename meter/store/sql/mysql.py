@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from meter.errors import ConfigError
 from meter.store.base import StoreUnavailable
 from meter.store.json_text import from_shallow_json, shallow_text, to_shallow_json
 from meter.store.records import R
@@ -28,6 +30,8 @@ CONNECTIONS_MAX = 10
 IDLE_SECONDS_MAX = 1800
 SCHEMA_LOCK_SECONDS = 300
 KEY_CHARS_MAX = 128
+
+_TLS_FILES = ("ssl_ca", "ssl_cert", "ssl_key")
 
 # Without it a text that is too long would be cut off silently.
 _STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
@@ -109,8 +113,9 @@ def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:
 
 def open_mysql(url: URL, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> SqlStore:
     """A store in the database of `url`; mysql:// and mariadb:// mean the same driver. `read_again` tells the URL whose
-    user and password a new connection has.
+    user and password a new connection has. Raises `ConfigError` for a file of TLS that cannot be used.
     """
+    _check_files(url)
     family = url.drivername.partition("+")[0]
     engine = create_async_engine(
         url.set(drivername=f"{family}+asyncmy"),
@@ -126,6 +131,24 @@ def open_mysql(url: URL, *, timeout_seconds: float, read_again: Callable[[], str
     if read_again is not None:
         event.listen(engine.sync_engine, "do_connect", partial(_as_now, read_again))
     return SqlStore(engine, MysqlDialect(), timeout_seconds=timeout_seconds)
+
+
+def _check_files(url: URL) -> None:
+    """The driver reads them at each connection, and would tell of it as of a server that is away."""
+    given = {name: str(url.query[name]) for name in _TLS_FILES if name in url.query}
+    context = ssl.create_default_context()
+    for name, path in given.items():
+        try:
+            if name == "ssl_ca":
+                context.load_verify_locations(path)
+            elif name == "ssl_cert":
+                context.load_cert_chain(path, given.get("ssl_key"))
+            elif "ssl_cert" not in given:
+                raise ConfigError(f"METER_STORE_URL: {name}={path}: ssl_cert is missing")
+        except ssl.SSLError as error:
+            raise ConfigError(f"METER_STORE_URL: {name}={path}: no PEM file that can be used ({error})") from None
+        except OSError as error:
+            raise ConfigError(f"METER_STORE_URL: {name}={path}: {error.strerror}") from None
 
 
 def _as_now(read_again: Callable[[], str], _dialect: object, _record: object, _args: object, options: Any) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from meter.connection_faults import TlsOptions, first_line, texts_of, tls_refusal
 from meter.errors import StoreDenied
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
 from meter.store.calls import Calls, T
@@ -35,8 +36,13 @@ from meter.store.sql.sums import sums
 from meter.store.sql.tables import table_of
 from meter.store.sums import Sum, Wanted, summed
 
-_DENIED = frozenset({1044, 1045, 1049, 1698})
-"""MySQL and MariaDB: access to the database denied, wrong password, unknown database, no such way to log in."""
+_DENIED = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1698, 3159, 4031})
+"""MySQL and MariaDB: access to the database denied, wrong password, unknown database, not from this host, no right to a
+table, to a column, to what it takes, no such way to log in, not without TLS.
+"""
+
+_TLS = TlsOptions(ca="?ssl_ca=…", certificate="?ssl_cert=…&ssl_key=…", plain="leave out what begins with ssl_")
+"""Of MySQL and MariaDB."""
 
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 
@@ -57,10 +63,10 @@ class SqlStore(SqlCatalog, SharedCalls):
     async def open(self, settings: Mapping[str, str]) -> None:
         try:
             await self._run(self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
-        except TypeError as error:  # how drivers refuse an option of the URL that they do not know
+        except (TypeError, ValueError) as error:  # how drivers refuse an option of the URL, or its value
             if "argument" not in str(error):
                 raise
-            raise StoreDenied(f"METER_STORE_URL: an option is not known to the driver: {error}") from None
+            raise StoreDenied(f"METER_STORE_URL: the driver does not take an option: {error}") from None
 
     async def close(self) -> None:
         await self._calls.drain()
@@ -258,11 +264,20 @@ def _translated() -> Iterator[None]:
     except ProgrammingError:
         raise
     except DBAPIError as error:
-        code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-        if code in _DENIED:
-            raise StoreDenied(
-                f"METER_STORE_URL: the store refuses it ({code}); check user, password and database"
-            ) from None
+        if why := _refusal(error):
+            raise StoreDenied(f"METER_STORE_URL: {why}") from None
         raise StoreUnavailable(str(error.orig)) from error
     except (PoolTimeout, TimeoutError, OSError) as error:
         raise StoreUnavailable(str(error) or "the store did not answer in time") from error
+
+
+def _refusal(error: DBAPIError) -> str:
+    """Why waiting does not help, "" where it may."""
+    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    if code in _DENIED:
+        return (
+            f"the store refuses it ({code}); check user, password, database and rights, and whether this user must "
+            "come by TLS or with a certificate (ssl_ca, ssl_cert, ssl_key)"
+        )
+    meaning = tls_refusal(texts_of(error), _TLS)
+    return f"{meaning} ({first_line(error.orig or error)})" if meaning else ""
