@@ -1,4 +1,4 @@
-"""Real Redis Clusters on loopback, whose slots can be moved and whose nodes can be killed."""
+"""Real Redis Clusters, and masters with Sentinels, on loopback: slots can be moved, and servers killed."""
 
 from __future__ import annotations
 
@@ -36,23 +36,16 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS_M
 class Node:
     """One server."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port, bus_port = free_port(), free_port()
+    def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
+        """With `config` it is a Sentinel."""
+        self.port = free_port()
         self.folder = folder / str(self.port)
         self.folder.mkdir(parents=True)
-        self._command = [
-            SERVER,
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self.folder),
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-        ]
-        self._command += ["--cluster-enabled", "yes", "--cluster-port", str(bus_port)]
-        self._command += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0", *options]
+        place = ("--port", str(self.port), "--dir", str(self.folder))
+        kept = ("--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+        self._command = (
+            [SERVER, *place, *kept, *options] if config is None else [SERVER, str(config), *place, "--sentinel"]
+        )
         self.client: Any = Redis(port=self.port, socket_timeout=5)
         self.start()
 
@@ -139,6 +132,53 @@ def cluster(folder: Path, *options: str, masters: int = 3, replicas: int = 0) ->
     with ExitStack() as stack:
         nodes = []
         for _ in range(masters * (1 + replicas)):
-            nodes.append(Node(folder, *options))
+            of_cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+            nodes.append(Node(folder, *of_cluster, "--cluster-port", str(free_port()), *options))
             stack.callback(nodes[-1].close)
         yield ClusterOfNodes(nodes, replicas)
+
+
+class Watched:
+    """A master with a replica, and three Sentinels that make the other one master when it is gone."""
+
+    SERVICE = "main"
+
+    def __init__(self, folder: Path, servers: list[Node], sentinels: list[Node]) -> None:
+        self.folder, self.servers, self.sentinels = folder, servers, sentinels
+        where = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+        self.url = f"redis+sentinel://{where}/{self.SERVICE}/0"
+        until(lambda: all(self._knows_all(one) for one in sentinels), "the Sentinels know each other and the replica")
+
+    def _knows_all(self, sentinel: Node) -> bool:
+        told = sentinel.client.sentinel_master(self.SERVICE)
+        return bool(told["num-slaves"] == 1 and told["num-other-sentinels"] == len(self.sentinels) - 1)
+
+    def master(self) -> Node:
+        """The master, as the first Sentinel says."""
+        _, port = self.sentinels[0].client.sentinel_get_master_addr_by_name(self.SERVICE)
+        return next(one for one in self.servers if one.port == port)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Watched]:
+    """A master, its replica and their Sentinels."""
+    with ExitStack() as stack:
+
+        def started(*options: str) -> Node:
+            node = Node(folder, *options)
+            stack.callback(node.close)
+            return node
+
+        master = started()
+        replica = started("--replicaof", "127.0.0.1", str(master.port))
+        sentinels = []
+        for number in range(3):
+            file = folder / f"sentinel-{number}.conf"
+            file.write_text(
+                f"sentinel monitor {Watched.SERVICE} 127.0.0.1 {master.port} 2\n"
+                f"sentinel down-after-milliseconds {Watched.SERVICE} {NODE_TIMEOUT_MS}\n"
+                f"sentinel failover-timeout {Watched.SERVICE} 4000\n"
+            )
+            sentinels.append(Node(folder, config=file))
+            stack.callback(sentinels[-1].close)
+        yield Watched(folder, [master, replica], sentinels)

@@ -20,6 +20,7 @@ from meter.redis_urls import Address, RedisPlace
 
 SENTINEL_SECONDS = 0.25
 """How long Sentinels have to answer, all of them side by side."""
+_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 _DISCONNECTED = ("s_down", "o_down", "disconnected")
 
 
@@ -49,8 +50,9 @@ class Sentinels:
         if told:
             return max(told).address
         faults = [answer for answer in answers if isinstance(answer, exceptions.RedisError)]
-        if fault := next((one for one in faults if isinstance(one, exceptions.AuthenticationError)), None):
-            raise fault
+        for fault in faults:
+            if isinstance(fault, _REFUSED):
+                raise type(fault)(f"a Sentinel says: {fault} (?sentinel_username=…&sentinel_password=…)")
         why = f": {faults[0]}" if faults else " in time"
         raise exceptions.ConnectionError(f"no Sentinel named the master of {self._place.service!r}{why}")
 
