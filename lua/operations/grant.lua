@@ -9,7 +9,7 @@ function operations.grant(i)
   local priority, effective, expires = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0
   local is_late = ARGV[i + 11] == '1' and expires <= now
   local source, at_end = ARGV[i + 6], pack_at_end(ARGV[i + 7], ARGV[i + 8], ARGV[i + 9], ARGV[i + 10])
-  if effective == 0 then effective = now end
+  if effective == 0 then effective = is_late and expires - 1 or now end -- late, nobody knows when: before its end
   if grant_of(a, id) then return '0 exists' .. balances(a) end
   if expires <= now and not is_late or expires <= effective then return '0 ended' .. balances(a) end
   if a.granted + a.scheduled + amount > AMOUNT_MAX then return '0 overflow' .. balances(a) end

@@ -57,7 +57,8 @@ class Intake:
 
         The same `operation_id` (or grant_id) and fingerprint again gets the first answer, from Redis until the store
         has it and then from the store for ever; another fingerprint is refused. "0 pending …": the grant is durable but
-        Redis went away meanwhile; the sweep applies it. Raises `Unavailable` only before anything is written.
+        Redis went away meanwhile; the sweep applies it, and so does the same call again, though it has ended by then.
+        Raises `Unavailable` only before anything is written.
         """
         await self._engine.run_many(self._engine.partition_of(row.user_id), (upkeep.clock(),))
         first, extra = await self._store.add_pending_grant(row), told_of(row)
@@ -70,7 +71,8 @@ class Intake:
         told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
-        one = grant_operation(row, extra, actor)
+        was_promised = first is not None and row.pending and row.created_at_ms < row.expires_at_ms
+        one = grant_operation(row, extra, actor, late=was_promised)
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
         try:

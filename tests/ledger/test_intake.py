@@ -19,6 +19,7 @@ from tests.ledger.test_flusher import Failing, alarms
 from tests.partition import DAY, MINUTE, T0
 
 SOON = 2**53
+AMOUNT_MAX = 2**53 - 1
 
 
 def wanted(amount: int = 50, *, key: str = "payment", grant_id: str = "g", **terms: Any) -> GrantRow:
@@ -149,6 +150,31 @@ async def test_when_redis_goes_in_between_it_stays_pending(ground: Ground) -> No
     assert available(ground) == 50
 
 
+@pytest.mark.parametrize("by", ["the sweep", "the same call again"])
+async def test_one_that_ended_while_redis_was_away_is_given_all_the_same(ground: Ground, by: str) -> None:
+    """It was promised: it is in the ledger, and so is its end."""
+    row = wanted(expires_at_ms=T0 + MINUTE)
+    await ground.store.add_pending_grant(row)
+    ground.partition.freeze(T0 + 2 * MINUTE)
+    if by == "the sweep":
+        assert await sweep(ground) == 1
+    else:
+        assert (await intake(ground).add(row)).startswith("0 ok u g ")
+    assert (await intake(ground).add(row)).startswith("1 ok u g ")
+    assert available(ground) == 0
+    await ground.drain()
+    assert [one.kind for one in await ground.transactions()] == ["grant", "grant_expired"]
+    assert await ground.store.pending_grants(SOON, 10) == [] and await alarms(ground.store) == []
+    await ground.check()
+
+
+async def test_one_that_had_ended_when_it_was_asked_for_is_no_promise(ground: Ground) -> None:
+    """Not for a call that finds the row of its twin, either."""
+    row = wanted(expires_at_ms=T0 - MINUTE)
+    await ground.store.add_pending_grant(row)
+    assert (await intake(ground).add(row)).startswith("0 ended")
+
+
 async def test_what_redis_refuses_is_not_kept(ground: Ground) -> None:
     line = await intake(ground).add(wanted(expires_at_ms=T0 - 1))
     assert line.startswith("0 ended")
@@ -157,13 +183,13 @@ async def test_what_redis_refuses_is_not_kept(ground: Ground) -> None:
 
 
 async def test_a_pending_one_that_is_refused_later_is_an_alarm(ground: Ground) -> None:
-    await ground.store.add_pending_grant(wanted(expires_at_ms=T0 + MINUTE))
-    await ground.store.add_pending_grant(wanted(7, key="k2", grant_id="good"))
+    await ground.store.add_pending_grant(wanted(AMOUNT_MAX))
+    await ground.store.add_pending_grant(wanted(7, key="k2", grant_id="earlier"))
     ground.partition.advance(2 * MINUTE)
     for _ in range(2):
         assert await sweep(ground) == 1
     (event,) = await alarms(ground.store)
-    assert event.user_id == "u" and "is durable, but refused: ended" in event.message
+    assert event.user_id == "u" and "is durable, but refused: overflow" in event.message
     (told,) = await ground.store.find(AlertRow, {}, order_by="alert_id", limit=9)
     assert (told.alert_id, told.kind, told.user_id) == (
         f"transaction_error.{event.event_id}",

@@ -189,3 +189,12 @@ def test_a_late_grant_pays_debt(partition: Partition) -> None:
     answer = partition.run(grant("u", "g", 80, effective_at_ms=T0 - 2, expires_at_ms=T0 - 1, late=True))
 
     assert answer.balances == (0, 0, 0)
+
+
+def test_a_late_grant_that_was_to_begin_at_once_began_before_its_end(partition: Partition) -> None:
+    """It was promised by a call that named an end and no beginning: it is no grant that ends before it begins."""
+    answer = partition.run(grant("u", "g", 80, expires_at_ms=T0 - 1, late=True))
+
+    assert (answer.status, answer.balances) == ("ok", (0, 0, 0))
+    assert [entry.kind for entry in partition.entries()] == ["grant", "grant_expired"]
+    assert partition.run(grant("u", "never promised", 80, expires_at_ms=T0 - 1)).status == "ended"
