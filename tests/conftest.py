@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is slow by its folder, and what is the same once more by its server."""
     slow, twice = (tuple(f"tests/{name}/" for name in names) for names in (SLOW, TWICE))
     for item in items:
-        if item.nodeid.startswith(slow):
+        if item.nodeid.startswith(slow) and not item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.slow)
         elif item.nodeid.startswith(twice) and _is_on_redis(item):
             item.add_marker(pytest.mark.twice)
@@ -122,6 +122,7 @@ def _is_on_redis(item: pytest.Item) -> bool:
 
 HOW_TO_RUN = {
     "gateways": "real gateways: pytest -m gateways",
+    "faults": "every fault of the table, and that the suite finds what is wrong: pytest -m faults",
     "slow": "real processes, databases, faults: pytest -m slow",
     "long": "minutes of random stories and faults: pytest -m long",
     "twice": "a real Redis, which fakeredis stands for: pytest -m twice",

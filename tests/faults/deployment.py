@@ -70,11 +70,11 @@ class Figures:
 class Nursery:
     """Bears and kills workers."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], code: Path = ROOT) -> None:
         self._log = (folder / "workers.log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.nursery"],
-            cwd=ROOT,
+            cwd=code,
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -115,19 +115,23 @@ class Nursery:
 
 
 class Deployment:
-    """Redis, a sidecar, workers and a store."""
+    """Redis, a sidecar, workers and a store, on the code of a folder."""
 
-    def __init__(self, folder: Path, server: EmbeddedServer, store_url: str, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, server: EmbeddedServer, store_url: str, *, code: Path = ROOT, **settings: object
+    ) -> None:
         self.folder = folder
         self.server = server
         self.store_url = store_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.redis_port = int(server.url.rpartition(":")[2].split("/")[0])
-        self.env = environment(redis_url=server.url, store_url=store_url, **settings)
+        self.env = environment(**{"redis_url": server.url, "store_url": store_url, **settings}) | {
+            "PYTHONPATH": str(code)
+        }
         self.client: Any = Redis.from_url(server.url)
         self.sidecar: MeterProcess | None = None
-        self.nursery = Nursery(folder, self.env)
+        self.nursery = Nursery(folder, self.env, code)
 
     def serve(self) -> None:
         """Starts the sidecar."""
@@ -197,7 +201,7 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """A deployment at work on a Redis that keeps its data. One that is not new serves when it has been rebuilt."""
     with embedded_server(folder / "redis", persist=True) as server:
-        found = Deployment(folder, server, store_url, redis_timeout_ms=2_000, **settings)
+        found = Deployment(folder, server, store_url, code=ROOT, redis_timeout_ms=2_000, **settings)
         try:
             found.serve()
             for _ in range(workers):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncmy
@@ -293,7 +294,10 @@ def _wait(condition: Any, what: str) -> None:
 
 
 class Proxy:
-    """Between a store and its server: it can freeze (silence on open connections) and cut (no connections at all)."""
+    """Between a client and its server: it can freeze (silence on open connections), cut (no connections at all), delay
+    each reply by so many seconds, and lose a share of the replies: with the first one its connection is reset, or
+    stays open and silent.
+    """
 
     def __init__(self, upstream: Address) -> None:
         self._upstream = upstream
@@ -303,6 +307,8 @@ class Proxy:
         self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
+        self.delay_seconds = 0.0
+        self.loses: tuple[float, Literal["reset", "silence"]] = (0.0, "reset")
 
     async def __aenter__(self) -> Proxy:
         await self.restore()
@@ -348,18 +354,30 @@ class Proxy:
             writer.close()
             return
         self._writers.add(far_writer)
-        for source, target in ((reader, far_writer), (far_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, target))
+        for source, target, is_reply in ((reader, far_writer, False), (far_reader, writer, True)):
+            pump = asyncio.create_task(self._pump(source, target, is_reply=is_reply))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_reply: bool) -> None:
         try:
             while data := await source.read(65536):
                 await self._flows.wait()
+                if is_reply and self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                if is_reply and random.random() < self.loses[0]:
+                    await self._lose(source, target)
+                    return
                 target.write(data)
                 await target.drain()
         except OSError:
             pass
         finally:
             target.close()
+
+    async def _lose(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        if self.loses[1] == "reset":
+            target.transport.abort()
+        else:
+            while await source.read(65536):
+                pass
