@@ -5,7 +5,7 @@
 --         asked now) | rebuild (closed for a rebuild of the epoch, whatever it is now) | replace (a rebuild that
 --         takes another ledger's place, too),
 --         then the store's watermark (all 0 and "-" where it has none): 5 epoch, 6 seq, 7 head,
---         8 the id of its ledger ("" where nobody can tell)
+--         8 the id of its ledger ("" where nobody can tell, "-" where there is no store)
 -- Answers opened | present | lost why (the store or Redis itself knows of a history that Redis no longer has; closed)
 --         | mismatch name value | unfit (this server's scripts cannot write amounts)
 --         | foreign id (the partition is another ledger's, "-" where its name is not known; nothing was changed)
@@ -16,6 +16,8 @@ local fields = redis.call('HMGET', META, 'schema', 'decimal_places', 'partitions
   'flushed', 'sentinels', 'why', 'ledger')
 local epoch, seq, head = ARGV[5] + 0, ARGV[6] + 0, ARGV[7]
 local replace, rebuild, ledger = ARGV[4] == 'replace', ARGV[4] == 'rebuild' or ARGV[4] == 'replace', ARGV[8] or ''
+local storeless = ledger == '-'
+if storeless then ledger = '' end
 
 -- Amounts are written by %d, which a 32-bit server cuts off.
 if string.format('%d', 9007199254740991) ~= '9007199254740991' then return 'unfit' end
@@ -26,8 +28,10 @@ local function close(why)
 end
 
 -- Whether the partition is another ledger's: by its name, or, where it was made before ledgers had one, because a store
--- had some of it and this one has nothing.
+-- had some of it and this one has nothing. Without a store, each that a store has ever had is: what is spent would be in
+-- its outbox, and never be flushed.
 local function foreign()
+  if storeless then return fields[11] or (fields[8] or '0') ~= '0' end
   if ledger == '' then return false end
   if fields[11] then return fields[11] ~= ledger end
   return seq == 0 and (fields[8] or '0') ~= '0'

@@ -18,6 +18,9 @@ Place = tuple[int, int, str]
 
 NOWHERE: Place = (0, 0, "-")
 
+NO_STORE = "-"
+"""In the place of a ledger's id where there is no store at all."""
+
 
 class Memory:
     """The last transaction of a partition that a process was told of. Replies may come out of order."""

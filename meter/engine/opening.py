@@ -12,7 +12,7 @@ from typing import NoReturn
 from meter.config import Settings
 from meter.engine.batcher import Batcher
 from meter.engine.fitness import OVERRIDE, faults_of, is_replica
-from meter.engine.history import NOWHERE, Place, why_refused
+from meter.engine.history import NO_STORE, NOWHERE, Place, why_refused
 from meter.engine.programs import open_program
 from meter.engine.redis import RedisGateway
 from meter.engine.redis_faults import REDIS
@@ -69,7 +69,7 @@ class Opening:
         self._watermark_of = watermark_of or _no_watermark
         self._ledger_of = ledger_of or _no_ledger
         self.ledger = ""
-        """The id of the store's ledger as it was last told; "" while nobody knows."""
+        """The id of the store's ledger as it was last told; "" while nobody knows, `NO_STORE` without one."""
         self._program = open_program()
         self._is_fit = False
         self._unopened = set(range(len(partitions)))
@@ -210,7 +210,8 @@ class Opening:
         if is_same or (self._trying is not None and not self._trying.done()):
             return
         for batcher in self._batchers:
-            batcher.barred = PartitionRefused("ledger", f"ledger {ledger} is where ledger {self.ledger} was")
+            was = "no" if self.ledger == NO_STORE else self.ledger
+            batcher.barred = PartitionRefused("ledger", f"ledger {ledger} is where {was} ledger was")
         self._unopened = set(range(len(self._batchers)))
         self._trying = asyncio.create_task(self._try_on(), name="meter-open")
 
@@ -228,11 +229,18 @@ async def _no_watermark(_: int) -> Watermark:
 
 
 async def _no_ledger() -> str:
-    return ""
+    return NO_STORE
 
 
 def _foreign(settings: Settings, number: int, theirs: str, ours: str) -> str:
     """Why partition and store do not belong together, with both their places and a remedy."""
+    if ours == NO_STORE:
+        whose = f"belongs to ledger {theirs}" if theirs != "-" else "has transactions that a store knows"
+        return (
+            f"METER_STORE_URL=none, and partition {number} of METER_REDIS_URL={without_password(settings.redis_url)} "
+            f"{whose}. Nothing was changed: name the store that this Redis is served with, or an empty Redis or a "
+            "METER_KEY_PREFIX of its own"
+        )
     redis, store = without_password(settings.redis_url), without_password(settings.store_url)
     whose = f"belongs to ledger {theirs}" if theirs != "-" else "has a history that this store knows nothing of"
     return (

@@ -15,6 +15,7 @@ from redis import exceptions
 from redis.asyncio import SSLConnection
 
 from meter.engine.connections import AsItIs, NotApplied, ScriptConnection
+from meter.engine.history import NO_STORE
 from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
 from meter.engine.rights import Who, calls, reaching
@@ -375,7 +376,8 @@ class RedisGateway:
                 return
             raise
         if found is not None and _text(found) != ledger:
-            told = f"another Redis answers there, which has ledger {_text(found)} and not {ledger}; nothing was changed"
+            ours = "none" if ledger == NO_STORE else ledger
+            told = f"another Redis answers there, which has ledger {_text(found)} and not {ours}; nothing was changed"
             raise RedisDenied("ledger", f"{REDIS}: {told}")
 
     async def _command(self, *arguments: str | int | bytes) -> Any:

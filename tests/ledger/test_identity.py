@@ -184,6 +184,45 @@ async def until_served(runtime: Runtime) -> None:
             await asyncio.sleep(0.05)
 
 
+def test_x7_without_a_store_no_ledger_is_taken(server: Server) -> None:
+    """Nor one of before they had ids, of which a store has something; a fresh partition stays nobody's."""
+    partition = Partition(server.client)
+    assert partition.open(ledger="-") == "opened"
+    assert partition.open(ledger="-") == "present"
+    assert server.client.hget(partition.keys.meta, "ledger") is None
+    server.client.hset(partition.keys.meta, "flushed", "1")
+    assert partition.open(ledger="-") == "foreign -"
+    server.client.hset(partition.keys.meta, "flushed", "0")
+    assert partition.open(ledger=OURS) == "present"
+    before = dump(partition.client)
+    assert partition.open(ledger="-") == f"foreign {OURS}"
+    assert dump(partition.client) == before
+
+
+async def test_x7_without_a_store_a_redis_with_a_ledger_is_refused(ground: Ground) -> None:
+    """At the start, and while running once a store has taken it: what is spent would never be flushed."""
+    ground.run(grant("u", "g", 100))
+    before = dump(ground.client)
+    settings = ground.settings.model_copy(update={"store_url": "none"})
+    storeless = Runtime(settings, ground.gateway)
+    for begin in (storeless.check, storeless.start):
+        with pytest.raises(ForeignLedger, match=r"^METER_STORE_URL=none, .* belongs to ledger .*Nothing was changed"):
+            await begin()
+    with pytest.raises(MeterError):
+        await storeless.engine.run("u", deduct("u", 1))
+    await storeless.close()
+    assert dump(ground.client) == before
+    ledger = ground.client.hget(ground.partition.keys.meta, "ledger")
+    ground.client.hdel(ground.partition.keys.meta, "ledger")
+    async with Runtime(settings, ground.gateway) as earlier:
+        assert (await ground.ask("u", deduct("u", 1))).status == "ok"
+        ground.client.hset(ground.partition.keys.meta, "ledger", ledger)  # as the first start with a store does
+        await earlier.watch.look()
+        with pytest.raises(PartitionRefused) as raised:
+            await earlier.engine.run("u", deduct("u", 1))
+        assert raised.value.reason == "ledger"
+
+
 async def test_x7_a_rebuild_takes_another_ledgers_place_only_when_told(ground: Ground) -> None:
     ground.run(grant("theirs", "g", 100))
     theirs = await kept_ledger(ground.store)
@@ -218,8 +257,10 @@ def real(redis_url: str) -> Server:
     return real_server(redis_url)
 
 
-def _command(folder: Path, redis_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"METER_REDIS_URL": redis_url, "METER_STORE_URL": "sqlite:///wrong.db", "METER_REDIS_UNSAFE": "1"}
+def _command(
+    folder: Path, redis_url: str, *arguments: str, store_url: str = "sqlite:///wrong.db"
+) -> subprocess.CompletedProcess[str]:
+    environment = {"METER_REDIS_URL": redis_url, "METER_STORE_URL": store_url, "METER_REDIS_UNSAFE": "1"}
     environment |= {"PATH": "/usr/bin:/bin", "METER_REDIS_TIMEOUT_MS": "10000"}
     command = [sys.executable, "-m", "meter", *arguments]
     return subprocess.run(
@@ -232,6 +273,12 @@ async def test_x7_every_command_says_so_in_one_line(real: Server, redis_url: str
     async with Meter(settings) as right:
         await right.add("u", 100)
         before = dump(real.client)
+        for arguments in (("serve", "--port", "0"), ("worker",), ("jobs", "all")):
+            run = await asyncio.to_thread(_command, tmp_path, redis_url, *arguments, store_url="none")
+            assert run.returncode == 2, (arguments, run.stderr)
+            (line,) = [line for line in run.stderr.splitlines() if "ledger" in line]
+            assert "METER_STORE_URL=none" in line and "Nothing was changed" in line
+            assert "Traceback" not in run.stderr
         for arguments in (("serve", "--port", "0"), ("worker",), ("jobs", "all"), ("reconcile",), ("rebuild",)):
             run = await asyncio.to_thread(_command, tmp_path, redis_url, *arguments)
             assert run.returncode == 2, (arguments, run.stderr)
