@@ -8,7 +8,7 @@ underscores is refused too: what is behind may take it for the same header.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meter.errors import InvalidAmount
 from meter.http.exchange import joined_headers
@@ -32,6 +32,8 @@ class Admitted:
     estimate: Number
     request_id: str | None = None
     """The id of the request, which the ledger keeps; one that cannot be is not kept."""
+    is_told: bool = field(default=False, compare=False)
+    """Whether the client sent the estimate."""
 
 
 def json_number(value: bytes) -> Number:
@@ -78,7 +80,8 @@ class Admission:
         except Answered as refusal:
             return refusal.rendered
         request_id = joined.get(self._request_id_name, b"").decode("latin-1")
-        return Admitted(user_id, estimate, request_id if REQUEST_ID.fullmatch(request_id) else None)
+        is_told = self._estimate_name in joined
+        return Admitted(user_id, estimate, request_id if REQUEST_ID.fullmatch(request_id) else None, is_told)
 
     def user_id(self, headers: JoinedHeaders) -> str:
         """The user_id: 401 without one, 400 for one that cannot be."""

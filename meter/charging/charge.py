@@ -108,6 +108,19 @@ class Charge:
         self._ttl_seconds = reserved.expires_in
         self._timer = self._renew_later()
 
+    async def raise_to(self, estimate: Number) -> Refusal | None:
+        """Holds more, before anything is served. Raises `Unavailable`."""
+        more = estimate - self._estimate
+        if more <= 0:
+            return None
+        answer = await self._charger.credits.extend(
+            self.reserved.reservation_id, ttl_seconds=self._ttl_seconds, add_amount=plain(more)
+        )
+        if isinstance(answer, Refusal):
+            return answer
+        self._estimate = estimate
+        return None
+
     def respond(self, status: int, headers: Headers) -> None:
         """The response starts. A header that tells 0 may have been sent before anything was known: the body counts."""
         headers = tuple(headers)

@@ -56,6 +56,8 @@ class ChargePolicy:
     """Responses of any other status release the hold."""
     on_missing_usage: Missing = Missing.RELEASE
     """When a response ended, or broke off, without telling its usage."""
+    missing_usage_minimum: Number = 0
+    """What a response that tells no usage costs at least, under any of the policies, also where the client left."""
     on_disconnect: Missing = Missing.ESTIMATE
     """When the client went away before usage was told: if that were free, nobody would stay for the end."""
     over: Over = "cap"
@@ -97,13 +99,15 @@ def verdict_on(
     if usage is not None:
         return Verdict(charge=True, amount=usage)
     if ending is Ending.GONE:
-        return _without_usage(policy.on_disconnect, estimate)
+        return _without_usage(policy.on_disconnect, estimate, policy.missing_usage_minimum)
     if status is None:
         return RELEASE
-    return _without_usage(policy.on_missing_usage, estimate)
+    return _without_usage(policy.on_missing_usage, estimate, policy.missing_usage_minimum)
 
 
-def _without_usage(missing: Missing, estimate: Number) -> Verdict:
+def _without_usage(missing: Missing, estimate: Number, minimum: Number) -> Verdict:
     if missing is Missing.RELEASE:
-        return RELEASE
-    return Verdict(charge=True, amount=estimate if missing is Missing.ESTIMATE else None)
+        return Verdict(charge=True, amount=minimum) if minimum else RELEASE
+    if missing is Missing.ESTIMATE or minimum > estimate:
+        return Verdict(charge=True, amount=max(estimate, minimum))
+    return Verdict(charge=True)

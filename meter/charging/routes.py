@@ -47,19 +47,37 @@ _BEGINS = re.compile(r"/(?:responses|batches|runs)$", re.IGNORECASE)
 _RULE = re.compile(r"(free|charge) ([A-Z]+|\*) (/\S*)")
 
 
+_PROVIDERS = (
+    ("bedrock", r"/model/[^/]+/(?:invoke|converse)(?:-with-response-stream|-stream)?|/model/[^/]+/converse-stream"),
+    ("gemini", r"/(?:models|deployments)/[^/]+:[a-z]*(?:generatecontent|predict|embedcontents?)|/interactions"),
+    ("anthropic", r"/messages(?:/batches)?|/complete"),
+    ("ollama", r"/api/(?:chat|generate|embed|embeddings)"),
+    ("cohere", r"/v[12]/(?:chat|embed|rerank|classify|summarize|generate)"),
+    (
+        "openai",
+        r"/(?:completions|responses|batches|runs|embeddings|edits|infill|rerank|generate|generate_stream|completion"
+        r"|images/(?:generations|edits|variations)|audio/(?:speech|transcriptions|translations)|moderations"
+        r"|submit_tool_outputs)",
+    ),
+)
+_GENERATING = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern in _PROVIDERS)
+OTHER = "other"
+"""The provider of a path that no rule knows."""
+
+
 class Asked(NamedTuple):
     """`work`: the id of the background work that is read; `lines`: its results are one document a line. `begins`: it
-    may begin such work.
+    may begin such work. `provider`: whose API generates there.
     """
 
     free: bool
     work: str = ""
     lines: bool = False
     begins: bool = False
+    provider: str = OTHER
 
 
 CHARGED = Asked(free=False)
-BEGINS = Asked(free=False, begins=True)
 FREE = Asked(free=True)
 
 
@@ -97,7 +115,8 @@ class Routes:
         asked = [self._one(method, reading) for reading in readings]
         if all(one.free for one in asked):
             return asked[0]
-        return BEGINS if any(one.begins for one in asked) else CHARGED
+        charged = [one for one in asked if not one.free]
+        return max(charged, key=lambda one: (one.begins, one.provider != OTHER))
 
     def _one(self, method: str, path: str) -> Asked:
         path = path.rstrip("/") or "/"
@@ -108,7 +127,8 @@ class Routes:
             return CHARGED
         free = _ends_with(_READ if method in READING else _FREE_POSTS, path)
         if not free or method not in (*READING, "POST"):
-            return BEGINS if _BEGINS.search(path) else CHARGED
+            provider = next((name for name, pattern in _GENERATING if _ends_with(pattern, path)), OTHER)
+            return Asked(free=False, begins=_BEGINS.search(path) is not None, provider=provider)
         found = _ends_with(_WORK, path) if method != "DELETE" else None
         if found is None:
             return FREE

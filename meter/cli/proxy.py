@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields
+from decimal import Decimal
 from enum import Enum
 from operator import getitem
 from typing import Annotated, Any, get_args, get_type_hints
@@ -24,6 +25,8 @@ _FLAGS = {
     "estimated_tokens_header": "estimate-header",
     "default_estimated_tokens": "estimate",
     "minimum_estimated_tokens": "estimate-minimum",
+    "maximum_estimated_tokens": "estimate-maximum",
+    "request_bytes_max": "request-bytes",
     "inspect_bytes_max": "inspect-bytes",
     "ttl_seconds": "ttl",
     "drain_bytes_max": "drain-bytes",
@@ -40,6 +43,9 @@ _READ: dict[str, tuple[Any, object, Any]] = {
     "charge_statuses": (str, "2xx", parse_statuses),
     "default_estimated_tokens": (int, 100, int),
     "minimum_estimated_tokens": (int, 1, int),
+    "maximum_estimated_tokens": (int | None, None, lambda most: most),
+    "bytes_per_token": (float, 4.0, lambda size: int(size) if size == int(size) else Decimal(str(size))),
+    "missing_usage_minimum": (int, 0, int),
 }
 
 

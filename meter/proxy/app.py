@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
-from meter.charging.background import WatchedWork
+from meter.charging.admission import Admitted
+from meter.charging.asking import asks_background
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import has_controls
+from meter.charging.policy import Ending
 from meter.charging.problems import refused, unavailable
-from meter.charging.routes import FREE, OVERRIDES, Asked
+from meter.charging.routes import OTHER, OVERRIDES, Asked
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
@@ -20,13 +23,16 @@ from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
 from meter.http.request_id import Identified
 from meter.log import logger
+from meter.proxy.asking import READ_FIRST_BYTES, AskedFirst
 from meter.proxy.counts import ProxyCounts
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
+from meter.proxy.injection import may_inject
 from meter.proxy.options import ProxyOptions
 from meter.proxy.probes import ProxyProbes
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream
+from meter.usage import Number
 
 FREE_METHOD = "OPTIONS"
 UNMETERED: Header = (b"x-credits-metered", b"0")
@@ -50,6 +56,7 @@ class Proxy:
         self._options = options
         self._paths = options.paths()
         self._rules = options.rules()
+        self._estimates = options.estimates()
         self._admission = options.admission()
         policy = options.policy()
         self._charger = Charger(credits_, policy)
@@ -102,34 +109,49 @@ class Proxy:
             detail = "A path begins with a slash and holds no control characters, which servers read differently."
             await self._refuse(problem("invalid-path", detail), headers, receive, send)
             return
-        charge: Charge | WatchedWork | None = None
-        ours: list[Header] = []
-        outcome = "free"
-        if scope["method"] != FREE_METHOD and self._paths.cover(scope["path"]):
-            found = await self._admitted(scope, headers)
-            if isinstance(found, Rendered):
-                await self._refuse(found, headers, receive, send)
-                return
-            charge = None if isinstance(found, Asked) else found
-            if isinstance(charge, Charge):
-                ours, outcome = metered_headers(charge), "metered"
-            elif found is None:
-                ours, outcome = [UNMETERED], "unmetered"
-        self.counts.request(outcome)
-        await ProxyExchange(self._route, scope, receive, send, charge).run(ours)
+        if scope["method"] == FREE_METHOD or not self._paths.cover(scope["path"]):
+            self.counts.request("free")
+            await ProxyExchange(self._route, scope, receive, send, None).run([])
+            return
+        admitted = self._admission.admit(headers)
+        if isinstance(admitted, Rendered):
+            await self._refuse(admitted, headers, receive, send)
+            return
+        asked = self._rules.asked(scope["method"], scope["path"])
+        if asked.free and not any(name in OVERRIDES for name, _ in headers):
+            self.counts.request("free")
+            watched = self._charger.watch(admitted.user_id, asked)
+            await ProxyExchange(self._route, scope, receive, send, watched).run([])
+            return
+        await self._serve_metered(scope, headers, admitted, asked, receive, send)
+
+    async def _serve_metered(
+        self, scope: Scope, headers: list[Header], admitted: Admitted, asked: Asked, receive: Receive, send: Send
+    ) -> None:
+        injects = self._options.inject_include_usage and may_inject(scope["method"], scope["path"])
+        first = AskedFirst(receive, headers) if injects or asked.provider != OTHER else None
+        if first is not None:
+            await first.read(READ_FIRST_BYTES)
+            receive = first
+        found = await self._charged(admitted, asked, first)
+        if isinstance(found, Charge) and first is not None and not first.is_gone():
+            found = await self._asked(found, admitted, first, injects=injects)
+        if isinstance(found, Rendered):
+            await self._refuse(found, headers, receive, send)
+            return
+        ours = [UNMETERED] if found is None else metered_headers(found)
+        self.counts.request("unmetered" if found is None else "metered")
+        asks_usage = first is not None and first.asks_usage
+        await ProxyExchange(self._route, scope, receive, send, found, asks_usage=asks_usage).run(ours)
 
     async def _refuse(self, rendered: Rendered, headers: list[Header], receive: Receive, send: Send) -> None:
         self.counts.request(str(rendered.status))
         await answer(rendered, headers, receive, send)
 
-    async def _admitted(self, scope: Scope, headers: list[Header]) -> Charge | WatchedWork | Asked | Rendered | None:
-        """A hold for the request, or its refusal; None for a request to be served unmetered, `FREE` for a free one."""
-        admitted = self._admission.admit(headers)
-        if isinstance(admitted, Rendered):
-            return admitted
-        asked = self._rules.asked(scope["method"], scope["path"])
-        if asked.free and not any(name in OVERRIDES for name, _ in headers):
-            return self._charger.watch(admitted.user_id, asked) or FREE
+    async def _charged(self, admitted: Admitted, asked: Asked, first: AskedFirst | None) -> Charge | Rendered | None:
+        """A hold for the request, or its refusal; None for a request to be served unmetered."""
+        body = None if first is None else first.body(self._options.request_bytes_max)
+        admitted = replace(admitted, estimate=self._estimates.estimate(admitted, body))
         try:
             charge = await self._charger.open(admitted, asked)
         except Unavailable as error:
@@ -138,6 +160,37 @@ class Proxy:
             _log.warning("forwarded unmetered: user %s, estimate %s: %s", admitted.user_id, admitted.estimate, error)
             return None
         return refused(charge) if isinstance(charge, Refusal) else charge
+
+    async def _asked(
+        self, charge: Charge, admitted: Admitted, first: AskedFirst, *, injects: bool
+    ) -> Charge | Rendered:
+        """The charge of a request that is read to its end, whose usage will be told; else its refusal."""
+        bytes_max = self._options.request_bytes_max
+        refusal: Rendered | None = None
+        if not first.is_whole():
+            await first.read(bytes_max)
+            if first.is_gone():
+                return charge
+            if first.is_whole():
+                refusal = await self._topped_up(charge, self._estimates.estimate(admitted, first.body(bytes_max)))
+            else:
+                refusal = problem("body-too-large", f"The proxy reads {bytes_max} bytes of a request that generates.")
+        if refusal is None:
+            refusal = first.ask_for_usage(bytes_max) if injects else None
+        if refusal is None:
+            body = first.body(bytes_max)
+            charge.asks_background = body is not None and b"background" in body and asks_background(body)
+            return charge
+        charge.settle(Ending.CUT)
+        return refusal
+
+    async def _topped_up(self, charge: Charge, estimate: Number) -> Rendered | None:
+        """Holds more where the estimate is more than was known at first; the refusal where there is not as much."""
+        try:
+            answer = await charge.raise_to(estimate)
+        except Unavailable as error:
+            return unavailable(error)
+        return refused(answer) if isinstance(answer, Refusal) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         stage = "startup"

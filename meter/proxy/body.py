@@ -29,13 +29,3 @@ class RequestBody:
             if piece:
                 return piece
         raise StopAsyncIteration
-
-
-async def read_up_to(client: Client, first: bytes, limit: int) -> list[bytes]:
-    """Pieces of the request until it is whole or larger than the limit. Raises `ClientGone`."""
-    pieces, size = [first], len(first)
-    while not client.requested and size <= limit:
-        piece = await client.read()
-        pieces.append(piece)
-        size += len(piece)
-    return pieces

@@ -15,12 +15,12 @@ from meter.charging.verdicts import Settled
 from meter.contract.answers import Deducted
 from meter.http.rendered import problem
 from meter.log import logger
-from meter.proxy.body import RequestBody, read_up_to
+from meter.proxy.body import RequestBody
 from meter.proxy.client import Client, ClientGone
 from meter.proxy.connection import UpstreamConnection
 from meter.proxy.counts import ProxyCounts
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
-from meter.proxy.injection import REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
+from meter.proxy.injection import UsageChunkFilter
 from meter.proxy.options import ProxyOptions
 from meter.proxy.problems import answer
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout
@@ -40,10 +40,17 @@ class Route:
 
 
 class ProxyExchange:
-    """`charge` is None for a request that is not metered; `ours` are headers for its response."""
+    """`charge` is None for a request that is not metered; `asks_usage`: it asks for usage that its client did not."""
 
     def __init__(
-        self, route: Route, scope: Scope, receive: Receive, send: Send, charge: Charge | WatchedWork | None
+        self,
+        route: Route,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        charge: Charge | WatchedWork | None,
+        *,
+        asks_usage: bool = False,
     ) -> None:
         self._route = route
         self._scope = scope
@@ -52,7 +59,7 @@ class ProxyExchange:
         self._send = send
         self._client = Client(receive, send, stall_seconds=route.options.client_stall_seconds)
         self._charge = charge
-        self._filter: UsageChunkFilter | None = None
+        self._filter = UsageChunkFilter() if asks_usage else None
         self._leash = asyncio.timeout(None)
 
     async def run(self, ours: list[Header]) -> None:
@@ -97,33 +104,11 @@ class ProxyExchange:
         )
         first = await self._client.read()
         body: bytes | RequestBody = first if self._client.requested else RequestBody(self._client, [first])
-        if self._may_inject():
-            body = await self._injected(first)
-        if self._filter is not None:
-            headers = [header for header in headers if header[0] != b"accept-encoding"]
+        if self._filter is not None:  # the request is not as its client wrote it, and its response is looked into
+            headers = [header for header in headers if header[0] not in (b"accept-encoding", b"content-encoding")]
             headers.append((b"accept-encoding", b"identity"))
         length = content_length(self._headers)
         return await self._route.upstream.request(scope["method"], _target(scope), headers, body, length)
-
-    def _may_inject(self) -> bool:
-        content_type = value_of(self._headers, b"content-type")
-        content_encoding = value_of(self._headers, b"content-encoding")
-        return (
-            self._route.options.inject_include_usage
-            and isinstance(self._charge, Charge)
-            and may_inject(self._scope["method"], self._scope["path"], content_type, content_encoding)
-        )
-
-    async def _injected(self, first: bytes) -> bytes | RequestBody:
-        pieces = await read_up_to(self._client, first, REQUEST_BYTES_MAX)
-        body = b"".join(pieces)
-        if not self._client.requested or len(body) > REQUEST_BYTES_MAX:
-            return RequestBody(self._client, pieces)
-        changed = with_usage(body)
-        if changed is None:
-            return body
-        self._filter = UsageChunkFilter()
-        return changed
 
     async def _relay(self, response: UpstreamConnection, ours: list[Header]) -> Ending:
         """Streams the response to the client. An upstream that breaks off leaves the client's response broken, too:

@@ -12,6 +12,7 @@ from typing_extensions import Doc
 from yarl import URL
 
 from meter.charging.admission import Admission
+from meter.charging.asking import REQUEST_BYTES_MAX, EstimateRules
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import SUCCESS, ChargePolicy, Missing, Over
 from meter.charging.routes import Routes, rule_of
@@ -65,8 +66,22 @@ class ProxyOptions:
         str, Doc("Who pays. Whatever is in front of the proxy must set it, or strip it from strangers.")
     ] = "X-User-Id"
     estimated_tokens_header: Annotated[str, Doc("How many credits to hold.")] = "X-Estimated-Tokens"
-    default_estimated_tokens: Annotated[Number, Doc("Credits to hold when the client sends no estimate.")] = 100
-    minimum_estimated_tokens: Annotated[Number, Doc("Credits to hold at least when it does.")] = 1
+    default_estimated_tokens: Annotated[
+        Number, Doc("Credits to hold at least for a request that does not say how much it may generate.")
+    ] = 100
+    minimum_estimated_tokens: Annotated[Number, Doc("Credits to hold at least, however little a request asks for.")] = 1
+    maximum_estimated_tokens: Annotated[
+        Number | None, Doc("Credits to hold at most, however much a request asks for; None: no ceiling.")
+    ] = None
+    bytes_per_token: Annotated[
+        Number, Doc("Bytes of a prompt that count as a token; what may be generated (max_tokens, n) is added.")
+    ] = 4
+    believe_estimate: Annotated[
+        bool, Doc("Take the client's estimate as it is; else it only ever raises what is held.")
+    ] = False
+    request_bytes_max: Annotated[
+        int, Doc("How much of a request that generates is read before it goes on; a larger one is refused (413).")
+    ] = REQUEST_BYTES_MAX
     forward_identity: Annotated[bool, Doc("Pass the identity header on to the upstream.")] = True
     preserve_host: Annotated[bool, Doc("Pass the client's Host on, instead of the upstream's.")] = False
 
@@ -79,7 +94,7 @@ class ProxyOptions:
     inject_include_usage: Annotated[
         bool,
         Doc("Ask OpenAI chat completions that stream for the usage they would not send; the client does not see it."),
-    ] = False
+    ] = True
     inspect_bytes_max: Annotated[
         int, Doc("How much of a decoded response is searched for its usage; 0: all of it.")
     ] = INSPECT_BYTES_MAX
@@ -88,6 +103,9 @@ class ProxyOptions:
     on_missing_usage: Annotated[
         Missing, Doc("What a response costs that ended, or broke off, without telling its usage.")
     ] = Missing.RELEASE
+    missing_usage_minimum: Annotated[
+        Number, Doc("What a response that tells no usage costs at least, under any policy.")
+    ] = 0
     on_disconnect: Annotated[
         Missing, Doc("What a response costs whose client left, and whose usage did not come while it was drained.")
     ] = Missing.ESTIMATE
@@ -146,6 +164,8 @@ class ProxyOptions:
             "drain_seconds",
             "drain_bytes_max",
             "background_ttl_seconds",
+            "bytes_per_token",
+            "request_bytes_max",
             "connect_timeout_seconds",
             "upstream_silence_seconds",
             "client_stall_seconds",
@@ -195,6 +215,16 @@ class ProxyOptions:
             minimum_estimate=self.minimum_estimated_tokens,
         )
 
+    def estimates(self) -> EstimateRules:
+        """How many credits a request is held for."""
+        return EstimateRules(
+            default=self.default_estimated_tokens,
+            minimum=self.minimum_estimated_tokens,
+            maximum=self.maximum_estimated_tokens,
+            bytes_per_token=self.bytes_per_token,
+            believes_caller=self.believe_estimate,
+        )
+
     def policy(self) -> ChargePolicy:
         """What a response costs."""
         headers = [name.lower().encode() for name in (ACTUAL_HEADER, self.usage_header) if name]
@@ -205,6 +235,7 @@ class ProxyOptions:
             usage_headers=tuple(headers),
             charge_statuses=self.charge_statuses,
             on_missing_usage=self.on_missing_usage,
+            missing_usage_minimum=self.missing_usage_minimum,
             on_disconnect=self.on_disconnect,
             over=self.over,
             ttl_seconds=self.ttl_seconds,

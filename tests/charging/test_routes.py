@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meter.charging.routes import BEGINS, CHARGED, FREE, Asked, Routes, rule_of
+from meter.charging.routes import CHARGED, FREE, Asked, Routes, rule_of
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,27 @@ def test_what_reads_background_work_names_it(line: str, asked: Asked) -> None:
     assert Routes().asked(method, path) == asked
 
 
+OPENAI = Asked(free=False, provider="openai")
+BEGINS = Asked(free=False, begins=True, provider="openai")
+ANTHROPIC = Asked(free=False, provider="anthropic")
+
+
 @pytest.mark.parametrize(
     ("line", "asked"),
     [
-        ("POST /v1/chat/completions", CHARGED),
-        ("POST /v1/chat/completions/", CHARGED),
-        ("POST /v1/messages", CHARGED),
-        ("POST /v1/embeddings", CHARGED),
+        ("POST /v1beta/models/gemini-2.5-flash:streamGenerateContent", Asked(free=False, provider="gemini")),
+        ("POST /model/anthropic.claude%3A0/converse-stream", Asked(free=False, provider="bedrock")),
+        ("POST /api/chat", Asked(free=False, provider="ollama")),
+        ("POST /v2/chat", Asked(free=False, provider="cohere")),
+        ("POST /mine", CHARGED),
+        ("POST /v1/chat/completions", OPENAI),
+        ("POST /v1/chat/completions/", OPENAI),
+        ("POST /v1/messages", ANTHROPIC),
+        ("POST /v1/embeddings", OPENAI),
         ("POST /v1/responses", BEGINS),
-        ("POST /v1/messages/batches", BEGINS),
+        ("POST /v1/messages/batches", ANTHROPIC._replace(begins=True)),
         ("POST /v1/threads/runs", BEGINS),
-        ("POST /v1/threads/t/runs/r/submit_tool_outputs", CHARGED),
+        ("POST /v1/threads/t/runs/r/submit_tool_outputs", OPENAI),
         ("POST /v1/responses/x/cancel/../../../responses", BEGINS),
         ("POST /v1/files/%2e%2e/responses", BEGINS),
         ("POST /v1/chat/completions;/cancel", CHARGED),

@@ -97,7 +97,7 @@ def test_every_field_of_the_proxy_is_an_option_with_its_default() -> None:
     assert set(by_name) == {field.name for field in fields(ProxyOptions)}
     standard = ProxyOptions(upstream="http://h")
     assert parse_statuses(given["charge_statuses"]) == set(standard.charge_statuses)  # type: ignore[call-overload]
-    read = {"charge_statuses": standard.charge_statuses, "skip_paths": ()}
+    read = {"charge_statuses": standard.charge_statuses, "skip_paths": (), "routes": ()}
     assert ProxyOptions(upstream="http://h", **{**given, **read}) == standard
 
 

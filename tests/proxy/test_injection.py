@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter import Meter
-from meter.proxy.injection import EVENT_BYTES_MAX, REQUEST_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
+from meter.charging.asking import Unreadable
+from meter.proxy.asking import READ_FIRST_BYTES
+from meter.proxy.injection import EVENT_BYTES_MAX, UsageChunkFilter, may_inject, with_usage
 from tests.proxy.proxied import proxied
 from tests.proxy.serving import fetch, request
 from tests.proxy.upstream import Asked, Reply
@@ -73,18 +75,22 @@ async def test_who_asked_gets_the_usage(bank: Meter) -> None:
     assert asked.body == sent
 
 
-async def test_it_is_off_by_default(bank: Meter) -> None:
+async def test_it_is_on_by_default_and_can_be_off(bank: Meter) -> None:
+    """C15: seven clients stream without `include_usage`."""
     async with proxied(chat, bank) as proxy:
+        await fetch(proxy.port, request("POST", PATH, JSON, body=b'{"stream":true}'))
+        await proxy.settles_at(985)
+    async with proxied(chat, bank, inject_include_usage=False) as proxy:
         answer = await fetch(proxy.port, request("POST", PATH, JSON, body=b'{"stream":true}'))
-        await proxy.settles_at(1000)
+        await proxy.settles_at(985)
 
     assert answer.body == TEXT + DONE
 
 
 @pytest.mark.parametrize("framed", [True, False])
-async def test_a_request_that_is_too_large_is_forwarded_as_it_is(bank: Meter, framed: bool) -> None:
-    sent = b'{"stream":true,"x":"' + b"x" * REQUEST_BYTES_MAX + b'"}'
-    async with proxied(chat, bank, inject_include_usage=True) as proxy:
+async def test_a_large_request_is_rewritten_too(bank: Meter, framed: bool) -> None:
+    sent = b'{"stream":true,"max_tokens":20,"x":"' + b"x" * READ_FIRST_BYTES + b'"}'
+    async with proxied(chat, bank, bytes_per_token=10_000) as proxy:
         if framed:
             whole = request("POST", PATH, JSON, body=sent)
         else:
@@ -92,15 +98,113 @@ async def test_a_request_that_is_too_large_is_forwarded_as_it_is(bank: Meter, fr
             whole = request("POST", PATH, JSON, "Transfer-Encoding: chunked", body=chunked, length=False)
         answer = await fetch(proxy.port, whole)
         asked = await proxy.upstream.was_asked()
-        await proxy.settles_at(1000)
+        await proxy.settles_at(985)
 
     assert answer.body == TEXT + DONE
-    assert asked.body == sent
+    assert asked.body == b'{"stream_options":{"include_usage":true},' + sent[1:]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ([], b'{"stream":true', 400),
+        ([], b"{'stream':true}", 400),
+        ([], b'{"stream":true,"x":"' + b"x" * 2_000_000 + b'"}', 413),
+        (["Content-Encoding: br"], b"whatever", 415),
+        (["Content-Encoding: gzip"], b'{"stream":true}', 415),
+        (["Content-Encoding: gzip"], gzip.compress(b'{"stream":true}')[:-1], 415),
+        (["Content-Encoding: gzip"], gzip.compress(b"x" * 3_000_000), 415),
+    ],
+)
+async def test_what_cannot_be_rewritten_for_certain_is_refused(
+    bank: Meter, headers: list[str], body: bytes, status: int
+) -> None:
+    """K5: never free."""
+    async with proxied(chat, bank, request_bytes_max=1_500_000, bytes_per_token=10_000) as proxy:
+        assert (await fetch(proxy.port, request("POST", PATH, JSON, *headers, body=body))).status == status
+        assert proxy.upstream.asked == []
+        await proxy.settles_at(1000)
+
+
+S = b'{"model":"m","stream":true}'
+
+
+def lax(body: bytes) -> dict[str, object]:
+    """As an upstream reads that takes everything."""
+    document = json.JSONDecoder(strict=False).raw_decode(body.decode("utf-8-sig", "replace"))[0]
+    return {name.lower(): value for name, value in document.items()}
+
+
+async def lax_chat(asked: Asked, reply: Reply) -> None:
+    read = lax(asked.body)
+    options = read.get("stream_options")
+    assert asked.all("content-encoding") in ([], ["identity"])
+    await reply.stream()
+    await reply.chunk(TEXT)
+    if isinstance(options, dict) and options.get("include_usage"):
+        await reply.chunk(USAGE)
+    await reply.chunk(b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body"),
+    [
+        (PATH + "/", [JSON], S),
+        (PATH.upper(), [JSON], S),
+        (PATH + ";a=b", [JSON], S),
+        ("/v1//chat/%63ompletions", [JSON], S),
+        (PATH + "?x=/y", [JSON], S),
+        (PATH, [], S),
+        (PATH, ["Content-Type: text/plain"], S),
+        (PATH, [JSON, "Content-Encoding: identity"], S),
+        (PATH, [JSON, "Content-Encoding: gzip"], gzip.compress(S)),
+        (PATH, [JSON], b"\xef\xbb\xbf" + S),
+        (PATH, [JSON], S[:-1] + b',"x":NaN}'),
+        (PATH, [JSON], S[:-1] + b',"x":"\\ud83d"}'),
+        (PATH, [JSON], S[:-1] + b',"x":"\xff\t"}'),
+        (PATH, [JSON], S + b" trailing"),
+        (PATH, [JSON], S.replace(b"stream", b"Stream")),
+        (PATH, [JSON], S.replace(b"stream", b"\\u0073tream")),
+        (PATH, [JSON], S.replace(b"true", b'"true"')),
+        (PATH, [JSON], S.replace(b"true", b"1")),
+        (PATH, [JSON], S[:-1] + b',"stream":false}'),
+        (PATH, [JSON], S[:-1] + b',"stream_options":{"include_usage":true},"stream_options":{}}'),
+        (PATH, [JSON], S[:-1] + b',"stream_options":{"include_usage":true},"Stream_Options":{}}'),
+        (PATH, [JSON], S[:-1] + b',"stream_options":{"include_usage":true,"Include_Usage":false}}'),
+        (PATH, [JSON], S[:-1] + b',"stream_options":"x"}'),
+        (PATH, [JSON], S.decode().encode("utf-16")),
+    ],
+)  # fmt: skip
+async def test_the_usage_is_asked_for_however_the_request_is_spelt(
+    bank: Meter, path: str, headers: list[str], body: bytes
+) -> None:
+    """K5: path, content type, codings and JSON as laxly read as any upstream does."""
+    async with proxied(lax_chat, bank) as proxy:
+        answer = await fetch(proxy.port, request("POST", path, *headers, body=body))
+        await proxy.settles_at(985)
+
+    assert answer.body == TEXT
+
+
+async def test_what_else_the_usage_chunk_carries_reaches_the_client(bank: Meter) -> None:
+    """K5: citations, say."""
+    told = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}, "citations": ["https://a.example"]}
+
+    async def script(_: Asked, reply: Reply) -> None:
+        await reply.stream()
+        await reply.chunk(b"data: " + orjson.dumps(told) + b"\n\n")
+        await reply.chunk(b"")
+
+    async with proxied(script, bank) as proxy:
+        answer = await fetch(proxy.port, request("POST", PATH, JSON, body=S))
+        await proxy.settles_at(985)
+
+    assert orjson.loads(answer.body.removeprefix(b"data: ")) == {**told, "usage": None}
 
 
 async def test_a_request_in_many_pieces_is_read_whole(bank: Meter) -> None:
     sent = b'{"stream":true,"x":"' + b"x" * 300_000 + b'"}'
-    async with proxied(chat, bank, inject_include_usage=True) as proxy:
+    async with proxied(chat, bank, bytes_per_token=1000) as proxy:
         await fetch(proxy.port, request("POST", PATH, JSON, body=sent))
         await proxy.settles_at(985)
 
@@ -143,12 +247,14 @@ async def test_a_stream_that_is_encoded_all_the_same_is_not_filtered(bank: Meter
             {"stream": True, "stream_options": {"include_usage": True, "x": "\u00e9"}},
         ),
         (b'{"stream":false}', None),
-        (b'{"stream":1}', None),
+        (b'{"stream":0}', None),
         (b"{}", None),
         (b"[]", None),
         (b"", None),
-        (b'{"stream":true', None),
-        (b'{"stream":true,"stream_options":"x"}', None),
+        (
+            b'{"stream":true,"x":"\\u00e9","n":1.5}',
+            {"stream": True, "stream_options": {"include_usage": True}, "x": "\u00e9", "n": 1.5},
+        ),
         (b'{"stream":true,"stream_options":{"include_usage":true}}', None),
     ],
 )
@@ -158,22 +264,24 @@ def test_which_requests_are_changed(body: bytes, changed: object) -> None:
     assert (None if result is None else json.loads(result)) == changed
 
 
+def test_what_is_no_json_is_told() -> None:
+    for body in (b'{"stream":true', b"{'stream':true}", b"[" * 100_000, b'{"n":' + b"1" * 5000 + b"}"):
+        with pytest.raises(Unreadable):
+            with_usage(body)
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "content_type", "content_encoding", "may"),
+    ("method", "path", "may"),
     [
-        ("POST", "/v1/chat/completions", b"application/json", None, True),
-        ("POST", "/openai/completions", b"Application/JSON; charset=utf-8", None, True),
-        ("GET", "/v1/chat/completions", b"application/json", None, False),
-        ("POST", "/v1/messages", b"application/json", None, False),
-        ("POST", "/v1/responses", b"application/json", None, False),
-        ("POST", "/v1/chat/completions", None, None, False),
-        ("POST", "/v1/chat/completions", b"application/json", b"gzip", False),
+        ("POST", "/v1/chat/completions", True),
+        ("POST", "/openai/completions/", True),
+        ("GET", "/v1/chat/completions", False),
+        ("POST", "/v1/messages", False),
+        ("POST", "/v1/responses", False),
     ],
 )
-def test_which_requests_may_be_changed(
-    method: str, path: str, content_type: bytes | None, content_encoding: bytes | None, may: bool
-) -> None:
-    assert may_inject(method, path, content_type, content_encoding) is may
+def test_which_requests_may_be_changed(method: str, path: str, may: bool) -> None:
+    assert may_inject(method, path) is may
 
 
 EVENTS = [
