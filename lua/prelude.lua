@@ -6,7 +6,8 @@
 --
 -- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
 --                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,
---                    flushed, full, sentinels, ledger (id of the one that it belongs to: the store has the same)
+--                    flushed, full, sentinels, ledger (id of the one that it belongs to: the store has the same),
+--                    waited (of no meaning: what is written before WAIT, so that it counts what was read, too)
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)

@@ -87,6 +87,14 @@ class Settings(BaseSettings):
     redis_unsafe: Annotated[
         bool, Field(description="Take a Redis that may evict keys or keeps nothing on disk. Never with real balances.")
     ] = False
+    wait_replicas: Annotated[
+        int,
+        Field(ge=0, le=10, description="Replicas that have a change before its caller is told that it is done."),
+    ] = 0
+    wait_replicas_for: Annotated[
+        Literal["grants", "all"],
+        Field(description="Which changes wait for them: credits that come in (adds, allocations, refunds), or all."),
+    ] = "grants"
     key_prefix: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key.")
     ] = "meter"

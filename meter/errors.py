@@ -9,6 +9,7 @@ MeterError
 └── Unavailable            the call was not decided; it may be tried again
     ├── RedisUnavailable   Redis did not answer in time, or refuses writes
     │   ├── NotBegun       nothing of it was done, nor will be
+    │   ├── NotReplicated  it was done, and fewer replicas than METER_WAIT_REPLICAS have it yet
     │   ├── Undecided      what became of it is being found out
     │   └── RedisDenied    it answers, and refuses what METER_REDIS_URL says or what its user does
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
@@ -68,6 +69,16 @@ class NotBegun(RedisUnavailable):
 
     def __init__(self) -> None:
         super().__init__("redis", "Redis did not answer in time")
+
+
+class NotReplicated(RedisUnavailable):
+    """The call was done, but a master that dies now takes it along. The same call with the same key waits anew."""
+
+    def __init__(self, acknowledged: int, wanted: int) -> None:
+        told = (
+            f"it was done, but {acknowledged} of {wanted} replicas have it yet: ask again with the same Idempotency-Key"
+        )
+        super().__init__("replicas", told)
 
 
 class Undecided(RedisUnavailable):

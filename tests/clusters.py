@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.e2e.processes import free_port
+from tests.servers import BINARY_VARIABLE
 
-SERVER, CLI = shutil.which("redis-server") or "", shutil.which("redis-cli") or ""
+SERVER = os.environ.get(BINARY_VARIABLE) or shutil.which("redis-server") or ""
+CLI = shutil.which("redis-cli") or ""
 NODE_TIMEOUT_MS = 1000
 SECONDS_MAX = 60.0
 

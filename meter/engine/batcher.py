@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
-from meter.engine.answers import Operation, as_arguments
+from meter.engine.answers import Operation, as_arguments, is_ok
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
 from meter.engine.lost_batches import LostBatch, LostBatches
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
+from meter.engine.replication import NOBODY, Waits
 from meter.engine.server_clock import ServerClock
 from meter.engine.short_answers import in_full
 from meter.errors import (
     MeterError,
     NotBegun,
+    NotReplicated,
     Overloaded,
     PartitionRefused,
     RedisUnavailable,
@@ -44,6 +46,7 @@ CLOSE_PAUSE_SECONDS = 0.005
 
 _log = logger("meter.engine.batcher")
 
+_Reply = TypeVar("_Reply")
 Lines = list[str]
 Done = Callable[["Lines | MeterError"], object]
 """Called once, from the event loop, with one line per operation or with why there is none."""
@@ -64,6 +67,7 @@ class Limits:
     grants_max: int
     recent_window_ms: int
     outbox_max: int
+    waits: Waits = NOBODY
 
 
 class _Waiting(NamedTuple):
@@ -90,6 +94,15 @@ class _Waiting(NamedTuple):
                 self.done(lines[at : at + len(self.operations)])
         except Exception:
             _log.exception("a caller failed on its answer")
+
+    def tell_not_replicated(self, error: NotReplicated, lines: Lines, at: int) -> None:
+        """The same where it was done and the caller waits for replicas; who must know takes it back."""
+        if not self.must_know:
+            self.tell_why(error)
+            return
+        undecided = Undecided(str(error), asyncio.get_running_loop().create_future())
+        undecided.outcome.set_result(lines[at : at + len(self.operations)])
+        self.tell_why(undecided)
 
     def tell_why(self, error: MeterError) -> None:
         """The same where there are none."""
@@ -232,8 +245,10 @@ class Batcher:
         self._idle.append(sender)
         return None
 
-    async def _send(self, sender: _Sender, calls: list[_Waiting]) -> Lines:
-        """Runs one batch within the budget, again under the same number when its reply is lost."""
+    async def _send(self, sender: _Sender, calls: list[_Waiting]) -> tuple[Lines, NotReplicated | None]:
+        """Runs one batch within the budget, again under the same number when its reply is lost: its lines, and what
+        those are told who wait for replicas when these are too few.
+        """
         if self.barred is not None:
             raise type(self.barred)(self.barred.reason, str(self.barred))  # a fresh one: tracebacks add up
         operations = [operation for call in calls for operation in call.operations]
@@ -242,14 +257,19 @@ class Batcher:
         arguments = self._arguments(sender.name, sender.number, calls[0].mode, count, latest_ms)
         for operation in operations:
             arguments += as_arguments(operation)
-        reply = await self._deliver(arguments, calls[0].deadline)
+        waits = self._limits.waits
+        if waits.replicas and calls[0].mode != "trial" and waits.wants(operations):
+            reply, acknowledged = await self._deliver(arguments, calls[0].deadline, self._run_waiting)
+            fault = waits.fault(acknowledged)
+        else:
+            reply, fault = await self._deliver(arguments, calls[0].deadline, self._run), None
         lines = reply.split("\n")
         head = self._heard(lines.pop(0), ("done", "stored", "undone"))
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
         lines = in_full(lines, operations, self._keys.number, sender.name, sender.number)
         self.counts.answered(head, operations, lines)
-        return lines
+        return lines, None if head == "undone" else fault
 
     def _arguments(self, name: str, number: int, mode: str, count: int, latest_ms: int) -> list[str | int]:
         limits = self._limits
@@ -286,9 +306,14 @@ class Batcher:
     async def _ask(self, name: str, number: int) -> tuple[str, list[str]]:
         """What became of a batch; one that was not applied by now never will be."""
         arguments = self._arguments(name, number, "ask", 0, 0)
-        first, *lines = (await self._deliver(arguments, self._loop.time() + self._limits.timeout_seconds)).split("\n")
+        deadline = self._loop.time() + self._limits.timeout_seconds
+        first, *lines = (await self._deliver(arguments, deadline, self._run)).split("\n")
         self._heard(first, ("stored", "never", "stale"))
         return first, lines
+
+    def waits_for_replicas(self, operations: Sequence[Operation], lines: Lines) -> bool:
+        """Whether a call, whose lines come first there, did something that it is told of only when replicas have it."""
+        return self._limits.waits.wants(one for one, line in zip(operations, lines, strict=False) if is_ok(line))
 
     def lose(self, name: str, number: int, calls: Sequence[_Waiting], why: MeterError) -> list[MeterError]:
         """What the calls of a batch are told whose reply never came."""
@@ -308,14 +333,16 @@ class Batcher:
             self._lost.add(LostBatch(self._keys.number, name, number, self._memory.last[0], asked, outcomes))
         return told
 
-    async def _deliver(self, arguments: list[str | int], deadline: float) -> str:
+    async def _deliver(
+        self, arguments: list[str | int], deadline: float, run: Callable[[list[str | int], float], Awaitable[_Reply]]
+    ) -> _Reply:
         """The reply, by the deadline of the call that waited longest: what waits behind a hung batch is told too."""
         if self._loop.time() >= deadline:
             raise NotBegun
         while True:
             started = self._loop.time()
             try:
-                reply = await self._run(arguments, max(deadline - started, 0.001))
+                reply = await run(arguments, max(deadline - started, 0.001))
                 self.counts.redis_seconds.add(self._loop.time() - started)
                 return reply
             except TimeoutError:
@@ -335,6 +362,13 @@ class Batcher:
             return await call
         async with asyncio.timeout(seconds):
             return await call
+
+    async def _run_waiting(self, arguments: list[str | int], seconds: float) -> tuple[str, int]:
+        """The same, and how many replicas have it."""
+        waits = self._limits.waits
+        async with asyncio.timeout(seconds):
+            keys = self._keys.all
+            return await self._redis.run_waiting(self._program, keys, arguments, waits.replicas, waits.within_ms)
 
 
 class _Sender:
@@ -363,7 +397,7 @@ class _Sender:
         """Sends a batch, and tells its calls; answers those that are to be sent again, without one that was late."""
         self.number += 1
         try:
-            lines = await self._batcher._send(self, calls)
+            lines, fault = await self._batcher._send(self, calls)
         except NotBegun as error:
             now = asyncio.get_running_loop().time()
             self._failed([call for call in calls if call.begin_by <= now], error)
@@ -380,7 +414,10 @@ class _Sender:
             return []
         at = 0
         for call in calls:
-            call.tell(lines, at)
+            if fault is not None and self._batcher.waits_for_replicas(call.operations, lines[at:]):
+                call.tell_not_replicated(fault, lines, at)
+            else:
+                call.tell(lines, at)
             at += len(call.operations)
         return []
 

@@ -66,6 +66,14 @@ class ClusterGateway(RedisGateway):
 
         return await self._at_its_node(key, send, follows=not is_script)
 
+    async def call_waiting(self, wait: tuple[int, int], *arguments: str | int) -> tuple[object, int]:
+        """The same. While a slot is moved, nobody can say who has what."""
+
+        async def send(node: RedisGateway, *, asking: bool) -> tuple[object, int]:
+            return (await node.call_asking(*arguments), 0) if asking else await node.call_waiting(wait, *arguments)
+
+        return await self._at_its_node(str(arguments[3]), send, follows=False)
+
     async def command(self, *arguments: str | int | bytes) -> Any:
         """The same. One without a key, such as TIME, is for whoever has the first slot."""
 

@@ -21,6 +21,7 @@ from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program
 from meter.engine.redis import RedisGateway
+from meter.engine.replication import waits_of
 from meter.engine.upkeep import CLOCK
 from meter.errors import (
     ConfigError,
@@ -254,6 +255,7 @@ def limits_of(settings: Settings) -> Limits:
         grants_max=settings.grants_max,
         recent_window_ms=settings.idempotency_window_seconds * 1000,
         outbox_max=settings.outbox_max,
+        waits=waits_of(settings),
     )
 
 

@@ -140,7 +140,8 @@ class Opening:
         prefix = self._settings.key_prefix
         keys = [*self._partitions[0].all, *(partition.meta for partition in self._partitions[1:])]
         keys += [workers_key(prefix), *self._settings.notify_streams]
-        who = (Who.SCRIPT, Who.PROCESS, *_ALSO[place_of(self._settings.redis_url).kind])
+        who = [Who.SCRIPT, Who.PROCESS, *_ALSO[place_of(self._settings.redis_url).kind]]
+        who += [Who.WAITING] if self._settings.wait_replicas else []
         refused = await server.refusals(who, nobodys_key(prefix), keys)
         if refused:
             where = f"{REDIS}: node {server.name}" if server.name else REDIS

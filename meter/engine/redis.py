@@ -20,7 +20,7 @@ from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
 from meter.engine.rights import Who, calls, reaching
 from meter.engine.speaks import check_certificate, check_scheme
-from meter.errors import RedisDenied, RedisUnavailable, ScriptCutOff
+from meter.errors import MeterError, RedisDenied, RedisUnavailable, ScriptCutOff
 
 SCAN_PAGE = 1000
 WAIT_PATIENCE_SECONDS = 1.0
@@ -90,18 +90,25 @@ class RedisGateway:
             except exceptions.NoScriptError:
                 return _text(await self.call("EVAL", program.source, len(keys), *keys, *arguments))
         except exceptions.ResponseError as error:
-            message = str(error)
-            if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
-                raise RedisUnavailable("redis", message) from error
-            if isinstance(error, exceptions.NoPermissionError):
-                raise fault_of(error) from error  # before its first line
-            if message.startswith("MOVED "):
-                raise fault_of(error) from error
-            if is_of_rights(message):
-                raise ScriptCutOff(f"{fault_of(error)}; {program.error(message)}") from error
-            raise program.error(message) from error
+            raise _fault_of_script(program, error) from error
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
+
+    async def run_waiting(
+        self, program: Program, keys: Sequence[str], arguments: Sequence[str | int], replicas: int, within_ms: int
+    ) -> tuple[str, int]:
+        """`run`, and how many replicas have what Redis has then: waits for so many, for so long at most."""
+        wait = (replicas, within_ms)
+        try:
+            try:
+                reply = await self.call_waiting(wait, "EVALSHA", program.sha, len(keys), *keys, *arguments)
+            except exceptions.NoScriptError:
+                reply = await self.call_waiting(wait, "EVAL", program.source, len(keys), *keys, *arguments)
+        except exceptions.ResponseError as error:
+            raise _fault_of_script(program, error) from error
+        except (exceptions.RedisError, OSError) as error:
+            raise fault_of(error) from error
+        return _text(reply[0]), reply[1]
 
     @property
     def patience_seconds(self) -> float:
@@ -313,10 +320,28 @@ class RedisGateway:
         """`call` on a server that is being given the slot of the key (ASK): on a connection of its own."""
         connection = await self._new_connection()
         try:
-            await connection.call(hiredis.pack_command(("ASKING",)))
-            return await connection.call(hiredis.pack_command(arguments))  # type: ignore[arg-type]
+            await connection.call(_packed("ASKING"))
+            return await connection.call(_packed(*arguments))
         finally:
             connection.close()
+
+    async def call_waiting(self, wait: tuple[int, int], *arguments: str | int) -> tuple[object, int]:
+        """A script call and WAIT behind it, on one connection. WAIT is for what its connection has written, and a call
+        that is answered as an earlier one writes nothing: so a field of meta, its first key, is written in between.
+        """
+        connection = self._idle.pop() if self._idle and self._idle[-1].is_open else await self._new_connection()
+        try:
+            reply = await connection.call(_packed(*arguments))
+            await connection.call(_packed("HSET", arguments[3], "waited", ""))
+            acknowledged = await connection.call(_packed("WAIT", *wait))
+        except exceptions.NoScriptError:
+            self._idle.append(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return reply, int(str(acknowledged))
 
     async def command(self, *arguments: str | int | bytes) -> Any:
         """A command on one of redis-py's connections."""
@@ -412,6 +437,24 @@ async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequenc
             await ask(*call)
         await ask("DISCARD")
     return list(refused)
+
+
+def _fault_of_script(program: Program, error: exceptions.ResponseError) -> MeterError:
+    """What it means that Redis refuses a script call, or that a script failed."""
+    message = str(error)
+    if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
+        return RedisUnavailable("redis", message)
+    if isinstance(error, exceptions.NoPermissionError) or message.startswith("MOVED "):
+        return fault_of(error)  # before its first line
+    if is_of_rights(message):
+        return ScriptCutOff(f"{fault_of(error)}; {program.error(message)}")
+    return program.error(message)
+
+
+def _packed(*arguments: str | int) -> bytes:
+    """A command as it is sent."""
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
+    return packed
 
 
 def _text(value: Any) -> str:

@@ -28,6 +28,7 @@ class Who(StrEnum):
     QUEUE = "arq, in the worker"
     NODE = "sidecar and worker on a Redis Cluster"
     LED = "sidecar and worker behind Sentinels"
+    WAITING = "sidecar and worker with METER_WAIT_REPLICAS"
 
 
 # Each with arguments that the server takes for a whole call.
@@ -93,12 +94,14 @@ QUEUE_COMMANDS: dict[str, Arguments] = {
 }
 NODE_COMMANDS: dict[str, Arguments] = {"ASKING": (), "CLUSTER": ("SLOTS",)}
 LED_COMMANDS: dict[str, Arguments] = {"ROLE": ()}
+WAITING_COMMANDS: dict[str, Arguments] = {"WAIT": ("0", "1")}
 COMMANDS = {
     Who.SCRIPT: SCRIPT_COMMANDS,
     Who.PROCESS: PROCESS_COMMANDS,
     Who.QUEUE: QUEUE_COMMANDS,
     Who.NODE: NODE_COMMANDS,
     Who.LED: LED_COMMANDS,
+    Who.WAITING: WAITING_COMMANDS,
 }
 
 UNQUEUED = ("MULTI", "DISCARD", "EXEC", "WATCH", "UNWATCH")

@@ -28,6 +28,7 @@ from meter.engine.rights import (
     PROCESS_COMMANDS,
     QUEUE_COMMANDS,
     SCRIPT_COMMANDS,
+    WAITING_COMMANDS,
     Who,
 )
 from meter.errors import ConfigError, PartitionRefused, RedisDenied, ScriptError
@@ -96,8 +97,8 @@ def test_x8_every_call_of_a_script_is_declared() -> None:
 
 def test_x8_every_command_of_a_process_is_declared() -> None:
     text = "".join((ROOT / f"meter/engine/{name}.py").read_text() for name in ("redis", "cluster", "connections"))
-    named = set(re.findall(r"(?:command|\.call|\bask)\(\s*\"([A-Z]+)\"", text)) | {"INFO"}
-    assert named - {"WATCH"} == {*PROCESS_COMMANDS, *NODE_COMMANDS, *LED_COMMANDS}
+    named = set(re.findall(r"(?:command\(|\.call\(|\bask\(|_packed\()\s*\"([A-Z]+)\"", text)) | {"INFO"}
+    assert named - {"WATCH"} == {*PROCESS_COMMANDS, *NODE_COMMANDS, *LED_COMMANDS, *WAITING_COMMANDS}
     others = {path for path in (ROOT / "meter").rglob("*.py") if "execute_command" in path.read_text()}
     mine = ("engine/redis.py", "engine/sentinel.py", "dev/redis_server.py")  # Sentinels have users of their own
     assert others <= {ROOT / "meter" / path for path in mine}
