@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from meter.store import connect
@@ -211,6 +212,44 @@ async def test_alerts_of_before_they_were_called_so_are_still_told(empty_url: st
     if isinstance(again, SqlStore):
         await _check(again)
     await again.close()
+
+
+class _Killed(Exception):
+    """In the place of a process that ends in the middle."""
+
+
+@sql_kinds
+async def test_a_migration_that_was_cut_off_between_two_statements_is_completed(
+    empty_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Version 3, which renames; and no two indexes are on the same columns at a time, which MariaDB will refuse."""
+    for cut in range(100):
+        store = open_store(empty_url)
+        await store.open({})
+        await _make_version_2(store)
+        await store.close()
+        left = [cut]
+
+        def cut_off(_c: object, _u: object, statement: str, *_: object, left: list[int] = left) -> None:
+            if statement.split(maxsplit=1)[0] in ("ALTER", "CREATE", "DROP"):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise _Killed
+
+        dying = open_store(empty_url)
+        event.listen(dying.engine.sync_engine, "before_cursor_execute", cut_off)
+        with suppress(_Killed):
+            await dying.open({})
+        await dying.close()
+        again = open_store(empty_url)
+        await again.open({})
+        async with again.engine.connect() as connection:
+            assert await connection.run_sync(_differences) == []
+        await again.close()
+        if left[0] >= 0:
+            break
+    assert cut > 4
+    assert "Duplicate index" not in caplog.text
 
 
 @sql_kinds

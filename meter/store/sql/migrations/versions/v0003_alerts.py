@@ -31,13 +31,14 @@ def _rename_table() -> None:
 
 
 def _index(table: str, *columns: str) -> None:
+    """The old one goes first: MariaDB warns of two on the same columns, and will refuse them."""
     name = f"ix_{table}_{'_'.join(columns)}"
     names = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
-    if name not in names:
-        op.create_index(name, table, list(columns))
     old = name.replace(f"_{_NEW}_", f"_{_OLD}_")
     if old != name and old in names:
         op.drop_index(old, table)
+    if name not in names:
+        op.create_index(name, table, list(columns))
 
 
 def upgrade() -> None:
