@@ -123,6 +123,9 @@ class WatchedWork:
         coding = next((value for name, value in headers if name.lower() == b"content-encoding"), b"")
         self._reader = open_reader(self._shape, content_encoding=coding.decode("latin-1"), lines=self._lines)
 
+    def trail(self, trailers: Headers) -> None:
+        """Trailers tell nothing of work."""
+
     def see(self, chunk: bytes) -> None:
         """The next bytes of the response, as they travel. Never raises."""
         if self._reader is not None:

@@ -128,21 +128,28 @@ class Charge:
         self._status = status
         if not self.counts:
             return
-        content_encoding = None
-        told: dict[bytes, Number] = {}
-        for spelling, value in headers:
-            name = spelling.lower()
-            if name == b"content-encoding":
-                content_encoding = value.decode("latin-1")
-            elif name in policy.usage_headers and (number := read_number(value)) is not None:
-                told[name] = number
-        self._told = next((told[name] for name in policy.usage_headers if name in told), None)
+        coding = next((value for name, value in headers if name.lower() == b"content-encoding"), b"")
+        self._told = self._told_by(headers) if policy.usage_headers else None
         self._reader = open_reader(
             policy.work_shape if self._begins_work else policy.shape,
-            content_encoding=content_encoding,
+            content_encoding=coding.decode("latin-1"),
             headers=headers,
             inspect_bytes_max=policy.inspect_bytes_max,
         )
+
+    def trail(self, trailers: Headers) -> None:
+        """The trailers of the response, which tell what its headers could not know yet."""
+        if not self._told and self.counts:
+            self._told = self._told_by(trailers) or self._told
+
+    def _told_by(self, headers: Headers) -> Number | None:
+        names = self._charger.policy.usage_headers
+        told: dict[bytes, Number] = {}
+        for spelling, value in headers:
+            name = spelling.lower()
+            if name in names and (number := read_number(value)) is not None:
+                told[name] = max(number, told.get(name, 0))
+        return next((told[name] for name in names if told.get(name)), 0 if told else None)
 
     @property
     def counts(self) -> bool:

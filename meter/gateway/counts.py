@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from meter.engine.answers import FINISHED, FLAG, NAME, NOT_FOUND, OK, REPLAYED, WORD
-from meter.engine.operations import COMMIT, RELEASE, Operation
+from meter.engine.operations import COMMIT, DEDUCT, RELEASE, Operation
 from meter.errors import MeterError, Unavailable
 
 Way = Literal["commit", "logs", "syslog", "ext_proc"]
@@ -97,4 +97,6 @@ def _word(settlement: Operation, line: str | MeterError) -> Word:
         return _ENDED.get(fields[WORD], "error")
     if settlement[NAME] == RELEASE.name:
         return "released"
+    if settlement[NAME] == DEDUCT.name:
+        return "late"
     return "late" if fields[_LATE] == "1" else "charged"

@@ -26,7 +26,21 @@ RATIO_FREE_BYTES = 64 * 1024
 
 _GZIP_OR_ZLIB = 47
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
-_JSON = json.JSONDecoder(parse_float=Decimal, strict=False)  # orjson would read a long number as a float
+DIGITS_MAX = 64
+"""Of a number that is read; a longer one stays a text, which Python would refuse with all that is around it."""
+DEPTH_MAX = 64
+"""What is nested deeper in an entry that cannot be read as it is, is left out of it."""
+
+_ENVELOPE = re.compile(r'\{\s*"(?:logs|entries|events|records|items)"\s*:\s*(?=\[)')
+_TELLS = re.compile("reservation|request", re.IGNORECASE)
+"""What an entry about a metered request has somewhere."""
+_ENVELOPED = ("logs", "entries", "events", "records", "items")
+_NGINX_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\x([0-9A-Fa-f]{2})")
+_JSON = json.JSONDecoder(
+    parse_float=Decimal,  # orjson would read a long number as a float
+    parse_int=lambda digits: int(digits) if len(digits) <= DIGITS_MAX else digits,
+    strict=False,
+)
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
 
 
@@ -67,10 +81,24 @@ def entries_of(delivery: bytes) -> Iterator[object]:
     if delivery.count(b",") + delivery.count(b"[") + delivery.count(b"{") > VALUES_MAX:
         raise TooLarge(f"more than {VALUES_MAX} JSON values")
     text = delivery.decode("utf-8-sig", "replace").strip(" \t\r\n,")
-    for number, entry in enumerate(_of_arrays(text) if text.startswith("[") else _of_lines(text)):
+    envelope = _ENVELOPE.match(text)
+    if envelope is not None:  # each entry is read by itself, as those of an array are
+        text = text[envelope.end() :].removesuffix("}")
+    entries = _of_arrays(text) if text.startswith("[") else _of_lines(text)
+    for number, entry in enumerate(one for whole in entries for one in _opened(whole)):
         if number == ENTRIES_MAX:
             raise TooLarge(f"more than {ENTRIES_MAX} entries")
         yield entry
+
+
+def _opened(entry: object) -> Iterator[object]:
+    """What is in an envelope, as log shippers put around entries; else the entry."""
+    if isinstance(entry, dict) and "reservation_id" not in entry:
+        for name in _ENVELOPED:
+            if isinstance(entry.get(name), list):
+                yield from entry[name]
+                return
+    yield entry
 
 
 def entry_of(text: str) -> object:
@@ -89,8 +117,9 @@ def _of_lines(text: str) -> Iterator[object]:
         while at < len(line):
             try:
                 entry, at = _JSON.raw_decode(line, at)
-            except (ValueError, RecursionError) as error:
-                entry, at = BadEntry(f"is not JSON: {error}"), len(line)
+            except (ValueError, RecursionError):
+                start, at = at, _end_of_value(line, at)
+                entry = _parsed(line[start:at])
             yield entry
             at = _next(line, at)
 
@@ -120,11 +149,39 @@ def _of_arrays(text: str) -> Iterator[object]:
 
 
 def _parsed(text: str) -> object:
-    """The value, numbers exact; a `BadEntry` for none, or one that is nested too deep."""
+    """The value, numbers exact; a `BadEntry` for none. nginx writes `\\x22` for a quote, which is no JSON."""
+    try:
+        return _JSON.decode(text)
+    except RecursionError:
+        if _TELLS.search(text) is None:
+            return BadEntry("is nested too deep")
+        text = _shallow(text)
+    except ValueError as error:
+        mended = _NGINX_ESCAPE.sub(r"\1\\u00\2", text)
+        if mended == text:
+            return BadEntry(f"is not JSON: {error}")
+        text = mended
     try:
         return _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         return BadEntry(f"is not JSON: {error}")
+
+
+def _shallow(text: str) -> str:
+    """Without what is nested deeper than `DEPTH_MAX`."""
+    kept: list[str] = []
+    depth = at = 0
+    for found in _MARKS.finditer(text):
+        mark = found[0]
+        if mark in ("[", "{"):
+            depth += 1
+            if depth == DEPTH_MAX:
+                kept.append(text[at : found.end()])
+        elif mark in ("]", "}"):
+            if depth == DEPTH_MAX:
+                at = found.start()
+            depth -= 1
+    return "".join((*kept, text[at:]))
 
 
 def _next(text: str, at: int) -> int:

@@ -6,6 +6,7 @@ ended it. Needs grpcio (`pip install meter-sidecar[grpc]`), which is imported wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,7 @@ _ANSWERS = {2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
 _IMMEDIATE = 7
 _OVERWRITE = 2
 _REMAINING = b"x-credits-remaining"
+_NO_QUALITY = re.compile(rb"q\s*=\s*0(?:\.0*)?")
 _PATH = {"rest": ""}
 """Whatever the client's path and query are, they choose nothing."""
 
@@ -81,7 +83,7 @@ class ExternalProcessor:
                         told = dict(rendered.headers)
                         metered = _Metered(told[RESERVATION].decode(), told[_REMAINING])
                         # What the upstream may choose is what both the client and our reader can decode.
-                        encoding = b"gzip" if b"gzip" in headers.get(b"accept-encoding", b"") else b"identity"
+                        encoding = b"gzip" if accepts_gzip(headers.get(b"accept-encoding", b"")) else b"identity"
                         changes = [(RESERVATION, told[RESERVATION]), (b"accept-encoding", encoding)]
                         yield _answer(number, set_=changes)
                     elif number == _RESPONSE_HEADERS and metered is not None:
@@ -90,7 +92,10 @@ class ExternalProcessor:
                         yield _answer(number, set_=[(_REMAINING, metered.remaining)], remove=[ACTUAL])
                     else:
                         if number in (_RESPONSE_BODY, _RESPONSE_TRAILERS) and metered is not None:
-                            metered.see(part, last=number == _RESPONSE_TRAILERS)
+                            if number == _RESPONSE_BODY:
+                                metered.see(part)
+                            else:
+                                metered.trail(_headers(part))
                         yield _answer(number)
         finally:
             if metered is not None and metered.reservation_id:
@@ -129,9 +134,15 @@ class _Metered:
         self._reader = reader
         self._whole = whole
 
-    def see(self, part: bytes, *, last: bool) -> None:
-        """A chunk of the response passes, or its trailers."""
-        self._whole = self._whole or last
+    def trail(self, trailers: Headers) -> None:
+        """The response ends by trailers, which tell what its headers could not know yet."""
+        self._whole = True
+        told = trailers.get(ACTUAL)
+        if told and not self._told:
+            self._told = read_usage(told.decode("latin-1"))
+
+    def see(self, part: bytes) -> None:
+        """A chunk of the response passes."""
         for number, value in fields_of(part):
             if number == 1 and isinstance(value, bytes) and self._reader is not None:
                 self._reader.feed(value)
@@ -148,6 +159,15 @@ class _Metered:
             elif usage is None and self._reader.failed:
                 status = FAILED_STATUS
         return Outcome(status, usage, Ending.CLEAN if self._whole else Ending.GONE)
+
+
+def accepts_gzip(accepted: bytes) -> bool:
+    """Whether gzip is among the accepted codings, and not by a quality of 0 (RFC 9110, 12.5.3)."""
+    for coding in accepted.lower().split(b","):
+        name, *parameters = (part.strip() for part in coding.split(b";"))
+        if name in (b"gzip", b"x-gzip"):
+            return not any(_NO_QUALITY.fullmatch(parameter) for parameter in parameters)
+    return False
 
 
 def _headers(part: bytes) -> dict[bytes, bytes]:

@@ -20,13 +20,17 @@ from meter.errors import MeterError
 from meter.gateway.counts import SETTLED, GatewayCounts, Way, Word
 from meter.gateway.entries import BadEntry, TooLarge, entries_of, unpacked
 from meter.gateway.ids import reservation_id_of
-from meter.gateway.settlement import SettlementRules, Told
+from meter.gateway.settlement import SettlementRules, Told, afterwards
 from meter.gateway.sources import SOURCES, Source, read_entry
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
+from meter.log import logger
 
 ENTRIES_PER_TURN = 10
 """Entries that are read before others get their turn on the event loop."""
+
+
+_log = logger("meter.gateway")
 
 
 @dataclass(slots=True)
@@ -96,7 +100,9 @@ class AccessLogs:
             if isinstance(entry, BadEntry):
                 raise entry
             told = read_entry(source, entry)
-        except BadEntry:
+        except BadEntry as error:
+            if not delivered.failed:  # one line a delivery, however many are bad
+                _log.warning("an entry of an access log was not taken", way=way, why=f"it {error}")
             delivered.failed += 1
             self._counts.entry(way, "malformed")
             return None
@@ -132,10 +138,18 @@ class AccessLogs:
                     self._counts.settled("logs", settlement, answered)
             elif not isinstance(answered, BaseException):
                 for settlement, line in zip(batch, answered, strict=True):
-                    delivered.count(self._counts.settled("logs", settlement, line))
+                    word = self._counts.settled("logs", settlement, line)
+                    delivered.count(await self._afterwards(settlement, line) or word)
         for answered in answers:
             if isinstance(answered, BaseException):
                 raise answered
+
+    async def _afterwards(self, settlement: Operation, line: str) -> Word | None:
+        """What became of the charge of a hold that was given back before; None where there is none to make."""
+        charge = afterwards(settlement, line)
+        if charge is None:
+            return None
+        return self._counts.settled("logs", charge, await self._engine.run(subject_of(charge), charge))
 
     def _reservation_id(self, told: Told) -> str:
         if told.reservation_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from meter.amount import AmountScale
@@ -9,7 +10,7 @@ from meter.charging.amounts import plain, rounded_up
 from meter.charging.policy import ChargePolicy, Ending, Missing, Verdict, verdict_on
 from meter.charging.settlements import BackgroundSettlements
 from meter.engine import operations
-from meter.engine.answers import subject_of
+from meter.engine.answers import FINISHED, NAME, WORD, subject_of
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.errors import InvalidAmount, MeterError, Unavailable
@@ -18,6 +19,10 @@ from meter.usage.number import Number, read_number
 
 CLIENT_CLOSED_REQUEST = 499
 """What nginx logs when the client left before the response began."""
+
+
+_STATUS = re.compile(r"(?:HTTP/[0-9.]+ )?([1-9][0-9]{2})(?:\.0*)?(?= |$)")
+_NO_STATUS = re.compile(r"-?|0+|-?[0-9]{1,2}(?:\.0*)?|-1(?:\.0*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class GatewaySettlements:
                 self._again(settlement, way)
             else:
                 self._counts.settled(way, settlement, line)
+                self._afterwards(settlement, line, way)
 
         try:
             self._engine.submit_for_reservation(subject_of(settlement), settlement, heard)
@@ -103,12 +109,43 @@ class GatewaySettlements:
         """Waits a little for what is under way; what is still undecided then ends by itself."""
         await self._background.drain()
 
+    def _afterwards(self, settlement: Operation, line: str | MeterError, way: Way) -> None:
+        charge = None if isinstance(line, MeterError) else afterwards(settlement, line)
+        if charge is None:
+            return
+
+        async def attempt() -> None:
+            answer = await self._engine.run(subject_of(charge), charge)
+            self._counts.settled(way, charge, answer)
+
+        self._background.settle(attempt, f"reservation {subject_of(settlement)}, told of again")
+
     def _again(self, settlement: Operation, way: Way) -> None:
         async def attempt() -> None:
             line = await self._engine.run_for_reservation(subject_of(settlement), settlement)
             self._counts.settled(way, settlement, line)
+            self._afterwards(settlement, line, way)
 
         self._background.settle(attempt, f"reservation {subject_of(settlement)}")
+
+
+def afterwards(settlement: Operation, line: str) -> Operation | None:
+    """The charge of a hold that was given back, or charged nothing, before: a request that failed at one upstream and
+    succeeded at the next is told of twice. Its key makes it be done once; a hold that is finished is known for a day,
+    and later words about it change nothing. Both rows are on the ledger.
+    """
+    if settlement[NAME] != operations.COMMIT.name or line.split(" ")[WORD] != FINISHED.word:
+        return None
+    finished, amount = operations.COMMIT.read(line), operations.COMMIT.asks(settlement, "amount")
+    given_back = finished["state"] == "released" or (
+        finished["state"] == "committed" and str(finished["charged"]) == "0"
+    )
+    if not given_back or not amount or amount == "0":
+        return None
+    reservation_id = subject_of(settlement)
+    told = operations.members("Told after its reservation was given back", {"reservation_id": reservation_id})
+    key = operations.Asked(f"afterwards {reservation_id}", told)
+    return operations.deduct(str(finished["user_id"]), int(amount), "partial", key)
 
 
 def read_usage(text: str) -> Number | None:
@@ -116,7 +153,31 @@ def read_usage(text: str) -> Number | None:
     return read_number(text.strip().encode("ascii", "replace"))
 
 
+def read_usages(text: str) -> Number | None:
+    """The same of a log. nginx lists one for each upstream that it tried (`-, 7 : 7`), and a header may have been there
+    more than once: the last that tells anything counts.
+    """
+    parts = [part.strip() for part in text.replace(" : ", ",").split(",")]
+    numbers = [read_usage(part) for part in parts if part not in ("", "-")]
+    told = [number for number in numbers if number is not None]
+    if not told or len(told) < len(numbers):
+        return None
+    return next((number for number in reversed(told) if number), 0)
+
+
 def read_status(text: str) -> int | None:
-    """An HTTP status; None for `0`, `-1`, `-`: there was no response. nginx lists one status per upstream: the last."""
-    last = text.replace(":", ",").split(",")[-1].strip()
-    return int(last) if len(last) == 3 and last.isascii() and last.isdigit() and last >= "100" else None
+    """An HTTP status, also as `502.0` or `502 Bad Gateway`; None where there was no response: `0`, `-1`, `-`. nginx
+    lists one status per upstream: the last.
+    """
+    found = _STATUS.match(_last(text))
+    return int(found[1]) if found is not None else None
+
+
+def is_status(text: str) -> bool:
+    """Whether a text tells a status, or that there was none."""
+    last = _last(text)
+    return _STATUS.match(last) is not None or _NO_STATUS.fullmatch(last) is not None
+
+
+def _last(text: str) -> str:
+    return text.replace(":", ",").split(",")[-1].strip()

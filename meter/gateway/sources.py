@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 
 from meter.charging.policy import Ending
 from meter.gateway.entries import BadEntry
-from meter.gateway.settlement import Outcome, Told, read_status, read_usage
+from meter.gateway.settlement import Outcome, Told, is_status, read_status, read_usages
 from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
 from meter.usage import Number
 
@@ -23,20 +24,24 @@ _WHOLE = frozenset({"ok", "true", "1"})
 """What `complete` says when the client got all of it: nginx's $request_completion, or a truth."""
 MEMBERS_MAX = 500
 """An object with more is searched for exact names only."""
+VALUES_MAX = 20
+"""Values of one header, and members that are looked through for a `*`."""
 _NOTHING = ("", "-")
 _STATUS_OF_WORD = {"success": 200, "failure": 500}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where one kind of log has each member. `sums` are added up where `usage` is not there."""
+    """Where one kind of log has each member; `*` in a path is any member. The numbers of the first of `sums` that has
+    any are added up where `usage` tells nothing.
+    """
 
     reservation_id: Paths = (("reservation_id",),)
     user_id: Paths = (("user_id",),)
     request_id: Paths = (("request_id",),)
     status: Paths = (("status",),)
     usage: Paths = (("usage",),)
-    sums: Paths = ()
+    sums: tuple[Paths, ...] = ()
     complete: Paths = (("complete",),)
     termination: Paths = (("termination",),)
     """HAProxy's %ts: who ended it early."""
@@ -77,8 +82,11 @@ SOURCES: Mapping[str, Source] = {
         user_id=(("user_id",), (*_HEADERS, "X-User-Id")),
         request_id=(("request_id",), (*_HEADERS, "X-Request-Id")),
         status=(("status",), ("response", "status")),
-        usage=(("usage",), (*_TOLD, _HEADER_ACTUAL)),
-        sums=(("llm_prompt_tokens",), ("llm_completion_tokens",)),
+        usage=(("usage",), (*_TOLD, _HEADER_ACTUAL), ("llm_summary", "total_tokens")),
+        sums=(
+            (("llm_prompt_tokens",), ("llm_completion_tokens",)),
+            (("llm_summary", "prompt_tokens"), ("llm_summary", "completion_tokens")),
+        ),
     ),
     "kong": Source(
         reservation_id=((*_HEADERS, _HEADER_RESERVATION),),
@@ -87,9 +95,12 @@ SOURCES: Mapping[str, Source] = {
         status=(("response", "status"),),
         usage=(
             (*_TOLD, _HEADER_ACTUAL),
-            ("ai", "proxy", "usage", "total_tokens"),
-            ("ai", "ai-proxy", "usage", "total_tokens"),
-            ("ai", "proxy", "usage", "total_token"),
+            ("ai", "*", "usage", "total_tokens"),
+            ("ai", "*", "usage", "total_token"),
+        ),
+        sums=(
+            (("ai", "*", "usage", "prompt_tokens"), ("ai", "*", "usage", "completion_tokens")),
+            (("ai", "*", "usage", "prompt_token"), ("ai", "*", "usage", "completion_token")),
         ),
     ),
     "litellm": Source(
@@ -100,7 +111,7 @@ SOURCES: Mapping[str, Source] = {
         user_id=(("metadata", "requester_metadata", "user_id"), ("end_user",), ("metadata", "user_api_key_user_id")),
         request_id=(("metadata", "requester_metadata", "request_id"), ("id",)),
         usage=(("total_tokens",),),
-        sums=(("prompt_tokens",), ("completion_tokens",)),
+        sums=((("prompt_tokens",), ("completion_tokens",)),),
     ),
 }
 
@@ -121,14 +132,27 @@ def read_entry(source: Source, entry: object) -> Told | None:
 
 def _outcome(source: Source, entry: Mapping[str, object]) -> Outcome:
     status_text = _text(entry, source.status)
-    usage_text = _text(entry, source.usage)
-    usage = read_usage(usage_text) if usage_text else _sum(entry, source.sums)
-    if usage_text and usage is None:
-        raise BadEntry("has a usage that is not one number")
-    status = 200 if status_text is None else _STATUS_OF_WORD.get(status_text) or read_status(status_text)
+    status = 200 if status_text is None else _STATUS_OF_WORD.get(status_text.lower()) or read_status(status_text)
+    if status is None and status_text and not is_status(status_text):
+        raise BadEntry("has a status that is none")
     # Traefik's OriginStatus stays 0 when the client leaves in the middle.
     ending = _ending(source, entry) or (Ending.GONE if status is None else Ending.CLEAN)
-    return Outcome(status, usage, ending)
+    return Outcome(status, _usage(source, entry), ending)
+
+
+def _usage(source: Source, entry: Mapping[str, object]) -> Number | None:
+    """The first that is not 0: a header may be written before anything is known."""
+    told: Number | None = None
+    for path in source.usage:
+        text = _text(entry, (path,))
+        usage = read_usages(text) if text else None
+        if text and usage is None:
+            raise BadEntry("has a usage that is no number")
+        told = usage if usage is not None else told
+        if told:
+            return told
+    sums = (_sum(entry, paths) for paths in source.sums)
+    return next((found for found in sums if found), told)
 
 
 def _ending(source: Source, entry: Mapping[str, object]) -> Ending | None:
@@ -147,7 +171,7 @@ def _ending(source: Source, entry: Mapping[str, object]) -> Ending | None:
 
 
 def _sum(entry: Mapping[str, object], paths: Paths) -> Number | None:
-    parts = [part for path in paths if (text := _text(entry, (path,))) and (part := read_usage(text)) is not None]
+    parts = [part for path in paths if (text := _text(entry, (path,))) and (part := read_usages(text)) is not None]
     return sum(parts) if parts else None
 
 
@@ -155,25 +179,34 @@ def _text(entry: Mapping[str, object], paths: Paths) -> str | None:
     """The first value that is there, as text; an empty one counts only for `complete`, whose emptiness says it."""
     found: str | None = None
     for path in paths:
-        value = _value(entry, path)
+        value = _joined(_value(entry, path))
         if isinstance(value, bool):
             value = "true" if value else "false"
         if isinstance(value, str | int | float | Decimal):
-            text = str(value)
+            is_whole = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value()
+            text = f"{value:.0f}" if is_whole else str(value)
             if text not in _NOTHING:
                 return text
             found = "" if found is None else found
     return found
 
 
+def _joined(value: object) -> object:
+    """A header that was there more than once is one list of values (RFC 9110, 5.3)."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= VALUES_MAX:
+        return value
+    return value[0] if len(value) == 1 else ", ".join(str(one) for one in value if isinstance(one, str | int | Decimal))
+
+
 def _value(entry: object, path: Path) -> object:
-    for name in path:
+    for at, name in enumerate(path):
         if not isinstance(entry, Mapping):
             return None
-        found = entry.get(name)
-        if found is None and len(entry) <= MEMBERS_MAX:
-            found = next((value for key, value in entry.items() if key.lower() == name.lower()), None)
-        entry = found
-    if isinstance(entry, Sequence) and not isinstance(entry, str):
-        return entry[0] if len(entry) == 1 else None
+        if name == "*":
+            found = (_value(member, path[at + 1 :]) for member in islice(entry.values(), VALUES_MAX))
+            return next((value for value in found if value is not None), None)
+        value = entry.get(name)
+        if value is None and len(entry) <= MEMBERS_MAX:
+            value = next((one for key, one in entry.items() if key.lower() == name.lower()), None)
+        entry = value
     return entry

@@ -18,6 +18,7 @@ HEAD_BYTES_MAX: Final = 128 * 1024
 """Longest head of a response, all headers together."""
 BUFFER_BYTES_MAX: Final = 64 * 1024
 """What is read ahead of whoever takes the response."""
+TRAILERS_MAX: Final = 64
 _BODILESS: Final = frozenset((204, 304))
 
 
@@ -43,6 +44,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.headers: list[Header] = []
         """Of the response, as they came, with names in lower case."""
+        self.trailers: list[Header] = []
+        """What came behind its body."""
         self.idle_since = 0.0
         self.is_lost = False
         self.was_heard = False
@@ -62,7 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _forget(self, *, bodiless: bool) -> None:
         """Everything about the response before."""
-        self.status, self.headers, self.was_heard = 0, [], False
+        self.status, self.headers, self.trailers, self.was_heard = 0, [], [], False
         self._bodiless = bodiless
         self._has_head = self._is_whole = self._can_keep = self._is_interim = self._until_lost = False
         self._head_bytes = self._buffered = 0
@@ -186,8 +189,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._can_keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which no one is told of."""
+        """One header, or one trailer."""
         if self._has_head:
+            if len(self.trailers) < TRAILERS_MAX:
+                self.trailers.append((name.lower(), value))
             return
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX:

@@ -138,6 +138,8 @@ class ProxyExchange:
                 if drained > self._route.options.drain_bytes_max:
                     return self._left_ending()
             is_last = response.was_read
+            if is_last and response.trailers and self._charge is not None:
+                self._charge.trail(response.trailers)
             await self._pass_on(chunk, is_last=is_last)
             if is_last:
                 break

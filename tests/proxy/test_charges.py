@@ -193,3 +193,22 @@ async def test_u5_each_answer_tells_the_id_of_its_request(bank: Meter) -> None:
         assert refused.body.count(b'"request_id":"req-1"') == 1
     async with proxied(json_script(USED, "X-Request-Id: req_upstream"), bank) as proxy:
         assert (await fetch(proxy.port, request("GET", "/", brought))).all("x-request-id") == ["req_upstream"]
+
+
+@pytest.mark.parametrize(
+    ("header", "trailer", "charged"),
+    [("", "29", 29), ("X-Credits-Actual: 0", "29", 29), ("X-Credits-Actual: 7", "29", 7)],
+)
+async def test_trailers_tell_what_headers_could_not_know(bank: Meter, header: str, trailer: str, charged: int) -> None:
+    """K16: a header that tells 0 beats nothing."""
+
+    async def script(_: Asked, reply: Reply) -> None:
+        await reply.stream(*([header] if header else []))
+        await reply.chunk(b"hi")
+        await reply.raw(f"0\r\nX-Credits-Actual: {trailer}\r\n\r\n".encode())
+
+    async with proxied(script, bank) as proxy:
+        answer = await fetch(proxy.port, request("POST", "/", body=b"{}"))
+        await proxy.settles_at(1000 - charged)
+
+    assert answer.body == b"hi"
