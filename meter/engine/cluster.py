@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from redis import exceptions
 from redis.crc import key_slot
 
-from meter.engine.connections import NotApplied
+from meter.engine.connections import NotApplied, redirection_of
 from meter.engine.redis import RedisGateway
 from meter.engine.redis_faults import fault_of
 from meter.errors import RedisDenied, RedisUnavailable
@@ -136,15 +136,15 @@ class ClusterGateway(RedisGateway):
             try:
                 return await send(self._node(address), asking=asking)
             except exceptions.ResponseError as error:
-                word, target = _redirection(str(error), address)
-                if word == "MOVED":
-                    self._served_by[slot], self._is_stale = target, True
-                    if not follows:
-                        raise NotApplied(f"its partition is served elsewhere: {error}") from None
-                elif word != "ASK":
+                word, text = redirection_of(error)
+                if not word:
                     self._doubt(address, error)
                     raise
-                address, asking = target, word == "ASK"
+                address, asking = _place_told(text, address), word == "ASK"
+                if word == "MOVED":
+                    self._served_by[slot], self._is_stale = address, True
+                    if not follows:
+                        raise NotApplied("its partition is served by {}:{} now".format(*address)) from None
             except (exceptions.RedisError, OSError, asyncio.CancelledError) as error:
                 self._doubt(address, error)
                 raise
@@ -224,13 +224,10 @@ def _is_down(error: exceptions.ResponseError) -> bool:
     return isinstance(error, kinds) or str(error).startswith(_DOWN)
 
 
-def _redirection(message: str, asked: Address) -> tuple[str, Address]:
-    """("MOVED" or "ASK", where to) of "MOVED 866 10.0.0.1:6379", whose host may be empty: that of whoever said it."""
-    word, _, rest = message.partition(" ")
-    if word not in ("MOVED", "ASK"):
-        return "", asked
-    host, _, port = rest.rpartition(" ")[2].rpartition(":")
-    return word, (host.strip("[]") or asked[0], int(port))
+def _place_told(text: str, asked: Address) -> Address:
+    """Where "866 10.0.0.1:6379" sends to; its host may be empty: that of whoever said it."""
+    host, _, port = text.rpartition(" ")[2].rpartition(":")
+    return host.strip("[]") or asked[0], int(port)
 
 
 def _address(told: list[Any], asked: Address) -> Address:

@@ -50,6 +50,17 @@ class AsItIs:
         self.is_open = False
 
 
+def redirection_of(error: exceptions.ResponseError) -> tuple[str, str]:
+    """("MOVED" or "ASK", "866 10.0.0.1:6379") of a key that another node has, else ("", ""). From version 6 on redis-py
+    has classes for them and cuts the first word off.
+    """
+    text = str(error)
+    if isinstance(error, exceptions.AskError):
+        return "MOVED" if isinstance(error, exceptions.MovedError) else "ASK", text.removeprefix("MOVED ")
+    word, _, rest = text.partition(" ")
+    return (word, rest) if word in ("MOVED", "ASK") else ("", "")
+
+
 def made_for_scripts(connection: type[Any]) -> type[Any]:
     """The kind of connection that can be taken over, once it is made and signed in, for script calls alone."""
 

@@ -14,7 +14,7 @@ import hiredis
 from redis import exceptions
 from redis.asyncio import SSLConnection
 
-from meter.engine.connections import AsItIs, NotApplied, ScriptConnection
+from meter.engine.connections import AsItIs, NotApplied, ScriptConnection, redirection_of
 from meter.engine.history import NO_STORE
 from meter.engine.programs import Program
 from meter.engine.redis_faults import REDIS, fault_of, is_of_rights
@@ -46,8 +46,6 @@ _NOT_APPLIED = (
     "NOREPLICAS",
     "TRYAGAIN",
 )
-_ELSEWHERE = ("MOVED ", "ASK ")
-"""What a node of a cluster says of a key that another one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,8 +395,8 @@ class RedisGateway:
         try:
             found = await connection.read_response()
         except exceptions.ResponseError as error:
-            if str(error).startswith(_ELSEWHERE):
-                return
+            if redirection_of(error)[0]:
+                return  # another node has it
             raise
         if found is not None and _text(found) != ledger:
             ours = "none" if ledger == NO_STORE else ledger
@@ -444,7 +442,7 @@ def _fault_of_script(program: Program, error: exceptions.ResponseError) -> Meter
     message = str(error)
     if isinstance(error, _NOT_APPLIED_ERRORS) or message.startswith(_NOT_APPLIED):
         return RedisUnavailable("redis", message)
-    if isinstance(error, exceptions.NoPermissionError) or message.startswith("MOVED "):
+    if isinstance(error, exceptions.NoPermissionError) or redirection_of(error)[0]:
         return fault_of(error)  # before its first line
     if is_of_rights(message):
         return ScriptCutOff(f"{fault_of(error)}; {program.error(message)}")

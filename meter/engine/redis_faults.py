@@ -23,9 +23,12 @@ _DENIED = (
     (("invalid username-password", "wrongpass", "invalid password"), "Redis refuses the user or the password"),
     (("running in protected mode",), "Redis is in protected mode: give it a password, or `bind` the right address"),
     (("db index is out of range", "invalid db index"), "there is no database of that number"),
-    (("cross slot", "crossslot", "cluster mode", "moved "), "it is a Redis Cluster: redis+cluster://host:6379"),
+    (
+        ("cross slot", "crossslot", "cluster mode", "moved ", "movederror"),
+        "it is a Redis Cluster: redis+cluster://host:6379",
+    ),
     (("cluster support disabled",), "it is no Redis Cluster: redis://host:6379/0"),
-    (("no such master with that name",), "the Sentinels know no master of that name"),
+    (("no such master with that name", "no such primary with that name"), "the Sentinels know no master of that name"),
     (("protocol error, got",), "what answers there is no Redis"),
 )
 _RIGHTS = (
@@ -41,7 +44,7 @@ _LOADING = "Redis is reading its data from disk and serves when that is done"
 
 def fault_of(error: Exception, variable: str = REDIS) -> RedisUnavailable:
     """`RedisDenied` where waiting does not help, `RedisUnknown` where it hardly does, else that Redis is away."""
-    texts = texts_of(error)
+    texts = [*texts_of(error), type(error).__name__.lower()]  # redis-py 6 cuts off the word that it has a class for
     if any(words in text for text in texts for words in _RIGHTS):
         return RedisDenied("redis", f"{variable}: Redis refuses its user: {first_line(error)}; {_RIGHTS_REMEDY}")
     for words, meaning in _DENIED:

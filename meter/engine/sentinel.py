@@ -52,7 +52,7 @@ class Sentinels:
         faults = [answer for answer in answers if isinstance(answer, exceptions.RedisError)]
         for fault in faults:
             if isinstance(fault, _REFUSED):
-                raise type(fault)(f"a Sentinel says: {fault} (?sentinel_username=…&sentinel_password=…)")
+                raise type(fault)(f"a Sentinel (?sentinel_username=…&sentinel_password=…) says: {fault}")
         why = f": {faults[0]}" if faults else " in time"
         raise exceptions.ConnectionError(f"no Sentinel named the master of {self._place.service!r}{why}")
 

@@ -94,11 +94,11 @@ async def test_x26_grants_wait_and_spending_does_not(pair: Pair) -> None:
 
 async def test_x26_the_same_key_waits_anew_and_does_it_once(pair: Pair) -> None:
     once = grant("u", "g", 100, asked=Asked("k"))
-    async with started(settings_of(pair)) as engine:
+    async with started(settings_of(pair)) as engine, started(settings_of(pair)) as another:
         with pair.stalled():
-            for _ in range(2):
+            for sidecar in (engine, engine, another):  # whose connection has written nothing
                 with pytest.raises(NotReplicated):
-                    await engine.run("u", once)
+                    await sidecar.run("u", once)
             mine, other = engine.run("u", once), engine.run("v", deduct("v", 0))
             told, beside = await asyncio.gather(mine, other, return_exceptions=True)
             assert isinstance(told, NotReplicated) and isinstance(beside, str)  # in one batch, and each its own
