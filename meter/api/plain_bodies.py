@@ -73,7 +73,9 @@ class PlainBodies:
             return None
         user_id, whole, part = found.groups()
         amount = self._units(whole, part)
-        return None if amount is None else PlainDeduct(user_id.decode("ascii"), amount)
+        if amount is None:
+            return None
+        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None))
 
     def reserve(self, request: Request) -> PlainReserve | None:
         """The body of a reserve."""

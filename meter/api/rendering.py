@@ -105,7 +105,8 @@ class Renderer:
         flag, word, *fields = line.split(" ")
         if word != OK:
             return self._refusal(name, [flag, word, *fields])
-        return Rendered(_STATUS[name], f"{{{write(*fields)}}}".encode(), JSON_TYPE, flag == REPLAYED)
+        body = f"{{{write(*fields)}}}".encode()
+        return tuple.__new__(Rendered, (_STATUS[name], body, JSON_TYPE, flag == REPLAYED, (), None, ""))
 
     def render_any(self, name: str, line: str) -> Rendered:
         """The answer of any operation, by its declaration alone: `render` is this, and quicker for those that count."""

@@ -209,7 +209,8 @@ class Batcher:
         deadline = self._loop.time() + self._limits.timeout_seconds
         must_know = begin_by is not None
         begin_by = deadline if begin_by is None else min(begin_by, deadline)
-        self._queue.append(_Waiting(operations, mode, deadline, begin_by, must_know, done, line_done))
+        waiting = (operations, mode, deadline, begin_by, must_know, done, line_done)
+        self._queue.append(tuple.__new__(_Waiting, waiting))  # by name it costs three times as much
         if self._idle and not self._wake_scheduled:
             self._wake_scheduled = True
             self._loop.call_soon(self._wake)

@@ -489,6 +489,8 @@ def _until(entry: Entry) -> Values:
 
 
 def _keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:
+    if asked is UNKEYED:  # nearly all, and to look at what is not there costs half of this
+        return (name, "", "", "", *own)
     fingerprint = _fingerprint(name, own, asked.extra) if asked.key else ""
     return (name, asked.key, fingerprint, asked.row, *own)
 

@@ -53,8 +53,9 @@ class _Way(NamedTuple):
 
 
 _WAYS = {one: _Way(one.net, one.counter, one.step, one.leaves, one.makes_a_grant, one.of_a_grant) for one in Kind}
-_ACCOUNT, _GRANT, _GRANT_EXPIRED, _REFUND, _RESERVE = (
+_ACCOUNT, _DEDUCT, _GRANT, _GRANT_EXPIRED, _REFUND, _RESERVE = (
     Kind.ACCOUNT,
+    Kind.DEDUCT,
     Kind.GRANT,
     Kind.GRANT_EXPIRED,
     Kind.REFUND,
@@ -194,6 +195,14 @@ class Fold:
         way = _WAYS.get(kind)  # type: ignore[call-overload]
         if way is None:
             self._refuse_to_guess(entry)
+        elif kind is _DEDUCT and not detail:  # nearly all; it says nothing besides
+            self._transactions.append(transaction_columns(self._partition, entry))
+            if entry.operation_id:
+                self._operation(entry, entry.operation_id)
+            self._account(entry, way)
+            for draw in entry.draws:
+                self._grant(entry, way, draw)
+            return
         reservation_id = entry.text("reservation_id") if "reservation_id" in detail else None
         reservation = None if reservation_id is None else self._known.reservations.get(reservation_id)
         of_reservation = None if reservation is None else reservation.reference
@@ -285,7 +294,8 @@ class Fold:
             values = self._own_grant(entry, way, key, amount)
         values["remaining"] = remaining
         values["reserved"] = reserved
-        values["state"] = _grant_state(entry, way, values, remaining)
+        if not (remaining and way.of_a_grant is None and values["state"] == "active"):
+            values["state"] = _grant_state(entry, way, values, remaining)
         values["pending"] = False
         values["last_seq"] = entry.seq
 
