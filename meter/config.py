@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=1024,
-            description="Partitions; one suits one Redis, eight per master a Redis Cluster. Fixed at the first start.",
+            description="Partitions; one suits one Redis, four per master a Redis Cluster. Fixed at the first start.",
         ),
     ] = 1
     decimal_places: Annotated[
