@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from meter.engine import operations, upkeep
+from meter.engine import operations
 from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, REPLAYED, SUBJECT, word_of
 from meter.engine.at_end import AT_END_ARGUMENTS, kept_at_end, read_at_end
 from meter.engine.batcher import Mode
@@ -60,7 +60,9 @@ class Intake:
         Redis went away meanwhile; the sweep applies it, and so does the same call again, though it has ended by then.
         Raises `Unavailable` only before anything is written.
         """
-        await self._engine.run_many(self._engine.partition_of(row.user_id), (upkeep.clock(),))
+        now_ms = await self._engine.now_ms(self._engine.partition_of(row.user_id))
+        if row.created_at_ms > now_ms:  # this machine's clock is ahead, and the sweep would wait for it
+            row = row.model_copy(update={"created_at_ms": now_ms})
         first, extra = await self._store.add_pending_grant(row), told_of(row)
         if first is not None:
             if first.fingerprint != row.fingerprint:

@@ -168,6 +168,13 @@ async def test_one_that_ended_while_redis_was_away_is_given_all_the_same(ground:
     await ground.check()
 
 
+async def test_a_clock_that_is_ahead_keeps_no_sweep_waiting(ground: Ground) -> None:
+    """A sidecar an hour ahead promises what Redis loses: it is old 30 seconds later by Redis' clock."""
+    await intake(ground).add(wanted().model_copy(update={"created_at_ms": T0 + 60 * MINUTE}))
+    (row,) = await ground.store.pending_grants(SOON, 10)
+    assert row.created_at_ms == T0
+
+
 async def test_one_that_had_ended_when_it_was_asked_for_is_no_promise(ground: Ground) -> None:
     """Not for a call that finds the row of its twin, either."""
     row = wanted(expires_at_ms=T0 - MINUTE)
