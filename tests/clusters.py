@@ -104,6 +104,15 @@ class ClusterOfNodes:
                         return next(one for one in self.nodes if one.port == master[1])
         raise AssertionError(f"nobody serves slot {slot}")
 
+    def agreed(self) -> None:
+        """Returns when every node tells the same of the slots; before that redis-cli moves none."""
+
+        def views() -> set[tuple[Any, ...]]:
+            told = [node.ask("CLUSTER", "SLOTS") for node in self.nodes]
+            return {tuple(sorted((first, last, master[1]) for first, last, master, *_ in one)) for one in told}
+
+        until(lambda: len(views()) == 1, "the nodes agree")
+
     def masters(self) -> list[Node]:
         return [node for node in self.nodes if node.client.role()[0] == b"master"]
 

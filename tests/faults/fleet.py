@@ -114,6 +114,11 @@ class Fleet:
     def spend(self) -> None:
         """Each user begins to spend at one of the sidecars."""
         self.spenders = [Spender(f"u{n}", self.urls[n % len(self.urls)]) for n in range(USERS)]
+        self.resume()
+
+    def resume(self) -> None:
+        """They go on."""
+        self._over.clear()
         self._spending = [asyncio.create_task(one.run(self._session, self._over)) for one in self.spenders]
 
     async def goes_on(self, seconds: float = 0.3) -> None:
@@ -148,7 +153,7 @@ class Fleet:
 
     async def prove(self) -> Proof:
         """The store is what Redis is, account by account; what of all that was acknowledged is not in it."""
-        await until(self._reconciled, "0 drifts", seconds=90)
+        await until(self.reconciled, "0 drifts", seconds=90)
         missing: dict[int, list[str]] = defaultdict(list)
         count = 0
         async with self._opened() as store:
@@ -170,7 +175,7 @@ class Fleet:
             row = (await store.accounts([spender.user_id]))[spender.user_id]
             assert row.available + row.spent == GRANTED * 10**6, spender.user_id
 
-    async def _reconciled(self) -> bool:
+    async def reconciled(self) -> bool:
         run = await asyncio.to_thread(run_meter, "reconcile", "--json", cwd=self.folder, env=self.env)
         if run.returncode not in (0, 1) or not run.stdout:
             return False

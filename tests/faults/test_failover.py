@@ -17,6 +17,8 @@ import pytest
 
 from tests.clusters import ClusterOfNodes, Node, cluster, watched
 from tests.clusters import until as wait_until
+from tests.e2e.processes import run_meter
+from tests.faults.deployment import until
 from tests.faults.fleet import Fleet, Proof, fleet
 from tests.servers import embedded_server
 
@@ -58,6 +60,30 @@ async def test_x24_a_cluster_is_resharded_and_loses_a_master_under_load(tmp_path
             assert {number for number in proof.missing if homes[number] is not victim} == set()
             left = [len(node.client.client_list(_type="normal")) for node in nodes.nodes]
             assert max(left) <= max(idle) + 3 * PARTITIONS, (idle, left)
+
+
+async def test_x24_u1_a_key_that_is_gone_from_a_node_closes_its_partition_until_it_is_rebuilt(tmp_path: Path) -> None:
+    """The commands work on a cluster: rebuild makes the partition again at the node that has its slot."""
+    with cluster(tmp_path / "nodes") as nodes, embedded_server(tmp_path / "queue") as queue:
+        settings = {"queue_url": queue.url, "auto_repair": 0}
+        async with fleet(tmp_path, nodes.url, partitions=3, **settings) as found:
+            found.spend()
+            await found.goes_on()
+            await found.stop_spending()
+            await until(found.reconciled, "0 drifts")
+            nodes.master_of("meter:{p1}:accounts").client.delete("meter:{p1}:accounts")
+            key = next(one for one in found.spenders if one.acknowledged[0].startswith("1-"))
+            found.resume()
+            await until(lambda: any("missing meter:{p1}:accounts" in why for why in key.refused), "it is refused")
+            other = next(one for one in found.spenders if one.acknowledged[0].startswith("2-"))
+            before = len(other.acknowledged)
+            await until(lambda: len(other.acknowledged) > before, "the others go on")
+            run = await asyncio.to_thread(run_meter, "rebuild", "--yes", "--json", cwd=tmp_path, env=found.env)
+            assert run.returncode == 0, run.stderr
+            await found.goes_on()
+            await found.stop_spending()
+            proof = await found.prove()
+            assert proof.missing == {}
 
 
 async def test_x25_the_master_of_sentinels_is_killed_under_load(tmp_path: Path) -> None:
@@ -129,6 +155,7 @@ def reshard(nodes: ClusterOfNodes) -> None:
         for name in sorted(source.client.scan_iter(f"meter:{{p{number}}}:*")):
             nodes.move_keys(source, target, name)
         nodes.end_move(key, source, target)
+    nodes.agreed()
     first, second, *_ = nodes.masters()
     told = ("--cluster-from", first.id, "--cluster-to", second.id, "--cluster-slots", "40", "--cluster-yes")
     nodes.cli("--cluster", "reshard", f"127.0.0.1:{first.port}", *told, "--cluster-pipeline", "100")
