@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -33,12 +34,24 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, pems: Path, name: str, *, clients: str = "no") -> Iterator[int]:
+def serving(
+    folder: Path, pems: Path, name: str, *more: str, clients: str = "no", config: Path | None = None
+) -> Iterator[int]:
     """A server with the certificate of that name, whose clients show one: no, optional, yes."""
     port = free_port()
     tls = ["--tls-port", str(port), "--port", "0", "--tls-cert-file", str(pems / f"{name}.pem")]
     tls += ["--tls-key-file", str(pems / f"{name}.key"), "--tls-ca-cert-file", str(pems / "ca.pem")]
-    command = [str(find_server_binary()), *tls, "--tls-auth-clients", clients, "--save", "", "--dir", str(folder)]
+    command = [
+        str(find_server_binary()),
+        *((str(config),) if config else ()),
+        *tls,
+        "--tls-auth-clients",
+        clients,
+        *(() if config else ("--save", "")),
+        "--dir",
+        str(folder),
+        *more,
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             ours = {"ssl_certfile": str(pems / "ours.pem"), "ssl_keyfile": str(pems / "ours.key")}
@@ -67,13 +80,18 @@ async def served(runtime: Runtime) -> None:
             await asyncio.sleep(0.05)
 
 
-async def refused(settings: Settings, words: str) -> None:
+async def refused_at_start(settings: Settings, words: str) -> None:
     """The start is refused, in one line with these words."""
     runtime = Runtime(settings)
     with pytest.raises(ConfigError, match=words) as raised:
         await runtime.start()
     await runtime.close()
     assert str(raised.value).startswith("METER_REDIS_URL: ") and len(str(raised.value).splitlines()) == 1
+
+
+async def refused(settings: Settings, words: str) -> None:
+    """So is arq's."""
+    await refused_at_start(settings, words)
     with pytest.raises(ConfigError, match=words):
         await check_queue(settings)
 
@@ -160,3 +178,41 @@ def test_x9_the_name_is_checked_whatever_the_clients_default_is() -> None:
     """redis-py 5.3.1 takes any name, 6 and later do not."""
     assert TlsFiles().options("rediss://h")["ssl_check_hostname"] is True
     assert TlsFiles().options("redis://h") == {}
+
+
+async def test_x24_every_node_of_a_cluster_proves_who_it_is(pems: Path, tmp_path: Path) -> None:
+    """By the name that nodes announce: the address that they would else be known by is in no certificate."""
+    bus = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--tls-cluster", "yes")
+    named = ("--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname")
+    with serving(tmp_path, pems, "right", *bus, *named) as port:
+        client: Any = Redis(port=port, ssl=True, ssl_cert_reqs="none", ssl_check_hostname=False)
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        url = f"rediss+cluster://localhost:{port}"
+        settings = settings_of(port, redis_ca_file=str(pems / "ca.pem"), partitions=3).model_copy(
+            update={"redis_url": url}
+        )
+        async with Runtime(settings) as runtime:
+            await served(runtime)
+        await refused_at_start(settings.model_copy(update={"redis_ca_file": ""}), "METER_REDIS_CA_FILE")
+        client.config_set("cluster-preferred-endpoint-type", "ip")
+        client.execute_command("CONFIG", "SET", "cluster-announce-ip", "127.0.0.2")
+        await refused_at_start(settings, "its certificate is for another name")
+        client.close()
+
+
+async def test_x25_sentinels_prove_who_they_are_too(pems: Path, tmp_path: Path) -> None:
+    (tmp_path / "sentinel").mkdir()
+    replication = ("--tls-replication", "yes")
+    with serving(tmp_path, pems, "right", *replication) as port:
+        file = tmp_path / "sentinel.conf"
+        file.write_text(
+            f"sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel monitor m localhost {port} 1\n"
+        )
+        sentinel = ("--sentinel", *replication)
+        with serving(tmp_path / "sentinel", pems, "right", *sentinel, config=file) as sentinel_port:
+            url = f"rediss+sentinel://localhost:{sentinel_port}/m/0"
+            settings = settings_of(port, redis_ca_file=str(pems / "ca.pem")).model_copy(update={"redis_url": url})
+            async with Runtime(settings) as runtime:
+                await served(runtime)
+            await check_queue(settings)
+            await refused(settings.model_copy(update={"redis_ca_file": ""}), "METER_REDIS_CA_FILE")
