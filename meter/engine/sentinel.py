@@ -18,8 +18,8 @@ from redis.backoff import NoBackoff
 from meter.engine.redis_url import TlsFiles
 from meter.redis_urls import Address, RedisPlace
 
-SENTINEL_SECONDS = 0.25
-"""How long Sentinels have to answer, all of them side by side."""
+SENTINEL_SECONDS = 1.0
+"""How long Sentinels have to answer, all of them side by side; nobody waits for the rest once most have."""
 _REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 _DISCONNECTED = ("s_down", "o_down", "disconnected")
 
@@ -41,7 +41,7 @@ class Sentinels:
         """Where the master is. Raises redis-py's `ConnectionError` when no Sentinel knows one."""
         asking = [asyncio.create_task(self._ask(address)) for address in self._place.hosts]
         try:
-            await asyncio.wait(asking, timeout=SENTINEL_SECONDS)
+            await _most(asking)
         finally:
             for task in asking:
                 task.cancel()
@@ -75,6 +75,18 @@ class Sentinels:
         fields = _fields(found)
         is_up = not any(word in fields["flags"] for word in _DISCONNECTED)
         return _Told(int(fields["config-epoch"]), is_up, (fields["ip"], int(fields["port"])))
+
+
+async def _most(asking: list[asyncio.Task[_Told]]) -> None:
+    """Returns when more than half have told something, all have ended, or the time is over."""
+    deadline = asyncio.get_running_loop().time() + SENTINEL_SECONDS
+    pending, told = set(asking), 0
+    while pending and told <= len(asking) // 2:
+        left = deadline - asyncio.get_running_loop().time()
+        done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return
+        told += sum(task.exception() is None for task in done)
 
 
 def _fields(found: Any) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 from meter.config import Settings, load_settings
 from meter.dev.redis_server import find_server_binary
 from meter.engine.redis_url import NO_TLS_FILES, TlsFiles, tls_of
-from meter.errors import ConfigError
+from meter.errors import ConfigError, RedisUnavailable
 from meter.in_process import Meter
 from meter.runtime import Runtime
 from meter.worker.queue import check_queue, queue_pool
@@ -82,18 +83,34 @@ async def served(runtime: Runtime) -> None:
 
 async def refused_at_start(settings: Settings, words: str) -> None:
     """The start is refused, in one line with these words."""
-    runtime = Runtime(settings)
-    with pytest.raises(ConfigError, match=words) as raised:
-        await runtime.start()
-    await runtime.close()
-    assert str(raised.value).startswith("METER_REDIS_URL: ") and len(str(raised.value).splitlines()) == 1
+
+    async def start() -> None:
+        runtime = Runtime(settings)
+        try:
+            await runtime.start()
+        finally:
+            await runtime.close()
+
+    told = await denial_of(start)
+    assert re.search(words, told) and told.startswith("METER_REDIS_URL: ") and len(told.splitlines()) == 1
 
 
 async def refused(settings: Settings, words: str) -> None:
     """So is arq's."""
     await refused_at_start(settings, words)
-    with pytest.raises(ConfigError, match=words):
-        await check_queue(settings)
+    assert re.search(words, await denial_of(lambda: check_queue(settings)))
+
+
+async def denial_of(attempt: Callable[[], Awaitable[None]]) -> str:
+    """Why it is refused; tried again while a busy machine is slower with TLS than the time for a connection."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await attempt()
+            except ConfigError as error:
+                return str(error)
+            except RedisUnavailable:
+                pass
 
 
 async def test_x9_the_right_certificate_is_taken_by_everything(pems: Path, tmp_path: Path) -> None:
