@@ -111,7 +111,7 @@ class Shape:
     def read(self, scanner: JsonScanner, counts: Mapping[str, Number] | None = None) -> Usage | None:
         """The usage that was told so far, None where none was. `counts`: what headers told, by their names."""
         model = next((scanner.texts[path][0] for path in self._models if path in scanner.texts), None)
-        found = self._from_rows(scanner, model)
+        found = self._from_rows(scanner, model, counts or {})
         keyed = [scanner.numbers[path] for path in self._key if path in scanner.numbers]
         if keyed:
             total = sum(keyed)
@@ -120,8 +120,8 @@ class Shape:
             return Usage(profile=Format.KEY, total=total, model=model)
         return self._from_headers(counts, model) if found is None and counts else found
 
-    def _from_rows(self, scanner: JsonScanner, model: str | None) -> Usage | None:
-        """By the first row of which anything was told."""
+    def _from_rows(self, scanner: JsonScanner, model: str | None, counts: Mapping[str, Number]) -> Usage | None:
+        """By the first row of which anything was told; its headers count beside, since TGI's body tells no prompt."""
         told: dict[int, list[tuple[Counter, Number]]] = {}
         for path, number in scanner.numbers.items():
             for row, counter in self._counters.get(path, ()):
@@ -130,7 +130,9 @@ class Shape:
             return None
         parts = [row for row, counted in told.items() if not all(counter.is_total for counter, _ in counted)]
         first = min(parts or told)  # several rows know a total of the same name
-        return _usage(self._rows[first].name, told[first], model)
+        profile = self._rows[first]
+        beside = [(profile.headers[name], counts[name]) for name in profile.headers if name in counts]
+        return _usage(profile.name, [*told[first], *beside], model)
 
     def _from_headers(self, counts: Mapping[str, Number], model: str | None) -> Usage | None:
         for row in self._rows:

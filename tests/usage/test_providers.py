@@ -197,3 +197,11 @@ def test_headers_count_where_no_body_does() -> None:
     told = read(headers, b'{"usage":{"input_tokens":1,"output_tokens":2}}').usage
     assert told is not None
     assert told.total == 3
+
+
+def test_every_cell_of_the_table_of_providers_has_a_recorded_answer() -> None:
+    page = Path(__file__).parents[2] / "docs" / "providers.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    named = {name for row in rows for name in row.split("`")[1::2]}
+    assert len(named) > 25
+    assert named <= ANSWERS.keys()
