@@ -15,7 +15,14 @@ from meter.charging.policy import Ending
 from meter.errors import ConfigError
 from meter.gateway.headers import ACTUAL, RESERVATION
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
-from meter.gateway.settlement import GatewaySettlements, Outcome, SettlementRules, read_status, read_usage
+from meter.gateway.settlement import (
+    FAILED_STATUS,
+    GatewaySettlements,
+    Outcome,
+    SettlementRules,
+    read_status,
+    read_usage,
+)
 from meter.http.exchange import Coroutine, Request
 from meter.http.rendered import Rendered
 from meter.http.request_id import named, request_id_of
@@ -109,10 +116,6 @@ class ExternalProcessor:
             content_encoding=None if encoding is None else encoding.decode("latin-1"),
             headers=headers.items(),
         )
-
-
-FAILED_STATUS = 502
-"""What a good status counts as when the body says that it is a failure."""
 
 
 class _Metered:

@@ -17,6 +17,8 @@ from meter.errors import InvalidAmount, MeterError, Unavailable
 from meter.gateway.counts import GatewayCounts, Way
 from meter.usage.number import Number, read_number
 
+FAILED_STATUS = 502
+"""What a good status counts as when the body says that it is a failure."""
 CLIENT_CLOSED_REQUEST = 499
 """What nginx logs when the client left before the response began."""
 

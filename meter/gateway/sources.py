@@ -6,6 +6,7 @@ found in any case, and the only value of a list stands for the list.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,13 +14,15 @@ from itertools import islice
 
 from meter.charging.policy import Ending
 from meter.gateway.entries import BadEntry
-from meter.gateway.settlement import Outcome, Told, is_status, read_status, read_usages
+from meter.gateway.settlement import FAILED_STATUS, Outcome, Told, is_status, read_status, read_usages
 from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
-from meter.usage import Number
+from meter.usage import Format, Number, Reader, shape_of
+from meter.usage.tail import read_end
 
 Path = tuple[str, ...]
 Paths = tuple[Path, ...]
 
+AUTO = shape_of(Format.AUTO)
 _WHOLE = frozenset({"ok", "true", "1"})
 """What `complete` says when the client got all of it: nginx's $request_completion, or a truth."""
 MEMBERS_MAX = 500
@@ -47,6 +50,10 @@ class Source:
     """HAProxy's %ts: who ended it early."""
     flags: Paths = (("flags",),)
     """Envoy's %RESPONSE_FLAGS%."""
+    body: Paths = (("body",), ("body_base64",))
+    """The response itself, for gateways whose scripts read no JSON."""
+    body_end: Paths = (("body_end",), ("body_end_base64",))
+    """Its last bytes, where it is longer than they keep."""
 
 
 _HEADER_RESERVATION = "X-Reservation-Id"
@@ -137,7 +144,30 @@ def _outcome(source: Source, entry: Mapping[str, object]) -> Outcome:
         raise BadEntry("has a status that is none")
     # Traefik's OriginStatus stays 0 when the client leaves in the middle.
     ending = _ending(source, entry) or (Ending.GONE if status is None else Ending.CLEAN)
-    return Outcome(status, _usage(source, entry), ending)
+    usage = _usage(source, entry)
+    reader = None if usage else _seen(source, entry)
+    if reader is not None and reader.usage is not None:
+        usage = reader.usage.total
+    elif reader is not None and usage is None and reader.failed:
+        status = FAILED_STATUS
+    return Outcome(status, usage, ending)
+
+
+def _seen(source: Source, entry: Mapping[str, object]) -> Reader | None:
+    """The reader of what the entry has of the response."""
+    for paths, whole in ((source.body, True), (source.body_end, False)):
+        for path in paths:
+            text = _text(entry, (path,))
+            if not text:
+                continue
+            end = text.encode("utf-8", "surrogatepass")
+            if path[-1].endswith("base64"):
+                try:
+                    end = b64decode(end, validate=True)
+                except ValueError:
+                    raise BadEntry("has a body that is no base64") from None
+            return read_end(AUTO, end, whole=whole)
+    return None
 
 
 def _usage(source: Source, entry: Mapping[str, object]) -> Number | None:

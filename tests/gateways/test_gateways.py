@@ -125,6 +125,19 @@ def test_usage_is_charged_where_the_gateway_sees_it(running: Running, path: str)
     assert running.sidecar.kinds(user_id)[-1] == ("commit" if expected(running, path) else "release")
 
 
+@pytest.mark.parametrize(
+    ("path", "tokens"), [("/schema", 29), ("/exponent", 29), ("/anthropic", 29), ("/batches", 0), ("/long", 29)]
+)
+def test_k12_usage_is_read_as_json_and_not_searched_for(running: Running, path: str, tokens: int) -> None:
+    if not running.gateway.reads_bodies:
+        pytest.skip(f"{running.gateway} takes usage from a header only")
+    user_id = running.sidecar.user()
+
+    assert get(running, path, user_id).status_code == 200
+
+    assert running.sidecar.settled(user_id) == tokens
+
+
 def test_event_streams_pass_unbuffered_and_are_charged(running: Running, first_event_ms: dict[str, float]) -> None:
     user_id = running.sidecar.user()
     began = time.perf_counter()

@@ -18,6 +18,17 @@ from tests.api.sidecar import DEADLINE_SECONDS, wait_for
 Headers = dict[str, str]
 
 
+_SCHEMA = b'"tools":[{"parameters":{"total_tokens":1}}],"say":"\\"total_tokens\\": 7"}'
+TRICKY = {
+    "/schema": b'{"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29},' + _SCHEMA,
+    "/exponent": b'{"usage":{"total_tokens":2.9e1}}',
+    "/anthropic": b'{"type":"message","usage":{"input_tokens":19,"output_tokens":10}}',
+    "/batches": b'{"object":"list","data":[{"id":"b","usage":{"total_tokens":700}}]}',
+    "/long": b'{"text":"' + b"x" * 100_000 + b'","usage":{"total_tokens":29},' + _SCHEMA,
+}
+"""Bodies that a search for text reads wrong (K12)."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A request that came through."""
@@ -60,6 +71,8 @@ class Upstream:
             await self._stream(usage, receive, send, talks=path == "/talk")
             return
         answer = json.dumps({"text": "hello", "usage": {"total_tokens": int(usage)}}).encode()
+        if path in TRICKY:
+            answer = TRICKY[path]
         told = [(b"x-credits-actual", usage.encode())] if path in ("/header", "/both", "/gzip", "/fail") else []
         if path in ("/header", "/plain"):
             answer = b'{"text":"hello"}'

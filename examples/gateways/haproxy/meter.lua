@@ -1,9 +1,8 @@
--- HAProxy's side of the meter: asks the sidecar before a request is served, and reads usage from what comes back.
+-- HAProxy's side of the meter: asks the sidecar before a request is served, and keeps the end of what comes back.
 
 local METER = "http://" .. os.getenv("METER") -- set in haproxy.cfg
 local TIMEOUT_MS = 500
-local USAGE = '"total_tokens"%s*:%s*(%d+)' -- the last one in the response counts
-local TAIL = 16384 -- bytes at the end of a response that are searched
+local END = 8192 -- bytes at the end of a response that the sidecar gets, in base64; tune.bufsize must hold them
 local SENT = { "x-user-id", "x-estimated-tokens", "x-request-id" }
 
 local function values_of(headers, name)
@@ -40,11 +39,12 @@ core.register_action("meter_authorize", { "http-req" }, function(txn)
   end
 end)
 
--- Looks on while a response passes; what it cost goes into txn.meter_usage, which haproxy.cfg logs to the sidecar.
+-- Looks on while a response passes; its end goes into txn.meter_body or txn.meter_end, which haproxy.cfg logs to the
+-- sidecar. There it is read as JSON, which HAProxy's Lua cannot.
 local Usage = { id = "meter usage", flags = filter.FLT_CFG_FL_HTX }
 Usage.__index = Usage
 
-function Usage:new() return setmetatable({ tail = "" }, Usage) end
+function Usage:new() return setmetatable({ kept = "", size = 0 }, Usage) end
 
 function Usage:start_analyze(_, channel)
   if channel:is_resp() then filter.register_data_filter(self, channel) end
@@ -52,17 +52,21 @@ end
 
 function Usage:http_headers(txn, message)
   if not message.channel:is_resp() then return end
-  self.told = txn:get_var("txn.meter_usage") ~= nil -- by X-Credits-Actual, which beats the body
+  local told = txn:get_var("txn.meter_usage")
+  self.told = told ~= nil and told ~= "0" -- by X-Credits-Actual, which beats the body
 end
 
 function Usage:http_payload(txn, message)
   local chunk = message:body()
   if self.told or not chunk or #chunk == 0 then return end
-  self.tail = (self.tail .. chunk):sub(-TAIL)
-  local used
-  for number in self.tail:gmatch(USAGE) do used = number end
-  -- Digits at the very end may go on in the next chunk, which will be read with them.
-  if used then txn:set_var("txn.meter_usage", used) end
+  self.size = self.size + #chunk
+  self.kept = (self.kept .. chunk):sub(-END)
+  if self.size <= END then
+    txn:set_var("txn.meter_body", self.kept)
+  else
+    txn:set_var("txn.meter_body", "")
+    txn:set_var("txn.meter_end", self.kept)
+  end
 end
 
 core.register_filter("meter_usage", Usage, function(self) return self end)

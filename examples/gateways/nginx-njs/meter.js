@@ -1,7 +1,6 @@
-// nginx's side of the meter: refusals with their real status, and the usage of what passes. For njs 0.7 and later.
+// nginx's side of the meter: refusals with their real status, and the end of what passes. For njs 0.7 and later.
 
-var USAGE = /"total_tokens"\s*:\s*(\d+)/g; // the last one in the response counts
-var TAIL = 16384; // bytes at the end of a response that are searched
+var END = 16384; // characters at the end of a response that the sidecar gets: a datagram must hold them
 
 var TITLES = {
     '400': 'Invalid request',
@@ -37,19 +36,21 @@ function told(r) {
     }
 }
 
-var tails = {}; // of the responses that pass now, by reservation
+var kept = {}; // of the responses that pass now, by reservation
 
+// The end of a response goes to the sidecar, which reads it as JSON wherever it was cut.
 function look(r, chunk, flags) {
     var id = r.variables.meter_reservation;
     r.sendBuffer(chunk, flags);
-    if (!id || (r.variables.meter_usage && tails[id] === undefined)) return;
-    var tail = ((tails[id] || '') + chunk).slice(-TAIL);
-    var found, last;
-    USAGE.lastIndex = 0;
-    while ((found = USAGE.exec(tail)) !== null) last = found[1];
-    if (last) r.variables.meter_usage = last;
-    tails[id] = tail;
-    if (flags.last) delete tails[id];
+    if (!id || (r.variables.meter_usage && r.variables.meter_usage !== '0')) return;
+    var seen = kept[id] || {end: '', cut: false};
+    var all = seen.end + chunk;
+    seen.cut = seen.cut || all.length > END;
+    seen.end = all.slice(-END);
+    kept[id] = seen;
+    r.variables.meter_body = seen.cut ? '' : seen.end;
+    r.variables.meter_end = seen.cut ? seen.end : '';
+    if (flags.last) delete kept[id];
 }
 
 export default { refuse, told, look };
