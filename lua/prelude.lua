@@ -17,6 +17,7 @@
 --       8, 9 recent hashes, rotated by age: stored answers, finished holds, refunds, answers to senders
 --      10 outbox    stream: one entry per call that books, id = last seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
+--      12 rates     hash: what rate cards and accounts say of prices (state/price.lua)
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
 -- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
@@ -31,7 +32,7 @@
 --       are JSON members without braces), and its own arguments
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local format, match, gmatch, concat, byte, sub, gsub = string.format, string.match, string.gmatch,
   table.concat, string.byte, string.sub, string.gsub
 

@@ -24,11 +24,13 @@ from meter.errors import StoreUnavailable
 from meter.ledger.forgetting import rotate_due
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.pending_grants import OLD_AFTER_MS, Intake, apply_old
+from meter.ledger.rate_cards import DUE, apply_due
 from meter.ledger.refusals import forget_refusals
 from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.store.rows import RateCardRow
 
 SCRIPT_CALLS_PER_PAGE = 8
 SUBSCRIPTIONS_PER_PAGE = 500
@@ -100,8 +102,11 @@ class Jobs:
         return Page(page.moved, page.more)
 
     async def pending(self) -> Page:
-        """Applies grants that are durable and that Redis does not seem to have; counts those that it has now."""
+        """Applies grants and rate cards that are durable and that Redis does not seem to have; counts the grants that
+        it has now.
+        """
         store = self._store()
+        await apply_due(self._engine, store)
         intake = Intake(self._engine, store, self._ledger)
         applied = await apply_old(intake, store, await self._pending_until_ms())
         self._note("grant", intake.refused)
@@ -135,7 +140,8 @@ class Jobs:
             allocation = Allocation(self._engine, self._store(), self._runtime.settings.partitions)
             return await allocation.any_due(ahead_ms)
         if name == "pending":
-            return bool(await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1))
+            due = await self._store().find(RateCardRow, {"state": DUE}, order_by="rate_card_id", limit=1)
+            return bool(due or await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1))
         return True
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:

@@ -35,13 +35,14 @@ _NAMES = (
     "recent:b",
     "outbox",
     "profiles",
+    "rates",
 )
 
 
 class PartitionKeys:
     """The keys of one partition; all share the hash tag `{pN}`, hence one cluster slot."""
 
-    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles", "recent")
+    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles", "rates", "recent")
 
     def __init__(self, number: int, prefix: str = "meter") -> None:
         self.number = number
@@ -54,6 +55,7 @@ class PartitionKeys:
         self.due = by_name["due"]
         self.outbox = by_name["outbox"]
         self.profiles = by_name["profiles"]
+        self.rates = by_name["rates"]
         self.recent = (by_name["recent:a"], by_name["recent:b"])
 
 

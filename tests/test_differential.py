@@ -12,12 +12,14 @@ from random import Random
 import pytest
 
 from meter.clock import NEVER_MS
-from meter.engine import operations, upkeep
+from meter.engine import operations, priced, upkeep
 from meter.engine.at_end import read_at_end
 from meter.engine.batcher import Mode
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
+from meter.engine.prices import Activation, activations_text, rate_fields, usage_text
 from tests import invariants
+from tests.lua.prices import CARD
 from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump
 from tests.servers import fake_server, real_server
 
@@ -46,7 +48,7 @@ class Sender:
         head, *lines = reply.split("\n")
         for one, line in zip(many, lines if head == "done" else [], strict=False):
             fields = line.split(" ")
-            transaction = {"deduct": 3, "commit": 4}.get(one[0])
+            transaction = {"deduct": 3, "deduct_usage": 3, "commit": 4, "commit_usage": 4}.get(one[0])
             if line.startswith("0 ok") and transaction and fields[transaction] != "-":
                 self._charges.append(partition.entry_of(fields[transaction]))
             if line.startswith("0 ok") and one[0] == "refund":
@@ -56,7 +58,7 @@ class Sender:
         pick = self._chance.choice
         name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state", "anonymise", "forget"}))
         make = getattr(self, f"_{name}", None)
-        module = upkeep if hasattr(upkeep, name) else operations
+        module = next(one for one in (upkeep, operations, priced) if hasattr(one, name))
         one: Operation = make() if make else getattr(module, name)(self._user())
         return one
 
@@ -87,6 +89,39 @@ class Sender:
             chosen=pick((True, False)),
             asked=self._asked(),
         )
+
+    def _usage(self) -> str:
+        pick = self._chance.choice
+        quantities = {name: pick((0, 1, 7, 10**6)) for name in ("input", "output", "cache_read") if pick((True, False))}
+        return usage_text(pick((*CARD, *CARD, "nope")), quantities, pick((None, 3)))
+
+    def _rates(self) -> Operation:
+        fields = rate_fields("default", self._chance.randint(1, 3), dict([self._chance.choice(list(CARD.items()))]))
+        return upkeep.rates(list(fields))
+
+    def _activate(self) -> Operation:
+        version = self._chance.randint(1, 3)
+        later = Activation(version, T0 + self._chance.choice((0, HOUR)))
+        return upkeep.activate("default", version, activations_text([Activation(1, 0), later], T0))
+
+    def _deduct_usage(self) -> Operation:
+        return priced.deduct_usage(self._user(), self._usage(), asked=self._asked())
+
+    def _reserve_usage(self) -> Operation:
+        chosen = self._chance.choice((True, False))
+        hold = self._hold() if chosen else f"m{self._chance.getrandbits(60)}"
+        span, end = self._chance.choice(SPANS), self._chance.choice(("release", "charge", "confirm"))
+        return priced.reserve_usage(
+            self._user(), hold, self._usage(), span, chosen=chosen, at_end=end, asked=self._asked()
+        )
+
+    def _commit_usage(self) -> Operation:
+        usage = self._usage()
+        own = usage if self._chance.choice((True, False)) else usage_text(None, {"input": 2})
+        return priced.commit_usage(self._hold(), own, asked=self._asked())
+
+    def _quote(self) -> Operation:
+        return priced.quote(self._user(), usage=self._usage())
 
     def _deduct(self) -> Operation:
         return operations.deduct(
@@ -158,6 +193,8 @@ class Sender:
             suspended=pick((None, False, False, True)),
             thresholds=pick((None, (), (10**14, 5))),
             metadata=pick(("", '{"a b":"é"}')),
+            rate_card=pick(("", "-", "default")),
+            price_multiplier=pick(("", "-", "1500000")),
             asked=self._asked(),
         )
 

@@ -16,7 +16,15 @@ local function chargeable(a, hold, requested, beyond, over, shortfall)
   return free, on_debt
 end
 
-local function commit_hold(hold, requested, over, shortfall, ended)
+-- How the row of a hold that was priced says what is charged, and what stands behind the answer: all of it is its own price.
+-- The price of a usage is told already (operations/commit_usage.lua).
+local function price_told(hold, is_all)
+  if not hold.price or sub(current_extra, 1, 8) == '"price":' then return '', '' end
+  if not is_all then return ',"priced":false', '' end
+  return ',"price":"' .. hold.price .. '"', ' $' .. hold.price
+end
+
+local function commit_hold(hold, requested, over, shortfall, ended, is_all)
   local a = account_of(hold.user)
   local held = ended and 0 or hold.amount
   local free, on_debt = chargeable(a, hold, requested, math.max(0, requested - held), over, shortfall)
@@ -33,10 +41,12 @@ local function commit_hold(hold, requested, over, shortfall, ended)
   local released, uncovered = held - math.min(requested, held), requested - charged
   local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
     released, forfeited, uncovered, ended and 'true' or 'false')
+  local member, priced = price_told(hold, is_all)
+  detail = detail .. member
   local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
   local answer = format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, released, forfeited,
-    uncovered, ended and 1 or 0) .. balances(a)
+    uncovered, ended and 1 or 0) .. balances(a) .. priced
   remember_end(hold, 'committed', charged, requested, now, answer)
   return answer
 end
@@ -46,13 +56,14 @@ function operations.commit(i)
   local hold = hold_of(id)
   if hold then account_of(hold.user) end -- settles; the hold may end by that
   hold = hold_of(id)
-  if hold then return commit_hold(hold, amount == '' and hold.amount or amount + 0, over, shortfall, false) end
+  local is_all = amount == ''
+  if hold then return commit_hold(hold, is_all and hold.amount or amount + 0, over, shortfall, false, is_all) end
   local past = finished(id)
   if not past then return '0 not_found' end
-  local requested = amount == '' and past.amount or amount + 0
+  local requested = is_all and past.amount or amount + 0
   if past.state == 'committed' and past.requested == requested then return '1 ' .. past.answer end
   if past.state == 'expired' and now - past.ended <= late_commit_grace_ms then
-    return commit_hold(past, requested, over, shortfall, true)
+    return commit_hold(past, requested, over, shortfall, true, is_all)
   end
   return refuse_finished(past)
 end

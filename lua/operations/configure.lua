@@ -1,8 +1,24 @@
 -- Changes what an account may do. An empty argument leaves that setting as it is.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
---         metadata (JSON text)
+--         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say)
 -- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances
--- Writes  accounts, order, profiles, outbox (account)
+-- Writes  accounts, order, profiles, rates, outbox (account)
+
+-- Sets what the account says of prices (state/price.lua). Answers members of its entry.
+local function set_terms(user, card, multiplier)
+  if card == '' and multiplier == '' then return '' end
+  local field, detail = 'u ' .. user, ''
+  local text = rate_writes[field]
+  if text == nil then text = redis.call('HGET', RATES, field) end
+  local own, times = match(text or '- -', '^(%S+) (%S+)$')
+  if card ~= '' then own, detail = card, ',"rate_card":' .. (card == '-' and 'null' or '"' .. card .. '"') end
+  if multiplier ~= '' then
+    times, detail = multiplier, detail .. ',"price_multiplier":' .. (multiplier == '-' and 'null' or multiplier)
+  end
+  rate_writes[field] = (own ~= '-' or times ~= '-') and own .. ' ' .. times
+  return detail
+end
+
 function operations.configure(i)
   local a = figures_of(account_of(ARGV[i]))
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -11,7 +27,7 @@ function operations.configure(i)
   if suspended ~= '' then a.suspended = suspended == '1' and 's' or '-' end
   if thresholds ~= '' then set_thresholds(a, thresholds) end
   change_account(a)
-  local detail = settings_of(a)
+  local detail = settings_of(a) .. set_terms(a.user, ARGV[i + 5], ARGV[i + 6])
   if metadata ~= '' then
     profile_writes[a.user] = metadata
     detail = detail .. ',"profile":' .. metadata

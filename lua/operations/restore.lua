@@ -1,14 +1,15 @@
 -- Puts an account back as the store has it, grants and open holds included; books nothing. For a partition in repair.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds, debt, granted, spent, expired, voided,
---         metadata (JSON text, "" = none), grants (how many), reservations (how many);
+--         metadata (JSON text, "" = none), rate_card, price_multiplier (millionths; "-" = none), grants (how many),
+--         reservations (how many);
 --         then each of the grants: grant_id, amount, remaining, reserved, priority, effective_at_ms, expires_at_ms,
 --         created_at_ms, state (scheduled | active | exhausted | expired | voided), source, rollover_max, rollover_ms,
 --         plan_group, renews (as of grant.lua);
 --         then each of the reservations: reservation_id, amount, expires_at_ms, created_at_ms, at_end (release | charge),
---         draws ("grant_id amount grant_id amount ...")
+--         draws ("grant_id amount grant_id amount ..."), price (of its reserve, "" = it was not priced)
 -- Answers ok user_id, then the balances
--- Writes  accounts, grants, order, holds, agenda, due, profiles
-local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 6
+-- Writes  accounts, grants, order, holds, agenda, due, profiles, rates
+local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 7
 
 local function restore_grant(a, at)
   local state, effective = ARGV[at + 8], ARGV[at + 5] + 0
@@ -34,7 +35,7 @@ end
 local function restore_hold(a, at)
   local hold = {
     id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
-    charged_at_end = ARGV[at + 4] == 'charge', draws = {},
+    charged_at_end = ARGV[at + 4] == 'charge', draws = {}, price = ARGV[at + 6] ~= '' and ARGV[at + 6] or nil,
   }
   for id, part in gmatch(ARGV[at + 5], '(%S+) (%d+)') do
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0
@@ -51,12 +52,14 @@ function operations.restore(i)
   a.debt, a.granted = ARGV[i + 4] + 0, ARGV[i + 5] + 0
   a.expired, a.voided = ARGV[i + 7] + 0, ARGV[i + 8] + 0
   if ARGV[i + 9] ~= '' then profile_writes[a.user] = ARGV[i + 9] end
-  local at = i + 12
-  for _ = 1, ARGV[i + 10] + 0 do
+  local card, multiplier = ARGV[i + 10], ARGV[i + 11]
+  if card ~= '-' or multiplier ~= '-' then rate_writes['u ' .. a.user] = card .. ' ' .. multiplier end
+  local at = i + 14
+  for _ = 1, ARGV[i + 12] + 0 do
     restore_grant(a, at)
     at = at + GRANT_ARGUMENTS
   end
-  for _ = 1, ARGV[i + 11] + 0 do
+  for _ = 1, ARGV[i + 13] + 0 do
     restore_hold(a, at)
     at = at + HOLD_ARGUMENTS
   end

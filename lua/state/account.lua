@@ -14,6 +14,7 @@ local NOTHING = {} -- stands for every empty list that is replaced, never change
 local accounts = {} -- user_id -> account, settled
 local changed_accounts = {}
 local profile_writes = {} -- user_id -> metadata as JSON text
+local rate_writes = {} -- field of RATES -> text, or false to remove it (state/price.lua)
 
 local function new_account(user)
   return {

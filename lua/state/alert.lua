@@ -7,10 +7,12 @@
 -- When a plan's grant ends and a renewal follows, which may come a moment later, what is told is judged with the renewal
 -- and not before. Until then the time of that end stands behind, and the plan groups that are waited for: ";time@a@b@".
 
-local CREDITS_IN = { grant = true, grant_started = true, refund = true }
+local CREDITS = { -- which way they go
+  grant = 'in', grant_started = 'in', refund = 'in', deduct = 'out', reserve = 'out', extend = 'out', commit = 'out',
+  void = 'out', grant_expired = 'out',
+}
 local LEVELS_PATTERN = '^([^;]*);?(%d*)(%S*)$' -- levels, time, groups
 local RENEWAL_WAIT_MS = 604800000 -- nobody waits longer than a week for a renewal that does not come
-local CREDITS_OUT = { deduct = true, reserve = true, extend = true, commit = true, void = true, grant_expired = true }
 
 -- The thresholds without our marks.
 local function bare_thresholds(text)
@@ -76,9 +78,9 @@ local function alerts_of(a, kind, amount)
     parts[#parts + 1] = t .. fired
   end
   local exhausted = sub(levels, -1) == 'x'
-  if available > 0 and CREDITS_IN[kind] then
+  if available > 0 and CREDITS[kind] == 'in' then
     exhausted = false
-  elseif available == 0 and (judged or amount > 0 and CREDITS_OUT[kind]) and not exhausted then
+  elseif available == 0 and (judged or amount > 0 and CREDITS[kind] == 'out') and not exhausted then
     alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end

@@ -3,9 +3,9 @@
 -- open      "user_id amount ends_at created grant_id amount grant_id amount ..."; a "c" after created: what is held at
 --           its end is charged, not released; a "p": so it will be, once `confirm` says that its caller was told of it
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
+-- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer
 
 local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$'
-local FINISHED_PATTERN = '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$'
 
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
@@ -19,7 +19,7 @@ local function hold_of(id)
     local user, amount, ends, created, charged, rest = match(text, HOLD_PATTERN)
     hold = {
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
-      unconfirmed = charged == 'p', draws = {},
+      unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)$'),
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -33,6 +33,7 @@ local function pack_hold(hold)
   local charged = hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or ''
   local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
+  if hold.price then parts[#parts + 1] = '$' .. hold.price end
   return concat(parts, ' ')
 end
 
@@ -60,15 +61,16 @@ end
 local function finished(id)
   local text = recent('r ' .. id)
   if not text then return nil end
-  local state, user, amount, charged, requested, ended, answer = match(text, FINISHED_PATTERN)
-  return {
-    id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
-    ended = ended + 0, answer = answer,
-  }
+  local state, user, amount, charged, requested, ended, answer = match(text,
+    '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  local price, own_answer = match(answer, '^%$(%S+) (.*)$')
+  return { id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
+    ended = ended + 0, answer = own_answer or answer, price = price }
 end
 
 -- Remembers how a hold ended, with the answer that a repeated call is to get.
 local function remember_end(hold, state, charged, requested, ended, answer)
+  if hold.price then answer = '$' .. hold.price .. ' ' .. answer end
   recent_writes['r ' .. hold.id] =
     format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended, answer)
 end

@@ -10,8 +10,10 @@ local function charge_at_end(a, hold, time)
   local draws = end_hold(a, hold, hold.amount)
   local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"',
     hold.id)
+  local priced = ''
+  if hold.price then detail, priced = detail .. ',"price":"' .. hold.price .. '"', ' $' .. hold.price end
   local transaction = record(a, 'commit', hold.amount, draws, time, detail)
-  local answer = format('ok %s %s %s %d 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a)
+  local answer = format('ok %s %s %s %d 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a) .. priced
   remember_end(hold, 'committed', hold.amount, hold.amount, time, answer)
 end
 

@@ -51,6 +51,7 @@ local function write_all()
   write_members(ORDER, order_writes)
   write_holds()
   write_fields(PROFILES, profile_writes)
+  write_fields(RATES, rate_writes)
   write_ends()
-  order_writes, profile_writes = {}, {}
+  order_writes, profile_writes, rate_writes = {}, {}, {}
 end

@@ -7,7 +7,7 @@ import time
 
 from meter.api.exports import Items, listed
 from meter.api.plain_bodies import PlainDeduct
-from meter.api.services import Services, asked_of, path_user, unanswered
+from meter.api.services import Services, asked_of, path_user, unanswered, usage_of
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.answers import Transaction
 from meter.contract.requests import (
@@ -19,7 +19,7 @@ from meter.contract.requests import (
     RefundRequest,
     TraceQuery,
 )
-from meter.engine import operations
+from meter.engine import operations, priced
 from meter.engine.operations import Operation
 from meter.engine.outbox import CHARGES, seq_of
 from meter.http.cursors import NUMBER, Cursors
@@ -177,4 +177,7 @@ class CreditHandlers:
 
 def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Request) -> Operation:
     """The operation of a deduct."""
-    return operations.deduct(body.user_id, body.amount, body.shortfall, asked_of(body, key, request, begins=True))
+    asked = asked_of(body, key, request, begins=True)
+    if body.amount is None:
+        return priced.deduct_usage(body.user_id, usage_of(body), body.shortfall, asked)
+    return operations.deduct(body.user_id, body.amount, body.shortfall, asked)

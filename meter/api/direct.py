@@ -33,6 +33,7 @@ from meter.engine.answers import (
     Form,
 )
 from meter.engine.operations import COMMIT, DEDUCT, RELEASE, RESERVE
+from meter.engine.prices import PRICE_MARK
 from meter.http.exchange import Request
 from meter.http.reading import read_value
 from meter.http.rendered import Rendered
@@ -81,7 +82,7 @@ class DirectCalls:
 
     def takes(self, name: str, body: Members | None, key: str | None) -> bool:
         """Whether a call can go this way."""
-        if key is not None or body is None or name not in self._calls:
+        if key is not None or body is None or name not in self._calls or body.get("usage") is not None:
             return False
         for value in body.values():
             kind = type(value)
@@ -97,8 +98,8 @@ class DirectCalls:
         call = self._calls[name]
         line = await call.ask(path, {member: value for member, value in body.items() if value is not None})
         fields = line.split(" ")
-        if fields[WORD] != OK:
-            return self._services.renderer.render(name, line)
+        if fields[WORD] != OK or fields[-1][0] == PRICE_MARK:
+            return self._services.renderer.render(name, line)  # the commit of a priced hold has more to tell
         available, reserved = fields[AVAILABLE], fields[RESERVED]
         members = {member: read(fields[place]) for member, read, place in call.answers}
         members["credits"] = members["available"] = self._credits(available)

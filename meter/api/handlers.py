@@ -16,6 +16,7 @@ from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
 from meter.api.plans import PlanHandlers
+from meter.api.rate_cards import RateCardHandlers
 from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.services import Services
@@ -47,6 +48,7 @@ def handlers_of(services: Services) -> Handlers:
         AnonymisationHandler(services),
         BatchHandler(services),
         ReportHandlers(services),
+        RateCardHandlers(services),
         JobHandlers(services),
         WebhookHandlers(services),
         DeliveryHandlers(services),

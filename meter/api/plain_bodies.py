@@ -31,6 +31,7 @@ class PlainDeduct(NamedTuple):
     user_id: str
     amount: int
     shortfall: str = "reject"
+    usage: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -43,6 +44,7 @@ class PlainReserve(NamedTuple):
     amount: int
     ttl_seconds: int | None
     reservation_id: None = None
+    usage: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -54,6 +56,7 @@ class PlainCommit(NamedTuple):
     amount: int
     over: Over = "cap"
     shortfall: CommitShortfall = "partial"
+    usage: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -75,7 +78,7 @@ class PlainBodies:
         amount = self._units(whole, part)
         if amount is None:
             return None
-        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None))
+        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None))
 
     def reserve(self, request: Request) -> PlainReserve | None:
         """The body of a reserve."""

@@ -14,12 +14,18 @@ from meter.engine.answers import (
     KEY_REUSED,
     LIVE,
     NOT_FOUND,
+    NOT_PRICED,
     OUTBOX_FULL,
     OVER,
     OVERFLOW,
     PENDING,
+    RATES_MISSING,
     SUSPENDED,
     TOO_MANY,
+    UNBOUNDED,
+    UNCOUNTABLE,
+    UNKNOWN_MODEL,
+    UNPRICED,
     Declared,
     Refusal,
 )
@@ -40,6 +46,12 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
     TOO_MANY.word: ("too-many-reservations",),
     FINISHED.word: ("reservation-committed", "reservation-released", "reservation-expired"),
     BACKWARDS.word: ("clock-backwards",),
+    UNKNOWN_MODEL.word: ("unknown-model",),
+    NOT_PRICED.word: ("reservation-not-priced",),
+    UNPRICED.word: ("validation-error",),
+    UNBOUNDED.word: ("validation-error",),
+    UNCOUNTABLE.word: ("validation-error",),
+    RATES_MISSING.word: ("metering-unavailable",),
     PENDING.word: (),
 }
 """The problems that a refusal can be; PENDING is none, it is answered with 202."""
@@ -62,11 +74,15 @@ DETAILS = {
     "too-many-reservations": "The account has as many open reservations as it may have.",
     "too-many-accounts": "There are as many accounts that never had credits as there may be; add credits first.",
     "too-many-grants": "The account has as many grants as it may have.",
+    "unknown-model": "No rate card that is active for the user has a line for the model; nothing was changed.",
+    "reservation-not-priced": "The reservation holds an amount that no rate card priced; commit an amount.",
 }
 
 FAULTS = {
     ENDED.word: ("/expires_at", "must be later than now and than effective_at"),
     OVERFLOW.word: ("/amount", "is more than the account can count exactly"),
+    UNBOUNDED.word: ("/usage/max_output", "must be there: the rate card has no max_output for the model"),
+    UNCOUNTABLE.word: ("/usage", "costs more than an amount can count exactly"),
 }
 
 

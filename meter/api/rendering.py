@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
+from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
@@ -28,8 +29,10 @@ from meter.engine.answers import (
     OK,
     OUTBOX_FULL,
     PENDING,
+    RATES_MISSING,
     REPLAYED,
     RESERVED,
+    UNPRICED,
     WORD,
     Balances,
     Form,
@@ -38,6 +41,8 @@ from meter.engine.answers import (
 from meter.engine.at_end import read_at_end
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVATIONS
+from meter.engine.priced import QUOTE
+from meter.engine.prices import PRICE_MARK, read_price, without_price
 from meter.engine.upkeep import CLOCK
 from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
@@ -45,6 +50,7 @@ from meter.ledger.entry_rows import own_key
 from meter.store.rows import GrantRow, ReservationRow, TransactionRow
 
 _STATUS = {call.operation or call.name: call.status for call in CALLS}
+_STATUS |= {f"{name}_usage": _STATUS[name] for name in ("deduct", "reserve", "commit")}
 
 SHOWN: Mapping[str, tuple[str, ...]] = {BALANCE.name: ("user_id",)}
 """The members of an answer that does not show all of its fields."""
@@ -105,23 +111,59 @@ class Renderer:
         flag, word, *fields = line.split(" ")
         if word != OK:
             return self._refusal(name, [flag, word, *fields])
+        if fields[-1][0] == PRICE_MARK:
+            return self.render_any(name, line)
         body = f"{{{write(*fields)}}}".encode()
         return tuple.__new__(Rendered, (_STATUS[name], body, JSON_TYPE, flag == REPLAYED, (), None, ""))
 
     def render_any(self, name: str, line: str) -> Rendered:
         """The answer of any operation, by its declaration alone: `render` is this, and quicker for those that count."""
-        fields = line.split(" ")
+        told, price = without_price(line)
+        fields = told.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
-        text = self._members(self._shapes[name], fields) + self._balances(fields)
+        text = self._members(self._shapes[name], fields) + self._balances(fields) + self._price(price)
         return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
-    def user(self, name: str, line: str, metadata: str) -> Rendered:
-        """What an account may do, from the answer to the operation `name`; `metadata` is JSON text."""
+    def quote(self, line: str) -> Rendered:
+        """What a reserve would hold, and what refuses it."""
+        told, price = without_price(line)
+        fields = told.split(" ")
+        if fields[WORD] != OK:
+            return self._refusal(QUOTE.name, fields)
+        answer = QUOTE.read(told)
+        user_id, would, available = answer["user_id"], answer["would"], int(fields[AVAILABLE])
+        violations = ""
+        if would == "suspended":
+            violations = f'{{"rule":"suspended","user_id":"{user_id}","id":null}}'
+        if would == "insufficient":
+            violations = (
+                f'{{"rule":"credits","user_id":"{user_id}","id":null,"limit":{self._amount(available)},'
+                f'"required":{self._amount(answer.units("amount"))}}}'
+            )
+        text = (
+            f'"user_id":"{user_id}","amount":{self._amount(answer.units("amount"))},"would":"{would}",'
+            f'"violations":[{violations}]{self._balances(fields)}{self._price(price)}'
+        )
+        return Rendered(200, f"{{{text}}}".encode())
+
+    def _price(self, text: str) -> str:
+        """The member of an answer that says how its amount came about; "" of one that no rate card priced."""
+        return f',"price":{price_json(read_price(text), self._amount)}' if text else ""
+
+    def user(self, name: str, line: str, metadata: str, terms: str) -> Rendered:
+        """What an account may do, from the answer to the operation `name`; `metadata` is JSON text, `terms` what it
+        says of prices (lua/state/rates.lua).
+        """
         fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
-        text = f'{self._members(self._users[name], fields)}{self._balances(fields)},"metadata":{metadata}'
+        card, times = (None if term == NOTHING else term for term in terms.split(" "))
+        multiplier = "null" if times is None else multiplier_text(int(times))
+        text = (
+            f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier}'
+            f'{self._balances(fields)},"metadata":{metadata}'
+        )
         return Rendered(200, f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
     def grants(self, line: str, cursors: Cursors) -> Rendered:
@@ -163,8 +205,15 @@ class Renderer:
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
             f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(actor)},'
-            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}}}'
+            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{self._priced(row)}}}'
         )
+
+    def _priced(self, row: TransactionRow) -> str:
+        """What a row says of its price; nothing of one that has to do with none."""
+        detail = row.detail if isinstance(row.detail, dict) else {}
+        if detail.get("priced") is False:
+            return ',"priced":false'
+        return self._price(str(detail.get("price", "")))
 
     def stored_grant(self, row: GrantRow, now_ms: int) -> str:
         """A grant as the store has it, with what is due by now counted as done."""
@@ -193,18 +242,21 @@ class Renderer:
     def clock(self, line: str) -> Rendered:
         """The time that scripts see."""
         answer = CLOCK.read(line)
-        if answer.word == KEY_REUSED.word:
-            return problem(slug := SLUGS[answer.word][0], DETAILS[slug])
         now = time_text(answer.units("now_ms"))
         if answer.word == BACKWARDS.word:
             return problem(SLUGS[answer.word][0], f"The clock stands at {now[1:-1]} already.")
         frozen = "true" if answer["frozen"] == "1" else "false"
-        return Rendered(200, f'{{"now":{now},"frozen":{frozen}}}'.encode(), replayed=answer.replayed)
+        return Rendered(200, f'{{"now":{now},"frozen":{frozen}}}'.encode())
 
     def _refusal(self, name: str, fields: list[str]) -> Rendered:
         word = fields[WORD]
         if word in FAULTS:
             return validation_problem([FAULTS[word]])
+        if word == UNPRICED.word:
+            return validation_problem([(f"/usage/{fields[FIRST]}", "has no rate for the model, nor has its parent")])
+        if word == RATES_MISSING.word:
+            detail = "Redis lacks rates of the active version of the rate card: `meter rebuild` brings them back."
+            return problem(SLUGS[word][0], detail, '"reason":"rates"')
         if word == PENDING.word:
             members = self._members(self._compiled(PENDING.fields, PENDING.fields), fields)
             return Rendered(202, f'{{{members},"state":"pending"}}'.encode())

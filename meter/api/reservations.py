@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from meter.api.plain_bodies import PlainCommit, PlainReserve
-from meter.api.services import Services, asked_of, lists_of, path_id
+from meter.api.services import Services, asked_of, lists_of, path_id, usage_of
 from meter.contract.requests import (
     CommitRequest,
     ExtendRequest,
@@ -13,7 +13,7 @@ from meter.contract.requests import (
     ReservationsQuery,
     ReserveRequest,
 )
-from meter.engine import operations
+from meter.engine import operations, priced
 from meter.engine.operations import Operation
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request, Respond
@@ -96,14 +96,12 @@ def reserve_operation(
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
     reservation_id = body.reservation_id or services.engine.new_reservation_id(body.user_id)
-    return operations.reserve(
-        body.user_id,
-        reservation_id,
-        body.amount,
-        milliseconds_to_live(services, ttl_seconds, pointer),
-        chosen=body.reservation_id is not None,
-        asked=asked_of(body, key, request, begins=True),
-    )
+    ttl_ms, chosen = milliseconds_to_live(services, ttl_seconds, pointer), body.reservation_id is not None
+    asked = asked_of(body, key, request, begins=True)
+    if body.amount is None:
+        usage = usage_of(body)
+        return priced.reserve_usage(body.user_id, reservation_id, usage, ttl_ms, chosen=chosen, asked=asked)
+    return operations.reserve(body.user_id, reservation_id, body.amount, ttl_ms, chosen=chosen, asked=asked)
 
 
 def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer: str = "") -> int:
@@ -116,6 +114,9 @@ def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer
 
 def commit_operation(reservation_id: str, body: CommitRequest | PlainCommit, key: str, request: Request) -> Operation:
     """The operation of a commit."""
+    if body.usage is not None:
+        asked = asked_of(body, key, request)
+        return priced.commit_usage(reservation_id, usage_of(body), body.over, asked, shortfall=body.shortfall)
     return operations.commit(
         reservation_id, body.amount, body.over, asked_of(body, key, request), shortfall=body.shortfall
     )

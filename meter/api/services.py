@@ -8,12 +8,13 @@ from meter.amount import AmountScale
 from meter.api.plain_bodies import PlainBodies, PlainCommit, PlainDeduct, PlainReserve
 from meter.api.rendering import Renderer
 from meter.config import Settings
-from meter.contract.requests import Described
+from meter.contract.requests import CommitRequest, Costing, Described
 from meter.engine import operations
 from meter.engine.answers import NAME
 from meter.engine.batcher import LineDone
 from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
+from meter.engine.prices import usage_text
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.http.exchange import Request, Respond
@@ -82,6 +83,12 @@ def asked_of(body: Described | Plain, key: str, request: Request, *, begins: boo
     if says_nothing:
         return Asked(key, "", request_id, actor) if key or request_id or actor else operations.UNKEYED
     return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id, actor)
+
+
+def usage_of(body: Costing | CommitRequest | Plain) -> str:
+    """The usage of a body that says one, as the scripts read it."""
+    usage = body.usage
+    return "" if usage is None else usage_text(usage.model, usage.quantities, usage.max_output)
 
 
 def path_user(request: Request) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 from meter.client.calls import CreditAmount, Metadata, wire_text
 from meter.client.jobs import JobCalls
 from meter.client.plans import PlanCalls
+from meter.client.rates import RateCalls, Usage
 from meter.client.reports import ReportCalls
 from meter.client.webhooks import WebhookCalls
 from meter.contract import answers
@@ -46,10 +47,15 @@ class Hold:
         return self.reserved.reservation_id
 
     async def commit(
-        self, amount: CreditAmount | None = None, *, over: Over = "cap", shortfall: CommitShortfall | None = None
+        self,
+        amount: CreditAmount | None = None,
+        *,
+        usage: Usage | None = None,
+        over: Over = "cap",
+        shortfall: CommitShortfall | None = None,
     ) -> answers.Committed | Refusal:
         """Charges what was used; all that is held when no amount is given. A refusal leaves the hold open."""
-        answer = await self._credits.commit(self.reservation_id, amount, over=over, shortfall=shortfall)
+        answer = await self._credits.commit(self.reservation_id, amount, usage=usage, over=over, shortfall=shortfall)
         if answer:
             self.outcome = answer
         return answer
@@ -67,7 +73,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
+class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(
@@ -101,18 +107,20 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
     async def deduct(
         self,
         user_id: str,
-        amount: CreditAmount,
+        amount: CreditAmount | None = None,
         *,
+        usage: Usage | None = None,
         description: str | None = None,
         reference: str | None = None,
         shortfall: Literal["reject", "partial", "overdraft"] = "reject",
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Deducted | Refusal:
-        """Spends credits in one step."""
+        """Spends credits in one step: an amount, or what a usage costs by the rate card."""
         body = {
             "user_id": user_id,
             "amount": amount,
+            "usage": usage,
             "description": description,
             "reference": reference,
             "shortfall": shortfall,
@@ -123,8 +131,9 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
     async def hold(
         self,
         user_id: str,
-        amount: CreditAmount,
+        amount: CreditAmount | None = None,
         *,
+        usage: Usage | None = None,
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
         description: str | None = None,
@@ -136,6 +145,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         body = {
             "user_id": user_id,
             "amount": amount,
+            "usage": usage,
             "ttl_seconds": ttl_seconds,
             "reservation_id": reservation_id,
             "description": description,
@@ -148,8 +158,9 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
     async def reserve(
         self,
         user_id: str,
-        amount: CreditAmount,
+        amount: CreditAmount | None = None,
         *,
+        usage: Usage | None = None,
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
         description: str | None = None,
@@ -162,6 +173,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         reserved = await self.hold(
             user_id,
             amount,
+            usage=usage,
             ttl_seconds=ttl_seconds,
             reservation_id=reservation_id,
             description=description,
@@ -184,6 +196,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         reservation_id: str,
         amount: CreditAmount | None = None,
         *,
+        usage: Usage | None = None,
         over: Over = "cap",
         shortfall: CommitShortfall | None = None,
         description: str | None = None,
@@ -196,6 +209,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         """
         body = {
             "amount": amount,
+            "usage": usage,
             "over": over,
             "shortfall": shortfall,
             "description": description,
@@ -355,6 +369,8 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
         overdraft_limit: CreditAmount | None = None,
         low_credit_thresholds: Sequence[CreditAmount] | None = None,
         suspended: bool | None = None,
+        rate_card: str | None = None,
+        price_multiplier: CreditAmount | None = None,
         metadata: Metadata | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
@@ -364,6 +380,8 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls):
             "overdraft_limit": overdraft_limit,
             "low_credit_thresholds": None if low_credit_thresholds is None else list(low_credit_thresholds),
             "suspended": suspended,
+            "rate_card": rate_card,
+            "price_multiplier": price_multiplier,
             "metadata": metadata,
             "description": description,
         }

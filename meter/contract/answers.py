@@ -60,6 +60,28 @@ class Balances(Answer):
     debt: Credits
 
 
+class PricePart(BaseModel):
+    """What one dimension of a usage adds, rounded down."""
+
+    quantity: int
+    amount: Credits
+
+
+class Price(BaseModel):
+    """How an amount came about: the version of a rate card that was active, the multiplier, and what each dimension
+    costs. `rounding` is what the amount is more: it is rounded once, as a whole, and at least the card's minimum.
+    `unpriced` names dimensions that have no rate of their own and cost as their parent.
+    """
+
+    rate_card_id: str
+    version: int
+    model: str
+    multiplier: Credits
+    breakdown: dict[str, PricePart]
+    rounding: Credits
+    unpriced: list[str]
+
+
 class Added(Balances):
     """Credits came in."""
 
@@ -100,6 +122,7 @@ class Deducted(Balances):
     amount: Credits
     taken: Credits
     uncovered: Credits
+    price: Price | None = None
 
 
 class Reserved(Balances):
@@ -110,6 +133,7 @@ class Reserved(Balances):
     amount: Credits
     expires_at: datetime
     expires_in: float
+    price: Price | None = None
 
 
 class Committed(Balances):
@@ -123,6 +147,7 @@ class Committed(Balances):
     forfeited: Credits
     uncovered: Credits
     late: bool
+    price: Price | None = None
 
 
 class Released(Balances):
@@ -194,6 +219,9 @@ class User(Balances):
     overdraft_limit: Credits
     suspended: bool
     low_credit_thresholds: list[Credits]
+    rate_card: str | None
+    price_multiplier: Credits | None
+    """What it says itself of prices."""
     metadata: Members | None = None
 
 
@@ -268,6 +296,9 @@ class Transaction(BaseModel):
     actor: str | None
     description: str | None
     metadata: Members | None
+    price: Price | None = None
+    """What priced it; a commit of an amount has none (`priced` is false where its hold had one)."""
+    priced: bool | None = None
 
 
 class TransactionPage(Answer):

@@ -16,6 +16,7 @@ OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "vali
 OF_AN_ACTOR = ("invalid-actor",)
 OF_A_KEY = ("invalid-idempotency-key", "idempotency-key-reused")
 OF_SPENDING = ("insufficient-credits", "account-suspended")
+OF_A_USAGE = ("unknown-model",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from meter.contract.table.grants import CALLS as OF_GRANTS
 from meter.contract.table.jobs import CALLS as OF_JOBS
 from meter.contract.table.notifications import CALLS as OF_NOTIFICATIONS
 from meter.contract.table.plans import CALLS as OF_PLANS
+from meter.contract.table.rates import CALLS as OF_RATES
 from meter.contract.table.reports import CALLS as OF_REPORTS
 from meter.contract.table.reservations import CALLS as OF_RESERVATIONS
 
@@ -17,6 +18,7 @@ CALLS = (
     *OF_RESERVATIONS,
     *OF_GRANTS,
     *OF_ACCOUNTS,
+    *OF_RATES,
     *OF_REPORTS,
     *OF_PLANS,
     *OF_JOBS,

@@ -64,7 +64,8 @@ MARK = "x-meter-bound"
 AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, TTL = "amount", "positive amount", "amount text", "ttl"
 
 
-def _units(value: object, info: ValidationInfo) -> int:
+def read_units(value: object, info: ValidationInfo) -> int:
+    """Units of a wire value, by the deployment's scale."""
     scale = info.context
     if not isinstance(scale, AmountScale):
         raise PydanticCustomError("amount_scale", "amounts can only be read with an amount scale")
@@ -137,12 +138,34 @@ AS_WHOLE = BeforeValidator(_whole)
 """Of an `int`: a whole number, however it is written. Behind its bounds, or no schema has them."""
 
 
-Amount = Annotated[int, BeforeValidator(_units), Field(ge=0), WithJsonSchema({MARK: AMOUNT})]
+Amount = Annotated[int, BeforeValidator(read_units), Field(ge=0), WithJsonSchema({MARK: AMOUNT})]
 """Units; zero is allowed."""
 
 
-PositiveAmount = Annotated[int, BeforeValidator(_units), Field(gt=0), WithJsonSchema({MARK: POSITIVE_AMOUNT})]
+PositiveAmount = Annotated[int, BeforeValidator(read_units), Field(gt=0), WithJsonSchema({MARK: POSITIVE_AMOUNT})]
 """Units; zero is refused."""
+
+
+MULTIPLIER_MAX = 10**6
+
+
+def _multiplier(value: object) -> int:
+    """Millionths of a multiplier."""
+    try:
+        found = Decimal(value) if type(value) is int else plain_decimal(value)
+    except InvalidAmount as error:
+        raise PydanticCustomError("multiplier", "{reason}", {"reason": str(error)}) from None
+    if not (found.is_finite() and 0 < found <= MULTIPLIER_MAX) or found != round(found, 6):
+        raise PydanticCustomError("multiplier", f"must be more than 0, at most {MULTIPLIER_MAX}, of 6 decimal places")
+    return int(found * 10**6)
+
+
+Multiplier = Annotated[
+    int,
+    PlainValidator(_multiplier),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MULTIPLIER_MAX}),
+]
+"""What a price is multiplied by before it is rounded: millionths, at most six decimal places on the wire."""
 
 
 UserId = Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")]

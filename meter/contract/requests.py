@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Kind
@@ -18,6 +19,7 @@ from meter.contract.fields import (
     Amount,
     Description,
     Metadata,
+    Multiplier,
     ObjectId,
     PositiveAmount,
     Reference,
@@ -26,6 +28,7 @@ from meter.contract.fields import (
     TtlSeconds,
     UserId,
 )
+from meter.contract.usage import CommittedUsage, Usage
 
 Over = Literal["cap", "reject", "overdraft", "hold_only"]
 CommitShortfall = Literal["partial", "reject"]
@@ -49,6 +52,34 @@ class Described(Body):
     metadata: Metadata | None = None
 
 
+_AMOUNT_OR_USAGE: JsonDict = {
+    "oneOf": [
+        {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for one, other in (("amount", "usage"), ("usage", "amount"))
+    ]
+}
+
+
+_NOT_BOTH: JsonDict = {
+    "not": {"required": ["amount", "usage"], "properties": {n: {"not": {"type": "null"}} for n in ("amount", "usage")}}
+}
+
+
+class Costing(Described):
+    """A body that says an amount, or a usage that a rate card prices: one of them."""
+
+    model_config = ConfigDict(json_schema_extra=_AMOUNT_OR_USAGE)
+
+    amount: Amount | None = None
+    usage: Usage | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.amount is None) == (self.usage is None):
+            raise PydanticCustomError("amount", "name either amount or usage")
+        return self
+
+
 class AddRequest(Described):
     """Credits in."""
 
@@ -60,33 +91,44 @@ class AddRequest(Described):
     expires_at: Time | None = None
 
 
-class DeductRequest(Described):
-    """Spend in one step."""
+class DeductRequest(Costing):
+    """Spend in one step: an amount, or what a usage costs."""
 
     user_id: UserId
-    amount: Amount
     shortfall: Literal["reject", "partial", "overdraft"] = "reject"
 
 
-class ReserveRequest(Described):
-    """Hold an amount."""
+class ReserveRequest(Costing):
+    """Hold an amount, or what a usage costs at most."""
 
     user_id: UserId
-    amount: Amount
     ttl_seconds: TtlSeconds | None = None
     reservation_id: ObjectId | None = None
 
 
+class QuoteRequest(ReserveRequest):
+    """What is to be held."""
+
+
 class CommitRequest(Described):
-    """Settle a reservation."""
+    """Settle a reservation: for an amount, for what a usage costs by the price of its hold, or for all of it."""
+
+    model_config = ConfigDict(json_schema_extra=_NOT_BOTH)
 
     amount: Amount | None = None
+    usage: CommittedUsage | None = None
     over: Over = "cap"
     """What is charged beyond what is held: `cap` what is free, `reject` that too if it covers all, `overdraft` what is
     free and then debt up to the limit, `hold_only` nothing: more than is held is refused.
     """
     shortfall: CommitShortfall = "partial"
     """What is not covered then: `partial` is told as `uncovered`, `reject` refuses the whole."""
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.amount is not None and self.usage is not None:
+            raise PydanticCustomError("amount", "name amount or usage, not both")
+        return self
 
 
 class ReleaseRequest(Described):
@@ -118,6 +160,9 @@ class UserRequest(Body):
     overdraft_limit: Amount | None = None
     low_credit_thresholds: Annotated[list[Amount], Field(max_length=THRESHOLDS_MAX)] | None = None
     suspended: bool | None = None
+    rate_card: ObjectId | None = None
+    price_multiplier: Multiplier | None = None
+    """What usage of the account, and of all below it, is priced by; null: what the levels above it say."""
     metadata: Metadata | None = None
     description: Description | None = None
     """Why it is changed, for the ledger."""

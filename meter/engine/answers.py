@@ -14,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from meter.engine.outbox import Entry, Kind
+from meter.engine.prices import without_price
 
 Operation = tuple[str, ...]
 """(name, key, fingerprint, extra, own arguments…), all text; `as_arguments` makes of it what a script reads."""
@@ -57,6 +58,7 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("late", "frozen", "rotated", "was_full", "trimmed"), Form.YES_OR_NO),
     "suspended": Form.MARK,
     "low_credit_thresholds": Form.LIST_OF_UNITS,
+    **dict.fromkeys(("model", "dimension"), Form.TEXT),
 }
 """What the field of a name is, in whichever answer it stands. An answer with another field cannot be declared."""
 
@@ -100,14 +102,20 @@ LIVE = Refusal("live", ("user_id", "reservations", "scheduled"))
 FINISHED = Refusal("finished", ("state", "user_id", "charged"), balances=False)
 KEY_REUSED = Refusal("key_reused", balances=False)
 BACKWARDS = Refusal("backwards", ("now_ms",), balances=False)
+UNKNOWN_MODEL = Refusal("unknown_model", ("model",), balances=False)
+UNPRICED = Refusal("unpriced", ("dimension",), balances=False)
+UNBOUNDED = Refusal("unbounded", balances=False)
+UNCOUNTABLE = Refusal("uncountable", balances=False)
+NOT_PRICED = Refusal("not_priced", balances=False)
+RATES_MISSING = Refusal("rates_missing", balances=False)
 PENDING = Refusal("pending", ("user_id", "grant_id", "amount"), balances=False)
 """No word of the scripts: the grant is durable, but Redis went away before it had it."""
 
 
 class Line:
-    """A line of answer, read. `line[name]` is the text of a field."""
+    """A line of answer, read. `line[name]` is the text of a field, `price` the text of a price, "" of none."""
 
-    __slots__ = ("_fields", "balances", "items", "replayed", "text", "word")
+    __slots__ = ("_fields", "balances", "items", "price", "replayed", "text", "word")
 
     def __init__(
         self,
@@ -118,8 +126,9 @@ class Line:
         fields: dict[str, str],
         balances: Balances | None,
         items: tuple[str, ...],
+        price: str = "",
     ) -> None:
-        self.text, self.word, self.replayed = text, word, replayed
+        self.text, self.word, self.replayed, self.price = text, word, replayed, price
         self._fields, self.balances, self.items = fields, balances, items
 
     @property
@@ -197,7 +206,8 @@ class Declared:
 
     def read(self, text: str) -> Line:
         """Reads a line that the operation answered. Raises `ValueError` for one that is not as declared."""
-        head, *items = text.split(";")
+        told, price = without_price(text)
+        head, *items = told.split(";")
         flag, word, *values = head.split(" ")
         names, has_balances = self._shape(word)
         balances = None
@@ -208,7 +218,8 @@ class Declared:
             balances = Balances(*map(int, last))
         fields = dict(zip(names, values, strict=True))
         listed = tuple(item for item in items if item)
-        return Line(text, word=word, replayed=flag == REPLAYED, fields=fields, balances=balances, items=listed)
+        replayed = flag == REPLAYED
+        return Line(text, word=word, replayed=replayed, fields=fields, balances=balances, items=listed, price=price)
 
     def refusing(self, word: str, balances: Balances | None, **fields: object) -> str:
         """The line of a refusal with this word; of the fields those that it has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meter.engine import operations, upkeep
+from meter.engine import operations, priced, upkeep
 from meter.engine.answers import Declared
 
-DECLARED: Mapping[str, Declared] = {one.name: one for one in (*operations.DECLARED, *upkeep.DECLARED)}
+DECLARED: Mapping[str, Declared] = {one.name: one for one in (*operations.DECLARED, *priced.DECLARED, *upkeep.DECLARED)}

@@ -7,13 +7,10 @@ Amounts are units, times are milliseconds. tests/lua/test_headers.py compares th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
-
-import orjson
 
 from meter.clock import NEVER_MS
 from meter.engine import answers
+from meter.engine import asked as asked_for
 from meter.engine.answers import (
     ENDED,
     EXCEEDS,
@@ -36,35 +33,16 @@ from meter.engine.answers import (
     names,
     plain,
 )
+from meter.engine.asked import fingerprint_of, keyed
 from meter.engine.at_end import AT_END_ARGUMENTS, NOTHING_AT_END, AtEnd
 from meter.engine.outbox import Entry, Kind
+from meter.engine.prices import with_price
 
 Operation = answers.Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the caller asked for besides: its idempotency key, and JSON members for the ledger row."""
-
-    key: str = ""
-    extra: str = ""
-    request_id: str = ""
-    """The reference of the row where `extra` has none. No part of what was asked for: a retry has another one."""
-    actor: str = ""
-    """Who asked; no part of it either."""
-
-    @property
-    def row(self) -> str:
-        """The members of the ledger row."""
-        if not (self.request_id or self.actor):
-            return self.extra
-        parts = [f'"actor":"{self.actor}"'] if self.actor else []
-        if self.request_id and not self.extra.startswith('"reference":'):
-            parts.append(f'"reference":"{self.request_id}"')
-        return ",".join([*parts, self.extra] if self.extra else parts)
-
-
-UNKEYED = Asked()
+Asked = asked_for.Asked
+UNKEYED, members = asked_for.UNKEYED, asked_for.members
 
 # Credits in one step.
 
@@ -86,7 +64,7 @@ DEDUCT = Declared(
 
 def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = UNKEYED) -> Operation:
     """Spends in one step; `shortfall` is reject, partial or overdraft."""
-    return _keyed("deduct", asked, (user_id, str(amount), shortfall))
+    return keyed("deduct", asked, (user_id, str(amount), shortfall))
 
 
 REFUND = Declared(
@@ -116,7 +94,7 @@ def refund(
 ) -> Operation:
     """Gives back part of a charge; what was charged and from where comes from the ledger."""
     own = (user_id, transaction_id, "" if amount is None else str(amount))
-    fingerprint = _fingerprint("refund", own, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("refund", own, asked.extra) if asked.key else ""
     return ("refund", asked.key, fingerprint, asked.row, *own, str(charged), str(refunded), drawn(draws))
 
 
@@ -148,9 +126,9 @@ def reserve(
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
-        return ("reserve", asked.key, _fingerprint("reserve", own, asked.extra), asked.row, *own)
+        return ("reserve", asked.key, fingerprint_of("reserve", own, asked.extra), asked.row, *own)
     # An id of our own making differs on every call and is not part of what the caller asked for.
-    fingerprint = _fingerprint("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
     return ("reserve", asked.key, fingerprint, asked.row, *own)
 
 
@@ -200,7 +178,7 @@ def commit(
     """
     own = (reservation_id, "" if amount is None else str(amount), over)
     body = own if shortfall == "partial" else (*own, shortfall)  # what asks for nothing new is told apart as ever
-    fingerprint = _fingerprint("commit", body, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("commit", body, asked.extra) if asked.key else ""
     return ("commit", asked.key, fingerprint, asked.row, *own, shortfall)
 
 
@@ -222,7 +200,7 @@ RELEASE = Declared(
 
 def release(reservation_id: str, asked: Asked = UNKEYED) -> Operation:
     """Gives a reservation back."""
-    return _keyed("release", asked, (reservation_id,))
+    return keyed("release", asked, (reservation_id,))
 
 
 EXTEND = Declared(
@@ -240,7 +218,7 @@ EXTEND = Declared(
 
 def extend(reservation_id: str, ttl_ms: int | None = None, add_amount: int = 0, asked: Asked = UNKEYED) -> Operation:
     """Gives a reservation more time, counted from now, or more credits."""
-    return _keyed("extend", asked, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
+    return keyed("extend", asked, (reservation_id, "" if ttl_ms is None else str(ttl_ms), str(add_amount)))
 
 
 RESERVATION = Declared(
@@ -312,7 +290,7 @@ def grant(
     )
     body = own if chosen else (user_id, *own[2:])
     body = (*body, at_end.text) if at_end.text else body  # what asks for nothing new is told apart as ever
-    fingerprint = _fingerprint("grant", body, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("grant", body, asked.extra) if asked.key else ""
     return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments, str(int(late)))
 
 
@@ -331,7 +309,7 @@ VOID = Declared(
 
 def void(user_id: str, grant_id: str, asked: Asked = UNKEYED) -> Operation:
     """Ends a grant early."""
-    return _keyed("void", asked, (user_id, grant_id))
+    return keyed("void", asked, (user_id, grant_id))
 
 
 _GRANT_ITEM = names(
@@ -372,7 +350,7 @@ def expiring(user_id: str, until_ms: int, cursor: str, limit: int) -> Operation:
 CONFIGURE = Declared(
     "configure",
     Subject.USER,
-    names("user_id overdraft_limit suspended low_credit_thresholds metadata"),
+    names("user_id overdraft_limit suspended low_credit_thresholds metadata rate_card price_multiplier"),
     names("user_id overdraft_limit suspended low_credit_thresholds"),
     refusals=(TOO_MANY,),
     books=(Kind.ACCOUNT,),
@@ -391,9 +369,13 @@ def configure(
     suspended: bool | None = None,
     thresholds: tuple[int, ...] | None = None,
     metadata: str = "",
+    rate_card: str = "",
+    price_multiplier: str = "",
     asked: Asked = UNKEYED,
 ) -> Operation:
-    """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text."""
+    """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text, `price_multiplier`
+    millionths; of it and `rate_card` "" leaves, and NOTHING takes away what is set.
+    """
     own = (
         user_id,
         "" if overdraft_limit is None else str(overdraft_limit),
@@ -401,7 +383,10 @@ def configure(
         "" if thresholds is None else ",".join(map(str, thresholds)) or "none",
         metadata,
     )
-    return _keyed("configure", asked, own)
+    terms = (rate_card, price_multiplier)
+    body = (*own, *terms) if any(terms) else own  # what asks for nothing new is told apart as ever
+    fingerprint = fingerprint_of("configure", body, asked.extra) if asked.key else ""
+    return ("configure", asked.key, fingerprint, asked.row, *own, *terms)
 
 
 BALANCE = Declared(
@@ -468,33 +453,10 @@ def answer_of(entry: Entry) -> str | None:
         return None
     # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
     available = entry.available - entry.units("forfeited")
-    return f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
-
-
-def members(description: str | None, metadata: object, reference: str | None = None) -> str:
-    """The caller's own JSON members of a ledger row, without braces."""
-    parts = []
-    if reference is not None:
-        parts.append(f'"reference":{orjson.dumps(reference).decode()}')
-    if description is not None:
-        parts.append(f'"description":{orjson.dumps(description).decode()}')
-    if metadata is not None:
-        parts.append(f'"metadata":{orjson.dumps(metadata).decode()}')
-    return ",".join(parts)
+    line = f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
+    return with_price(line, entry.text("price"))
 
 
 def _until(entry: Entry) -> Values:
     ends_at_ms = entry.units("expires_at")
     return ends_at_ms, ends_at_ms - entry.created_at_ms
-
-
-def _keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:
-    if asked is UNKEYED:  # nearly all, and to look at what is not there costs half of this
-        return (name, "", "", "", *own)
-    fingerprint = _fingerprint(name, own, asked.extra) if asked.key else ""
-    return (name, asked.key, fingerprint, asked.row, *own)
-
-
-def _fingerprint(name: str, own: tuple[str, ...], extra: str) -> str:
-    """What tells two bodies with one key apart: 96 bits over everything that the caller asked for."""
-    return blake2b("\x1f".join((name, *own, extra)).encode(), digest_size=12).hexdigest()

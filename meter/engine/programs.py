@@ -24,6 +24,12 @@ _PLAIN = {
     "wanted.commit or wanted.release": ("hold", "commit", "release"),
 }
 """The files of lua/plain that stand in a block of their own, and when it is entered."""
+_TWINS = {"deduct_usage": "deduct", "reserve_usage": "reserve", "commit_usage": "commit"}
+"""Operations that price a usage, and the one that does the rest for them."""
+_TWINS = {"deduct_usage": "deduct", "reserve_usage": "reserve", "commit_usage": "commit"}
+"""Operations that price a usage, and the one that does the rest for them."""
+_PRICED = (*_TWINS, "quote")
+"""What needs lua/state/price.lua."""
 _SENTINEL = "state/sentinel.lua"
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
@@ -67,14 +73,20 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
     with parts.when("is_refused"):
         parts.add(_SENTINEL, "state/refusal.lua")
     parts.say("".join(_subject_of(name) for name in operations))
+    parts.say("".join(f"if wanted.{name} then wanted.{twin} = true end " for name, twin in _TWINS.items()))
     parts.add("batch.lua", "state/writing.lua")
     if plain:
         with parts.when("ARGV[3] ~= 'trial'"):
             _add_plain(parts)
     parts.add(*(f"state/{name}.lua" for name in _STATE))
-    for name in operations:
+    for name in (one for one in operations if one not in _PRICED):
         with parts.when(f"wanted.{name}"):
             parts.add(*_files_of(name))
+    with parts.when(" or ".join(f"wanted.{name}" for name in _PRICED)):
+        parts.add("state/rates.lua", "state/price.lua")
+        for name in _PRICED:
+            with parts.when(f"wanted.{name}"):
+                parts.add(*_files_of(name))
     parts.add("apply.lua")
     return parts.program("apply")
 

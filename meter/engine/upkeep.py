@@ -95,9 +95,9 @@ CLOCK = Declared(
 )
 
 
-def clock(what: str = "", milliseconds: int = 0, key: str = "") -> Operation:
-    """Reads the partition's clock; `set` or `advance` freezes and moves it, once under a key."""
-    return ("clock", key, f"clock:{what}:{milliseconds}" if key else "", "", what, str(milliseconds))
+def clock(what: str = "", milliseconds: int = 0) -> Operation:
+    """Reads the partition's clock; `set` or `advance` freezes and moves it."""
+    return plain("clock", what, str(milliseconds))
 
 
 ROTATE = Declared("rotate", Subject.NONE, names("waits"), names("rotated"), balances=False, upkeep=True)
@@ -182,7 +182,9 @@ class KeptGrant(NamedTuple):
 
 
 class KeptReservation(NamedTuple):
-    """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts."""
+    """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts,
+    `price` is that of its reserve, "" of none.
+    """
 
     reservation_id: str
     amount: int
@@ -190,14 +192,15 @@ class KeptReservation(NamedTuple):
     created_at_ms: int
     at_end: str
     draws: Sequence[tuple[str, int]]
+    price: str = ""
 
 
 RESTORE = Declared(
     "restore",
     Subject.NONE,
     names(
-        "user_id overdraft_limit suspended low_credit_thresholds debt granted spent expired voided metadata grants"
-        " reservations"
+        "user_id overdraft_limit suspended low_credit_thresholds debt granted spent expired voided metadata rate_card"
+        " price_multiplier grants reservations"
     ),
     names("user_id"),
     several={
@@ -220,18 +223,39 @@ def restore(
     expired: int = 0,
     voided: int = 0,
     metadata: str = "",
+    rate_card: str | None = None,
+    price_multiplier: int | None = None,
     grants: Sequence[KeptGrant] = (),
     reservations: Sequence[KeptReservation] = (),
 ) -> Operation:
     """Puts an account back as the store has it. `metadata` is JSON text, "" for none."""
     own = [user_id, str(overdraft_limit), str(int(suspended)), thresholds]
     own += [str(debt), str(granted), str(spent), str(expired), str(voided), metadata]
+    own += [rate_card or NOTHING, NOTHING if price_multiplier is None else str(price_multiplier)]
     own += [str(len(grants)), str(len(reservations))]
     for kept in grants:
         own += [*map(str, kept[:-1]), *kept.at_end.arguments]
     for held in reservations:
-        own += [*map(str, held[:-1]), drawn(held.draws)]
+        own += [*map(str, held[:-2]), drawn(held.draws), held.price]
     return plain("restore", *own)
+
+
+RATES = Declared(
+    "rates", Subject.NONE, names("fields"), balances=False, several={"fields": ("field", "text")}, upkeep=True
+)
+
+
+def rates(fields: Sequence[tuple[str, str]]) -> Operation:
+    """Takes over lines of rates (meter/engine/prices.py), before a version that has them is activated."""
+    return plain("rates", str(len(fields)), *(part for field in fields for part in field))
+
+
+ACTIVATE = Declared("activate", Subject.NONE, names("rate_card_id number activations"), balances=False, upkeep=True)
+
+
+def activate(rate_card_id: str, number: int, activations: str) -> Operation:
+    """Takes over which versions of a card are active from when, unless what is there is of a later change."""
+    return plain("activate", rate_card_id, str(number), activations)
 
 
 RECALL = Declared("recall", Subject.NONE, names("what id fingerprint answer"), balances=False, upkeep=True)
@@ -300,6 +324,8 @@ DECLARED = (
     ANONYMISE,
     FORGET,
     RESTORE,
+    RATES,
+    ACTIVATE,
     RECALL,
     RECALL_END,
 )

@@ -387,6 +387,7 @@ class Fold:
             "requested": 0,
             "answer": None,
             "reference": entry.text("reference") or own_key(entry.operation_id),
+            "price": entry.text("price"),
             "last_seq": 0,
         }
         return row_of(ReservationRow, values)
@@ -453,5 +454,5 @@ def _configured(entry: Entry, before: Values) -> dict[str, object]:
         "overdraft_limit": detail["overdraft_limit"],
         "suspended": detail["suspended"],
         "low_credit_thresholds": detail["low_credit_thresholds"],
-        "profile": detail.get("profile", before["profile"]),
+        **{name: detail.get(name, before[name]) for name in ("rate_card", "price_multiplier", "profile")},
     }

@@ -28,6 +28,7 @@ from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
+from meter.ledger.rate_cards import restore_operations
 from meter.ledger.restoring import (
     recall_end,
     recall_operations,
@@ -139,8 +140,10 @@ class Rebuild:
         found = NOTHING_ELSE if replaces else await self._merge(report, reached, keys)
         report.unknown = _replaced(state) if replaces else _unknown(state, report.seq, found)
         await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
-        await self._restore_accounts(number, report, progress)
         now_ms = await self._now_ms(number, reached.epoch)
+        for batch in _batches(await restore_operations(self._store, now_ms)):
+            await self._run(number, reached.epoch, batch)
+        await self._restore_accounts(number, report, progress)
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)
         await self._apply_pending(number, report)

@@ -9,6 +9,7 @@ import orjson
 from meter.engine import upkeep
 from meter.engine.at_end import read_at_end
 from meter.engine.operations import Operation
+from meter.engine.prices import kept_price
 from meter.engine.upkeep import KeptGrant, KeptReservation
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.fold import CHOSEN
@@ -28,6 +29,8 @@ def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Se
         expired=account.expired,
         voided=account.voided,
         metadata="" if account.profile is None else orjson.dumps(account.profile).decode(),
+        rate_card=account.rate_card,
+        price_multiplier=account.price_multiplier,
         grants=[_kept_grant(grant) for grant in grants],
         reservations=[_kept_reservation(hold) for hold in holds],
     )
@@ -60,7 +63,7 @@ def recall_end(row: ReservationRow) -> Operation | None:
         charged=row.charged,
         requested=row.requested,
         ended_at_ms=row.ended_at_ms or 0,
-        answer=row.answer,
+        answer=kept_price(row.price, row.answer),
     )
 
 
@@ -88,4 +91,5 @@ def _kept_reservation(row: ReservationRow) -> KeptReservation:
         row.created_at_ms,
         row.at_end,
         draws_of(row),
+        row.price or "",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from meter.api.metrics import Metrics
@@ -27,19 +27,14 @@ class ProxyProbes:
     """Serves them while the proxy runs, as its options say."""
 
     def __init__(
-        self,
-        options: ProxyOptions,
-        credits_: Credits,
-        counts: ProxyCounts,
-        stopping: Callable[[], bool],
-        unread: Mapping[tuple[str, ...], int],
+        self, options: ProxyOptions, credits_: Credits, counts: ProxyCounts, stopping: Callable[[], bool]
     ) -> None:
         """`stopping`: whether the proxy takes no new requests any more."""
         self._options = options
         self._credits = credits_
         self._stopping = stopping
         self._metrics = Metrics((), lambda: 0)
-        counts.show(self._metrics, unread)
+        counts.show(self._metrics)
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:

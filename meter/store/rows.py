@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Units = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Milliseconds = Annotated[int, Field(ge=0)]
+Millionths = Annotated[int, Field(gt=0)]
 UserId = Annotated[str, Field(max_length=128)]
 ObjectId = Annotated[str, Field(max_length=128)]
 Reference = Annotated[str, Field(max_length=128)]
 TransactionId = Annotated[str, Field(max_length=64)]
 Word = Annotated[str, Field(max_length=32)]
+AnswerLine = Annotated[str, Field(max_length=3000)]
+PriceText = Annotated[str, Field(max_length=2000)]
 
 
 class Row(BaseModel):
@@ -88,6 +91,8 @@ class AccountRow(Row):
     overdraft_limit: Units = 0
     suspended: bool = False
     low_credit_thresholds: Annotated[str, Field(max_length=200)] = "-"
+    rate_card: ObjectId | None = None
+    price_multiplier: Millionths | None = None
     profile: JsonValue = None
     last_seq: int = 0
     updated_at_ms: Milliseconds = 0
@@ -154,10 +159,12 @@ class ReservationRow(Row):
     ended_at_ms: Milliseconds | None = None
     requested: Units = 0
     """What the commit asked for; it may be more than was charged."""
-    answer: Annotated[str, Field(max_length=1000)] | None = None
+    answer: AnswerLine | None = None
     """The line that the script answered when it ended."""
     reference: Reference | None = None
     """What the caller called the operation that made it; what settles it is found by it too."""
+    price: PriceText | None = None
+    """Of its reserve, as lua/state/price.lua has it."""
     last_seq: int = 0
 
 
@@ -185,7 +192,7 @@ class OperationRow(Row):
     operation_id: Annotated[str, Field(max_length=400)]
     transaction_id: TransactionId
     fingerprint: Annotated[str, Field(max_length=64)] | None = None
-    answer: Annotated[str, Field(max_length=1000)] | None = None
+    answer: AnswerLine | None = None
     """The line that the script answered, so that a rebuilt Redis answers a repeated call as before."""
     created_at_ms: Milliseconds
 
@@ -406,6 +413,45 @@ class AnonymisationRow(Row):
     created_at_ms: Milliseconds
 
 
+class RateCardRow(VersionedRow):
+    """A rate card; `version` counts its changes, each of which is an activation."""
+
+    TABLE = "rate_cards"
+    KEY = ("rate_card_id",)
+
+    rate_card_id: ObjectId
+    latest: int
+    state: Word = "due"
+    created_at_ms: Milliseconds
+    updated_at_ms: Milliseconds
+
+
+class RateCardVersionRow(Row):
+    """An immutable version of a rate card."""
+
+    TABLE = "rate_card_versions"
+    KEY = ("rate_card_id", "number")
+
+    rate_card_id: ObjectId
+    number: int
+    body: JsonValue = None
+    """What was put, amounts in units."""
+    created_at_ms: Milliseconds
+
+
+class ActivationRow(Row):
+    """From when on a version of a rate card prices. Of one moment, the one with the greater number does."""
+
+    TABLE = "rate_card_activations"
+    KEY = ("rate_card_id", "number")
+
+    rate_card_id: ObjectId
+    number: int
+    rate_card_version: int
+    effective_at_ms: Milliseconds
+    created_at_ms: Milliseconds
+
+
 class QuarantineRow(Row):
     """An outbox entry that could not be read, kept verbatim as its seq."""
 
@@ -444,6 +490,9 @@ ROWS: tuple[type[Row], ...] = (
     SubscriptionRow,
     ErrandRow,
     AnonymisationRow,
+    RateCardRow,
+    RateCardVersionRow,
+    ActivationRow,
     WebhookRow,
     DeliveryRow,
     QuarantineRow,

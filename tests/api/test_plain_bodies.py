@@ -63,7 +63,8 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 def values(found: Any) -> dict[str, Any]:
     """Members and their exact values."""
-    members = found.model_dump() if isinstance(found, BaseModel) else found._asdict()
+    is_model = isinstance(found, BaseModel)
+    members = {name: getattr(found, name) for name in type(found).model_fields} if is_model else found._asdict()
     return {name: (type(value), value) for name, value in members.items()}
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from meter.contract.answers import Kind as KindOnTheWire
-from meter.engine import operations, upkeep
+from meter.engine import operations, priced, upkeep
 from meter.engine.answers import SUBJECT, Line
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, kept_at_end, read_at_end
 from meter.engine.declarations import DECLARED
@@ -32,7 +32,7 @@ def slot(key: str) -> int:
 def test_all_keys_of_a_partition_share_a_slot(number: int) -> None:
     keys = PartitionKeys(number, "prefix").all
 
-    assert len(set(keys)) == 11
+    assert len(set(keys)) == 12
     assert len({slot(key) for key in keys}) == 1
     assert all(key.startswith(f"prefix:{{p{number}}}:") for key in keys)
 
@@ -123,7 +123,7 @@ def test_without_a_key_there_is_nothing_to_compare() -> None:
 
 _AT_END = AtEnd(7, 9, "pro", renews=True)
 _GRANT = upkeep.KeptGrant("g", 1, 2, 3, 4, 5, 6, 7, "active", "api", _AT_END)
-_HOLD = upkeep.KeptReservation("r", 1, 2, 3, "charge", [("g", 4), ("h", 5)])
+_HOLD = upkeep.KeptReservation("r", 1, 2, 3, "charge", [("g", 4), ("h", 5)], "p")
 _DRAWS = (("g", 4), ("h", 5))
 
 MADE: list[tuple[Operation, str]] = [
@@ -153,8 +153,16 @@ MADE: list[tuple[Operation, str]] = [
     (operations.grants("u", "all", "c", 5), "u all c 5"),
     (operations.expiring("u", 5, "c", 6), "u 5 c 6"),
     (
-        operations.configure("u", overdraft_limit=5, suspended=True, thresholds=(9, 3), metadata="{}"),
-        "u 5 1 9,3 {}",
+        operations.configure(
+            "u",
+            overdraft_limit=5,
+            suspended=True,
+            thresholds=(9, 3),
+            metadata="{}",
+            rate_card="c",
+            price_multiplier="7",
+        ),
+        "u 5 1 9,3 {} c 7",
     ),
     (operations.balance("u"), "u"),
     (operations.explain("u", 5), "u 5"),
@@ -178,10 +186,12 @@ MADE: list[tuple[Operation, str]] = [
             expired=5,
             voided=6,
             metadata="{}",
+            rate_card="c",
+            price_multiplier=7,
             grants=[_GRANT],
             reservations=[_HOLD, _HOLD],
         ),
-        "u 1 1 9,3 2 3 4 5 6 {} 1 2",
+        "u 1 1 9,3 2 3 4 5 6 {} c 7 1 2",
     ),
     (upkeep.recall("key", "k", "f", "a"), "key k f a"),
     (
@@ -190,6 +200,12 @@ MADE: list[tuple[Operation, str]] = [
     ),
     (upkeep.anonymise("u", "p", "t"), "u p t"),
     (upkeep.forget("u", "p", 5, ["k a", "r b"]), "u p 5 2"),
+    (upkeep.rates([("f", "t"), ("g", "u")]), "2"),
+    (upkeep.activate("c", 5, "1 0"), "c 5 1_0"),
+    (priced.deduct_usage("u", "m a=1", "partial"), "u m_a=1 partial"),
+    (priced.reserve_usage("u", "r", "m a=1", 6, chosen=True, at_end="charge"), "u r m_a=1 6 1 charge"),
+    (priced.commit_usage("r", "- a=1", "overdraft", shortfall="reject"), "r -_a=1 overdraft reject"),
+    (priced.quote("u", usage="m", amount=5), "u m 5"),
 ]
 
 

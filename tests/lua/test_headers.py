@@ -81,6 +81,16 @@ def asserted_statuses(path: Path) -> set[str]:
     return found
 
 
+def whole_code(path: Path) -> str:
+    """The code of an operation, of the one that does the rest for it, and of what tells it a price."""
+    code = path.read_text()
+    others = [path.with_name(f"{name}.lua") for name in re.findall(r"(?<!function )operations\.([a-z_]+)\(", code)]
+    states = [lua_folder() / "state" / name for name in ("rates.lua", "price.lua") if "prices.of(" in code]
+    estimates = re.search(r"prices\.of\(.*, true\)", code)
+    code = "".join([code, *(other.read_text() for other in (*others, *states))])
+    return code if estimates else code.replace("'0 unbounded", "")
+
+
 def test_each_operation_has_a_declaration_and_a_file() -> None:
     assert sorted(DECLARED) == [path.stem for path in FILES]
 
@@ -106,9 +116,10 @@ def test_each_head_says_which_kinds_it_books(path: Path) -> None:
     named = re.findall(r"[a-z_]+", writes[1]) if writes else []
 
     assert [kind for kind in named if kind in KINDS] == list(declared.books)
-    recorded = set(re.findall(r"record\(a, '([a-z_]+)'", path.read_text()))
+    code = whole_code(path)
+    recorded = set(re.findall(r"record\(a, '([a-z_]+)'", code))
     assert recorded <= set(declared.books)
-    assert set(declared.books) - recorded <= ({"grant_expired"} if "forfeit(" in path.read_text() else set())
+    assert set(declared.books) - recorded <= ({"grant_expired"} if "forfeit(" in code else set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.stem))
@@ -137,7 +148,7 @@ def test_each_status_is_asserted(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.stem))
 def test_each_refusal_in_the_code_is_declared(path: Path) -> None:
-    code = path.read_text()
+    code = whole_code(path)
     refused = set(re.findall(r"'0 ([a-z_]+)", code))
     shared = {"finished"} if "refuse_finished" in code else set()
     replayed = {"key_reused"} if "replay(" in code else set()

@@ -48,7 +48,8 @@ def test_it_is_opened_and_nothing_but_its_schema_changes(older: Partition) -> No
 
     assert older.open() == "present"
 
-    before[older.keys.meta][b"schema"] = b"2"
+    before[older.keys.meta] |= {b"schema": b"2", b"sentinels": b"2"}
+    before[older.keys.rates] = {b"": b""}  # a key that there was not then
     assert dump(older.client) == before
 
 

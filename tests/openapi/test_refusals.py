@@ -34,10 +34,11 @@ from tests.openapi.story import (
 Seen = set[tuple[str, str]]
 
 OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
-    "set_clock": {"advance_seconds": 60},
     "configure": {"suspended": True},
     "subscribe": {"auto_renew": False},
     "upgrade": {"when": "now"},
+    "put_rate_card": {"minimum": 1},
+    "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
 }
 """Other members for a key that was used; a description for most."""
 
@@ -50,6 +51,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         keys_that_are_not_taken,
         what_the_rules_refuse,
         what_plans_refuse,
+        what_rates_refuse,
         what_accounts_cannot_take,
         what_cannot_be_worked_out,
         what_changes_meanwhile,
@@ -173,6 +175,29 @@ def what_plans_refuse(seen: Seen) -> None:
         refused("create_webhook", "too-many-webhooks", {"url": "https://example.com/another"})
 
 
+def what_rates_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://") as client:
+
+        def refused(name: str, slug: str, body: object = None, **path: str) -> None:
+            assert refusal(name, call(client, name, body, path=path)) == slug
+            seen.add((name, slug))
+
+        for name in ("activate_rate_card", "rate_card", "rate_card_versions"):
+            refused(name, "rate-card-not-found")
+        refused("rate_card", "validation-error", rate_card_id="a b")
+        assert call(client, "put_rate_card").status_code == 200
+        refused("activate_rate_card", "rate-card-version-not-found", {"version": 2})
+        asked = {"user_id": "user-1", "usage": {"model": "other", "input": 1}}
+        for name in ("deduct", "reserve", "quote"):
+            refused(name, "unknown-model", asked)
+        assert call(client, "add").status_code == 200
+        held = {"user_id": "user-1", "reservation_id": "job-1", "usage": {"model": "gpt-4o", "input": 1}}
+        assert call(client, "reserve", held).status_code == 201
+        refused("commit", "unknown-model", {"usage": asked["usage"]})
+        assert call(client, "reserve", {"user_id": "user-1", "amount": 1, "reservation_id": "job-2"}).status_code == 201
+        refused("commit", "reservation-not-priced", {"usage": asked["usage"]}, reservation_id="job-2")
+
+
 def what_accounts_cannot_take(seen: Seen) -> None:
     with sidecar(store_url="memory://", grants_max=1) as client:
         for plan in ("pro", "team"):
@@ -237,6 +262,7 @@ def what_changes_meanwhile(seen: Seen) -> None:
             "update_webhook",
             "rotate_webhook",
             "delete_webhook",
+            "put_rate_card",
         ):
             seen.add((name, refusal(name, call(client, name))))
     with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
@@ -245,7 +271,9 @@ def what_changes_meanwhile(seen: Seen) -> None:
             call(client, "create_plan", {**(EXAMPLES["create_plan"].body or {}), "plan_id": "team"}).status_code == 201
         )
         assert call(client, "delete_webhook").status_code == 200
+        assert call(client, "put_rate_card").status_code == 200
     with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        seen.add(("activate_rate_card", refusal("activate_rate_card", call(client, "activate_rate_card"))))
         seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
         seen.add(("create_webhook", refusal("create_webhook", call(client, "create_webhook"))))
         seen.add(("unsubscribe", refusal("unsubscribe", call(client, "unsubscribe"))))

@@ -7,7 +7,13 @@ from meter.contract.call import Call, Example, JsonObject
 from meter.contract.table.story import USER, balances
 
 TAG = "accounts"
-_SETTINGS: JsonObject = {"overdraft_limit": 10, "low_credit_thresholds": [20, 5], "metadata": {"team": "red"}}
+_SETTINGS: JsonObject = {
+    "overdraft_limit": 10,
+    "low_credit_thresholds": [20, 5],
+    "price_multiplier": 1.5,
+    "metadata": {"team": "red"},
+}
+_USER: JsonObject = {**USER, "suspended": False, "rate_card": None, **_SETTINGS, **balances(70.5, 0)}
 
 CALLS = (
     Call(
@@ -17,7 +23,7 @@ CALLS = (
         "Read what an account may do",
         TAG,
         answers.User,
-        Example({**USER, "suspended": False, **_SETTINGS, **balances(70.5, 0)}, path=USER),
+        Example(_USER, path=USER),
     ),
     Call(
         "configure",
@@ -26,7 +32,7 @@ CALLS = (
         "Change what an account may do",
         TAG,
         answers.User,
-        Example({**USER, "suspended": False, **_SETTINGS, **balances(70.5, 0)}, _SETTINGS, path=USER),
+        Example(_USER, _SETTINGS, path=USER),
         body=requests.UserRequest,
         refuses=("too-many-accounts",),
         keyed=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.contract import answers, requests
-from meter.contract.call import OF_SPENDING, Call, Example, JsonObject
+from meter.contract.call import OF_A_USAGE, OF_SPENDING, Call, Example, JsonObject
 from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
 
 TAG = "credits"
@@ -74,7 +74,7 @@ CALLS = (
             {**USER, "amount": 12.5, "description": "One image", "reference": "order-17"},
         ),
         body=requests.DeductRequest,
-        refuses=OF_SPENDING,
+        refuses=(*OF_SPENDING, *OF_A_USAGE),
         keyed=True,
     ),
     Call(

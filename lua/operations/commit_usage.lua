@@ -1,0 +1,25 @@
+-- Settles a reservation for what a usage costs by the price that its hold keeps (state/price.lua), as operations/commit.lua
+-- does; the price stands behind the answer.
+-- ARGV    reservation_id, usage (its model may be another one of the same version), over (as of commit.lua), shortfall
+-- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
+--         | insufficient user_id required (the hold stays) | overflow; then the balances
+--         | not_found | finished state user_id charged | not_priced | unknown_model model | unpriced dimension | uncountable
+--         | rates_missing
+-- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
+function operations.commit_usage(i)
+  local id = ARGV[i]
+  local hold = hold_of(id)
+  if hold then account_of(hold.user) end -- settles; the hold may end by that
+  hold = hold_of(id)
+  local past = not hold and finished(id)
+  if not hold and not past then return '0 not_found' end
+  local is_over = past and (past.state == 'released' or past.state == 'expired' and now - past.ended > late_commit_grace_ms)
+  local kept = hold or past
+  if is_over or past and past.state == 'committed' and not kept.price then return refuse_finished(past) end
+  if not kept.price then return '0 not_priced' end
+  local amount, text = prices.of(rates.of_hold(kept), ARGV[i + 1], false)
+  if not amount then return text end
+  prices.carry(text)
+  ARGV[i + 1] = format('%d', amount)
+  return prices.behind(operations.commit(i), text, 'r ' .. id)
+end

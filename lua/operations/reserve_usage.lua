@@ -1,0 +1,34 @@
+-- Holds what a usage costs at most now (state/price.lua), as operations/reserve.lua does. The hold keeps the price, which
+-- stands behind the answer.
+-- ARGV    user_id, reservation_id, usage, ttl_ms, chosen (1 | 0 | request), at_end (release | charge | confirm)
+-- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
+--         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged | unknown_model model
+--         | unpriced dimension | unbounded | uncountable | rates_missing
+-- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
+
+-- What a request that asks again has on hold already: the price of then. Nil where it has nothing, or asks for something else.
+local function price_of_then(id, user, usage)
+  local hold = hold_of(id)
+  if not hold or not hold.price or hold.user ~= user then return nil end
+  local _, text = prices.of(rates.of_hold(hold), usage, true)
+  if text == hold.price then return hold.amount, text end
+end
+
+function operations.reserve_usage(i)
+  local user, id, usage, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local first = chosen == '1' and recent('c ' .. id)
+  if first then return replay(first) end
+  local a = account_of(user)
+  local amount, text
+  if chosen == 'request' then amount, text = price_of_then(id, user, usage) end
+  if not amount then
+    if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+    amount, text = prices.of(rates.of(user), usage, true)
+  end
+  if not amount then return text end
+  prices.carry(text)
+  ARGV[i + 2] = format('%d', amount)
+  local answer = operations.reserve(i)
+  if sub(answer, 1, 3) == 'ok ' then hold_of(id).price = text end
+  return prices.behind(answer, text, 'c ' .. id)
+end

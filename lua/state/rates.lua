@@ -1,0 +1,72 @@
+-- What rate cards and accounts say of prices, as RATES keeps it (docs/rate-cards.md).
+--
+-- "u user_id"           what an account says: "card multiplier", "-" for what it does not say
+-- "a card"              its activations: "number", then "version from" for each, by time; the last that began holds
+-- "card@version"        the models that the version has, with blanks around each
+-- "card@version model"  a line of rates; that of "*" is for every other model: "free per_request minimum max_output over
+--                       rates above". f where it costs nothing, else -; 0 where there is no max_output and no over; rates are
+--                       ",dimension=units per million,..." or "-", those above hold for more input than `over`
+
+local rates = { LEVELS_MAX = 6, read = {} } -- read: field of RATES -> text, or false where there is none
+
+-- Reads fields that this call has not read yet.
+function rates.look_up(names)
+  local wanted = {}
+  for _, name in ipairs(names) do
+    if rates.read[name] == nil then wanted[#wanted + 1] = name end
+  end
+  if not wanted[1] then return end
+  for n, text in ipairs(redis.call('HMGET', RATES, unpack(wanted))) do rates.read[wanted[n]] = text end
+end
+
+-- The fields of a path's levels, the root's first: each part of it before a "/" that is not empty, and itself.
+function rates.fields_of(user)
+  local names, at = {}, 1
+  while #names < rates.LEVELS_MAX do
+    local cut = string.find(user, '/', at, true)
+    if cut ~= 1 then names[#names + 1] = 'u ' .. sub(user, 1, (cut or 0) - 1) end
+    if not cut then break end
+    at = cut + 1
+  end
+  return names
+end
+
+-- What prices a user's usage now: the card and the multiplier of the nearest level that says one, and the card's version
+-- that is active, nil where none is.
+function rates.of(user)
+  local names, card, multiplier = rates.fields_of(user), 'default', '1000000'
+  names[#names + 1] = 'a default'
+  rates.look_up(names)
+  for n = 1, #names - 1 do
+    local own, times = match(rates.read[names[n]] or '', '^(%S+) (%S+)$')
+    if own and own ~= '-' then card = own end
+    if times and times ~= '-' then multiplier = times end
+  end
+  rates.look_up({ 'a ' .. card })
+  local version
+  for number, from in gmatch(rates.read['a ' .. card] or '', ' (%d+) (%d+)') do
+    if from + 0 <= now then version = number end
+  end
+  return { card = card, version = version, multiplier = multiplier }
+end
+
+-- What priced a hold, or what it ended with.
+function rates.of_hold(hold)
+  local card, version, model, multiplier = match(hold.price, '^([^,]+),(%d+),([^,]+),(%d+),')
+  return { card = card, version = version, model = model, multiplier = multiplier }
+end
+
+-- The line of a model, or nil and the refusal. A line that a version has and that is not there is nobody else's price.
+function rates.line_of(basis, model)
+  if not basis.version then return nil, format('0 unknown_model %s', model) end
+  local version = basis.card .. '@' .. basis.version
+  local own = version .. ' ' .. model
+  rates.look_up({ own })
+  if rates.read[own] then return rates.read[own] end
+  local other = version .. ' *'
+  rates.look_up({ version, other })
+  local models = rates.read[version]
+  if not models or string.find(models, ' ' .. model .. ' ', 1, true) then return nil, '0 rates_missing' end
+  if rates.read[other] then return rates.read[other] end
+  return nil, string.find(models, ' * ', 1, true) and '0 rates_missing' or format('0 unknown_model %s', model)
+end

@@ -1,0 +1,111 @@
+"""The operations whose amount is what a usage costs: declared as those of meter/engine/operations.py are.
+
+Each answers as its namesake does, with the price behind it (meter/engine/prices.py).
+"""
+
+from __future__ import annotations
+
+from meter.engine.answers import (
+    FINISHED,
+    INSUFFICIENT,
+    KEY_REUSED,
+    NOT_FOUND,
+    NOT_PRICED,
+    OUTBOX_FULL,
+    OVERFLOW,
+    RATES_MISSING,
+    SUSPENDED,
+    TOO_MANY,
+    UNBOUNDED,
+    UNCOUNTABLE,
+    UNKNOWN_MODEL,
+    UNPRICED,
+    Declared,
+    Operation,
+    Subject,
+    names,
+    plain,
+)
+from meter.engine.asked import UNKEYED, Asked, fingerprint_of, keyed
+from meter.engine.operations import COMMIT, DEDUCT, RESERVE
+
+_COSTS = (UNKNOWN_MODEL, UNPRICED, UNCOUNTABLE, RATES_MISSING)
+
+DEDUCT_USAGE = Declared(
+    "deduct_usage",
+    Subject.USER,
+    names("user_id usage shortfall"),
+    DEDUCT.answer,
+    refusals=(INSUFFICIENT, SUSPENDED, OVERFLOW, OUTBOX_FULL, *_COSTS),
+    books=DEDUCT.books,
+    answered=DEDUCT.answered,
+)
+
+
+def deduct_usage(user_id: str, usage: str, shortfall: str = "reject", asked: Asked = UNKEYED) -> Operation:
+    """Spends what a usage costs (`usage_text` of meter/engine/prices.py)."""
+    return keyed("deduct_usage", asked, (user_id, usage, shortfall))
+
+
+RESERVE_USAGE = Declared(
+    "reserve_usage",
+    Subject.USER,
+    names("user_id reservation_id usage ttl_ms chosen at_end"),
+    RESERVE.answer,
+    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL, FINISHED, UNBOUNDED, *_COSTS),
+    books=RESERVE.books,
+    answered=RESERVE.answered,
+)
+
+
+def reserve_usage(
+    user_id: str,
+    reservation_id: str,
+    usage: str,
+    ttl_ms: int,
+    *,
+    chosen: bool,
+    at_end: str = "release",
+    asked: Asked = UNKEYED,
+) -> Operation:
+    """Holds what a usage costs at most; see `operations.reserve`."""
+    own = (user_id, reservation_id, usage, str(ttl_ms), "1" if chosen else "0", at_end)
+    body = own if chosen else (user_id, *own[2:])
+    fingerprint = fingerprint_of("reserve_usage", body, asked.extra) if asked.key or chosen else ""
+    return ("reserve_usage", asked.key, fingerprint, asked.row, *own)
+
+
+COMMIT_USAGE = Declared(
+    "commit_usage",
+    Subject.RESERVATION,
+    names("reservation_id usage over shortfall"),
+    COMMIT.answer,
+    refusals=(INSUFFICIENT, OVERFLOW, NOT_FOUND, FINISHED, NOT_PRICED, *_COSTS),
+    books=COMMIT.books,
+    answered=COMMIT.answered,
+)
+
+
+def commit_usage(
+    reservation_id: str, usage: str, over: str = "cap", asked: Asked = UNKEYED, *, shortfall: str = "partial"
+) -> Operation:
+    """Settles a reservation for what a usage costs by the version that priced its hold."""
+    return keyed("commit_usage", asked, (reservation_id, usage, over, shortfall))
+
+
+QUOTE = Declared(
+    "quote",
+    Subject.USER,
+    names("user_id usage amount"),
+    names("user_id amount would"),
+    refusals=(UNBOUNDED, *_COSTS),
+)
+
+
+def quote(user_id: str, *, usage: str = "", amount: int | None = None) -> Operation:
+    """What a reserve of a usage, or of an amount, would hold now."""
+    return plain("quote", user_id, usage, "" if amount is None else str(amount))
+
+
+DECLARED = (DEDUCT_USAGE, RESERVE_USAGE, COMMIT_USAGE, QUOTE)
+"""What callers can ask for besides."""
