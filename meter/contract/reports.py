@@ -24,7 +24,9 @@ class UsersQuery(Query):
 
 
 class UsageQuery(Query):
-    """Sums by user, by UTC day, by plan, or by a member of the metadata; `from` inclusive, `to` exclusive."""
+    """Sums by user, by UTC day, by the plan that users have now, or by a member of the metadata; `from` inclusive, `to`
+    exclusive.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from meter.clock import DAY_MS, milliseconds
 from meter.plans import planner
 from meter.plans.entitlement import Given, grants_of, owed
@@ -140,3 +142,70 @@ def test_a_subscription_that_begins_anew_says_since_when() -> None:
         fresh = step.row
         assert (fresh.anchor_at_ms, fresh.created_at_ms, fresh.updated_at_ms, fresh.period) == (at_ms, at_ms, at_ms, 0)
         assert fresh.subscription_id != row.subscription_id and fresh.version == row.version + 1
+
+
+def test_p6_an_end_that_is_taken_back_leaves_what_is_unspent() -> None:
+    """And who only asks for the end has said nothing of it."""
+    to_end = planner.ended(small(), "period_end", "void", ms(AT)).row
+    assert (to_end.auto_renew, to_end.unspent) == (False, "void")
+
+    assert planner.adjusted(to_end, Asked(auto_renew=False), ms(AT) + 1).row is to_end
+    back = planner.adjusted(to_end, Asked(auto_renew=True), ms(AT) + 1).row
+    assert (back.auto_renew, back.unspent, back.version) == (True, "stay", to_end.version + 1)
+    renewing = small(unspent="void")
+    assert planner.adjusted(renewing, Asked(auto_renew=False), ms(AT) + 1).row.unspent == "void"
+
+
+def test_a_period_is_due_from_its_first_millisecond_on() -> None:
+    row = small()
+    assert not planner.is_due(row, row.next_period_at_ms - 1)
+    assert planner.is_due(row, row.next_period_at_ms)
+    (step,) = steps_until(row, row.next_period_at_ms)
+    assert (step.period_started_at_ms, step.next_period_at_ms) == MONTH
+
+
+def test_what_was_given_until_a_period_begins_is_not_kept_for_it() -> None:
+    """Rule 9; by a millisecond more it is."""
+    start = MONTH[0]
+    for until_ms, kept in ((start, 1), (start + 1, 2)):
+        row = small(given=[["earlier", 100, ms(AT), until_ms]])
+        (found,) = steps_until(row, start)
+        assert isinstance(found.given, list) and len(found.given) == kept
+
+
+@pytest.mark.parametrize("valid_days", [None, 3])
+def test_a_day_that_a_zone_left_out_gives_nothing_and_keeps_what_was_given(valid_days: int | None) -> None:
+    """Apia went from 29 to 31 December 2011: that day's period has no length."""
+    daily = terms("daily", Paper(10, "daily", valid_days=valid_days))
+    begins = ms(datetime(2011, 12, 29, 10, 30))
+    row = planner.begun("u", "default", daily, Asked(time_zone="Pacific/Apia"), begins, None).row
+    at_ms = begins
+    amounts: list[int] = []
+    while at_ms < begins + 4 * DAY_MS:
+        at_ms = row.next_period_at_ms
+        step = planner.advanced(row, Terms({"daily": [daily]}), at_ms)
+        row = step.row
+        amounts += [one.amount for one in step.grants]
+        assert row.next_period_at_ms >= at_ms
+    starts = ["2011-12-30", "2011-12-31", "2012-01-01", "2012-01-02"]
+    assert amounts == [10] * len(starts)
+
+
+def steps_until(row: SubscriptionRow, now_ms: int) -> list[SubscriptionRow]:
+    """The rows that follow one by that time."""
+    found = []
+    while planner.is_due(row, now_ms):
+        step = planner.advanced(row, KNOWN, now_ms)
+        row = step.row
+        found.append(row)
+    return found
+
+
+def test_p1_a_difference_counts_from_now_on_and_not_from_the_start_of_the_period() -> None:
+    row, larger = small(), terms("larger", Paper(500, "monthly"))
+    start, end = row.period_started_at_ms, row.next_period_at_ms
+    given = [Given(row.subscription_id + ".0", 100, start, end)]
+    for at_ms in (start, start + 1, end - DAY_MS, end - 1):
+        step = planner.changed_by_difference(row, larger, KNOWN, at_ms)
+        assert sum(one.amount for one in step.grants) == owed(500, (start, end), at_ms, given)
+        assert [one.effective_at_ms for one in step.grants] == [at_ms] * len(step.grants)
