@@ -197,6 +197,23 @@ class Settings(BaseSettings):
         Literal["release", "estimate"],
         Field(description="What a request costs that succeeds, or is never settled, without telling its usage."),
     ] = "release"
+    fail_mode: Annotated[
+        Literal["closed", "open"],
+        Field(
+            description="What `/gateway/authorize` does while nobody can decide: `closed` refuses with 503, `open` "
+            "serves users up to what they last had, marked `X-Credits-Metered: 0`, and charges it when Redis is back."
+        ),
+    ] = "closed"
+    fail_open_credits: Annotated[
+        Decimal | None,
+        Field(ge=0, le=2**31, description="With `open`, credits that a user is served unmetered at most, if not all."),
+    ] = None
+    fail_open_seconds: Annotated[
+        int, Field(ge=1, description="With `open`, how long an outage is served through; then it is refused.")
+    ] = 600
+    fail_journal: Annotated[
+        str, Field(description="With `open`, the folder where what was served unmetered waits to be charged.")
+    ] = ".meter/unmetered"
     gateway_secret: Annotated[
         str, Field(max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
     ] = ""

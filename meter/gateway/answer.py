@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from meter.http.exchange import Respond
 from meter.http.rendered import Rendered, problem
 
+UNMETERED = ((b"x-credits-metered", b"0"),)
+"""The header of an answer that nobody decided (METER_FAIL_MODE=open)."""
+
 
 class GatewayAnswer:
-    """The answer to a gateway: the first of what was decided and the deadline, which is `due` by the loop's clock."""
+    """The answer to a gateway: the first of what was decided and the deadline, which is `due` by the loop's clock.
+    `serves` is asked, where it is set, when nobody can decide, and answers whether it allowed the request.
+    """
 
-    __slots__ = ("_respond", "_timer", "done", "due", "nginx")
+    __slots__ = ("_respond", "_timer", "done", "due", "nginx", "serves")
 
     def __init__(self, respond: Respond, timeout_seconds: float) -> None:
         self._respond = respond
         self.nginx = False
         self.done = False
+        self.serves: Callable[[], bool] | None = None
         loop = asyncio.get_running_loop()
         self.due = loop.time() + timeout_seconds
         self._timer = loop.call_at(self.due, self._expire)
@@ -37,6 +44,8 @@ class GatewayAnswer:
             (b"x-credits-remaining", remaining),
             *more,
         )
+        if self.serves is not None and more is not UNMETERED:
+            headers = (*headers, (b"x-credits-metered", b"1"))  # none that the client sent is passed on
         return self._finish(Rendered(200, b"", b"", replayed, headers))
 
     def refuse(self, rendered: Rendered, remaining: bytes = b"") -> None:
@@ -54,8 +63,14 @@ class GatewayAnswer:
         else:
             self._finish(rendered._replace(headers=headers))
 
+    def give_up(self, rendered: Rendered) -> None:
+        """Nobody can decide: refuses, unless the request is served all the same."""
+        if not self.done and self.serves is not None and self.serves():
+            return
+        self.refuse(rendered)
+
     def _expire(self) -> None:
-        self.refuse(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))
+        self.give_up(problem("metering-unavailable", "Redis did not answer in time.", '"reason":"redis"'))
 
     def _finish(self, rendered: Rendered) -> bool:
         if self.done:

@@ -7,16 +7,30 @@ gateway has had its 503, what it did before is taken back (withdrawals.py), and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from meter.api.services import Services
 from meter.engine import operations
-from meter.engine.answers import AVAILABLE, FINISHED, FLAG, KEY_REUSED, NOTHING, OK, REPLAYED, WORD, Line, word_of
+from meter.engine.answers import (
+    AVAILABLE,
+    FINISHED,
+    FLAG,
+    INSUFFICIENT,
+    KEY_REUSED,
+    NOTHING,
+    OK,
+    REPLAYED,
+    WORD,
+    Line,
+    word_of,
+)
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.upkeep import WITHDRAWN
-from meter.errors import MeterError, Undecided
-from meter.gateway.answer import GatewayAnswer
+from meter.errors import MeterError, Overloaded, Unavailable, Undecided
+from meter.gateway.answer import UNMETERED, GatewayAnswer
 from meter.gateway.choices import Choices, choices_of, fixed_price
+from meter.gateway.fail_open import FailOpen
 from meter.gateway.headers import GatewayHeaders
 from meter.gateway.withdrawals import Withdrawals
 from meter.http.exchange import Request, Respond
@@ -31,9 +45,17 @@ _CHARGE, _TAKEN = DEDUCT.field("transaction_id"), DEDUCT.field("taken")
 class Authorizer:
     """Decides by what the headers say."""
 
-    def __init__(self, services: Services, headers: GatewayHeaders, withdrawals: Withdrawals) -> None:
+    def __init__(
+        self,
+        services: Services,
+        headers: GatewayHeaders,
+        withdrawals: Withdrawals,
+        fail_open: FailOpen | None = None,
+    ) -> None:
+        """Without `fail_open` what nobody can decide is refused."""
         settings = services.settings
         self._withdrawals = withdrawals
+        self._fail_open = fail_open
         self._engine = services.engine
         self._scale = services.scale
         self._render = services.renderer.render
@@ -53,6 +75,10 @@ class Authorizer:
             request_id = self._headers.request_id(request.headers)
             fixed = choices.amount
             units = fixed_price(self._scale, fixed) if fixed else self._headers.estimate(request.headers)
+            if self._fail_open is not None:
+                serve = self._serve_unmetered
+                noted = request_id if choices.mode != "check" else None
+                answer.serves = partial(serve, self._fail_open, answer, user_id, units, noted)
             if choices.mode == "reserve":
                 self._reserve(user_id, request_id, units, answer)
             elif choices.mode == "deduct":
@@ -87,7 +113,7 @@ class Authorizer:
             ends_at = None if fields is None else int(fields[_ENDS_AT])
             self._withdrawals.hold(reservation_id, ends_at, name)
 
-        self._ask(name, user_id, operation, answer, self._decided("reserve", answer, on_ok), undo)
+        self._ask(name, user_id, operation, answer, self._decided("reserve", user_id, answer, on_ok), undo)
 
     def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer, attempt: int = 0) -> None:
         """A charge that was taken back has used up its key: the request is charged under the next one."""
@@ -112,7 +138,7 @@ class Authorizer:
             else:
                 self._withdrawals.give_up(user_id)
 
-        decided = self._decided("deduct", answer, on_ok)
+        decided = self._decided("deduct", user_id, answer, on_ok)
 
         def heard(line: str | MeterError) -> bool:
             if isinstance(line, str) and word_of(line) == WITHDRAWN:
@@ -153,18 +179,19 @@ class Authorizer:
                 self._engine.submit(user_id, operation, heard, answer.due)
             except MeterError as error:
                 self._withdrawals.leave(name)
-                answer.refuse(failure(error))
+                _give_up(answer, error)
 
         self._withdrawals.enter(name, ask)
 
     def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
-        decided = self._decided("deduct", answer, lambda _: True)
+        decided = self._decided("deduct", user_id, answer, lambda _: True)
 
         def heard(line: str | MeterError) -> None:
             """What is explained is answered as the deduct that it explains."""
             if not isinstance(line, MeterError):
                 explained = EXPLAIN.read(line)
                 if explained["would"] == OK:
+                    self._learn(user_id, _available(explained))
                     answer.allow("", b"0", self._text(_available(explained)))
                     return
                 line = DEDUCT.refusing(explained["would"], explained.balances, user_id=user_id, required=units)
@@ -172,8 +199,16 @@ class Authorizer:
 
         self._engine.submit(user_id, operations.explain(user_id, units), heard)
 
+    def _learn(self, user_id: str, available: str) -> None:
+        """What a user has, for the time when nobody can say; "" where it may not spend."""
+        if self._fail_open is not None:
+            if available:
+                self._fail_open.learn(user_id, int(available))
+            else:
+                self._fail_open.forget(user_id)
+
     def _decided(
-        self, name: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str]], bool]
+        self, name: str, user_id: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str]], bool]
     ) -> Callable[[str | MeterError], bool]:
         """Answers what was not decided, and refusals of the operation `name`; `on_ok` answers the rest, by the fields
         of the line, and says whether the gateway was there to be told.
@@ -181,15 +216,34 @@ class Authorizer:
 
         def heard(line: str | MeterError) -> bool:
             if isinstance(line, MeterError):
-                answer.refuse(failure(line))
+                _give_up(answer, line)
                 return True
             fields = line.split(" ")
             if fields[WORD] == OK:
+                self._learn(user_id, fields[AVAILABLE])
                 return on_ok(fields)
-            answer.refuse(self._refusal(name, line), self._text(_available(DECLARED[name].read(line))))
+            available = _available(DECLARED[name].read(line))
+            self._learn(user_id, available if fields[WORD] == INSUFFICIENT.word else "")
+            answer.refuse(self._refusal(name, line), self._text(available))
             return True
 
         return heard
+
+    def _serve_unmetered(
+        self, fail_open: FailOpen, answer: GatewayAnswer, user_id: str, units: int, noted: str | None
+    ) -> bool:
+        """Allows a request that nobody can decide, within what is known of its user; `noted` is its id where it is
+        to be charged, else None.
+        """
+        left = fail_open.left(user_id, units)
+        if left is None:
+            return False
+        served = None if noted is None else fail_open.note(user_id, units, noted)
+        if served is None and noted is not None:
+            return False
+        if not answer.allow("", b"0", self._text(str(left)), UNMETERED) and served is not None:
+            fail_open.take_back(served)
+        return True
 
     def _charged_already(self, transaction_id: str) -> Rendered:
         """What is asked here in order (withdrawals.py) is known here; a sidecar that has just charged the same request
@@ -210,6 +264,14 @@ class Authorizer:
 
     def _text(self, units: str) -> bytes:
         return self._scale.text(int(units)).encode() if units else b""
+
+
+def _give_up(answer: GatewayAnswer, error: MeterError) -> None:
+    is_leaving = isinstance(error, Overloaded) and error.reason == "draining"
+    if isinstance(error, Unavailable) and not is_leaving:
+        answer.give_up(failure(error))
+    else:
+        answer.refuse(failure(error))
 
 
 def _available(answer: Line) -> str:

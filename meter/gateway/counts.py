@@ -38,6 +38,7 @@ class GatewayCounts:
         self.missing: dict[tuple[str, ...], int] = defaultdict(int)
         self.entries: dict[tuple[str, ...], int] = defaultdict(int)
         self.dropped: dict[tuple[str, ...], int] = defaultdict(int)
+        self.unmetered: dict[tuple[str, ...], int] = defaultdict(int)
 
     def settled(self, way: Way, settlement: Operation, line: str | MeterError) -> Word:
         """Counts what the engine made of a settlement, and says it in a word."""
@@ -84,6 +85,12 @@ class GatewayCounts:
             "datagram (by the kernel).",
             ("what",),
             self.dropped,
+        )
+        counted_by(
+            "meter_gateway_unmetered",
+            "Requests with METER_FAIL_MODE=open: served while Redis was away, and charged or (in part) unpaid since.",
+            ("outcome",),
+            self.unmetered,
         )
 
 

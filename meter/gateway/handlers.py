@@ -16,6 +16,7 @@ from meter.gateway.authorize import Authorizer
 from meter.gateway.commit import Commits
 from meter.gateway.counts import GatewayCounts
 from meter.gateway.ext_proc import ExternalProcessor
+from meter.gateway.fail_open import FailOpen
 from meter.gateway.headers import GatewayHeaders
 from meter.gateway.logs import AccessLogs
 from meter.gateway.settlement import GatewaySettlements, SettlementRules
@@ -42,7 +43,10 @@ class GatewayHandlers:
             batch_max=settings.batch_max,
         )
         self.withdrawals = Withdrawals(services)
-        self.authorize = Authorizer(services, headers, self.withdrawals).authorize
+        self._fail_open = None
+        if settings.fail_mode == "open":
+            self._fail_open = FailOpen(settings, services.scale, services.engine, self.counts)
+        self.authorize = Authorizer(services, headers, self.withdrawals, self._fail_open).authorize
         self.commit = Commits(services, headers, self.rules, self.settlements, self.counts).commit
 
     @contextlib.asynccontextmanager
@@ -53,6 +57,8 @@ class GatewayHandlers:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.settlements.close)
             stack.push_async_callback(self.withdrawals.close)
+            if self._fail_open is not None:
+                await stack.enter_async_context(self._fail_open.running())
             if settings.syslog:
                 listener = SyslogListener(settings.syslog, self.logs, self.settlements, self.counts)
                 await stack.enter_async_context(listener)
