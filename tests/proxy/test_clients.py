@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
@@ -115,7 +114,8 @@ def ask_gemini(url: str, *, streams: bool) -> int:
 
 def ask_cohere(url: str, *, streams: bool) -> int:
     sdk = pytest.importorskip("cohere", reason="pip install --group clients")
-    client = sdk.ClientV2(api_key="k", base_url=url, httpx_client=httpx.Client(headers=WHO))
+    http = pytest.importorskip("httpx", reason="comes with cohere").Client(headers=WHO)
+    client = sdk.ClientV2(api_key="k", base_url=url, httpx_client=http)
     asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     if not streams:
         told = client.chat(**asked).usage.billed_units
