@@ -84,7 +84,7 @@ async def test_a_reply_in_pieces_is_one_reply() -> None:
 
 
 async def test_an_error_is_the_answer_to_its_call_and_the_connection_goes_on() -> None:
-    toy = Toy(b"-ERR user_script:1: boom\r\n", b"-READONLY You can\r\n", b"-NOSCRIPT x\r\n", b"$1\r\na\r\n")
+    toy = Toy(b"-ERR user_script:1: boom\r\n", b"-OOM command not allowed\r\n", b"-NOSCRIPT x\r\n", b"$1\r\na\r\n")
     async with gateway_to(toy) as gateway:
         with pytest.raises(ScriptError, match="boom"):
             await gateway.run(PROGRAM, ["k"], [])
@@ -92,6 +92,16 @@ async def test_an_error_is_the_answer_to_its_call_and_the_connection_goes_on() -
             await gateway.run(PROGRAM, ["k"], [])
         assert await gateway.run(PROGRAM, ["k"], []) == "a"
     assert (toy.calls, toy.connections) == ([b"EVALSHA"] * 3 + [b"EVAL"], 1)
+
+
+async def test_x25_a_server_that_became_a_replica_is_not_asked_again_on_its_connection() -> None:
+    """Its master is elsewhere, and only a new connection leads there."""
+    toy = Toy(b"-READONLY You can\r\n", b"$1\r\na\r\n")
+    async with gateway_to(toy) as gateway:
+        with pytest.raises(RedisUnavailable):
+            await gateway.run(PROGRAM, ["k"], [])
+        assert await gateway.run(PROGRAM, ["k"], []) == "a"
+    assert toy.connections == 2
 
 
 @pytest.mark.parametrize(
