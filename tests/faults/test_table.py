@@ -53,7 +53,7 @@ async def test_nothing_is_lost_on_sqlite(on_sqlite: Trial, group: str) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("group", ["processes", "store"])
+@pytest.mark.parametrize("group", ["store"])
 async def test_nothing_is_lost_on_postgres(on_postgres: Trial, group: str) -> None:
     await survives(on_postgres, group)
 

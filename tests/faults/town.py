@@ -259,6 +259,11 @@ class Town:
             seqs.append(int(answer["transaction_id"].split("-")[1]))
         await self.stored(max(seqs))
 
+    async def works(self, transactions: int) -> None:
+        """So many more are made."""
+        seq = place_of(self.client)[1] + transactions
+        await until(lambda: place_of(self.client)[1] >= seq, f"{transactions} more are made")
+
     async def stored(self, seq: int) -> None:
         """The store has so much."""
 

@@ -56,8 +56,9 @@ class Score:
 class Trial:
     """Keeps what happened in the town's folder, so that it goes on from there."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: Town, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
         self.town = town
+        self._sample_seconds = sample_seconds
         self._log = town.plan.folder / "faults.ndjson"
         self.samples: list[Sample] = []
         self.recoveries: dict[str, list[float]] = defaultdict(list)
@@ -200,7 +201,7 @@ class Trial:
         while True:
             with contextlib.suppress(Exception):
                 self.samples.append(await asyncio.to_thread(self._look))
-            await asyncio.sleep(SAMPLE_SECONDS)
+            await asyncio.sleep(self._sample_seconds)
 
     def _look(self) -> Sample:
         """Redis first, the store afterwards."""
