@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import fakeredis
 import pytest
 
 from tests.faults.checker.evidence import Balance, Entry, Evidence, Loss, Row, Sample, Side
 from tests.faults.checker.history import Attempt, Told, doubtful, operations, read_calls
 from tests.faults.checker.invariants import INVARIANTS, check, forgotten
+from tests.faults.checker.redis_side import first_seq
 
 FOLDER = Path(__file__).parent / "faults" / "checker"
 UNIT = 1_000_000
@@ -300,3 +302,12 @@ def test_a_history_is_read_from_its_lines(tmp_path: Path) -> None:
     assert {name: one.is_resolved for name, one in found.items()} == {"k.0": True, "k.1": False, "m": False, "n": True}
     assert [one.id for one in doubtful(calls)] == ["k", "m"]
     assert (found["k.0"].at_least, found["k.1"].at_least, found["n"].at_most) == (1, 0, 1)
+
+
+def test_the_first_seq_of_an_outbox_is_read_at_one_moment() -> None:
+    """Asked for one after the other, what came in between looks as if it had been trimmed."""
+    client = fakeredis.FakeRedis()
+    client.hset("meter:{p0}:meta", "seq", "7")
+    assert first_seq(client) == 8
+    client.xadd("meter:{p0}:outbox", {"e": '[2,1,6,"-",0,"s",1,5]\n["deduct","u",1]\n["deduct","u",1]'}, id="7-0")
+    assert first_seq(client) == 6

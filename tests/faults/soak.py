@@ -4,8 +4,8 @@
     python -m tests.faults.soak --seed 7 --operations 20000 --store sqlite --only "Redis killed, everysec"
 
 Its state is in `--state` (.soak/<store>-<seed> when not given): histories, the store of SQLite, the data of Redis, what
-happened. The same command goes on from there; PostgreSQL's data live in the state as long as the same server does, so a
-soak on PostgreSQL goes on only at a server of its own (METER_TEST_POSTGRES_URL). Ends with 1 when anything was found.
+happened; PostgreSQL's data are in the folder for temporary files, where its user may go. The same command goes on from
+there. Ends with 1 when anything was found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import asyncio
 import contextlib
 import os
 import random
+import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,7 +31,7 @@ from rich.table import Table
 from tests.faults.table import TABLE, Fault
 from tests.faults.town import Plan, Town, mounted_disk, opened_town
 from tests.faults.trial import Score, Trial
-from tests.store.servers import Postgres, running
+from tests.store.servers import Postgres
 
 CHECKED_EVERY = 12
 """Faults between two verdicts."""
@@ -48,6 +50,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--concurrency", type=int, default=12, help="of each client")
+    parser.add_argument("--pause-ms", type=int, default=40, help="of a caller after an operation")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds of peace after each fault")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="of these names")
     parser.add_argument("--database", default="meter_soak", help="in PostgreSQL")
@@ -102,7 +105,7 @@ async def soak(given: argparse.Namespace, command: str, postgres: Postgres | Non
     disk = mounted_disk(state / "disk", 4096)
     if disk is None:
         console.print("no disk of its own can be mounted here: left out are the faults of full disks")
-    plan = Plan(state, given.seed, given.clients, given.concurrency, given.users, disk=disk)
+    plan = Plan(state, given.seed, given.clients, given.concurrency, given.pause_ms, given.users, disk=disk)
     if postgres is not None:
         with contextlib.suppress(Exception):  # there already
             await postgres.create(given.database)
@@ -135,21 +138,20 @@ def is_enough(given: argparse.Namespace, score: Score, started: float) -> bool:
 def main() -> int:
     """See the head of this file."""
     given = options()
-    rest = [word for word in sys.argv[1:] if word != "--seed"]
-    command = f"python -m tests.faults.soak {' '.join(rest)}"
-    if "--seed" not in sys.argv:
-        command += f" --seed {given.seed}"
-    else:
-        command = f"python -m tests.faults.soak {' '.join(sys.argv[1:])}"
+    chosen = [] if "--seed" in sys.argv else ["--seed", str(given.seed)]
+    command = shlex.join(["python", "-m", "tests.faults.soak", *sys.argv[1:], *chosen])
     os.environ.setdefault("METER_REDIS_UNSAFE", "1")
     print(command, flush=True)  # noqa: T201
     with ExitStack() as stack:
         postgres = None
         if given.store == "postgres":
-            state = given.state or Path(".soak") / f"{given.store}-{given.seed}"
-            found = stack.enter_context(running("postgres", state))
-            assert isinstance(found, Postgres)
-            postgres = found
+            postgres = Postgres(
+                os.environ.get("METER_TEST_POSTGRES_URL"),
+                Path(tempfile.gettempdir()) / f"meter-soak-postgres-{given.seed}",
+            )
+            if postgres.can_restart:
+                postgres.start()
+                stack.callback(postgres.stop)
         score = asyncio.run(soak(given, command, postgres))
     return 1 if score.findings or score.unknown else 0
 

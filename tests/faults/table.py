@@ -236,7 +236,7 @@ async def redis_in_a_black_hole(town: Town) -> AsyncIterator[None]:
 async def callers_too_many(town: Town) -> AsyncIterator[None]:
     """400 at once while Redis is slow: more than the pool, the lanes and the batches carry."""
     town.link.delay_seconds = 0.3
-    town.begin_client(99, concurrency=400, operations=800)
+    town.begin_client(99, concurrency=400, operations=800, **{"pause-ms": 0})
     yield
     town.link.delay_seconds = 0.0
     burst = town.clients.pop(99)

@@ -50,6 +50,8 @@ class Plan:
     seed: int = 0
     clients: int = 2
     concurrency: int = 12
+    pause_ms: int = 40
+    """Of a caller after an operation: two cores are then about half busy."""
     users: int = 100
     code: Path = ROOT
     """Where the code of the processes is: a patched copy, for negative controls."""
@@ -198,10 +200,11 @@ class Town:
     def begin_client(self, number: int, **options: int) -> None:
         """A client, with a history of its own."""
         name = f"{number}.{next(self._generation)}"
-        given = {"users": self.plan.users, "concurrency": self.plan.concurrency, **options}
+        plan = self.plan
+        given = {"users": plan.users, "concurrency": plan.concurrency, "pause-ms": plan.pause_ms, **options}
         more = [part for option, value in given.items() for part in (f"--{option}", str(value))]
-        command = [sys.executable, "-m", "tests.faults.workload", "--name", name, "--seed", str(self.plan.seed)]
-        with (self.plan.folder / "clients.log").open("ab") as log:
+        command = [sys.executable, "-m", "tests.faults.workload", "--name", name, "--seed", str(plan.seed)]
+        with (plan.folder / "clients.log").open("ab") as log:
             self.clients[number] = subprocess.Popen(
                 [*command, "--journal", str(self.history / f"{name}.ndjson"), "--sidecars", ",".join(self.urls), *more],
                 cwd=ROOT,

@@ -74,10 +74,11 @@ class Trial:
 
     async def inflict(self, fault: Fault) -> float:
         """The fault happens and is healed; how long it then took until both sidecars and the store were at work."""
-        async with fault.happens(self.town):
-            await asyncio.sleep(fault.seconds)
         healed = time.monotonic()
         try:
+            async with fault.happens(self.town):
+                await asyncio.sleep(fault.seconds)
+            healed = time.monotonic()
             await self.town.recovered()
         except AssertionError as error:
             self.unrecovered.append(f"{fault.name}: {error}")

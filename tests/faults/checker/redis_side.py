@@ -42,10 +42,11 @@ def place_of(client: Any) -> tuple[int, int, str]:
 
 
 def first_seq(client: Any) -> int:
-    """The first seq that the outbox still has; the next one where it has none."""
-    found = client.xrange(f"{PREFIX}outbox", count=1)
-    entry = next(_entries(found[0][1]), None) if found else None
-    return place_of(client)[1] + 1 if entry is None else entry.seq
+    """The first seq that the outbox still has; the next one where it has none. Both are asked for at one moment."""
+    pipeline = client.pipeline(transaction=True)
+    seq, found = pipeline.hget(f"{PREFIX}meta", "seq").xrange(f"{PREFIX}outbox", count=1).execute()
+    entries = [entry for _, members in found for entry in _entries(members)]
+    return entries[0].seq if entries else int(seq or 0) + 1
 
 
 def grant_names(client: Any) -> set[tuple[str, str]]:
