@@ -81,7 +81,8 @@ class Settings(BaseSettings):
     start_wait_seconds: Annotated[
         float,
         Field(
-            ge=0, description="How long `serve` and `worker` wait for a Redis host that has no address, before exit 2."
+            ge=0,
+            description="How long a start waits for a host of Redis, queue or store without an address, before exit 2.",
         ),
     ] = 30.0
     redis_unsafe: Annotated[
@@ -103,7 +104,7 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=1024,
-            description="Partitions; one suits one Redis, eight per master a Redis Cluster. Fixed at the first start.",
+            description="Partitions; one suits one Redis, four per master a Redis Cluster. Fixed at the first start.",
         ),
     ] = 1
     decimal_places: Annotated[

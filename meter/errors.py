@@ -14,6 +14,7 @@ MeterError
     │   └── RedisDenied    it answers, and refuses what METER_REDIS_URL says or what its user does
     ├── PartitionRefused   the partition's data is missing, closed or of another schema
     ├── StoreUnavailable   the durable store did not answer
+    │   ├── StoreUnknown   its host has no address
     │   └── StoreDenied    it answers, and refuses what METER_STORE_URL says
     └── Overloaded         the bounded queue is full
 """
@@ -110,6 +111,10 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self, detail: str) -> None:
         super().__init__("store", detail)
+
+
+class StoreUnknown(StoreUnavailable):
+    """The host of METER_STORE_URL has no address: a name that is wrong, or that an orchestrator has not made yet."""
 
 
 class StoreDenied(StoreUnavailable):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Literal, Self
 
 from meter.amount import AmountScale
@@ -20,7 +21,15 @@ from meter.engine.engine import Engine
 from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.redis import RedisGateway
 from meter.engine.redis_url import reader_of, tls_of
-from meter.errors import ConfigError, RedisDenied, RedisUnknown, StoreDenied, StoreUnavailable, Unavailable
+from meter.errors import (
+    ConfigError,
+    RedisDenied,
+    RedisUnknown,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnknown,
+    Unavailable,
+)
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
@@ -114,31 +123,33 @@ class Runtime:
             await self.store.close()
 
     async def check(self) -> None:
-        """Opens store and partitions once, for a command that wants to fail early. A host without an address, which an
-        orchestrator may give it in a moment, is waited for as METER_START_WAIT_SECONDS says. Raises `ConfigError`.
-        """
-        wait_seconds = self.settings.start_wait_seconds
-        deadline, is_told = time.monotonic() + wait_seconds, False
-        while True:
-            try:
-                await self._open_store()
-                await self.engine.opening.open_all()
-            except RedisDenied as error:
-                raise ConfigError(str(error)) from None
-            except RedisUnknown as error:
-                if time.monotonic() >= deadline:
-                    raise ConfigError(f"{error}; METER_START_WAIT_SECONDS={wait_seconds:g} are over") from None
-                if not is_told:
-                    _log.warning("not ready yet: it is waited for", why=str(error), seconds=wait_seconds)
-                is_told = True
-                await asyncio.sleep(HOST_PAUSE_SECONDS)
-                continue
-            except Unavailable as error:
-                _log.warning("not ready yet: it is waited for", why=str(error))
-            return
+        """Opens store and partitions once, for a command that wants to fail early. Raises `ConfigError`."""
+
+        async def once() -> None:
+            await self._open_store()
+            await self.engine.opening.open_all()
+
+        try:
+            await addressed(self.settings, once)
+        except RedisDenied as error:
+            raise ConfigError(str(error)) from None
+        except Unavailable as error:
+            _log.warning("not ready yet: it is waited for", why=str(error))
+
+    async def _reach(self) -> None:
+        """What `check` does for a process that goes on, for a command: a host may have no address yet."""
+
+        async def once() -> None:
+            await self._open_store()
+            await self.redis.ping()
+
+        with suppress(Unavailable):  # what comes next tells of it
+            await addressed(self.settings, once)
 
     async def _start(self) -> None:
         self._tell_of_refusals()
+        if self._role == "command":
+            await self._reach()
         try:
             await self._open_store()
         except StoreUnavailable as error:
@@ -227,6 +238,29 @@ class Runtime:
             raise type(self._store_fault)(str(self._store_fault))
         row = await self.store.watermark(partition)
         return NO_WATERMARK if row is None else (row.epoch, row.seq, row.head)
+
+
+async def addressed(settings: Settings, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Does what a start does first. A host without an address, which an orchestrator may give it in a moment, is waited
+    for as METER_START_WAIT_SECONDS says. Raises `ConfigError` when that is over, and what `attempt` raises.
+    """
+    wait_seconds = settings.start_wait_seconds
+    deadline, is_told = time.monotonic() + wait_seconds, False
+    while True:
+        try:
+            await attempt()
+        except (RedisUnknown, StoreUnknown) as error:
+            why = str(error).replace(STORE_VARIABLE, variable_of_store(os.environ), 1)
+            if time.monotonic() >= deadline:
+                raise ConfigError(
+                    f"{why}; METER_START_WAIT_SECONDS={wait_seconds:g} are over: check the name, or wait longer"
+                ) from None
+            if not is_told:
+                _log.warning("not ready yet: it is waited for", why=why, seconds=wait_seconds)
+            is_told = True
+            await asyncio.sleep(HOST_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _gateway(settings: Settings) -> RedisGateway:

@@ -242,11 +242,13 @@ class Renderer:
     def clock(self, line: str) -> Rendered:
         """The time that scripts see."""
         answer = CLOCK.read(line)
+        if answer.word == KEY_REUSED.word:
+            return problem(slug := SLUGS[answer.word][0], DETAILS[slug])
         now = time_text(answer.units("now_ms"))
         if answer.word == BACKWARDS.word:
             return problem(SLUGS[answer.word][0], f"The clock stands at {now[1:-1]} already.")
         frozen = "true" if answer["frozen"] == "1" else "false"
-        return Rendered(200, f'{{"now":{now},"frozen":{frozen}}}'.encode())
+        return Rendered(200, f'{{"now":{now},"frozen":{frozen}}}'.encode(), replayed=answer.replayed)
 
     def _refusal(self, name: str, fields: list[str]) -> Rendered:
         word = fields[WORD]

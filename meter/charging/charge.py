@@ -35,8 +35,8 @@ class Charger:
         self.settlements = BackgroundSettlements()
         self._runner = VerdictRunner(credits_, policy.over)
         self.work = BackgroundWork(credits_, self._runner, policy.background_ttl_seconds)
-        self.unread: Counter[Unread] = Counter()
-        """Responses that told no usage, by why."""
+        self.unread: Counter[tuple[str, ...]] = Counter()
+        """Responses that told no usage, by why and by whose API it was."""
         self._open: set[Charge] = set()
 
     async def open(self, admitted: Admitted, asked: Asked = CHARGED) -> Charge | Refusal:
@@ -57,7 +57,7 @@ class Charger:
             raise
         if isinstance(reserved, Refusal):
             return reserved
-        charge = Charge(self, reserved, admitted.estimate, begins_work=asked.begins)
+        charge = Charge(self, reserved, admitted.estimate, asked=asked)
         self._open.add(charge)
         return charge
 
@@ -67,6 +67,13 @@ class Charger:
             return None
         shape = self.policy.results_shape if asked.lines else self.policy.work_shape
         return WatchedWork(self.work, self.settlements, shape, user_id, asked.work, lines=asked.lines)
+
+    def count_unread(self, why: Unread, provider: str, reservation_id: str) -> None:
+        """Counts a response that told no usage, and says so in the log whenever there are twice as many."""
+        self.unread[why.value, provider] += 1
+        times = self.unread[why.value, provider]
+        if times & (times - 1) == 0:
+            _log.warning(f"no usage was read: {why}", provider=provider, times=times, reservation_id=reservation_id)
 
     def begin_work(self, charge: Charge, work_id: str) -> asyncio.Task[Settled | None]:
         """Ends a charge by one of the work that its request began."""
@@ -94,11 +101,12 @@ class Charger:
 class Charge:
     """An open hold and the response it pays for. Tell it of the response, then `settle` it once."""
 
-    def __init__(self, charger: Charger, reserved: Reserved, estimate: Number, *, begins_work: bool = False) -> None:
+    def __init__(self, charger: Charger, reserved: Reserved, estimate: Number, *, asked: Asked = CHARGED) -> None:
         self.reserved = reserved
         self.asks_background = False
         """Whether the request says that it is to be done in the background."""
-        self._begins_work = begins_work
+        self._begins_work = asked.begins
+        self._provider = asked.provider
         self.settled: asyncio.Task[Settled | None] | None = None
         self._charger = charger
         self._estimate = estimate
@@ -196,8 +204,7 @@ class Charge:
         if usage is not None:
             return usage.total
         if self._told is None and not reader.failed and not self._begun():
-            self._charger.unread[reader.unread] += 1
-            _log.warning("reservation %s: no usage was read: %s", self.reserved.reservation_id, reader.unread)
+            self._charger.count_unread(reader.unread, self._provider, self.reserved.reservation_id)
         return self._told
 
     def _renew_later(self) -> asyncio.TimerHandle:

@@ -76,6 +76,11 @@ class Asked(NamedTuple):
     begins: bool = False
     provider: str = OTHER
 
+    @property
+    def clients(self) -> str:
+        """Whose clients ask here: what is stored is read by those of OpenAI, and by some that read the same."""
+        return "openai" if self.free else self.provider
+
 
 CHARGED = Asked(free=False)
 FREE = Asked(free=True)

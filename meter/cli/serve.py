@@ -150,7 +150,7 @@ def worker(
         if settings.worker_port:
             check_address("METER_WORKER", settings.worker_host, settings.worker_port)
         queue_place(settings)
-        check(settings)
+        check(settings, queue=True)
         probes = {"probes": url_of(settings.worker_host, settings.worker_port)} if settings.worker_port else {}
         tell_start("worker", **probes, **ends_of(settings))
         run_worker(settings)

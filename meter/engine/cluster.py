@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any, TypeVar
 
@@ -42,8 +43,10 @@ class ClusterGateway(RedisGateway):
         self._seeds = tuple(seeds)
         self._gateway_to = gateway_to
         self._nodes: dict[Address, RedisGateway] = {}
+        self._masters: list[RedisGateway] = []
         self._replicas: tuple[Address, ...] = ()
         self._served_by: list[Address | None] = [None] * SLOTS
+        self._sent_to: dict[int, Address] = {}
         self._ledgers: dict[str, str] = {}
         self._doubted: set[Address] = set()
         self._is_stale = True
@@ -53,8 +56,8 @@ class ClusterGateway(RedisGateway):
 
     @property
     def patience_seconds(self) -> float:
-        """Nobody knows: the map may have to be read."""
-        return inf
+        """That of the masters; nobody knows where one has to be connected, or the map to be read."""
+        return inf if self._is_stale else max([node.patience_seconds for node in self._masters], default=inf)
 
     async def call(self, *arguments: str | int) -> object:
         """As a single server does it, at the node that has the key. Raises `NotApplied` for a script that is."""
@@ -96,7 +99,7 @@ class ClusterGateway(RedisGateway):
             await self._read()
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
-        found = [self._node(address) for address in dict.fromkeys(filter(None, self._served_by))]
+        found = list(self._masters)
         for address in self._replicas:
             try:
                 await self._node(address).info()
@@ -132,6 +135,8 @@ class ClusterGateway(RedisGateway):
         """Sends a call to the node that serves a key, and on to where that one says that it is."""
         slot = 0 if key is None else _slot(key)
         address, asking = await self._address(slot), False
+        if not follows and self._sent_to.setdefault(slot, address) != address:
+            raise self._elsewhere(slot, address)
         for _ in range(REDIRECTIONS_MAX):
             try:
                 return await send(self._node(address), asking=asking)
@@ -141,14 +146,20 @@ class ClusterGateway(RedisGateway):
                     self._doubt(address, error)
                     raise
                 address, asking = _place_told(text, address), word == "ASK"
+                self._is_stale = True
                 if word == "MOVED":
-                    self._served_by[slot], self._is_stale = address, True
+                    self._served_by[slot] = address
                     if not follows:
-                        raise NotApplied("its partition is served by {}:{} now".format(*address)) from None
+                        raise self._elsewhere(slot, address) from None
             except (exceptions.RedisError, OSError, asyncio.CancelledError) as error:
                 self._doubt(address, error)
                 raise
         raise NotApplied(f"slot {slot} is sent from node to node")
+
+    def _elsewhere(self, slot: int, address: Address) -> NotApplied:
+        """Whoever sends a batch to another node than the last one is to look first, however it was found."""
+        self._sent_to[slot] = address
+        return NotApplied("its partition is served by {}:{} now".format(*address))
 
     def _doubt(self, address: Address, error: BaseException) -> None:
         """A node that was lost, or that says it cannot serve, may have been replaced."""
@@ -195,6 +206,7 @@ class ClusterGateway(RedisGateway):
             served_by[first : last + 1] = [_address(master, asked)] * (last - first + 1)
             replicas.update(dict.fromkeys(_address(one, asked) for one in others))
         self._served_by, self._replicas = served_by, tuple(replicas)
+        self._masters = [self._node(one) for one in dict.fromkeys(served_by) if one is not None]
         self._is_stale = False
         self._doubted.clear()
         for address in [one for one in self._nodes if one not in replicas and one not in served_by]:
@@ -210,6 +222,7 @@ class ClusterGateway(RedisGateway):
         return node
 
 
+@lru_cache(4096)
 def _slot(key: str) -> int:
     return int(key_slot(key.encode()))
 

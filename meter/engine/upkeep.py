@@ -95,9 +95,9 @@ CLOCK = Declared(
 )
 
 
-def clock(what: str = "", milliseconds: int = 0) -> Operation:
-    """Reads the partition's clock; `set` or `advance` freezes and moves it."""
-    return plain("clock", what, str(milliseconds))
+def clock(what: str = "", milliseconds: int = 0, key: str = "") -> Operation:
+    """Reads the partition's clock; `set` or `advance` freezes and moves it, once under a key."""
+    return ("clock", key, f"clock:{what}:{milliseconds}" if key else "", "", what, str(milliseconds))
 
 
 ROTATE = Declared("rotate", Subject.NONE, names("waits"), names("rotated"), balances=False, upkeep=True)

@@ -15,7 +15,7 @@ from meter.charging.charge import Charge, Charger
 from meter.charging.paths import has_controls
 from meter.charging.policy import Ending
 from meter.charging.problems import refused, unavailable
-from meter.charging.routes import OTHER, OVERRIDES, Asked
+from meter.charging.routes import CHARGED, OTHER, OVERRIDES, Asked
 from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
@@ -30,7 +30,7 @@ from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.injection import may_inject
 from meter.proxy.options import ProxyOptions
 from meter.proxy.probes import ProxyProbes
-from meter.proxy.problems import answer
+from meter.proxy.problems import answer, readable
 from meter.proxy.upstream import Upstream
 from meter.usage import Number
 
@@ -62,7 +62,7 @@ class Proxy:
         self._charger = Charger(credits_, policy)
         self._owned = owned
         self.counts = ProxyCounts()
-        self._probes = ProxyProbes(options, credits_, self.counts, stopping)
+        self._probes = ProxyProbes(options, credits_, self.counts, stopping, self._charger.unread)
         dropped = [options.estimated_tokens_header]
         if not options.forward_identity:
             dropped.append(options.user_id_header)
@@ -113,15 +113,15 @@ class Proxy:
             self.counts.request("free")
             await ProxyExchange(self._route, scope, receive, send, None).run([])
             return
+        asked = self._rules.asked(scope["method"], scope["path"])
         admitted = self._admission.admit(headers)
         if isinstance(admitted, Rendered):
-            await self._refuse(admitted, headers, receive, send)
+            await self._refuse(admitted, headers, receive, send, asked)
             return
-        asked = self._rules.asked(scope["method"], scope["path"])
         if asked.free and not any(name in OVERRIDES for name, _ in headers):
             self.counts.request("free")
             watched = self._charger.watch(admitted.user_id, asked)
-            await ProxyExchange(self._route, scope, receive, send, watched).run([])
+            await ProxyExchange(self._route, scope, receive, send, watched, provider=asked.clients).run([])
             return
         await self._serve_metered(scope, headers, admitted, asked, receive, send)
 
@@ -137,16 +137,20 @@ class Proxy:
         if isinstance(found, Charge) and first is not None and not first.is_gone():
             found = await self._asked(found, admitted, first, injects=injects)
         if isinstance(found, Rendered):
-            await self._refuse(found, headers, receive, send)
+            await self._refuse(found, headers, receive, send, asked)
             return
         ours = [UNMETERED] if found is None else metered_headers(found)
         self.counts.request("unmetered" if found is None else "metered")
         asks_usage = first is not None and first.asks_usage
-        await ProxyExchange(self._route, scope, receive, send, found, asks_usage=asks_usage).run(ours)
+        await ProxyExchange(
+            self._route, scope, receive, send, found, asks_usage=asks_usage, provider=asked.provider
+        ).run(ours)
 
-    async def _refuse(self, rendered: Rendered, headers: list[Header], receive: Receive, send: Send) -> None:
+    async def _refuse(
+        self, rendered: Rendered, headers: list[Header], receive: Receive, send: Send, asked: Asked = CHARGED
+    ) -> None:
         self.counts.request(str(rendered.status))
-        await answer(rendered, headers, receive, send)
+        await answer(readable(rendered, asked.clients), headers, receive, send)
 
     async def _charged(self, admitted: Admitted, asked: Asked, first: AskedFirst | None) -> Charge | Rendered | None:
         """A hold for the request, or its refusal; None for a request to be served unmetered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from meter.api.metrics import Metrics
 from meter.charging.policy import Ending
@@ -33,8 +34,14 @@ class ProxyCounts:
         """Counts how a hold ended."""
         self.settlements[_word(outcome),] += 1
 
-    def show(self, metrics: Metrics) -> None:
-        """Hands the counters to whoever shows them."""
+    def show(self, metrics: Metrics, unread: Mapping[tuple[str, ...], int]) -> None:
+        """Hands the counters to whoever shows them; `unread`: responses that told no usage."""
+        metrics.counted(
+            "meter_proxy_unread",
+            "Responses that count and told no usage, by why (no usage, too large, coding, framing) and by whose API.",
+            ("reason", "provider"),
+            unread,
+        )
         metrics.counted(
             "meter_proxy_requests",
             "Requests by what was made of them: metered, free (no metered path), unmetered (the meter was away and "

@@ -11,6 +11,7 @@ from meter.charging.amounts import header_value
 from meter.charging.background import WatchedWork
 from meter.charging.charge import Charge
 from meter.charging.policy import Ending
+from meter.charging.routes import OTHER
 from meter.charging.verdicts import Settled
 from meter.contract.answers import Deducted
 from meter.http.rendered import problem
@@ -22,7 +23,7 @@ from meter.proxy.counts import ProxyCounts
 from meter.proxy.headers import RESERVATION_ID, Forwarding, Header, content_length, downstream, value_of
 from meter.proxy.injection import UsageChunkFilter
 from meter.proxy.options import ProxyOptions
-from meter.proxy.problems import answer
+from meter.proxy.problems import answer, readable
 from meter.proxy.upstream import Upstream, UpstreamError, is_timeout
 
 _log = logger("meter.proxy")
@@ -51,6 +52,7 @@ class ProxyExchange:
         charge: Charge | WatchedWork | None,
         *,
         asks_usage: bool = False,
+        provider: str = OTHER,
     ) -> None:
         self._route = route
         self._scope = scope
@@ -59,6 +61,7 @@ class ProxyExchange:
         self._send = send
         self._client = Client(receive, send, stall_seconds=route.options.client_stall_seconds)
         self._charge = charge
+        self._provider = provider
         self._filter = UsageChunkFilter() if asks_usage else None
         self._leash = asyncio.timeout(None)
 
@@ -162,7 +165,7 @@ class ProxyExchange:
         _log.warning("the upstream did not answer", problem=slug, why=f"{type(error).__name__}: {error}")
         headers = [] if self._client.requested else self._headers
         detail = f"The upstream did not answer: {type(error).__name__}."
-        await answer(problem(slug, detail), headers, self._receive, self._send)
+        await answer(readable(problem(slug, detail), self._provider), headers, self._receive, self._send)
 
     def _client_left(self) -> None:
         """Gives the exchange the time that is left for it: none, unless the upstream works on a whole request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from meter.api.metrics import Metrics
@@ -27,14 +27,19 @@ class ProxyProbes:
     """Serves them while the proxy runs, as its options say."""
 
     def __init__(
-        self, options: ProxyOptions, credits_: Credits, counts: ProxyCounts, stopping: Callable[[], bool]
+        self,
+        options: ProxyOptions,
+        credits_: Credits,
+        counts: ProxyCounts,
+        stopping: Callable[[], bool],
+        unread: Mapping[tuple[str, ...], int],
     ) -> None:
         """`stopping`: whether the proxy takes no new requests any more."""
         self._options = options
         self._credits = credits_
         self._stopping = stopping
         self._metrics = Metrics((), lambda: 0)
-        counts.show(self._metrics)
+        counts.show(self._metrics, unread)
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 from starlette.types import Receive, Send
 
+from meter.charging.routes import OTHER
 from meter.http.endpoint import header_list, send_rendered
 from meter.http.rendered import Rendered
 from meter.http.request_id import id_to_answer, named
@@ -17,6 +19,25 @@ LINGER_BYTES_MAX = 1024 * 1024
 LINGER_SECONDS = 2.0
 """How much is read of a request that was refused, before its connection is closed: a client that is cut off while it
 sends does not read the answer."""
+
+
+def readable(rendered: Rendered, provider: str) -> Rendered:
+    """A problem that also has the members in which the provider's own clients look for the reason."""
+    if provider == OTHER or not rendered.body.endswith(b"}"):
+        return rendered
+    told = orjson.loads(rendered.body)
+    message, code = str(told.get("detail", "")), str(told.get("code", ""))
+    error: object
+    match provider:
+        case "ollama":
+            error = message
+        case "gemini":
+            error = {"code": rendered.status, "message": message, "status": code}
+        case _:
+            error = {"type": code.lower(), "code": code.lower(), "message": message, "param": None}
+    members = orjson.dumps({"message": message, "error": error})
+    names = ((b"x-amzn-errortype", code.encode()),) if provider == "bedrock" else ()
+    return rendered._replace(body=rendered.body[:-1] + b"," + members[1:], headers=(*rendered.headers, *names))
 
 
 async def answer(rendered: Rendered, headers: list[Header], receive: Receive, send: Send) -> None:

@@ -9,7 +9,17 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from meter.connection_faults import first_line, has_no_address, texts_of
+from meter.errors import StoreUnavailable, StoreUnknown
+
 T = TypeVar("T")
+
+
+def away(error: BaseException, detail: str) -> StoreUnavailable:
+    """What a call means that a store did not answer."""
+    if has_no_address(texts_of(error)):
+        return StoreUnknown(f"METER_STORE_URL: its host has no address ({first_line(error)})")
+    return StoreUnavailable(detail)
 
 
 class Calls:

@@ -21,7 +21,7 @@ from meter.engine.redis import RedisGateway
 from meter.engine.redis_faults import QUEUE, REDIS
 from meter.engine.redis_url import reader_of, tls_of, without_credentials
 from meter.engine.rights import Who, why_denied
-from meter.errors import ConfigError, RedisDenied, RedisUnavailable
+from meter.errors import ConfigError, RedisDenied, RedisUnavailable, RedisUnknown
 from meter.keys import nobodys_key, queue_prefix
 from meter.redis_urls import RedisPlace, place_of
 
@@ -102,6 +102,8 @@ async def check_queue(settings: Settings, redis: RedisGateway | None = None) -> 
         refused = await _refused(gateway, nobodys_key(prefix), keys)
     except RedisDenied as error:
         raise ConfigError(str(error).replace(REDIS, queue_variable(settings), 1)) from None
+    except RedisUnknown as error:
+        raise RedisUnknown("redis", str(error).replace(REDIS, queue_variable(settings), 1)) from None
     finally:
         if redis is None:
             await gateway.close()

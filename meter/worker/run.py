@@ -8,14 +8,14 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from arq.worker import Worker, create_worker
 from redis.exceptions import RedisError
 
 from meter.config import Settings
 from meter.engine.redis_faults import fault_of
-from meter.errors import RedisDenied, RedisUnavailable, Unavailable
+from meter.errors import RedisDenied, Unavailable
 from meter.event_loop import loop_factory
 from meter.heap import collect_garbage_rarely
 from meter.log import Changes, logger, without_password
@@ -23,7 +23,7 @@ from meter.runtime import Runtime
 from meter.worker.beat import Beat
 from meter.worker.context import Context, close_context, open_context
 from meter.worker.probes import ProbeServer
-from meter.worker.queue import check_queue, queue_variable
+from meter.worker.queue import queue_variable
 from meter.worker.schedule import worker_settings
 
 RESTART_PAUSE_SECONDS = 1.0
@@ -48,8 +48,6 @@ async def _run_until_stopped(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         ctx: Context = {}
         stack.push_async_callback(close_context, ctx)
-        with suppress(RedisUnavailable):  # what is away is waited for
-            await check_queue(settings)
         await open_context(ctx, Runtime(settings, role="worker"))
         beat = Beat(ctx)
         stack.push_async_callback(beat.close)

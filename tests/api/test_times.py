@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from meter.app import create_app
@@ -130,6 +131,40 @@ def test_the_test_clock_is_read_frozen_and_moved_forward_only(api: Api) -> None:
     problem_members(api.call("PUT", "/test-clock", {"now": "2286-11-20T17:46:39.999Z"}), 422, "validation-error")
     problem_members(api.call("PUT", "/test-clock", {"advance_seconds": 1e300}), 422, "validation-error")
     assert api.call("GET", "/test-clock").body["now"] == "2030-01-01T00:00:00.000Z"
+
+
+def test_p17_the_clock_is_moved_once_under_a_key() -> None:
+    """In every partition, also where the first call was cut off between two of them."""
+    redis = fake_redis()
+    with TestClient(create_app(fake_settings(partitions=3), redis)) as http:
+
+        def put(key: str, **body: object) -> Response:
+            return http.put("/test-clock", json=body, headers={"idempotency-key": key})
+
+        def times() -> list[bytes | None]:
+            assert http.portal is not None
+            return [http.portal.call(redis.field, f"meter:{{p{number}}}:meta", "clock_ms") for number in range(3)]
+
+        put("first", now="2030-01-01T00:00:00Z")
+        moved = put("k", advance_seconds=60)
+        assert moved.json()["now"] == "2030-01-01T00:01:00.000Z" and "idempotency-replayed" not in moved.headers
+        assert put("later", advance_seconds=60).json()["now"] == "2030-01-01T00:02:00.000Z"
+        now = times()
+        assert len(set(now)) == 1
+        again = put("k", advance_seconds=60)
+        assert (again.content, again.headers["idempotency-replayed"]) == (moved.content, "true")
+        for body in ({"advance_seconds": 61}, {"now": moved.json()["now"]}):
+            problem = put("k", **body)
+            assert (problem.status_code, problem.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+        assert put("back", now="2029-01-01T00:00:00Z").json()["code"] == "CLOCK_BACKWARDS"
+        assert times() == now
+        assert put("back", advance_seconds=60).status_code == 200, "a refusal poisons no key"
+
+        now = times()
+        assert http.portal is not None
+        http.portal.call(redis.drop_fields, "meter:{p2}:meta", ["clock_ms"])
+        assert put("back", advance_seconds=60).headers["idempotency-replayed"] == "true"
+        assert times() == now
 
 
 def test_without_the_setting_there_is_no_test_clock() -> None:

@@ -160,11 +160,14 @@ async def test_x24_a_budget_that_ends_while_keys_are_apart_leaves_nothing_done(n
         assert (await until_served(engine, user)).endswith(" 100 0 0")
 
 
-async def test_x24_x3_who_serves_a_partition_next_is_looked_at_first(nodes: ClusterOfNodes) -> None:
+@pytest.mark.parametrize("is_found_before", [False, True], ids=["by the batch", "by a command before"])
+async def test_x24_x3_who_serves_a_partition_next_is_looked_at_first(
+    nodes: ClusterOfNodes, *, is_found_before: bool
+) -> None:
     """A node that takes over with an older history, and that others have spent on since: the one that knows better is
     not served, however far the others are.
     """
-    async with started(settings_of(nodes)) as (engine, _):
+    async with started(settings_of(nodes)) as (engine, gateway):
         user = user_of(engine, 0)
         await engine.run(user, grant(user, "g", 100))
         source = nodes.master_of(KEYS.meta)
@@ -178,6 +181,8 @@ async def test_x24_x3_who_serves_a_partition_next_is_looked_at_first(nodes: Clus
         async with started(settings_of(nodes)) as (other, _):
             for _ in range(5):
                 await other.run(user, deduct(user, 1))
+            if is_found_before:
+                assert await gateway.partition_state(KEYS.meta)
             with pytest.raises(PartitionRefused, match="though seq 4 of epoch 1 was acknowledged"):
                 await engine.run(user, deduct(user, 1))
             with pytest.raises(PartitionRefused, match="lost"):

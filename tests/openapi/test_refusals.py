@@ -34,6 +34,7 @@ from tests.openapi.story import (
 Seen = set[tuple[str, str]]
 
 OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
+    "set_clock": {"advance_seconds": 60},
     "configure": {"suspended": True},
     "subscribe": {"auto_renew": False},
     "upgrade": {"when": "now"},

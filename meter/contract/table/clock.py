@@ -29,6 +29,7 @@ CALLS = (
         Example({"now": NEXT_DAY, "frozen": True}, {"advance_seconds": 86400}),
         body=requests.ClockRequest,
         prefix="",
+        keyed=True,
         refuses=("not-found", "clock-backwards"),
     ),
 )

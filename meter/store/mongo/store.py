@@ -20,7 +20,7 @@ from meter.connection_faults import TlsOptions, first_line, texts_of, tls_refusa
 from meter.errors import ConfigError, StoreDenied
 from meter.log import logger
 from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
-from meter.store.calls import Calls, T
+from meter.store.calls import Calls, T, away
 from meter.store.mongo.catalog import MongoCatalog
 from meter.store.mongo.documents import Document, beyond, id_of, rows_from
 from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
@@ -378,4 +378,4 @@ class MongoStore(MongoCatalog, SharedCalls):
         except (PyMongoError, TimeoutError, OSError) as error:
             if why := tls_refusal(texts_of(error), _TLS):
                 raise StoreDenied(f"METER_STORE_URL: {why} ({first_line(error)})") from None
-            raise StoreUnavailable(str(error) or "the store did not answer in time") from error
+            raise away(error, str(error) or "the store did not answer in time") from error

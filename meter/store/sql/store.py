@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from meter.connection_faults import TlsOptions, first_line, texts_of, tls_refusal
 from meter.errors import StoreDenied
-from meter.store.base import Flush, Flushed, StoreRefused, StoreUnavailable
-from meter.store.calls import Calls, T
+from meter.store.base import Flush, Flushed, StoreRefused
+from meter.store.calls import Calls, T, away
 from meter.store.records import R, rows_of
 from meter.store.rows import (
     AccountRow,
@@ -266,9 +266,9 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if why := _refusal(error):
             raise StoreDenied(f"METER_STORE_URL: {why}") from None
-        raise StoreUnavailable(str(error.orig)) from error
+        raise away(error, str(error.orig)) from error
     except (PoolTimeout, TimeoutError, OSError) as error:
-        raise StoreUnavailable(str(error) or "the store did not answer in time") from error
+        raise away(error, str(error) or "the store did not answer in time") from error
 
 
 def _refusal(error: DBAPIError) -> str:
