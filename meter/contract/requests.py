@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -70,14 +78,16 @@ class Costing(Described):
 
     model_config = ConfigDict(json_schema_extra=_AMOUNT_OR_USAGE)
 
-    amount: Amount | None = None
     usage: Usage | None = None
+    amount: Annotated[Amount | None, Field(validate_default=True)] = None
 
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if (self.amount is None) == (self.usage is None):
+    @field_validator("amount", mode="after")
+    @classmethod
+    def _one_of_them(cls, amount: int | None, info: ValidationInfo) -> int | None:
+        """A fault of the amount, told beside those of other members; of a usage that is wrong only that is told."""
+        if "usage" in info.data and (amount is None) == (info.data["usage"] is None):
             raise PydanticCustomError("amount", "name either amount or usage")
-        return self
+        return amount
 
 
 class AddRequest(Described):

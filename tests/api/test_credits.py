@@ -265,6 +265,8 @@ def test_patch_changes_what_is_named_and_makes_the_account(api: Api) -> None:
         "suspended": False,
         "low_credit_thresholds": [Decimal("20.5"), 5],
         **balances(0),
+        "rate_card": None,
+        "price_multiplier": None,
         "metadata": {"plan": "ü🙂", "n": Decimal("1.5")},
     }
     changed = api.patch("/users/new", {"overdraft_limit": 2.5, "suspended": True})

@@ -68,6 +68,8 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "validity_days": st.integers(-1, 400),
     "plan_id": st.sampled_from(["p", "q"]),
     "webhook_id": st.sampled_from(["w", "x"]),
+    "rate_card_id": st.sampled_from(["default", "own"]),
+    "rate_card": st.sampled_from(["default", "own"]),
     "active": st.booleans(),
     "auto_renew": st.booleans(),
     "time_zone": st.sampled_from(["UTC", "Europe/Berlin", "Mars/Olympus"]),
