@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import random
 import shutil
@@ -204,7 +205,7 @@ class Mysql:
 
 
 class Mongo:
-    """nx-27017, a stand-in that speaks MongoDB's protocol, or a server at a URL."""
+    """nx-27017, a stand-in that speaks MongoDB's protocol (see `mongo_stand_in`), or a server at a URL."""
 
     def __init__(self, folder: Path, url: str | None) -> None:
         self.can_restart = url is None
@@ -215,7 +216,7 @@ class Mongo:
             parts = urlsplit(url)
             self.address: Address = (parts.hostname or "127.0.0.1", parts.port or 27017)
             return
-        if shutil.which("nx-27017", path=str(Path(sys.executable).parent)) is None:
+        if importlib.util.find_spec("nx_27017") is None:
             raise Missing("no nx-27017 wheel, and METER_TEST_MONGO_URL is not set")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -245,9 +246,9 @@ class Mongo:
         assert isinstance(self.address, tuple)
         data = self._folder / "data"
         data.mkdir(exist_ok=True)
-        program = str(Path(sys.executable).parent / "nx-27017")
+        program = [sys.executable, "-P", str(Path(__file__).with_name("mongo_stand_in.py"))]
         options = ["--data-dir", str(data), "--port", str(self.address[1]), "--pid-file", str(self._folder / "pid")]
-        self._process = _spawn([program, *options, "--log-file", str(self._folder / "own-log")], self._folder / "log")
+        self._process = _spawn([*program, *options, "--log-file", str(self._folder / "own-log")], self._folder / "log")
         _wait(lambda: _listens(self.address), "nx-27017 to listen")
 
     def stop(self) -> None:

@@ -56,6 +56,16 @@ async def test_everything_of_a_change_is_written(store: Store, rows: list[Subscr
     assert await store.commit(Change())
 
 
+async def test_a_change_of_new_rows_alone_leaves_those_rows_and_no_other(store: Store) -> None:
+    """Its first statement adds rows, and is the one that begins the transaction."""
+    new = [subscription("a"), subscription("b")]
+
+    assert await store.commit(Change(new=[*new, answer()]))
+
+    assert await store.find(SubscriptionRow, {}, order_by="user_id", limit=100) == new
+    assert await store.find(AnswerRow, {}, order_by="operation_id", limit=100) == [answer()]
+
+
 @pytest.mark.parametrize("how", ["a version that moved on", "a key that is there", "a row that is gone"])
 async def test_nothing_of_a_change_is_written_where_another_was_first(
     kind: str, store: Store, rows: list[SubscriptionRow], how: str
