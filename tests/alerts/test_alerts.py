@@ -92,7 +92,7 @@ async def test_an_error_of_a_user_reaches_webhooks_and_channels_once(office: Pos
     office.channels["queue"] = queue
     secret = office.add_webhook(hook.url, kinds=["transaction_error"])["secret"]
     ended_ms = int(START.timestamp() * 1000) - 1
-    one = operations.grant("u", "late", 5, expires_at_ms=ended_ms)
+    one = operations.grant("u", "late", 5, effective_at_ms=ended_ms, expires_at_ms=ended_ms)  # refused for ever
     await office.town.store.add_pending_grant(pending_row(one, 1, "", 0))
     for _ in range(2):
         assert await pending(office.town.context) == 0

@@ -109,7 +109,7 @@ async def test_p5_pending_grants_that_are_refused_hide_none_behind_them(
         one = operations.grant(user, "g", 5, asked=operations.Asked(f"grant {user} g"))
         return pending_row(one, 1, "", at_ms).model_copy(update=members)
 
-    over = [row(f"over{n}", now_ms - 90_000 + n, expires_at_ms=now_ms - 1) for n in range(5)]
+    over = [row(f"over{n}", now_ms - 90_000 + n, effective_at_ms=now_ms, expires_at_ms=now_ms) for n in range(5)]
     broken = row("broken", now_ms - 80_000, at_end="no end at all")
     good = row("good", now_ms - 70_000)
     await here.store.insert_many([*over, broken, good])

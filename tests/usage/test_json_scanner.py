@@ -341,7 +341,7 @@ def looked_up(document: str) -> dict[Path, Number]:
             for key, member in value:
                 look(member, (*path, key))
         elif isinstance(value, list) and not path:
-            for item in takewhile(lambda item: isinstance(item, _Members) or _is_empty(item), value):
+            for item in takewhile(lambda item: isinstance(item, _Members), _flat(value)):
                 look(item, ())
         elif isinstance(value, str):
             look(read_number(value.strip().encode()), path)
@@ -352,9 +352,13 @@ def looked_up(document: str) -> dict[Path, Number]:
     return found
 
 
-def _is_empty(item: object) -> bool:
-    """An array with nothing in it but such arrays: brackets, which the scanner passes over like separators."""
-    return isinstance(item, list) and all(map(_is_empty, item))
+def _flat(value: list[object]) -> Iterator[object]:
+    """What is in an array and the arrays in it: the scanner passes over brackets at the top as over separators."""
+    for item in value:
+        if isinstance(item, list):
+            yield from _flat(item)
+        else:
+            yield item
 
 
 @settings(max_examples=150, deadline=None)
