@@ -156,7 +156,7 @@ class _Run:
             try:
                 with (
                     worker(self._redis_url, self._url, self._folder) as self._worker,
-                    sidecar(self._redis_url, self._folder) as self._server,
+                    sidecar(self._redis_url, self._folder, self._url) as self._server,
                 ):
                     return await self._measure(options), ground.version
             finally:

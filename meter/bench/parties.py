@@ -42,6 +42,7 @@ class Parties:
         self._redis = redis
         self._ground = ground
         self._folder = folder
+        self._store_url = f"sqlite:///{folder / 'meter.db'}"
         self._stack = ExitStack()
         self._servers: dict[str, ServerProcess] = {}
         self._worker: WorkerProcess | None = None
@@ -65,7 +66,7 @@ class Parties:
         """`meter worker` on SQLite, once, with everything flushed that is there already."""
         if self._worker is not None:
             return
-        url = f"sqlite:///{self._folder / 'meter.db'}"
+        url = self._store_url
         settings = self._ground.settings
         self._store = open_store(url)
         await self._store.open({"decimal_places": str(settings.decimal_places), "partitions": str(settings.partitions)})
@@ -117,11 +118,11 @@ class Parties:
             case "floor":
                 opening = floor(folder)
             case "sidecar":
-                opening = sidecar(url, folder)
+                opening = sidecar(url, folder, self._store_url)
             case "upstream":
                 opening = stream_upstream(folder)
             case "proxy":
-                opening = stream_proxy(url, self._server("upstream", users).port, folder)
+                opening = stream_proxy(url, self._server("upstream", users).port, folder, self._store_url)
             case "ratelimit":
                 opening = ratelimit.served(self._options.ratelimit or "", url, folder)
             case _:

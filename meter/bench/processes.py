@@ -47,9 +47,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def sidecar(redis_url: str, folder: Path) -> Iterator[ServerProcess]:
-    """`meter serve` with its hot lane and no store, which no request of ours needs. Raises `ServerFailed`."""
-    with _running(["-m", "meter", "serve"], _environment(redis_url), folder / "sidecar.log") as server:
+def sidecar(redis_url: str, folder: Path, store_url: str) -> Iterator[ServerProcess]:
+    """`meter serve` with its hot lane. Raises `ServerFailed`."""
+    with _running(["-m", "meter", "serve"], _environment(redis_url, store_url), folder / "sidecar.log") as server:
         yield server
 
 
@@ -61,10 +61,10 @@ def stream_upstream(folder: Path) -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def stream_proxy(redis_url: str, upstream_port: int, folder: Path) -> Iterator[ServerProcess]:
+def stream_proxy(redis_url: str, upstream_port: int, folder: Path, store_url: str = "none") -> Iterator[ServerProcess]:
     """`meter proxy` in front of it, deciding in its own process. Raises `ServerFailed`."""
     command = ["-m", "meter", "proxy", "--upstream", f"http://127.0.0.1:{upstream_port}"]
-    with _running(command, _environment(redis_url), folder / "proxy.log") as server:
+    with _running(command, _environment(redis_url, store_url), folder / "proxy.log") as server:
         yield server
 
 
@@ -94,12 +94,14 @@ def peer(which: str, redis_url: str, users: int, folder: Path) -> Iterator[Serve
         yield server
 
 
-def _environment(redis_url: str) -> dict[str, str]:
-    """Of a server that decides on that Redis, whatever ours sets."""
+def _environment(redis_url: str, store_url: str) -> dict[str, str]:
+    """Of a server that decides on that Redis, whatever ours sets. It has the store that the Redis is flushed to: none
+    is refused where there is one.
+    """
     return {
         **_bare(),
         "METER_REDIS_URL": redis_url,
-        "METER_STORE_URL": "none",
+        "METER_STORE_URL": store_url,
         "METER_OUTBOX_MAX": "0",
         # What is measured is how fast; how soon to give up is another question, on a machine that is busy on purpose.
         "METER_REDIS_TIMEOUT_MS": "5000",
