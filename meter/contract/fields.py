@@ -163,7 +163,7 @@ def _multiplier(value: object) -> int:
 Multiplier = Annotated[
     int,
     PlainValidator(_multiplier),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MULTIPLIER_MAX}),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MULTIPLIER_MAX, "multipleOf": 1e-6}),
 ]
 """What a price is multiplied by before it is rounded: millionths, at most six decimal places on the wire."""
 

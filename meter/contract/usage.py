@@ -6,6 +6,7 @@ import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from meter.contract.fields import AS_WHOLE
@@ -18,6 +19,14 @@ MODEL = r"^[!#-+.-\[\]-~][!#-+\--\[\]-~]{0,127}$"
 OF_THE_LINE = frozenset({"model", "max_output", "per_request", "minimum", "free", "aliases", "above_input"})
 """No dimension is called so."""
 
+_NOT_DIMENSIONS = "|".join(sorted(OF_THE_LINE - {"model", "max_output"}))
+
+
+def _names(most: int) -> JsonDict:
+    """What the document says of the members: their names, and how many."""
+    return {"propertyNames": {"pattern": rf"^(?!(?:{_NOT_DIMENSIONS})$)[a-z_]{{1,32}}$"}, "maxProperties": most}
+
+
 Model = Annotated[str, Field(pattern=MODEL)]
 Quantity = Annotated[int, Field(ge=0, le=QUANTITY_MAX), AS_WHOLE]
 
@@ -27,7 +36,13 @@ class CommittedUsage(BaseModel):
     `reasoning`, `audio_input`, `audio_output`, `images`, or names of your own). Without a `model`, that of the hold.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        frozen=True,
+        protected_namespaces=(),
+        json_schema_extra=_names(DIMENSIONS_MAX),
+    )
     __pydantic_extra__: dict[str, Quantity]
 
     model: Model | None = None
@@ -54,5 +69,7 @@ class Usage(CommittedUsage):
     """What is or may be used of a model: quantities by dimension that do not overlap. `max_output` bounds the output of
     a reserve.
     """
+
+    model_config = ConfigDict(json_schema_extra=_names(DIMENSIONS_MAX + 1))
 
     model: Model
