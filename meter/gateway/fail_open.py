@@ -19,7 +19,7 @@ from pathlib import Path
 from meter.amount import AmountScale
 from meter.config import Settings
 from meter.engine import operations
-from meter.engine.answers import OK, WORD
+from meter.engine.answers import AVAILABLE, INSUFFICIENT, OK, WORD
 from meter.engine.engine import Engine
 from meter.engine.operations import DEDUCT, Asked
 from meter.errors import MeterError, Unavailable
@@ -142,7 +142,13 @@ class FailOpen:
         while not journal.is_done:
             lines = journal.next(CHARGED_AT_ONCE)
             await asyncio.gather(*(self._charge_one(served) for served in lines))
-            journal.charged()
+            while True:
+                try:
+                    journal.charged()
+                    break
+                except OSError as error:  # forgotten, it would be charged again: not while this process lives
+                    _log.error("what was charged cannot be noted", folder=str(self._folder), error=str(error))
+                    await asyncio.sleep(PAUSE_SECONDS)
 
     async def _charge_one(self, served: Served) -> None:
         """Charges a request once, however often it is tried."""
@@ -166,6 +172,10 @@ class FailOpen:
                 break
         self._tell(served, fields)
         self._forget(served)
+        if fields[WORD:] and fields[WORD] in (OK, INSUFFICIENT.word):
+            self.learn(served.user_id, int(fields[AVAILABLE]))  # what was known is from before the charge
+        else:
+            self.forget(served.user_id)
 
     def _tell(self, served: Served, fields: list[str]) -> None:
         is_charged = fields[WORD:] and fields[WORD] == OK and fields[_UNCOVERED] == "0"
@@ -190,4 +200,7 @@ class FailOpen:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             if not journal.is_done:
-                await asyncio.to_thread(journal.save)
+                try:
+                    await asyncio.to_thread(journal.save)
+                except OSError as error:
+                    _log.error("what was served unmetered is not on disk yet", error=str(error))

@@ -13,15 +13,19 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
 from meter.errors import ConfigError
+from meter.log import logger
 
 SUFFIX = ".ndjson"
 _CHUNK_BYTES = 65536
 """Some hundred lines: more than are charged at once."""
+
+
+_log = logger("meter.gateway")
 
 
 class Served(NamedTuple):
@@ -49,13 +53,13 @@ class UnmeteredFile:
         """A file of this process's own. Raises `ConfigError` where the folder cannot be written to."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{secrets.token_hex(6)}{SUFFIX}"
-            found = cls._locked(path, os.O_CREAT | os.O_EXCL)
+            while True:
+                path = folder / f"{secrets.token_hex(6)}{SUFFIX}"
+                found = cls._locked(path, os.O_CREAT | os.O_EXCL)
+                if found is not None and path.exists():
+                    return found  # else another one that starts took it for left behind
         except OSError as error:
             raise ConfigError(f"METER_FAIL_JOURNAL={folder}: {error.strerror or error}") from None
-        if found is None:
-            raise ConfigError(f"METER_FAIL_JOURNAL={folder}: a new file there is locked by another process")
-        return found
 
     @classmethod
     def left_behind(cls, folder: Path) -> Iterator[Self]:
@@ -88,13 +92,13 @@ class UnmeteredFile:
         lines = text[: text.rfind(b"\n") + 1].splitlines()
         if not is_all:
             lines.pop()  # what takes it back may follow
-        found = [orjson.loads(line) for line in lines[: limit + 1]]
-        if len(found) > limit and len(found[limit]) > 1:
+        found = [_read(line) for line in lines[: limit + 1]]
+        if len(found) > limit and len(found[limit]) != 1:
             found.pop()
         is_all = is_all and len(found) == len(lines)
         self._taken_to = size if is_all else self._read_to + sum(len(line) + 1 for line in lines[: len(found)])
         taken_back = {line[0] for line in found if len(line) == 1}
-        return [Served(*line) for line in found if len(line) > 1 and line[0] not in taken_back]
+        return [Served(*line) for line in found if len(line) == len(Served._fields) and line[0] not in taken_back]
 
     @property
     def is_done(self) -> bool:
@@ -148,3 +152,15 @@ class UnmeteredFile:
         new = self._progress.with_suffix(".new")
         new.write_text(str(place), encoding="ascii")
         new.replace(self._progress)
+
+
+def _read(line: bytes) -> list[Any]:
+    """The members of a line; none of one that no code of ours has written, which spoils no other."""
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        found = None
+    is_ours = isinstance(found, list) and len(found) in (1, len(Served._fields))
+    if not is_ours:
+        _log.error("a line of what was served unmetered cannot be read", line=line[:200].decode(errors="replace"))
+    return found if is_ours else []

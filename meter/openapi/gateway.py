@@ -97,6 +97,7 @@ _TOLD = {
     "X-Credits-Reserved": "What is held.",
     "X-Credits-Remaining": "What is available.",
     "X-Credits-Charged": "What was charged; of an authorizing answer only with mode=deduct.",
+    "X-Credits-Metered": "With METER_FAIL_MODE=open: 1, or 0 where it was served while nobody could decide.",
 }
 
 

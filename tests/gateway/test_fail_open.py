@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,13 +167,30 @@ def test_lines_come_in_order_a_few_at_a_time_and_once(journal: Path) -> None:
     assert list(journal.iterdir()) == []
 
 
-def test_what_is_not_paid_in_full_is_told(caller: Caller, journal: Path) -> None:
+def test_what_was_charged_since_is_not_served_again(caller: Caller, journal: Path) -> None:
     is_connected(caller, connected=False)
     assert caller.authorize(x_user_id="u", x_estimated_tokens="900").status_code == 200
     is_connected(caller, connected=True)
     path = next(journal.glob("*.ndjson"))
     eventually(lambda: path.stat().st_size == 0)
-    assert caller.balance() == (100, 0)
     is_connected(caller, connected=False)
-    assert caller.authorize(x_user_id="u", x_estimated_tokens="900").status_code in (200, 503)
-    assert json.loads(caller.http.get("/livez").text)["status"] == "ok"
+    assert caller.authorize(x_user_id="u", x_estimated_tokens="101").status_code == 503
+    assert caller.authorize(x_user_id="u", x_estimated_tokens="100").status_code == 200
+
+
+def test_what_is_not_paid_in_full_is_told_and_a_line_of_nobodys_holds_up_no_other(journal: Path) -> None:
+    left = UnmeteredFile.new(journal)
+    left.add(Served("unmetered dead-1", "u", 90 * 10**6, "", 0))
+    left.close()
+    (path,) = journal.glob("*.ndjson")
+    path.write_bytes(path.read_bytes() + b'rubbish\n["unmetered dead-2","u",20000000,"",0]\n')
+    server = FakeServer()
+    with TestClient(fake_app(server)) as http:
+        Caller(http, server).add("u", 100)
+    with TestClient(fake_app(server, fail_mode="open", fail_journal=str(journal))) as http:
+        caller = Caller(http, server)
+        eventually(lambda: not path.exists())
+        assert caller.balance() == (0, 0)
+        counted = caller.http.get("/metrics").text
+        assert 'meter_gateway_unmetered_total{outcome="charged"} 1.0' in counted
+        assert 'meter_gateway_unmetered_total{outcome="unpaid"} 1.0' in counted
