@@ -97,7 +97,6 @@ _TOLD = {
     "X-Credits-Reserved": "What is held.",
     "X-Credits-Remaining": "What is available.",
     "X-Credits-Charged": "What was charged; of an authorizing answer only with mode=deduct.",
-    "X-Credits-Metered": "With METER_FAIL_MODE=open: 1, or 0 where it was served while nobody could decide.",
 }
 
 
@@ -112,7 +111,11 @@ def _call(name: str, summary: str, parameters: Sequence[JsonObject], responses: 
 
 
 def _authorize(name: str, parameters: Sequence[JsonObject], problems: Problems) -> JsonObject:
-    allowed: JsonObject = {"description": "Allowed. No body, and these headers always.", "headers": _headers(_TOLD)}
+    told = (
+        "Allowed. No body, and these headers always; with METER_FAIL_MODE=open X-Credits-Metered, too: 0 where nobody "
+        "could decide, else 1."
+    )
+    allowed: JsonObject = {"description": told, "headers": _headers(_TOLD)}
     responses: JsonObject = {"200": allowed, **problems(_AUTHORIZE)}
     return _call(name, "Tell a gateway whether to serve a request", parameters, responses)
 
