@@ -24,8 +24,8 @@ class UsersQuery(Query):
 
 
 class UsageQuery(Query):
-    """Sums by user, by UTC day, by the plan that users have now, or by a member of the metadata; `from` inclusive, `to`
-    exclusive.
+    """Sums by user, by UTC day, by the plan that users had when it was booked, or by a member of the metadata; `from`
+    inclusive, `to` exclusive.
     """
 
     model_config = ConfigDict(
@@ -100,8 +100,8 @@ class Usage(BaseModel):
 
 
 class UsagePage(Answer):
-    """Sums by key. By plan they are those of the users who have it now. `is_complete`: what was booked up to now is in
-    them; else the store is behind.
+    """Sums by key. By plan they are of the time that users had it; who had none then is in no sum, and who had two is
+    in both. `is_complete`: what was booked up to now is in them; else the store is behind.
     """
 
     items: list[Usage]

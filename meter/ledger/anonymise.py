@@ -36,6 +36,7 @@ from meter.store.rows import (
     EventRow,
     GrantRow,
     OperationRow,
+    PastPlanRow,
     QuarantineRow,
     ReservationRow,
     SubscriptionRow,
@@ -228,7 +229,7 @@ class _Rewriting:
 
     async def done(self) -> bool:
         """Rewrites what is left; False when the time is over before that. Raises `StoreUnavailable`."""
-        for step in (self._transactions, self._reservations, self._grants, self._account, self._texts):
+        for step in (self._transactions, self._reservations, self._grants, self._account, self._plans, self._texts):
             if not await step():
                 return False
         return True
@@ -283,6 +284,15 @@ class _Rewriting:
         row = (await self._store.accounts([self._user_id])).get(self._user_id)
         if row is not None and row.last_seq <= self._entry.seq:
             await self._store.rewrite([row], [])
+        return True
+
+    async def _plans(self) -> bool:
+        """The plans that the user had, so that sums of that time stay as they are."""
+        mine, until = {"user_id": self._user_id}, self._entry.at_ms
+        while page := await self._store.find(PastPlanRow, mine, order_by="from_ms", until=until, limit=PAGE):
+            if not self._in_time():
+                return False
+            await self._store.rewrite(page, [self._name.row(row) for row in page])
         return True
 
     async def _texts(self) -> bool:

@@ -17,12 +17,13 @@ from meter.store.rows import (
     AnonymisationRow,
     GrantRow,
     OperationRow,
+    PastPlanRow,
     QuarantineRow,
     ReservationRow,
     TransactionRow,
 )
 
-Renamed = TypeVar("Renamed", TransactionRow, GrantRow, ReservationRow, OperationRow, QuarantineRow)
+Renamed = TypeVar("Renamed", TransactionRow, GrantRow, ReservationRow, OperationRow, PastPlanRow, QuarantineRow)
 
 _SAID = frozenset({"profile", "fingerprint", "answered"})
 """Members of a transaction's detail that go: free text, and what is made from the name."""
@@ -71,6 +72,8 @@ class Pseudonym:
             case OperationRow():  # a key that was used refuses every body from then on
                 key = self.identifier(row.operation_id)
                 return row.model_copy(update={"operation_id": key, "fingerprint": None, "answer": None})
+            case PastPlanRow():
+                return row.model_copy(update={"user_id": self.mark.pseudonym})
             case QuarantineRow():  # nobody can say what of an entry that cannot be read is free text
                 return row.model_copy(
                     update={"text": f"it named a user who was anonymised ({len(row.text)} characters)"}

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from meter.clock import UnknownTimeZone, period_number, period_start_ms, time_zone
 from meter.plans.entitlement import Given, NewGrant, dead_until_ms, grants_of, owed, read_given
 from meter.plans.terms import CannotPlan, Terms
-from meter.store.rows import AlertRow, ErrandRow, PlanTermsRow, SubscriptionRow
+from meter.store.rows import AlertRow, ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
 
 ACTIVE, ENDED, SET_ASIDE = "active", "ended", "set_aside"
 PERIODS_MAX = 500
@@ -33,6 +33,7 @@ class Step:
     grants: Sequence[NewGrant] = ()
     alerts: Sequence[AlertRow] = ()
     errands: Sequence[ErrandRow] = ()
+    past: Sequence[PastPlanRow] = ()
 
 
 def is_due(row: SubscriptionRow, now_ms: int) -> bool:
@@ -45,17 +46,19 @@ def advanced(row: SubscriptionRow, terms: Terms, now_ms: int) -> Step:
     moved = row.model_copy(update={"state": ACTIVE, "fault": None})
     grants: list[NewGrant] = []
     alerts: list[AlertRow] = []
+    past: list[PastPlanRow] = []
     for _ in range(PERIODS_MAX):
         if not is_due(moved, now_ms):
             break
         if not _follows(moved):
             over = _version(row, _over(moved, moved.next_period_at_ms, moved.unspent))
-            return Step(over, grants, [*alerts, _alert("ended", over)], _voids(over))
-        moved, made = _next_period(moved, terms, now_ms)
+            return Step(over, grants, [*alerts, _alert("ended", over)], _voids(over), [*past, *_past(moved, over)])
+        before, (moved, made) = moved, _next_period(moved, terms, now_ms)
+        past += _past(before, moved)
         grants += made
         if made or not is_due(moved, now_ms):
             alerts.append(_alert("renewed", moved))
-    return Step(_version(row, moved), grants, alerts)
+    return Step(_version(row, moved), grants, alerts, past=past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def begun(
         metadata=asked.metadata,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
+        plan_since_ms=now_ms,
         version=1 if before is None else before.version + 1,
     )
     return Step(*_given_whole(row, terms, [], now_ms))
@@ -122,7 +126,7 @@ def changed_afresh(row: SubscriptionRow, chosen: PlanTermsRow, now_ms: int) -> S
     """A period of the other plan begins; the rest of the old grants is void."""
     fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, [], now_ms)
     fresh = _version(row, fresh)
-    return Step(fresh, grants, errands=[_errand("void", fresh, given_of(row))])
+    return Step(fresh, grants, errands=[_errand("void", fresh, given_of(row))], past=_past(row, fresh))
 
 
 def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Terms, now_ms: int) -> Step:
@@ -132,7 +136,7 @@ def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Ter
     given = given_of(row, terms)
     if chosen.billing_period != _unit(row, terms):
         fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, given, now_ms)
-        return Step(_version(row, fresh), grants)
+        return Step(_version(row, fresh), grants, past=_past(row, fresh))
     start, end = row.period_started_at_ms, row.next_period_at_ms
     at_ms = max(now_ms, start)
     part = f"{row.subscription_id}.{row.period}."
@@ -149,8 +153,8 @@ def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Ter
     )
     given += [Given(one.grant_id, one.amount, at_ms, end) for one in grants]
     members: dict[str, object] = {"plan_id": chosen.plan_id, "next_plan_id": None, "given": _packed(given)}
-    step = _changed(row, now_ms, members)
-    return Step(step.row, grants, errands=step.errands)
+    step = _changed(row, now_ms, {**members, "plan_since_ms": now_ms})
+    return Step(step.row, grants, errands=step.errands, past=_past(row, step.row))
 
 
 def ended(
@@ -167,7 +171,8 @@ def ended(
         differs = any(getattr(row, name) != value for name, value in members.items())
         return _changed(row, now_ms, members if differs else {})
     over = _version(row, _over(row, now_ms, unspent))
-    return Step(over, alerts=[_alert("ended", over)], errands=[*_voids(over), *_renewals(row, over)])
+    errands = [*_voids(over), *_renewals(row, over)]
+    return Step(over, alerts=[_alert("ended", over)], errands=errands, past=_past(row, over))
 
 
 def given_of(row: SubscriptionRow, terms: Terms | None = None) -> list[Given]:
@@ -244,6 +249,7 @@ def _anew(row: SubscriptionRow, terms: PlanTermsRow, at_ms: int) -> Subscription
         "next_plan_id": None,
         "created_at_ms": at_ms,
         "updated_at_ms": at_ms,
+        "plan_since_ms": _since(row) if terms.plan_id == row.plan_id else at_ms,
     }
     return row.model_copy(update=members)
 
@@ -251,6 +257,28 @@ def _anew(row: SubscriptionRow, terms: PlanTermsRow, at_ms: int) -> Subscription
 def _over(row: SubscriptionRow, at_ms: int, unspent: str) -> SubscriptionRow:
     members = {"state": ENDED, "fault": None, "next_plan_id": None, "unspent": unspent, "updated_at_ms": at_ms}
     return row.model_copy(update=members)
+
+
+def _since(row: SubscriptionRow) -> int:
+    return row.created_at_ms if row.plan_since_ms is None else row.plan_since_ms
+
+
+def _past(before: SubscriptionRow, row: SubscriptionRow) -> list[PastPlanRow]:
+    """The plan of before, where the user does not have it any more; none that nobody had for a moment."""
+    if row.state != ENDED and row.plan_id == before.plan_id:
+        return []
+    from_ms, until_ms = _since(before), row.updated_at_ms if row.state == ENDED else _since(row)
+    if from_ms >= until_ms:
+        return []
+    return [
+        PastPlanRow(
+            user_id=row.user_id,
+            plan_group=row.plan_group,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            plan_id=before.plan_id,
+        )
+    ]
 
 
 def _changed(row: SubscriptionRow, now_ms: int, members: dict[str, object]) -> Step:

@@ -47,9 +47,10 @@ class Steps:
         grants = [pending_row(one, self._partitions, "", now_ms) for step in steps for one in _operations(step)]
         errands = [errand for step in steps for errand in step.errands]
         alerts = [alert for step in steps for alert in step.alerts]
+        past = [one for step in steps for one in step.past]
         made = [step.row for step in steps if step.row.version == 1]
         swaps = [step.row for step in steps if step.row.version > 1]
-        if not await self._store.commit(Change(swaps, [*made, *new], [*grants, *alerts, *errands])):
+        if not await self._store.commit(Change(swaps, [*made, *new], [*grants, *alerts, *errands, *past])):
             return False
         await self.effects.carry_out(errands, grants)
         return True

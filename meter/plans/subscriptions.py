@@ -74,18 +74,18 @@ class Subscriptions:
         """Gives a user a plan and grants the first period's credits. The same plan again: sets what was sent."""
 
         async def decide(now_ms: int) -> _Decided | Refused:
-            plan = await self._plan(plan_id)
+            plan = await self._store.get(PlanRow, plan_id)
             if plan is None:
                 return "plan-not-found"
             present = await self._settled(user_id, plan.plan_group, now_ms)
             if present is None or present.state == ENDED:
                 if not plan.active:
-                    return "plan-inactive"
+                    return _not_to_be_had(plan)
                 return present, planner.begun(user_id, plan.plan_group, terms_of(plan), asked, now_ms, present)
             if present.state == SET_ASIDE:
                 return "subscription-set-aside"
             if present.plan_id != plan_id:
-                return "subscription-exists"
+                return _not_to_be_had(plan) if plan.deleted else "subscription-exists"
             if asked.time_zone not in (None, present.time_zone) or asked.anchor_ms not in (None, present.anchor_at_ms):
                 return "subscription-fixed"
             return present, planner.adjusted(present, asked, now_ms)
@@ -96,18 +96,19 @@ class Subscriptions:
         """Changes the plan now or at the period's end. To the plan that the user has: takes a coming change back."""
 
         async def decide(now_ms: int) -> _Decided | Refused:
-            plan = await self._plan(plan_id)
+            plan = await self._store.get(PlanRow, plan_id)
             if plan is None:
                 return "plan-not-found"
             present = await self._settled(user_id, plan.plan_group, now_ms)
             if present is None or present.state == ENDED:
-                return "subscription-not-found"
+                return "plan-not-found" if plan.deleted else "subscription-not-found"
             if present.state == SET_ASIDE:
                 return "subscription-set-aside"
             if present.plan_id == plan_id:
                 return present, planner.change_taken_back(present, now_ms)
-            if not plan.active:
-                return "plan-inactive"
+            is_promised = proration.when == "period_end" and present.next_plan_id == plan_id
+            if not (plan.active or is_promised):
+                return _not_to_be_had(plan)
             if proration.when == "period_end":
                 return present, planner.change_to_come(present, plan_id, now_ms)
             if proration.how == "none":
@@ -168,12 +169,13 @@ class Subscriptions:
                 return row.model_copy(update={"state": SET_ASIDE, "fault": step})
             await self._steps.commit([step], now_ms)
 
-    async def _plan(self, plan_id: str) -> PlanRow | None:
-        plan = await self._store.get(PlanRow, plan_id)
-        return None if plan is None or plan.deleted else plan
-
     async def _now_ms(self, user_id: str) -> int:
         return await self._engine.now_ms(self._engine.partition_of(user_id))
+
+
+def _not_to_be_had(plan: PlanRow) -> Refused:
+    """Why nobody can take a plan that is not active. Who has it, or was promised it, keeps it (rule 4)."""
+    return "plan-not-found" if plan.deleted else "plan-inactive"
 
 
 def _as_of(row: SubscriptionRow, terms: Terms, now_ms: int) -> SubscriptionRow:

@@ -379,6 +379,21 @@ class SubscriptionRow(VersionedRow):
     metadata: JsonValue = None
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
+    plan_since_ms: Milliseconds | None = None
+    """Since when the user has the plan; null in a row of before there was such a time: since `created_at_ms`."""
+
+
+class PastPlanRow(Row):
+    """A plan that a user had, from `from_ms` until before `until_ms`. The one that lasts is in the subscription."""
+
+    TABLE = "past_plans"
+    KEY = ("user_id", "plan_group", "from_ms")
+
+    user_id: UserId
+    plan_group: Word
+    from_ms: Milliseconds
+    until_ms: Milliseconds
+    plan_id: ObjectId
 
 
 class ErrandRow(VersionedRow):
@@ -488,6 +503,7 @@ ROWS: tuple[type[Row], ...] = (
     PlanRow,
     PlanTermsRow,
     SubscriptionRow,
+    PastPlanRow,
     ErrandRow,
     AnonymisationRow,
     RateCardRow,

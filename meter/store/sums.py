@@ -13,8 +13,9 @@ By = Literal["user", "day", "plan", "metadata"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Sums `by` user, by UTC day, by the plans that users have now (one who has two counts for each), or by the text of
-    the top-level `member` of the metadata, of transactions that have it. `from_ms` inclusive, `to_ms` exclusive.
+    """Sums `by` user, by UTC day, by the plans that users had at the time of each transaction (one who had two counts
+    for each), or by the text of the top-level `member` of the metadata, of transactions that have it. `from_ms`
+    inclusive, `to_ms` exclusive.
     """
 
     by: By

@@ -102,11 +102,31 @@ def test_u9_sums_are_by_user_day_metadata_and_plan(http: TestClient) -> None:
     assert pages(http, "/usage?by=user&to=2030-01-01T00:00:00Z") == []
     body = {"plan_id": "pro", "name": "Pro", "credit_limit": 50, "price": 1, "billing_period": "monthly"}
     post(http, "/plans", body, 201)
+    http.put("/test-clock", json={"advance_seconds": 1})
     assert http.put("/credits/subscriptions/team-0%2Fu0", json={"plan_id": "pro"}).status_code == 200
     [plan] = pages(http, "/usage?by=plan")
-    assert (plan["key"], plan["charged"], plan["granted"]) == ("pro", 15, 150)
+    assert (plan["key"], plan["charged"], plan["granted"]) == ("pro", 0, 50)  # what came before it is no plan's
     for wrong in ("by=metadata", "by=user&metadata_member=x", "by=metadata&metadata_member=a.b", "by=x", "cursor=AAAA"):
         assert http.get(f"/credits/usage?{wrong}").status_code == 422, wrong
+
+
+def test_u9_sums_of_a_past_window_stay_when_somebody_changes_the_plan(http: TestClient) -> None:
+    for plan_id, limit in (("small", 50), ("large", 500)):
+        body = {"plan_id": plan_id, "name": "P", "credit_limit": limit, "price": 1, "billing_period": "monthly"}
+        post(http, "/plans", body, 201)
+    assert http.put("/credits/subscriptions/u", json={"plan_id": "small"}).is_success
+    post(http, "/deduct", {"user_id": "u", "amount": 7})
+    before = pages(http, "/usage?by=plan")
+    assert [(one["key"], one["charged"], one["granted"]) for one in before] == [("small", 7, 50)]
+    changed_at = http.put("/test-clock", json={"advance_seconds": 86400}).json()["now"]
+    post(http, "/subscriptions/u/upgrade", {"plan_id": "large"})
+    post(http, "/deduct", {"user_id": "u", "amount": 9})
+    assert pages(http, f"/usage?by=plan&to={changed_at}") == before
+    assert [(one["key"], one["charged"]) for one in pages(http, f"/usage?by=plan&from={changed_at}")] == [("large", 9)]
+    http.put("/test-clock", json={"advance_seconds": 1})
+    assert http.delete("/credits/subscriptions/u").is_success
+    post(http, "/deduct", {"user_id": "u", "amount": 1})
+    assert [(one["key"], one["charged"]) for one in pages(http, "/usage?by=plan")] == [("large", 9), ("small", 7)]
 
 
 def test_u9_a_refusal_can_be_asked_for_a_day_later(http: TestClient) -> None:

@@ -191,3 +191,24 @@ async def test_an_anchor_in_the_past_sets_the_day_and_none_in_the_future_is_take
     assert (row.period, row.next_period_at) == (1, datetime(2030, 2, 15, tzinfo=UTC))
     assert await here.available() == Decimal(100)
     assert pointers(await here.meter.subscribe("v", "pro", anchor_at=START + days(1))) == {"/anchor_at"}
+
+
+async def test_p18_who_has_a_plan_that_was_withdrawn_or_was_promised_it_goes_on_as_before(both: Town) -> None:
+    """Rule 4: `auto_renew` is set, a change that was to come is taken back, a promise is asked for again."""
+    for plan_id in ("pro", "team", "coming"):
+        await both.plan(plan_id)
+    done(await both.meter.subscribe("u", "pro"))
+    done(await both.meter.upgrade("u", "coming", when="period_end"))
+    for plan_id in ("pro", "coming", "team"):
+        done(await both.meter.delete_plan(plan_id))
+
+    assert done(await both.meter.subscribe("u", "pro", auto_renew=False)).auto_renew is False
+    assert done(await both.meter.upgrade("u", "coming", when="period_end")).next_plan_id == "coming"
+    for plan_id in ("coming", "team"):
+        assert refusal(await both.meter.upgrade("u", plan_id)).code == "PLAN_NOT_FOUND"
+    assert refusal(await both.meter.upgrade("u", "team", when="period_end")).code == "PLAN_NOT_FOUND"
+    assert refusal(await both.meter.subscribe("u", "team")).code == "PLAN_NOT_FOUND"
+    assert done(await both.meter.upgrade("u", "pro")).next_plan_id is None
+    done(await both.meter.unsubscribe("u"))
+    assert refusal(await both.meter.subscribe("u", "pro")).code == "PLAN_NOT_FOUND"
+    assert refusal(await both.meter.upgrade("u", "pro")).code == "PLAN_NOT_FOUND"

@@ -6,6 +6,7 @@ import pytest
 
 from meter.clock import DAY_MS
 from meter.store.base import Store
+from meter.store.rows import PastPlanRow
 from meter.store.sums import Sum, Wanted
 from tests.store import samples
 from tests.store.samples import T0
@@ -57,8 +58,32 @@ async def test_u9_by_a_member_of_the_metadata(store: Store) -> None:
     assert await paged(store, Wanted("metadata", "none")) == []
 
 
+def past(user_id: str, plan_id: str, from_ms: int, until_ms: int, group: str = "default") -> PastPlanRow:
+    return PastPlanRow(user_id=user_id, plan_group=group, plan_id=plan_id, from_ms=from_ms, until_ms=until_ms)
+
+
 async def test_u9_by_the_plans_that_users_have(store: Store) -> None:
-    running = subscription("B").model_copy(update={"plan_id": "pro"})
-    over = subscription("a").model_copy(update={"plan_id": "old", "state": "ended"})
+    running = subscription("B", created_at_ms=T0 + 3)
+    over = subscription("a", plan_id="old", state="ended")
     await store.insert_many([running, over])
     assert await paged(store, Wanted("plan")) == [Sum("pro", 2, 2 * BIG, 3, 0)]
+
+
+async def test_u9_by_the_plans_that_users_had(store: Store) -> None:
+    """From the first millisecond of a plan to the one before the next: B changed between its charges, a ended."""
+    await store.insert_many(
+        [subscription("B", plan_since_ms=T0 + 4, created_at_ms=T0), subscription("a", state="ended")]
+    )
+    await store.insert_many([past("B", "free", T0, T0 + 4), past("a", "free", T0 + 2, T0 + 3)])
+    free, pro = Sum("free", 2, BIG + 7, 0, 0), Sum("pro", 1, BIG, 3, 0)
+    assert await paged(store, Wanted("plan")) == [free, pro]
+    assert await paged(store, Wanted("plan", user_id="a")) == [Sum("free", 1, 7, 0, 0)]
+    assert await paged(store, Wanted("plan", from_ms=T0 + DAY_MS)) == [pro]
+
+
+async def test_u9_a_user_of_two_plans_is_in_both_sums(store: Store) -> None:
+    other = subscription("a", plan_group="extra", plan_id="more")
+    await store.insert_many([subscription("a"), other])
+    await store.insert_many([past("a", "seats", T0 + 1, T0 + 2, "seats")])
+    both = [Sum("more", 1, 7, 0, BIG), Sum("pro", 1, 7, 0, BIG), Sum("seats", 0, 0, 0, BIG)]
+    assert await paged(store, Wanted("plan")) == both

@@ -19,12 +19,15 @@ from meter.store import connect
 from meter.store.base import Store, StoreMismatch
 from meter.store.generated_schema import sql_schema
 from meter.store.mongo.store import MongoStore
-from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
+from meter.store.rows import AlertRow, DeliveryRow, PastPlanRow, SubscriptionRow, WebhookRow
 from meter.store.sql.schema import VERSION_TABLE
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import METADATA
+from meter.store.sums import Sum, Wanted
 from tests.store import samples
 from tests.store.conftest import SQL_KINDS
+from tests.store.samples import T0
+from tests.store.test_contract_catalog import subscription
 
 ROOT = Path(__file__).parents[2]
 DIALECTS: dict[str, Any] = {"sqlite": "sqlite", "postgres": "postgres", "mysql": "mysql"}
@@ -219,6 +222,34 @@ async def test_alerts_of_before_they_were_called_so_are_still_told(empty_url: st
     await again.close()
 
 
+@pytest.mark.parametrize("kind", [*SQL_KINDS, "mongo"])
+async def test_u9_plans_of_before_there_was_a_history_begin_with_what_is_known(empty_url: str) -> None:
+    """A database of version 9: one plan that lasts since it began, one that ended, one that nobody had for a moment."""
+    store = connect.open_store(empty_url)
+    await store.open({})
+    kept = [
+        subscription("lasts", created_at_ms=T0, updated_at_ms=T0 + 5),
+        subscription("ended", state="ended", created_at_ms=T0, updated_at_ms=T0 + 5),
+        subscription("moment", state="ended", created_at_ms=T0, updated_at_ms=T0),
+    ]
+    await store.insert_many(kept)
+    await store.apply(samples.flush(None, [samples.transaction(n, row.user_id) for n, row in enumerate(kept, 1)]))
+    await _make_version_9(store)
+    await store.close()
+
+    for _ in range(2):
+        again = connect.open_store(empty_url)
+        await again.open({})
+        assert await again.find(SubscriptionRow, {}, order_by="user_id", limit=9) == sorted(kept, key=_user_id)
+        past = await again.find(PastPlanRow, {}, order_by="user_id", limit=9)
+        assert [(row.user_id, row.plan_id, row.from_ms, row.until_ms) for row in past] == [("ended", "pro", T0, T0 + 5)]
+        assert await again.sums(Wanted("plan"), "", 9) == [Sum("pro", 2, 10, 0, 0)]
+        if isinstance(again, SqlStore):
+            async with again.engine.connect() as connection:
+                assert await connection.run_sync(_differences) == []
+        await again.close()
+
+
 class _Killed(Exception):
     """In the place of a process that ends in the middle."""
 
@@ -275,6 +306,25 @@ async def test_text_is_compared_by_its_bytes_in_every_column(kind: str, empty_ur
 
     assert found == {"utf8mb4_bin"} if kind == "mysql" else {"C"}
     await store.close()
+
+
+def _user_id(row: SubscriptionRow) -> str:
+    return row.user_id
+
+
+async def _make_version_9(store: Store) -> None:
+    if isinstance(store, SqlStore):
+        await _run(
+            store,
+            "DROP TABLE past_plans",
+            "ALTER TABLE subscriptions DROP COLUMN plan_since_ms",
+            f"UPDATE {VERSION_TABLE} SET version_num = '0009'",
+        )
+        return
+    assert isinstance(store, MongoStore)
+    await store._database["past_plans"].drop()
+    await store._database["subscriptions"].update_many({}, {"$unset": {"plan_since_ms": ""}})
+    await store._database["deployment"].update_one({"_id": "schema_revision"}, {"$set": {"value": "3"}})
 
 
 def _statements(kind: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import as_it_was
 from meter.store.memory.catalog import MemoryCatalog
-from meter.store.memory.sums import sums_of
+from meter.store.memory.sums import had_by_user, sums_of
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.rows import (
@@ -18,6 +18,7 @@ from meter.store.rows import (
     EventRow,
     GrantRow,
     OperationRow,
+    PastPlanRow,
     QuarantineRow,
     ReservationRow,
     Row,
@@ -168,11 +169,9 @@ class MemoryStore(MemoryCatalog, SharedCalls):
         return self._tables.transactions.get(transaction_id)
 
     async def sums(self, wanted: Wanted, after: str, limit: int) -> list[Sum]:
-        plans: dict[str, list[str]] = {}
-        for row in self._rows.get(SubscriptionRow, {}).values():
-            if isinstance(row, SubscriptionRow) and row.state != "ended":
-                plans.setdefault(row.user_id, []).append(row.plan_id)
-        return sums_of(self._tables.transactions.values(), plans, wanted, after, limit)
+        over = [row for row in self._rows.get(PastPlanRow, {}).values() if isinstance(row, PastPlanRow)]
+        present = [row for row in self._rows.get(SubscriptionRow, {}).values() if isinstance(row, SubscriptionRow)]
+        return sums_of(self._tables.transactions.values(), had_by_user(over, present), wanted, after, limit)
 
     async def refunded(self, transaction_id: str) -> int:
         return sum(row.amount for row in self._tables.transactions.values() if row.refund_of == transaction_id)

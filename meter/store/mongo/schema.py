@@ -12,10 +12,10 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from meter.store.base import StoreMismatch
 from meter.store.mongo.documents import Document, collections, rows_from
 from meter.store.mongo.flush import Database, MongoFlush
-from meter.store.rows import DeploymentRow
+from meter.store.rows import DeploymentRow, PastPlanRow
 from meter.store.settings import check_settings
 
-SCHEMA_REVISION = 3
+SCHEMA_REVISION = 4
 
 _REVISION = "schema_revision"
 _EXISTS = 48
@@ -57,6 +57,25 @@ async def _upgrade(database: Database, revision: int) -> None:
         await _rename_alerts(database)
     if revision < 3:
         await _gather_old_secrets(database)
+    if revision < 4:
+        await _keep_plans_that_ended(database)
+
+
+async def _keep_plans_that_ended(database: Database) -> None:
+    """Revision 3 forgot which plans users had. What it still knows: the last one of each, from its subscription."""
+    ended = await database["subscriptions"].find({"state": "ended"}).to_list()
+    rows = [
+        PastPlanRow(
+            user_id=one["user_id"],
+            plan_group=one["plan_group"],
+            from_ms=one["created_at_ms"],
+            until_ms=one["updated_at_ms"],
+            plan_id=one["plan_id"],
+        )
+        for one in ended
+        if one["created_at_ms"] < one["updated_at_ms"]
+    ]
+    await MongoFlush(database, None).insert_missing(PastPlanRow, rows)
 
 
 async def _gather_old_secrets(database: Database) -> None:
