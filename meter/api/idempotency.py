@@ -23,7 +23,8 @@ from meter.http.rendered import Answered, Rendered, problem
 from meter.http.request_id import brought_id
 from meter.log import current_request_id
 from meter.store.catalog import Catalog
-from meter.store.rows import AnswerRow, EventRow, Row
+from meter.store.row import Row
+from meter.store.rows import AnswerRow, EventRow
 
 TRIES_MAX = 5
 CHANGE = "change"

@@ -39,7 +39,8 @@ from meter.plans.subscriptions import Kept, Proration, Refused, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
-from meter.store.rows import PlanRow, Row, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.row import Row
 
 _BY_PLAN = Cursors("plans", ID)
 _BY_GROUP = Cursors("subscriptions", ID)

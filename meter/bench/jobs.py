@@ -36,7 +36,7 @@ from meter.engine import operations
 from meter.engine.operations import Operation
 from meter.store.base import Store
 from meter.store.connect import open_store
-from meter.store.rows import PlanRow, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
 
 CONNECTIONS = 8
 CREDIT = 1_000_000

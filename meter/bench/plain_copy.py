@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from meter.store.rows import AccountRow, GrantRow, ReservationRow, Row, TransactionRow
+from meter.store.row import Row
+from meter.store.rows import AccountRow, GrantRow, ReservationRow, TransactionRow
 
 _SNAPSHOTS: tuple[type[Row], ...] = (AccountRow, GrantRow, ReservationRow)
 _TABLES: tuple[type[Row], ...] = (TransactionRow, *_SNAPSHOTS)

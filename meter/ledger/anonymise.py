@@ -27,19 +27,17 @@ from meter.ledger.fold import CHOSEN
 from meter.ledger.identity import kept_ledger
 from meter.ledger.pseudonym import Pseudonym
 from meter.store.base import Store
+from meter.store.plan_rows import ErrandRow, PastPlanRow, SubscriptionRow
 from meter.store.rows import (
     AlertRow,
     AnonymisationRow,
     AnswerRow,
     DeliveryRow,
-    ErrandRow,
     EventRow,
     GrantRow,
     OperationRow,
-    PastPlanRow,
     QuarantineRow,
     ReservationRow,
-    SubscriptionRow,
     TransactionRow,
 )
 

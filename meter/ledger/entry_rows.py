@@ -12,7 +12,8 @@ from pydantic import JsonValue
 
 from meter.engine.outbox import Draw, Entry, Kind
 from meter.store.records import R, Records, row_of, to_json
-from meter.store.rows import AlertRow, EventRow, ReservationRow, Row, TransactionRow
+from meter.store.row import Row
+from meter.store.rows import AlertRow, EventRow, ReservationRow, TransactionRow
 
 _TEXTS: dict[str, str] = {kind: str.__str__(kind) for kind in Kind}
 """Kinds as plain texts, which database drivers take as they are."""

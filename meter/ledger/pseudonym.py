@@ -13,15 +13,8 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from meter.store.rows import (
-    AnonymisationRow,
-    GrantRow,
-    OperationRow,
-    PastPlanRow,
-    QuarantineRow,
-    ReservationRow,
-    TransactionRow,
-)
+from meter.store.plan_rows import PastPlanRow
+from meter.store.rows import AnonymisationRow, GrantRow, OperationRow, QuarantineRow, ReservationRow, TransactionRow
 
 Renamed = TypeVar("Renamed", TransactionRow, GrantRow, ReservationRow, OperationRow, PastPlanRow, QuarantineRow)
 

@@ -21,7 +21,8 @@ from meter.engine.operations import BALANCE, Asked
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.migration.plan import Account, Fault, NewGrant, NewHold, Plan
 from meter.store.base import Store
-from meter.store.rows import GrantRow, PlanRow, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.rows import GrantRow
 
 SOURCE = "import"
 REFERENCE = "import:credit-management"

@@ -20,7 +20,7 @@ from meter.contract.plans import CreatePlanRequest
 from meter.migration.documents import EXPIRIES, PLANS, RESERVED, SUBSCRIPTIONS, TRANSACTIONS, Document
 from meter.migration.lots import Change, Ending, lots_of
 from meter.migration.values import Unreadable, Values, new_id, units_of, without_noise
-from meter.store.rows import PlanRow, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
 
 BALANCE_ID = "import_balance"
 _EXACT = Context(prec=200)

@@ -16,7 +16,8 @@ from meter.log import logger
 from meter.plans.planner import ACTIVE, SET_ASIDE, Step, is_due
 from meter.plans.steps import Steps, advanced
 from meter.store.base import Store, StoreRefused
-from meter.store.rows import EventRow, SubscriptionRow
+from meter.store.plan_rows import SubscriptionRow
+from meter.store.rows import EventRow
 
 RETRY_MS = 3_600_000
 """When one that was set aside is tried again."""

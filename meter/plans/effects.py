@@ -16,7 +16,8 @@ from meter.ledger.pending_grants import Intake
 from meter.plans.entitlement import rest_of
 from meter.plans.planner import given_of
 from meter.store.base import Store
-from meter.store.rows import ErrandRow, GrantRow, SubscriptionRow
+from meter.store.plan_rows import ErrandRow, SubscriptionRow
+from meter.store.rows import GrantRow
 
 OPERATIONS_PER_CALL = 25
 LEFT_OVER_MAX = 500

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from meter.clock import DAY_MS, NEVER_MS
 from meter.engine.at_end import NOTHING_AT_END, AtEnd
-from meter.store.rows import PlanTermsRow
+from meter.store.plan_rows import PlanTermsRow
 
 SOURCE_MAX_CHARS = 32
 

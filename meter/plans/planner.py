@@ -18,7 +18,8 @@ from pydantic import JsonValue
 from meter.clock import UnknownTimeZone, period_number, period_start_ms, time_zone
 from meter.plans.entitlement import Given, NewGrant, dead_until_ms, grants_of, owed, read_given
 from meter.plans.terms import CannotPlan, Terms
-from meter.store.rows import AlertRow, ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
+from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
+from meter.store.rows import AlertRow
 
 ACTIVE, ENDED, SET_ASIDE = "active", "ended", "set_aside"
 PERIODS_MAX = 500

@@ -16,7 +16,8 @@ from meter.plans.planner import Step
 from meter.plans.terms import Terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
-from meter.store.rows import PlanRow, PlanTermsRow, Row, SubscriptionRow
+from meter.store.plan_rows import PlanRow, PlanTermsRow, SubscriptionRow
+from meter.store.row import Row
 
 TERMS_PER_PAGE = 100
 _THERE = (OK, EXISTS.word)  # the second where the store was put back to before a step that Redis has

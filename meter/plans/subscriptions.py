@@ -17,7 +17,8 @@ from meter.plans.planner import ENDED, SET_ASIDE, Asked, Step
 from meter.plans.steps import Steps, advanced
 from meter.plans.terms import Terms, terms_of
 from meter.store.base import Store
-from meter.store.rows import PlanRow, Row, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.row import Row
 
 SWAPS_MAX = 10
 """How often a call is tried again when other processes change the same subscription."""

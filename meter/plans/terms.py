@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from meter.store.rows import PlanRow, PlanTermsRow
+from meter.store.plan_rows import PlanRow, PlanTermsRow
 
 
 class CannotPlan(Exception):

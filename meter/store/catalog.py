@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from meter.store.rows import Row, VersionedRow
+from meter.store.row import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
 

@@ -16,7 +16,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from meter.store.mongo.documents import collections
-from meter.store.rows import ROWS, Row
+from meter.store.row import Row
+from meter.store.rows import ROWS
 from meter.store.sql.tables import tables_of
 
 SqlDialect = Literal["postgres", "mysql", "sqlite"]

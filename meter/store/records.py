@@ -10,7 +10,7 @@ import orjson
 from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
-from meter.store.rows import Row
+from meter.store.row import Row
 
 R = TypeVar("R", bound=Row)
 

@@ -5,37 +5,25 @@ Amounts are integer units, times are milliseconds since 1970 in UTC. A field add
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
-Units = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
-Milliseconds = Annotated[int, Field(ge=0)]
-Millionths = Annotated[int, Field(gt=0)]
-UserId = Annotated[str, Field(max_length=128)]
-ObjectId = Annotated[str, Field(max_length=128)]
-Reference = Annotated[str, Field(max_length=128)]
-TransactionId = Annotated[str, Field(max_length=64)]
-Word = Annotated[str, Field(max_length=32)]
-AnswerLine = Annotated[str, Field(max_length=3000)]
-PriceText = Annotated[str, Field(max_length=2000)]
-
-
-class Row(BaseModel):
-    """A row. `TABLE` names it, `KEY` is its primary key, `UNIQUE` and `INDEXES` are tuples of field names."""
-
-    model_config = ConfigDict(frozen=True)
-
-    TABLE: ClassVar[str]
-    KEY: ClassVar[tuple[str, ...]]
-    UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
-
-
-class VersionedRow(Row):
-    """A row that several processes may change: each change counts `version` up by one."""
-
-    version: int = 1
+from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanRow, PlanTermsRow, SubscriptionRow
+from meter.store.row import (
+    AnswerLine,
+    Millionths,
+    Milliseconds,
+    ObjectId,
+    PriceText,
+    Reference,
+    Row,
+    TransactionId,
+    Units,
+    UserId,
+    VersionedRow,
+    Word,
+)
 
 
 class TransactionRow(Row):
@@ -293,125 +281,6 @@ class DeliveryRow(VersionedRow):
     status: int | None = None
     """The HTTP status of the last attempt, if it came to one."""
     error: Annotated[str, Field(max_length=500)] | None = None
-
-
-class PlanRow(VersionedRow):
-    """A plan. Deleted plans stay for the subscriptions that run on."""
-
-    TABLE = "plans"
-    KEY = ("plan_id",)
-
-    plan_id: ObjectId
-    name: Annotated[str, Field(max_length=200)]
-    description: Annotated[str, Field(max_length=500)] | None = None
-    credit_limit: Units
-    price: Annotated[str, Field(max_length=40)]
-    """The exact decimal, as sent."""
-    billing_period: Word
-    validity_days: int | None = None
-    rollover_max: Units | None = None
-    """How much of a period's rest lives on; or `rollover_percent`, of what the period granted."""
-    rollover_percent: int | None = None
-    rollover_days: int | None = None
-    """How long it lives on; null: nothing does."""
-    priority: int = 10
-    plan_group: Word = "default"
-    active: bool = True
-    deleted: bool = False
-    fingerprint: Annotated[str, Field(max_length=64)] | None = None
-    """Of the body that made it, so that a repeated creation is told from another one."""
-    created_at_ms: Milliseconds
-    updated_at_ms: Milliseconds
-
-
-class PlanTermsRow(Row):
-    """What a plan grants from a time on. A change adds one, so that a period has those of its beginning."""
-
-    TABLE = "plan_terms"
-    KEY = ("plan_id", "version")
-
-    plan_id: ObjectId
-    version: int
-    """Of the plan."""
-    from_ms: Milliseconds
-    credit_limit: Units
-    billing_period: Word
-    validity_days: int | None = None
-    rollover_max: Units | None = None
-    rollover_percent: int | None = None
-    rollover_days: int | None = None
-    priority: int = 10
-
-
-class SubscriptionRow(VersionedRow):
-    """A user's subscription to a plan; one per user and plan group. `version` moves with each period."""
-
-    TABLE = "subscriptions"
-    KEY = ("user_id", "plan_group")
-    INDEXES = (("state", "next_period_at_ms"),)
-
-    user_id: UserId
-    plan_group: Word = "default"
-    subscription_id: ObjectId
-    plan_id: ObjectId
-    state: Word = "active"
-    """active, ended, or set_aside: active, but its next period could not be worked out."""
-    fault: Annotated[str, Field(max_length=500)] | None = None
-    """Why it is set aside."""
-    auto_renew: bool = True
-    """Whether another period follows the current one."""
-    anchor_at_ms: Milliseconds
-    billing_period: Word | None = None
-    """The unit that the period is counted in; null in a row of before there was one: the plan's."""
-    time_zone: Annotated[str, Field(max_length=64)] = "UTC"
-    period: int = 0
-    """The number of the current period, counted from the anchor."""
-    period_started_at_ms: Milliseconds
-    next_period_at_ms: Milliseconds
-    next_plan_id: ObjectId | None = None
-    """The plan of the next period, when it is another one."""
-    given: JsonValue = None
-    """[[grant_id, amount, from_ms, until_ms], …]: what was given for the current period and for later ones; null in a
-    row of before there was such a list: the plan's limit.
-    """
-    unspent: Word = "stay"
-    """What becomes of unspent credits when the subscription ends: stay or void."""
-    metadata: JsonValue = None
-    created_at_ms: Milliseconds
-    updated_at_ms: Milliseconds
-    plan_since_ms: Milliseconds | None = None
-    """Since when the user has the plan; null in a row of before there was such a time: since `created_at_ms`."""
-
-
-class PastPlanRow(Row):
-    """A plan that a user had, from `from_ms` until before `until_ms`. The one that lasts is in the subscription."""
-
-    TABLE = "past_plans"
-    KEY = ("user_id", "plan_group", "from_ms")
-
-    user_id: UserId
-    plan_group: Word
-    from_ms: Milliseconds
-    until_ms: Milliseconds
-    plan_id: ObjectId
-
-
-class ErrandRow(VersionedRow):
-    """What is still to be done in Redis about the grants of a subscription that was changed; gone once it is done."""
-
-    TABLE = "errands"
-    KEY = ("errand_id",)
-    INDEXES = (("state", "created_at_ms"),)
-
-    errand_id: ObjectId
-    """kind.subscription_id.version: one of each kind per change."""
-    kind: Word
-    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does."""
-    user_id: UserId
-    grants: JsonValue = None
-    """[[grant_id, until_ms], …]: each with the end of the period that it was given for."""
-    state: Word = "due"
-    created_at_ms: Milliseconds
 
 
 class AnonymisationRow(Row):

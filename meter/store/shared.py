@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from meter.store.base import Flush, Flushed, StoreRefused
-from meter.store.rows import GrantRow, Row, WatermarkRow
+from meter.store.row import Row
+from meter.store.rows import GrantRow, WatermarkRow
 
 RACES_MAX = 3
 """How often what another process did in between is looked at again."""

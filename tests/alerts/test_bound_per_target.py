@@ -24,7 +24,8 @@ from meter.amount import AmountScale
 from meter.store.base import StoreRefused
 from meter.store.connect import open_store
 from meter.store.memory.store import MemoryStore
-from meter.store.rows import AlertRow, DeliveryRow, Row, WebhookRow
+from meter.store.row import Row
+from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 from meter.store.sql.store import SqlStore
 from tests.alerts.post import Post
 from tests.alerts.receiver import Receiver, receiver

@@ -10,7 +10,8 @@ from typing import Any
 from meter.ledger.flusher import Flusher
 from meter.store.base import Store
 from meter.store.memory.store import MemoryStore
-from meter.store.rows import ROWS, Row
+from meter.store.row import Row
+from meter.store.rows import ROWS
 
 
 async def rows_of(store: Store) -> list[Row]:

@@ -14,7 +14,8 @@ from meter.ledger import anonymise
 from meter.ledger.anonymise import Anonymised, Anonymiser, Left
 from meter.ledger.flusher import Flusher
 from meter.ledger.reconcile import Reconcile
-from meter.store.rows import AnonymisationRow, ErrandRow, SubscriptionRow
+from meter.store.plan_rows import ErrandRow, SubscriptionRow
+from meter.store.rows import AnonymisationRow
 from tests.ledger.ground import Ground
 from tests.ledger.naming import keys_naming, rows_naming, working
 from tests.ledger.test_rebuild import rebuilt

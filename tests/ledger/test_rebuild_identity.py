@@ -20,7 +20,7 @@ from meter.ledger.history_guard import HistoryLost
 from meter.ledger.rebuild import RebuildReport
 from meter.ledger.reconcile import Reconcile
 from meter.ledger.supervisor import Supervisor
-from meter.store.rows import Row
+from meter.store.row import Row
 from tests.ledger.ground import Ground, until
 from tests.ledger.test_flusher import alarms, poison
 from tests.ledger.test_property import USERS, Traffic

@@ -14,7 +14,8 @@ from meter.contract.table.story import NOW
 from meter.keys import PartitionKeys
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, open_memory
-from meter.store.rows import DeliveryRow, ErrandRow, EventRow, PlanRow, SubscriptionRow, WebhookRow
+from meter.store.plan_rows import ErrandRow, PlanRow, SubscriptionRow
+from meter.store.rows import DeliveryRow, EventRow, WebhookRow
 from meter.testing import fake_redis, fake_settings
 from tests.openapi.story import (
     BODY_MAX,

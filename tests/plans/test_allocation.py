@@ -14,7 +14,8 @@ from meter.plans import allocation as job
 from meter.plans.allocation import Allocation
 from meter.store.catalog import Change, Plain
 from meter.store.memory.store import MemoryStore, _Tables
-from meter.store.rows import AlertRow, GrantRow, Row, VersionedRow
+from meter.store.row import Row, VersionedRow
+from meter.store.rows import AlertRow, GrantRow
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, town
 

@@ -9,7 +9,8 @@ from meter.plans.allocation import Allocation, Page
 from meter.store.base import Store
 from meter.store.catalog import Change, Plain
 from meter.store.memory.store import MemoryStore
-from meter.store.rows import Row, SubscriptionRow
+from meter.store.plan_rows import SubscriptionRow
+from meter.store.row import Row
 from tests.plans.conftest import START
 from tests.plans.town import Town, done
 

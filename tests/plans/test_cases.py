@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from meter.contract import plans
-from meter.store.rows import GrantRow, SubscriptionRow
+from meter.store.plan_rows import SubscriptionRow
+from meter.store.rows import GrantRow
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, pointers, refusal, town
 

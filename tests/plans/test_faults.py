@@ -14,7 +14,8 @@ from meter.plans.effects import Effects
 from meter.store.base import StoreRefused
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, _Tables
-from meter.store.rows import AlertRow, ErrandRow, GrantRow, SubscriptionRow
+from meter.store.plan_rows import ErrandRow, SubscriptionRow
+from meter.store.rows import AlertRow, GrantRow
 from meter.worker.jobs import allocate, pending
 from tests.plans.conftest import START
 from tests.plans.town import Town, days, done, refusal, town

@@ -21,7 +21,8 @@ from meter.plans.subscriptions import Proration, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, _Tables
-from meter.store.rows import EventRow, PlanRow, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.rows import EventRow
 from tests.plans.model import Lot, Paper, Reading
 
 FIRST = datetime(2027, 1, 31)

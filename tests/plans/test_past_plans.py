@@ -10,7 +10,7 @@ from meter.clock import DAY_MS
 from meter.plans import planner
 from meter.plans.planner import Asked, Step
 from meter.plans.terms import Terms
-from meter.store.rows import PastPlanRow, SubscriptionRow
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from tests.plans.conftest import START
 from tests.plans.model import Paper
 from tests.plans.test_planner import AT, KNOWN, LARGE, MONTH, SMALL, ms, small, terms

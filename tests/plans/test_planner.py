@@ -11,7 +11,7 @@ from meter.plans import planner
 from meter.plans.entitlement import Given, grants_of, owed
 from meter.plans.planner import Asked
 from meter.plans.terms import Terms, terms_of
-from meter.store.rows import PlanTermsRow, SubscriptionRow
+from meter.store.plan_rows import PlanTermsRow, SubscriptionRow
 from tests.plans.model import Paper
 from tests.plans.test_model import plan_row
 

@@ -17,7 +17,8 @@ from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
 from meter.plans.subscriptions import Proration, Subscriptions
 from meter.store.base import Store
-from meter.store.rows import PlanRow, Row, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.row import Row
 from tests.plans.conftest import START
 from tests.plans.town import Town, town
 

@@ -35,7 +35,9 @@ from meter.plans.subscriptions import Proration, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.catalog import Change, Plain
 from meter.store.memory.store import MemoryStore, _Tables
-from meter.store.rows import EventRow, GrantRow, PlanRow, Row, SubscriptionRow
+from meter.store.plan_rows import PlanRow, SubscriptionRow
+from meter.store.row import Row
+from meter.store.rows import EventRow, GrantRow
 from meter.testing import fake_settings
 from tests.partition import DAY
 from tests.plans.model import Reading

@@ -13,6 +13,7 @@ from meter.ledger.rebuild import Rebuild
 from meter.ledger.reconcile import Reconcile
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.store.plan_rows import SubscriptionRow
 from meter.store.rows import (
     AccountRow,
     AnonymisationRow,
@@ -22,7 +23,6 @@ from meter.store.rows import (
     GrantRow,
     QuarantineRow,
     ReservationRow,
-    SubscriptionRow,
 )
 from meter.store.sums import Wanted
 from tests.ledger.naming import keys_naming, rows_naming, working

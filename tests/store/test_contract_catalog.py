@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from meter.store.base import Store
-from meter.store.rows import AlertRow, SubscriptionRow, WebhookRow
+from meter.store.plan_rows import SubscriptionRow
+from meter.store.rows import AlertRow, WebhookRow
 from tests.store.samples import T0
 
 NAMES = ["b", "a", "team/x", "ü-ä", "Z"]

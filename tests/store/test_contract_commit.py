@@ -8,7 +8,8 @@ import pytest
 
 from meter.store.base import Store, StoreRefused
 from meter.store.catalog import Change
-from meter.store.rows import AlertRow, AnswerRow, GrantRow, SubscriptionRow
+from meter.store.plan_rows import SubscriptionRow
+from meter.store.rows import AlertRow, AnswerRow, GrantRow
 from tests.store import samples
 from tests.store.conftest import Servers
 from tests.store.samples import T0

@@ -6,7 +6,7 @@ import pytest
 
 from meter.clock import DAY_MS
 from meter.store.base import Store
-from meter.store.rows import PastPlanRow
+from meter.store.plan_rows import PastPlanRow
 from meter.store.sums import Sum, Wanted
 from tests.store import samples
 from tests.store.samples import T0

@@ -15,7 +15,8 @@ from meter.ledger.reconcile import Reconcile
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.catalog import Change
-from meter.store.rows import ActivationRow, RateCardRow, RateCardVersionRow, Row
+from meter.store.row import Row
+from meter.store.rows import ActivationRow, RateCardRow, RateCardVersionRow
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition
 from tests.servers import fake_server
 

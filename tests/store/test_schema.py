@@ -19,7 +19,8 @@ from meter.store import connect
 from meter.store.base import Store, StoreMismatch
 from meter.store.generated_schema import sql_schema
 from meter.store.mongo.store import MongoStore
-from meter.store.rows import AlertRow, DeliveryRow, PastPlanRow, SubscriptionRow, WebhookRow
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
+from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
 from meter.store.sql.schema import VERSION_TABLE
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import METADATA

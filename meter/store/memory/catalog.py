@@ -7,7 +7,7 @@ from operator import gt, lt
 from typing import TypeVar
 
 from meter.store.catalog import Change, Plain
-from meter.store.rows import Row, VersionedRow
+from meter.store.row import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
 

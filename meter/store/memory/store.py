@@ -10,19 +10,18 @@ from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import as_it_was
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import had_by_user, sums_of
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
+from meter.store.row import Row
 from meter.store.rows import (
     AccountRow,
     AlertRow,
     EventRow,
     GrantRow,
     OperationRow,
-    PastPlanRow,
     QuarantineRow,
     ReservationRow,
-    Row,
-    SubscriptionRow,
     TransactionRow,
     WatermarkRow,
 )

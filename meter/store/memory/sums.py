@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from meter.clock import DAY_MS, NEVER_MS
-from meter.store.rows import PastPlanRow, SubscriptionRow, TransactionRow
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
+from meter.store.rows import TransactionRow
 from meter.store.sums import CHARGED_KINDS, SUMMED_KINDS, Sum, Wanted
 
 

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from meter.store.catalog import Change, Plain
 from meter.store.mongo.documents import Document, beyond, documents_of, id_of, rows_from
 from meter.store.mongo.flush import Fenced, MongoFlush, replacements
-from meter.store.rows import Row, VersionedRow
+from meter.store.row import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from meter.store.json_text import is_deep, is_wrapped, unwrapped, wrapped
 from meter.store.records import R, is_json, rows_of
-from meter.store.rows import ROWS, Row
+from meter.store.row import Row
+from meter.store.rows import ROWS
 from meter.store.sql.tables import is_nullable, plain_type
 
 Document = dict[str, Any]

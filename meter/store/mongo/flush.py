@@ -20,6 +20,7 @@ from meter.store.catalog import Change, as_it_was, by_model
 from meter.store.mongo.documents import Document, documents_of, id_of
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
+from meter.store.row import Row, VersionedRow
 from meter.store.rows import (
     AccountRow,
     AlertRow,
@@ -28,9 +29,7 @@ from meter.store.rows import (
     OperationRow,
     QuarantineRow,
     ReservationRow,
-    Row,
     TransactionRow,
-    VersionedRow,
     WatermarkRow,
 )
 from meter.store.sql.dialect import replaced_columns

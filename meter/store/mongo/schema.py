@@ -12,7 +12,8 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from meter.store.base import StoreMismatch
 from meter.store.mongo.documents import Document, collections, rows_from
 from meter.store.mongo.flush import Database, MongoFlush
-from meter.store.rows import DeploymentRow, PastPlanRow
+from meter.store.plan_rows import PastPlanRow
+from meter.store.rows import DeploymentRow
 from meter.store.settings import check_settings
 
 SCHEMA_REVISION = 4

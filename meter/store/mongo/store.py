@@ -27,16 +27,8 @@ from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
 from meter.store.mongo.sums import sums_of
 from meter.store.records import R
-from meter.store.rows import (
-    AccountRow,
-    EventRow,
-    GrantRow,
-    OperationRow,
-    ReservationRow,
-    Row,
-    TransactionRow,
-    WatermarkRow,
-)
+from meter.store.row import Row
+from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.shared import SharedCalls
 from meter.store.sums import Sum, Wanted, summed
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
 from meter.store.catalog import Change, Plain, as_it_was, by_model
-from meter.store.rows import Row, VersionedRow
+from meter.store.row import Row, VersionedRow
 from meter.store.shared import RACES_MAX
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.flush import insert_missing

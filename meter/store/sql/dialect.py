@@ -12,7 +12,8 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from meter.store.records import R
-from meter.store.rows import GrantRow, ReservationRow, Row, VersionedRow
+from meter.store.row import Row, VersionedRow
+from meter.store.rows import GrantRow, ReservationRow
 from meter.store.sql.columns import Columns
 from meter.store.sql.tables import table_of
 

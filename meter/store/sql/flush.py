@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meter.store.base import Flush, Flushed
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
+from meter.store.row import Row
 from meter.store.rows import (
     AccountRow,
     AlertRow,
@@ -24,7 +25,6 @@ from meter.store.rows import (
     OperationRow,
     QuarantineRow,
     ReservationRow,
-    Row,
     TransactionRow,
     WatermarkRow,
 )

@@ -19,7 +19,8 @@ from meter.errors import ConfigError
 from meter.store.base import StoreUnavailable
 from meter.store.json_text import from_shallow_json, shallow_text, to_shallow_json
 from meter.store.records import R
-from meter.store.rows import GrantRow, Row
+from meter.store.row import Row
+from meter.store.rows import GrantRow
 from meter.store.sql.columns import Columns
 from meter.store.sql.dialect import SqlDialect, replaced_columns
 from meter.store.sql.store import SqlStore

@@ -7,15 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Select, and_, func, or_, select
 
-from meter.store.rows import (
-    AccountRow,
-    EventRow,
-    GrantRow,
-    OperationRow,
-    ReservationRow,
-    Row,
-    TransactionRow,
-)
+from meter.store.row import Row
+from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow
 from meter.store.sql.tables import table_of
 
 Statement = Select[Any]

@@ -23,7 +23,7 @@ from meter.errors import ConfigError, StoreUnavailable
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.json_text import json_or_text
 from meter.store.records import to_json
-from meter.store.rows import Row
+from meter.store.row import Row
 from meter.store.sql.dialect import SqlDialect, replaced_columns
 from meter.store.sql.flush import Fenced
 from meter.store.sql.sqlite_writer import SqliteWriter

@@ -16,15 +16,7 @@ from meter.errors import StoreDenied
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.calls import Calls, T, away
 from meter.store.records import R, rows_of
-from meter.store.rows import (
-    AccountRow,
-    EventRow,
-    GrantRow,
-    OperationRow,
-    ReservationRow,
-    TransactionRow,
-    WatermarkRow,
-)
+from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.shared import SharedCalls
 from meter.store.sql import queries
 from meter.store.sql.catalog import SqlCatalog

@@ -8,7 +8,8 @@ from sqlalchemy import CompoundSelect, Select, and_, case, func, select, union_a
 from sqlalchemy.sql.elements import ColumnElement
 
 from meter.clock import DAY_MS
-from meter.store.rows import PastPlanRow, SubscriptionRow, TransactionRow
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
+from meter.store.rows import TransactionRow
 from meter.store.sql.tables import table_of
 from meter.store.sums import CHARGED_KINDS, SUMMED_KINDS, Wanted
 

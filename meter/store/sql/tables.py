@@ -17,7 +17,8 @@ from sqlalchemy.sql import text
 from sqlalchemy.types import TypeEngine
 
 from meter.store.records import is_json
-from meter.store.rows import ROWS, Row
+from meter.store.row import Row
+from meter.store.rows import ROWS
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 _MARIADB: dict[str, Any] = {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
