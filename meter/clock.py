@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 NEVER_MS = 9999999999999
 """The end of what never ends; `NEVER` in lua/prelude.lua."""
 
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 _DAYS = {"daily": 1, "weekly": 7}
 _MONTHS = {"monthly": 1, "yearly": 12}

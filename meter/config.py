@@ -239,6 +239,10 @@ class Settings(BaseSettings):
     outbox_retention_seconds: Annotated[
         int, Field(ge=0, description="How long Redis keeps a transaction after the store has it.")
     ] = 600
+    usage_bucket_minutes: Annotated[
+        Literal[15, 30, 60],
+        Field(description="Minutes that usage figures are kept by: 60; 30 or 15 for zones off the hour."),
+    ] = 60
     flush_max: Annotated[int, Field(ge=1, le=20000, description="Transactions in one flush to the store.")] = 5000
     flush_interval_ms: Annotated[
         int, Field(ge=1, le=60000, description="Pause after a flush, in which what comes gathers for the next.")

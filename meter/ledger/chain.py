@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from meter.ledger.figures import Day, Tags, Values
 from meter.store.base import Store
 from meter.store.rows import AccountRow, GrantRow, ReservationRow
 
@@ -46,6 +47,10 @@ class Known:
     accounts: dict[str, AccountRow] = field(default_factory=dict)
     grants: dict[tuple[str, str], GrantRow] = field(default_factory=dict)
     reservations: dict[str, ReservationRow] = field(default_factory=dict)
+    tags: dict[str, Tags] = field(default_factory=dict)
+    """What charges were for, by transaction_id; of a refund's charge that is not here and not in the store: nothing."""
+    values: dict[Day, Values] = field(default_factory=dict)
+    """What the usage figures of a path and day tell apart."""
     unread_seq: int = 0
     """The last entry that was put into quarantine: what it changed is not in older rows."""
 

@@ -25,12 +25,14 @@ from meter.keys import PartitionKeys
 from meter.ledger.backlog import NOTE_INTERVAL_SECONDS, Backlog
 from meter.ledger.chain import ChainBroken, Known, Unbookable, UnknownKind, last_unread
 from meter.ledger.entry_rows import error_alert
+from meter.ledger.figures_known import learn_for_figures
 from meter.ledger.fold import Fold, unknown
 from meter.ledger.history_guard import HistoryGuard, HistoryLost
 from meter.ledger.identity import check_same_ledger
 from meter.ledger.log_file import LedgerFile
 from meter.log import logger
 from meter.store.base import Flush, Flushed, Store, StoreRefused
+from meter.store.records import Records
 from meter.store.rows import EventRow, WatermarkRow
 
 KNOWN_MAX = 200_000
@@ -189,7 +191,7 @@ class Flusher:
 
     async def _fold(self, expected: WatermarkRow | None, entries: Sequence[Read], known: Known) -> Flush:
         await self._learn(entries, known)
-        fold = Fold(self._keys.number, expected, known, _now_ms())
+        fold = Fold(self._keys.number, expected, known, _now_ms(), self._settings.usage_bucket_minutes)
         for first in range(0, len(entries), FOLDED_AT_ONCE):
             fold.take(entries[first : first + FOLDED_AT_ONCE])
             await asyncio.sleep(0)
@@ -240,6 +242,7 @@ class Flusher:
             known.grants.update(await store.grants(list(grants)))
         if reservations:
             known.reservations.update(await store.reservations(list(reservations)))
+        await learn_for_figures(store, entries, known)
 
     async def _note(self) -> None:
         try:
@@ -283,12 +286,15 @@ class Flusher:
 
 def _recent(known: Known, flush: Flush) -> Known:
     """The rows to keep after a flush was folded: all, or only its own when they are too many."""
-    if len(known.accounts) + len(known.grants) + len(known.reservations) <= KNOWN_MAX:
+    kept = (known.accounts, known.grants, known.reservations, known.tags, known.values)
+    if sum(len(rows) for rows in kept) <= KNOWN_MAX:
         return known
+    own = [str(columns[0]) for columns in flush.transactions.columns] if isinstance(flush.transactions, Records) else []
     return Known(
         accounts={row.user_id: row for row in flush.accounts},
         grants={(row.user_id, row.grant_id): row for row in flush.grants},
         reservations={row.reservation_id: row for row in flush.reservations},
+        tags={name: known.tags[name] for name in own if name in known.tags},
         unread_seq=known.unread_seq,
     )
 

@@ -17,6 +17,7 @@ from meter.engine.operations import answer_of
 from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
+from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, tags_of
 from meter.store.base import Flush
 from meter.store.records import Records, row_of
 from meter.store.rows import (
@@ -30,6 +31,7 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
+from meter.store.usage_rows import UsageGapRow
 
 CHOSEN = "reserve "
 """What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
@@ -94,7 +96,18 @@ def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], 
 class Fold:
     """One step of the ledger, from `expected` over all the entries that are taken."""
 
-    def __init__(self, partition: int, expected: WatermarkRow | None, known: Known, now_ms: int) -> None:
+    def __init__(
+        self,
+        partition: int,
+        expected: WatermarkRow | None,
+        known: Known,
+        now_ms: int,
+        bucket_minutes: int = BUCKET_MINUTES,
+    ) -> None:
+        """`bucket_minutes`: of the usage figures, where the watermark does not say."""
+        self._bucket_minutes = (expected.bucket_minutes if expected else None) or bucket_minutes
+        self._figures = Figures(self._bucket_minutes, known.values)
+        self._renamed: list[tuple[str, str]] = []
         self._partition = partition
         self._expected = expected
         self._known = known
@@ -158,6 +171,8 @@ class Fold:
                 seq=self._seq,
                 head=self._head or UNREAD_HEAD,
                 updated_at_ms=self._now_ms,
+                counted_seq=self._seq,
+                bucket_minutes=self._bucket_minutes,
             ),
             transactions=Records(TransactionRow, self._transactions),
             accounts=[known.accounts[user_id] for user_id in self._accounts],
@@ -167,6 +182,9 @@ class Fold:
             alerts=self._alerts,
             events=self._events,
             quarantine=self._quarantine,
+            renamed=self._renamed,
+            usage=self._figures.added(),
+            gaps=_gaps(self._expected),
         )
 
     def _put_aside(self, entry: Unread) -> None:
@@ -197,6 +215,7 @@ class Fold:
             self._refuse_to_guess(entry)
         elif kind is _DEDUCT and not detail:  # nearly all; it says nothing besides
             self._transactions.append(transaction_columns(self._partition, entry))
+            self._figures.plain_charge(entry.user_id, entry.created_at_ms, entry.amount)
             if entry.operation_id:
                 self._operation(entry, entry.operation_id)
             self._account(entry, way)
@@ -217,8 +236,22 @@ class Fold:
             self._operation(entry, f"{CHOSEN}{reservation_id}")
         if kind is _ACCOUNT and (was := name_before(entry)) is not None:
             self._rename(was, entry)
+        if way.counter == "spent":
+            self._count(entry, way, reservation)
         self._account(entry, way)
         self._follow(entry, way, reservation_id)
+
+    def _count(self, entry: Entry, way: _Way, reservation: ReservationRow | None) -> None:
+        """Adds a charge or a refund to the usage figures."""
+        detail, tags = entry.detail, self._known.tags
+        if way.step < 0:
+            tags_of_charge = tags.get(str(detail.get("refund_of")), PLAIN)
+            self._figures.refund(entry.user_id, entry.created_at_ms, entry.amount, tags_of_charge)
+            return
+        told, quantities = tags_of(detail, detail.get("metadata"), reservation)
+        if told != PLAIN:
+            tags[entry.transaction_id] = told
+        self._figures.charge(entry.user_id, entry.created_at_ms, entry.amount, told, quantities)
 
     def follow(self, entry: Entry) -> None:
         """Brings the rows of the entry's grants and reservation up to date, and books nothing."""
@@ -264,6 +297,8 @@ class Fold:
     def _rename(self, was: str, entry: Entry) -> None:
         """The account goes on under the entry's name; whoever has the old one from then on begins with nothing."""
         known, values = self._known.accounts, self._accounts.get(was) or self._own_account(was)
+        self._figures.rename(was, entry.user_id)
+        self._renamed.append((was, entry.user_id))
         row = known[entry.user_id] = row_of(AccountRow, {**values, "user_id": entry.user_id, "profile": None})
         self._accounts[entry.user_id] = row.__dict__
         empty = known[was] = AccountRow(user_id=was, partition=self._partition, last_seq=entry.seq)
@@ -388,6 +423,7 @@ class Fold:
             "answer": None,
             "reference": entry.text("reference") or own_key(entry.operation_id),
             "price": entry.text("price"),
+            "feature": feature_of(detail.get("metadata")) or None,
             "last_seq": 0,
         }
         return row_of(ReservationRow, values)
@@ -405,6 +441,15 @@ class Fold:
         if not isinstance(entry, Unread):
             about: dict[str, JsonValue] = {"transaction_id": entry.transaction_id, "seq": entry.seq}
             self._alerts.append(error_alert(event, entry.user_id, entry.created_at_ms, about))
+
+
+def _gaps(expected: WatermarkRow | None) -> list[UsageGapRow]:
+    """What a worker of before there were usage figures wrote."""
+    counted = 0 if expected is None else expected.counted_seq or 0
+    if expected is None or counted >= expected.seq:
+        return []
+    gap = UsageGapRow(partition=expected.partition, until_seq=expected.seq, after_seq=counted, from_ms=0)
+    return [gap]
 
 
 def is_chosen(entry: Entry) -> bool:

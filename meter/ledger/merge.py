@@ -18,6 +18,7 @@ from meter.engine.outbox import Entry, Kind, Unread, entry_text
 from meter.ledger.books import Charge
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, last_unread
 from meter.ledger.entry_rows import draws_of
+from meter.ledger.figures_known import learn_for_figures
 from meter.ledger.fold import CHOSEN, Fold, is_chosen, unknown
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.only_in_redis import OnlyInRedis
@@ -163,6 +164,7 @@ class _Page:
         known.accounts.update(await store.accounts(list(users)))
         known.grants.update(await store.grants(list(grants)))
         known.reservations.update(await store.reservations(list(reservations | _reserved(entries))))
+        await learn_for_figures(store, entries, known)
         self._forked |= {row.user_id for row in known.accounts.values() if has_forked(row)}
         forked = [entry for entry in entries if entry.user_id in self._forked]
         self._rebase.learn(await store.live_grants(sorted({entry.user_id for entry in forked})))

@@ -182,6 +182,8 @@ class Rebuild:
             seq=watermark.seq if watermark else 0,
             head=watermark.head if watermark else "-",
             updated_at_ms=_now_ms(),
+            counted_seq=watermark.counted_seq if watermark else None,
+            bucket_minutes=watermark.bucket_minutes if watermark else None,
         )
         if not await self._store.move_epoch(watermark, reached):
             raise RebuildFailed(f"partition {number} is being flushed or rebuilt by another process; try again")

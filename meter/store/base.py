@@ -20,6 +20,8 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.sums import Sum, Wanted
+from meter.store.usage import NOTHING_ADDED, Added, UsageStore
+from meter.store.usage_rows import UsageGapRow
 
 
 class StoreMismatch(MeterError):
@@ -54,6 +56,11 @@ class Flush:
     alerts: Sequence[AlertRow] = ()
     events: Sequence[EventRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
+    renamed: Sequence[tuple[str, str]] = ()
+    """(before, after): paths whose usage figures of until then are another's; what gaps have of them is outdated."""
+    usage: Added = NOTHING_ADDED
+    """What is added to the usage figures; of a path that is renamed, under its other name."""
+    gaps: Sequence[UsageGapRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Flushed:
     """operation_ids that the store knew already under another transaction; the first one stays."""
 
 
-class Store(Catalog, Protocol):
+class Store(Catalog, UsageStore, Protocol):
     """A durable store. Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
 
     async def open(self, settings: Mapping[str, str]) -> None:

@@ -15,11 +15,14 @@ Reference = Annotated[str, Field(max_length=128)]
 TransactionId = Annotated[str, Field(max_length=64)]
 Word = Annotated[str, Field(max_length=32)]
 AnswerLine = Annotated[str, Field(max_length=3000)]
+Feature = Annotated[str, Field(max_length=64)]
 PriceText = Annotated[str, Field(max_length=2000)]
 
 
 class Row(BaseModel):
-    """A row. `TABLE` names it, `KEY` is its primary key, `UNIQUE` and `INDEXES` are tuples of field names."""
+    """A row. `TABLE` names it, `KEY` is its primary key, `UNIQUE` and `INDEXES` are tuples of field names; so are the
+    `SUMS` of a row that is added to what is there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,6 +30,7 @@ class Row(BaseModel):
     KEY: ClassVar[tuple[str, ...]]
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = ()
     INDEXES: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    SUMS: ClassVar[tuple[str, ...]] = ()
 
 
 class VersionedRow(Row):

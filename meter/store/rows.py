@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue
 from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanRow, PlanTermsRow, SubscriptionRow
 from meter.store.row import (
     AnswerLine,
+    Feature,
     Millionths,
     Milliseconds,
     ObjectId,
@@ -24,6 +25,7 @@ from meter.store.row import (
     VersionedRow,
     Word,
 )
+from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 
 class TransactionRow(Row):
@@ -153,6 +155,8 @@ class ReservationRow(Row):
     """What the caller called the operation that made it; what settles it is found by it too."""
     price: PriceText | None = None
     """Of its reserve, as lua/state/price.lua has it."""
+    feature: Feature | None = None
+    """Of its reserve: what its charges count for in the usage figures."""
     last_seq: int = 0
 
 
@@ -167,6 +171,10 @@ class WatermarkRow(Row):
     seq: int
     head: TransactionId
     updated_at_ms: Milliseconds = 0
+    counted_seq: int | None = None
+    """Up to which seq the usage figures have its transactions, apart from those of a usage gap; null: none of them."""
+    bucket_minutes: int | None = None
+    """How long the buckets of its usage figures are. A flush that counts by others is fenced, too."""
 
 
 class OperationRow(Row):
@@ -382,4 +390,7 @@ ROWS: tuple[type[Row], ...] = (
     DeliveryRow,
     QuarantineRow,
     DeploymentRow,
+    UsageRow,
+    UsageQuantityRow,
+    UsageGapRow,
 )

@@ -10,6 +10,7 @@ from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import as_it_was
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import had_by_user, sums_of
+from meter.store.memory.usage import MemoryUsage
 from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
@@ -29,6 +30,7 @@ from meter.store.settings import check_settings
 from meter.store.shared import SharedCalls
 from meter.store.sql.dialect import replaced_columns
 from meter.store.sums import Sum, Wanted
+from meter.store.usage_rows import UsageGapRow
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ def open_memory(url: str, *, timeout_seconds: float) -> MemoryStore:
     return MemoryStore(_shared.setdefault(name, _Tables()) if name else _Tables())
 
 
-class MemoryStore(MemoryCatalog, SharedCalls):
+class MemoryStore(MemoryCatalog, MemoryUsage, SharedCalls):
     """No method waits for anything, so each is atomic."""
 
     def __init__(self, tables: _Tables) -> None:
@@ -120,6 +122,11 @@ class MemoryStore(MemoryCatalog, SharedCalls):
             self._rows.setdefault(EventRow, {}).setdefault((event.event_id,), event)
         for entry in flush.quarantine:
             tables.quarantine[entry.partition, entry.seq] = entry
+        for was, path in flush.renamed:
+            self._rename_usage(flush.partition, was, path)
+        self._add(flush.usage)
+        for gap in flush.gaps:
+            self._rows_of(UsageGapRow).setdefault((gap.partition, gap.until_seq), gap)
         tables.watermarks[flush.partition] = flush.reached
         return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
 
@@ -146,6 +153,10 @@ class MemoryStore(MemoryCatalog, SharedCalls):
         }
         found: dict[Any, Row] = tables[model] if model in tables else self._rows.setdefault(model, {})
         return found
+
+    @property
+    def _marks(self) -> dict[int, WatermarkRow]:
+        return self._tables.watermarks
 
     def _by_user_again(self) -> None:
         self._tables.by_user.clear()
@@ -305,8 +316,10 @@ def _key_of(row: Row) -> object:
     return key[0] if isinstance(row, TransactionRow | AccountRow | ReservationRow) else key
 
 
-def _place(watermark: WatermarkRow | None) -> tuple[int, int, str] | None:
-    return None if watermark is None else (watermark.epoch, watermark.seq, watermark.head)
+def _place(watermark: WatermarkRow | None) -> tuple[object, ...] | None:
+    if watermark is None:
+        return None
+    return watermark.epoch, watermark.seq, watermark.head, watermark.bucket_minutes
 
 
 def _replace(rows: dict[K, S], key: K, row: S) -> None:

@@ -23,8 +23,10 @@ _UNFIT = re.compile(rb'"\$|\\u0000|[0-9]{19}')
 
 
 def id_of(*key: object) -> object:
-    """The `_id` of a key. No user_id or number has a `|`, so two keys never share one."""
-    return key[0] if len(key) == 1 else "|".join(map(str, key))
+    """The `_id` of a key. No user_id or number has a `|`, so two keys never share one; in the names of models it is
+    written otherwise, as nothing else is.
+    """
+    return key[0] if len(key) == 1 else "|".join([*(str(part).replace("|", "\x1f") for part in key[:-1]), str(key[-1])])
 
 
 def beyond(order: Sequence[str], after: Sequence[object], *, descending: bool = False) -> Document:

@@ -17,7 +17,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import Change, as_it_was, by_model
-from meter.store.mongo.documents import Document, documents_of, id_of
+from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.row import Row, VersionedRow
@@ -33,6 +33,8 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.sql.dialect import replaced_columns
+from meter.store.usage import Added
+from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 Database = AsyncDatabase[Document]
 
@@ -70,6 +72,7 @@ class MongoFlush:
         await self._insert(QuarantineRow, flush.quarantine)
         if not is_atomic:
             await self.move_watermark(flush.expected, flush.reached)
+        await self._count(flush)
         return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
 
     async def move_watermark(self, expected: WatermarkRow | None, reached: WatermarkRow) -> None:
@@ -83,6 +86,7 @@ class MongoFlush:
                 raise Fenced from None
             return
         place = {"_id": expected.partition, "epoch": expected.epoch, "seq": expected.seq, "head": expected.head}
+        place["bucket_minutes"] = expected.bucket_minutes
         moved = await watermarks.replace_one(place, document, session=self._session)
         if moved.matched_count != 1:
             raise Fenced
@@ -135,10 +139,76 @@ class MongoFlush:
 
     async def _check_watermark(self, flush: Flush) -> None:
         found = await self._database[WatermarkRow.TABLE].find_one({"_id": flush.partition})
-        place = None if found is None else (found["epoch"], found["seq"], found["head"])
-        expected = flush.expected
-        if place != (None if expected is None else (expected.epoch, expected.seq, expected.head)):
+        stored = None if found is None else rows_from(WatermarkRow, [found])[0]
+        if _place(stored) != _place(flush.expected):
             raise Fenced
+
+    async def _count(self, flush: Flush) -> None:
+        """The usage figures, which a standalone server gets last: those of a flush that was cut off are missing rather
+        than there twice, until somebody makes them again.
+        """
+        if flush.renamed:
+            gaps = self._database[UsageGapRow.TABLE]
+            await gaps.update_many({"partition": flush.partition}, {"$inc": {"version": 1}}, session=self._session)
+        for was, path in flush.renamed:
+            await self._rename(UsageRow, was, path)
+            await self._rename(UsageQuantityRow, was, path)
+        await self._add(flush.usage)
+        await self.insert_missing(UsageGapRow, flush.gaps)
+
+    async def _rename(self, model: type[UsageRow] | type[UsageQuantityRow], was: str, path: str) -> None:
+        documents = self._database[model.TABLE].find({"path": was}, session=self._session)
+        rows = [row.model_copy(update={"path": path}) for row in rows_from(model, await documents.to_list())]
+        await self.insert_missing(model, rows)
+        await self._database[model.TABLE].delete_many({"path": was}, session=self._session)
+
+    async def _add(self, added: Added) -> None:
+        for model, rows in ((UsageRow, added.figures), (UsageQuantityRow, added.quantities)):
+            writes = []
+            for document in documents_of(rows):
+                sums = {name: document[name] for name in model.SUMS}
+                rest = {name: value for name, value in document.items() if name not in sums and name != "_id"}
+                writes.append(UpdateOne({"_id": document["_id"]}, {"$inc": sums, "$setOnInsert": rest}, upsert=True))
+            await self._write(model, writes)
+
+    async def fill_usage_gap(self, gap: UsageGapRow, after_seq: int, added: Added) -> None:
+        """Moves a gap, and adds what was in it. Raises `Fenced`."""
+        gaps = self._database[UsageGapRow.TABLE]
+        same = {"_id": id_of(gap.partition, gap.until_seq), "version": gap.version}
+        if after_seq < gap.until_seq:
+            changed = {"$set": {"after_seq": after_seq, "version": gap.version + 1}}
+            done = (await gaps.update_one(same, changed, session=self._session)).matched_count
+        else:
+            done = (await gaps.delete_one(same, session=self._session)).deleted_count
+        if done != 1:
+            raise Fenced
+        await self._add(added)
+
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+        """See `UsageStore.begin_rollup`. A flush that is under way then is tried again by its server, or fenced."""
+        marks, gaps = self._database[WatermarkRow.TABLE], self._database[UsageGapRow.TABLE]
+        before = rows_from(WatermarkRow, await marks.find({}, session=self._session).to_list())
+        for row in before:
+            place, counted = (
+                {"_id": row.partition, "seq": row.seq},
+                {"counted_seq": row.seq, "bucket_minutes": bucket_minutes},
+            )
+            if (await marks.update_one(place, {"$set": counted}, session=self._session)).matched_count != 1:
+                raise Fenced
+        older = rows_from(UsageGapRow, await gaps.find({}, session=self._session).to_list())
+        from_ms = min([from_ms, *(row.from_ms for row in older)])
+        if {row.bucket_minutes for row in before} - {None, bucket_minutes}:
+            from_ms = 0
+        for model in (UsageRow, UsageQuantityRow):
+            await self._database[model.TABLE].delete_many({"bucket_ms": {"$gte": from_ms}}, session=self._session)
+        await gaps.delete_many({}, session=self._session)
+        rows = [
+            UsageGapRow(partition=row.partition, until_seq=row.seq, after_seq=0, from_ms=from_ms)
+            for row in before
+            if row.seq
+        ]
+        await self.insert_missing(UsageGapRow, rows)
+        return sum(row.until_seq for row in rows)
 
     async def _insert(self, model: type[R], rows: Sequence[R]) -> None:
         """Adds rows. On a standalone server those that an earlier try has written must be the same."""
@@ -205,6 +275,12 @@ class MongoFlush:
         found = self._database[GrantRow.TABLE].find(by_operation(flush.partition, keys), session=self._session)
         owners = {document["operation_id"]: (document["user_id"], document["grant_id"]) async for document in found}
         return own_operations(flush.grants, owners)
+
+
+def _place(watermark: WatermarkRow | None) -> tuple[object, ...] | None:
+    if watermark is None:
+        return None
+    return watermark.epoch, watermark.seq, watermark.head, watermark.bucket_minutes
 
 
 def by_operation(partition: int, operation_ids: Sequence[str]) -> Document:

@@ -26,6 +26,7 @@ from meter.store.mongo.documents import Document, beyond, id_of, rows_from
 from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
 from meter.store.mongo.sums import sums_of
+from meter.store.mongo.usage import MongoUsage
 from meter.store.records import R
 from meter.store.row import Row
 from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
@@ -101,7 +102,7 @@ class _Renewal:
         return made
 
 
-class MongoStore(MongoCatalog, SharedCalls):
+class MongoStore(MongoCatalog, MongoUsage, SharedCalls):
     """`atomic`: whether to use transactions; None asks the server at `open`."""
 
     def __init__(

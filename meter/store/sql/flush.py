@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, Update, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,6 +30,8 @@ from meter.store.rows import (
 )
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.tables import table_of
+from meter.store.usage import Added
+from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Adds rows, or puts snapshots in the place of older ones."""
+    """Adds rows, or puts snapshots in the place of older ones; rows that have `SUMS` are added to those."""
 
     model: type[Row]
     rows: Sequence[Row]
@@ -71,7 +73,22 @@ class Ask:
     partition: int | None = None
 
 
-Step = Move | Put | Ask
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Gives the usage figures of a path to another one."""
+
+    was: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outdate:
+    """Lets nobody go on with what was read for the usage gaps of a partition."""
+
+    partition: int
+
+
+Step = Move | Put | Ask | Rename | Outdate
 Steps = Generator[Step, Sequence[Any], T]
 """What is answered to each: the rows of an `Ask`, else nothing that matters."""
 
@@ -89,7 +106,19 @@ def flush_steps(flush: Flush) -> Steps[Flushed]:
     yield from _missing(AlertRow, flush.alerts)
     yield from _missing(EventRow, flush.events)
     yield Put(QuarantineRow, flush.quarantine)
+    if flush.renamed:
+        yield Outdate(flush.partition)
+    for was, path in flush.renamed:
+        yield Rename(was, path)
+    yield from usage_steps(flush.usage)
+    yield from _missing(UsageGapRow, flush.gaps)
     return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+
+def usage_steps(added: Added) -> Steps[None]:
+    """Adds to the usage figures."""
+    yield Put(UsageRow, added.figures, is_snapshot=True)
+    yield Put(UsageQuantityRow, added.quantities, is_snapshot=True)
 
 
 def _missing(model: type[R], rows: Sequence[R]) -> Steps[int]:
@@ -124,15 +153,16 @@ def _own_operations(flush: Flush) -> Steps[tuple[Sequence[GrantRow], list[str]]]
 
 async def apply_flush(connection: AsyncConnection, dialect: SqlDialect, flush: Flush) -> Flushed:
     """Writes a flush. Raises `Fenced`, and what the database raises; the caller commits or rolls back."""
-    return await _carry_out(connection, dialect, flush_steps(flush))
+    return await carry_out(connection, dialect, flush_steps(flush))
 
 
 async def insert_missing(connection: AsyncConnection, dialect: SqlDialect, model: type[R], rows: Sequence[R]) -> int:
     """Adds the rows whose keys are not there yet, and answers how many; the others stay as they are."""
-    return await _carry_out(connection, dialect, _missing(model, rows))
+    return await carry_out(connection, dialect, _missing(model, rows))
 
 
-async def _carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: Steps[T]) -> T:
+async def carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: Steps[T]) -> T:
+    """Carries steps out in a transaction."""
     answer: Sequence[Any] = ()
     try:
         step = next(steps)
@@ -145,10 +175,22 @@ async def _carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: St
                     await put(connection, step.model, step.rows)
                 case Ask():
                     answer = await _ask(connection, dialect, step)
+                case Rename() | Outdate():
+                    for statement in updates_of(step):
+                        await connection.execute(statement)
             step = steps.send(answer)
     except StopIteration as end:
         done: T = end.value
         return done
+
+
+def updates_of(step: Rename | Outdate) -> list[Update]:
+    """What such a step is in SQL."""
+    if isinstance(step, Outdate):
+        gaps = table_of(UsageGapRow)
+        return [update(gaps).where(gaps.c.partition == step.partition).values(version=gaps.c.version + 1)]
+    tables = (table_of(UsageRow), table_of(UsageQuantityRow))
+    return [update(table).where(table.c.path == step.was).values(path=step.path) for table in tables]
 
 
 async def _move(connection: AsyncConnection, move: Move) -> None:
@@ -159,9 +201,10 @@ async def _move(connection: AsyncConnection, move: Move) -> None:
         except IntegrityError:
             raise Fenced from None
         return
+    same_buckets = _watermarks.c.bucket_minutes.is_not_distinct_from(expected.bucket_minutes)
     moved = await connection.execute(
         update(_watermarks)
-        .where(*(_watermarks.c[name] == getattr(expected, name) for name in PLACE))
+        .where(*(_watermarks.c[name] == getattr(expected, name) for name in PLACE), same_buckets)
         .values(reached.model_dump(exclude={"partition"}))
     )
     if moved.rowcount != 1:

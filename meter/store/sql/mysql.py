@@ -85,6 +85,8 @@ class MysqlDialect(SqlDialect):
     def replacement(self, model: type[Row]) -> mysql.Insert:
         table = table_of(model)
         made = mysql.insert(table)
+        if model.SUMS:
+            return made.on_duplicate_key_update([(name, table.c[name] + made.inserted[name]) for name in model.SUMS])
         is_newer = made.inserted.last_seq >= table.c.last_seq
         return made.on_duplicate_key_update(
             [(name, func.if_(is_newer, made.inserted[name], table.c[name])) for name in replaced_columns(model)]

@@ -89,11 +89,16 @@ class PostgresDialect(SqlDialect):
             return
         staging = await self._stage(connection, model, rows)
         made = postgresql.insert(table_of(model)).from_select(self.columns(model).names, select(staging))
+        stored = table_of(model).c
+        if model.SUMS:
+            sums = {name: stored[name] + made.excluded[name] for name in model.SUMS}
+            await connection.execute(made.on_conflict_do_update(index_elements=list(model.KEY), set_=sums))
+            return
         await connection.execute(
             made.on_conflict_do_update(
                 index_elements=list(model.KEY),
                 set_={name: made.excluded[name] for name in replaced_columns(model)},
-                where=table_of(model).c.last_seq <= made.excluded.last_seq,
+                where=stored.last_seq <= made.excluded.last_seq,
             )
         )
 

@@ -77,6 +77,9 @@ class SqliteDialect(SqlDialect):
     def replacement(self, model: type[Row]) -> Insert:
         table = table_of(model)
         made = insert(table)
+        if model.SUMS:
+            sums = {name: table.c[name] + made.excluded[name] for name in model.SUMS}
+            return made.on_conflict_do_update(index_elements=list(model.KEY), set_=sums)
         return made.on_conflict_do_update(
             index_elements=list(model.KEY),
             set_={name: made.excluded[name] for name in replaced_columns(model)},

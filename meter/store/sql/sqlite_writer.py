@@ -19,11 +19,12 @@ from sqlalchemy.dialects import sqlite
 from meter.store.base import Flush, Flushed
 from meter.store.rows import WatermarkRow
 from meter.store.sql.dialect import SqlDialect
-from meter.store.sql.flush import PLACE, Ask, Fenced, Move, Put, Step, flush_steps
+from meter.store.sql.flush import PLACE, Ask, Fenced, Move, Outdate, Put, Rename, Step, flush_steps, updates_of
 
 _WATERMARK = tuple(WatermarkRow.model_fields)
 _FIRST = f"INSERT INTO watermarks ({', '.join(_WATERMARK)}) VALUES ({', '.join('?' * len(_WATERMARK))})"  # noqa: S608
-_MOVE = f"UPDATE watermarks SET {'=?, '.join(_WATERMARK)}=? WHERE {'=? AND '.join(PLACE)}=?"  # noqa: S608
+_SET = f"UPDATE watermarks SET {'=?, '.join(_WATERMARK)}=?"  # noqa: S608
+_MOVE = f"{_SET} WHERE {'=? AND '.join(PLACE)}=? AND bucket_minutes IS ?"
 
 
 class SqliteWriter:
@@ -78,6 +79,10 @@ class SqliteWriter:
                 connection.executemany(statement, self._dialect.columns(step.model).tuples(step.rows))
             case Ask():
                 return connection.execute(*_asked(step)).fetchall()
+            case Rename() | Outdate():
+                for statement in updates_of(step):
+                    compiled = statement.compile(dialect=self._sqlalchemy)
+                    connection.execute(str(compiled), [compiled.params[name] for name in compiled.positiontup or ()])
         return ()
 
     def _disconnect(self) -> None:
@@ -90,7 +95,7 @@ class SqliteWriter:
 def _move(connection: sqlite3.Connection, move: Move) -> None:
     reached = [getattr(move.reached, name) for name in _WATERMARK]
     if move.expected is not None:
-        expected = [getattr(move.expected, name) for name in PLACE]
+        expected = [getattr(move.expected, name) for name in (*PLACE, "bucket_minutes")]
         if connection.execute(_MOVE, [*reached, *expected]).rowcount != 1:
             raise Fenced
         return

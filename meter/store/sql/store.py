@@ -26,6 +26,7 @@ from meter.store.sql.queries import Statement
 from meter.store.sql.schema import prepare
 from meter.store.sql.sums import sums
 from meter.store.sql.tables import table_of
+from meter.store.sql.usage import SqlUsage
 from meter.store.sums import Sum, Wanted, summed
 
 _DENIED = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1698, 3159, 4031})
@@ -39,7 +40,7 @@ _TLS = TlsOptions(ca="?ssl_ca=…", certificate="?ssl_cert=…&ssl_key=…", pla
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 
 
-class SqlStore(SqlCatalog, SharedCalls):
+class SqlStore(SqlCatalog, SqlUsage, SharedCalls):
     """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
 
     def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float | None) -> None:
@@ -202,9 +203,14 @@ class SqlStore(SqlCatalog, SharedCalls):
         found = await self._all(model, statement)
         return found[0] if found else None
 
-    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _rows(self, statement: Statement) -> Sequence[Sequence[Any]]:
+        return await self._run(self._fetch(statement))
+
+    async def _write(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, timeout_seconds: float | None = None
+    ) -> T:
         """Does the work in a transaction of its own."""
-        return await self._run(self._transact(work))
+        return await self._run(self._transact(work), timeout_seconds=timeout_seconds)
 
     async def _run(self, call: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
         with _translated():
