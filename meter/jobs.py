@@ -26,6 +26,7 @@ from meter.ledger.log_file import LedgerFile
 from meter.ledger.pending_grants import OLD_AFTER_MS, Intake, apply_old
 from meter.ledger.rate_cards import DUE, apply_due
 from meter.ledger.refusals import forget_refusals
+from meter.ledger.rollup import gaps_of, roll_up_page
 from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
 from meter.runtime import Runtime
@@ -56,6 +57,7 @@ COUNTED = {
     "remind": "reminded",
     "deliver": "attempted",
     "rotate": "rotated",
+    "rollup": "counted",
 }
 """What each job counts, in its answers."""
 _IN_REDIS = ("expire", "rotate")
@@ -82,6 +84,7 @@ class Jobs:
             "remind": self.remind,
             "deliver": self.deliver,
             "rotate": self.rotate,
+            "rollup": self.rollup,
         }
         """In the order in which one makes work for the next."""
         self.set_aside: Counter[str] = Counter()
@@ -130,6 +133,10 @@ class Jobs:
             await forget_refusals(store, await self._engine.now_ms() - keep_days * DAY_MS)
         return Page(await rotate_due(self._engine, waits=store is not None), more=False)
 
+    async def rollup(self) -> Page:
+        """Counts a page of what the usage figures do not have yet; counts transactions that were looked at."""
+        return Page(*await roll_up_page(self._store()))
+
     async def is_due(self, name: str, ahead_ms: int) -> bool:
         """Whether a job would find anything to do in so many milliseconds, by reading alone; True of one that looks for
         itself. Raises `Unavailable`.
@@ -142,6 +149,8 @@ class Jobs:
         if name == "pending":
             due = await self._store().find(RateCardRow, {"state": DUE}, order_by="rate_card_id", limit=1)
             return bool(due or await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1))
+        if name == "rollup":
+            return bool(await gaps_of(self._store()))
         return True
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:

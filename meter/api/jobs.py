@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.api.services import Services
 from meter.contract.answers import Answer
-from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, Rotated
+from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated
 from meter.errors import ConfigError, Unavailable
 from meter.http.exchange import Request
 from meter.http.rendered import Rendered, answer
@@ -40,6 +40,10 @@ class JobHandlers:
     async def rotate(self, _: Request) -> Rendered:
         """`POST /credits/jobs/rotate`"""
         return await self._page("rotate", Rotated)
+
+    async def roll_up(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/rollup`"""
+        return await self._page("rollup", RolledUp)
 
     async def _page(self, name: str, model: type[Answer]) -> Rendered:
         try:

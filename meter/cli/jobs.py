@@ -16,6 +16,7 @@ JOBS = {
     "remind": "Make the alerts of credits that end soon, as METER_EXPIRING_DAYS says.",
     "deliver": "Deliver alerts that are due. A target that does not answer is left alone.",
     "rotate": "Let Redis forget answers and finished reservations older than the idempotency window.",
+    "rollup": "Count what the usage figures do not have yet, after an upgrade or `meter rollup --from`.",
 }
 
 jobs = typer.Typer(

@@ -1,4 +1,4 @@
-"""What an operator runs by hand: rebuild, reconcile and jobs: a progress bar, a table or JSON, and an exit code."""
+"""What an operator runs by hand, rebuilds and jobs and such: a progress bar, a table or JSON, and an exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 
 import orjson
@@ -14,6 +15,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from meter.amount import AmountScale
+from meter.clock import milliseconds
 from meter.config import Settings
 from meter.errors import ConfigError, ForeignLedger, Unavailable
 from meter.jobs import COUNTED, Jobs
@@ -22,6 +24,7 @@ from meter.ledger.identity import is_foreign, kept_ledger
 from meter.ledger.log_file import LedgerFile, ledger_log
 from meter.ledger.rebuild import Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
+from meter.ledger.rollup import begin_rollup, gaps_of, roll_up_page
 from meter.ledger.serving import ServedElsewhere, address_of, check_served_here, claim
 from meter.log import logger, without_password
 from meter.runtime import Runtime
@@ -102,6 +105,31 @@ async def reconcile(settings: Settings, *, as_json: bool) -> int:
         reports = [await command.partition(number) for number in range(settings.partitions)]
     _print_reconcile(reports, AmountScale(settings.decimal_places), as_json=as_json)
     return 1 if any(report.drifts for report in reports) else 0
+
+
+async def rollup(settings: Settings, from_: str, *, as_json: bool) -> int:
+    """Counts in the usage figures what they do not have, or all from a time on; 0 when they have everything."""
+    from_ms = None if not from_ else _time_ms(from_)
+    runtime, done, more = Runtime(settings), 0, True
+    async with _Open(runtime) as store:
+        begun = None if from_ms is None else await begin_rollup(store, from_ms, settings.usage_bucket_minutes)
+        total = sum([gap.until_seq - gap.after_seq for gap in await gaps_of(store)]) if begun is None else begun
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("transactions", total=total)
+            while more:
+                page, more = await roll_up_page(store)
+                done += page
+                _progressed(progress, task, done)
+    print(orjson.dumps({"counted": done}).decode() if as_json else f"{done} counted")  # noqa: T201
+    return 0
+
+
+def _time_ms(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--from={text}: not a time such as 2030-01-31T00:00Z") from None
+    return milliseconds(at if at.tzinfo is not None else at.replace(tzinfo=UTC))
 
 
 async def jobs(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:

@@ -186,6 +186,20 @@ def reconcile(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
 
 @app.command()
+def rollup(
+    from_: Annotated[
+        str, typer.Option("--from", help="Count everything again from the hour of this time on (2030-01-31T00:00Z).")
+    ] = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Count in the usage figures what they do not have yet; what was cut off goes on."""
+    from meter.cli import operate
+
+    run(operate.rollup(settings_of(data_dir), from_, as_json=as_json))
+
+
+@app.command()
 def schema(
     backend: Annotated[Literal["sql", "nosql"], typer.Option(help="SQL tables, or MongoDB validators.")] = "sql",
     dialect: Annotated[Literal["postgres", "mysql", "sqlite"], typer.Option(help="Of the SQL.")] = "postgres",

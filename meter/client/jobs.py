@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.client.calls import Calls
 from meter.contract.answers import Refusal
-from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, Rotated
+from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated
 
 
 class JobCalls(Calls):
@@ -29,6 +29,10 @@ class JobCalls(Calls):
     async def deliver(self) -> Attempted | Refusal:
         """Delivers alerts that are due. Waits a few seconds for them, and for no target that hangs."""
         return await self._call("deliver", Attempted, body={})
+
+    async def roll_up(self) -> RolledUp | Refusal:
+        """Counts what the usage figures do not have yet."""
+        return await self._call("roll_up", RolledUp, body={})
 
     async def rotate(self) -> Rotated | Refusal:
         """Lets Redis forget what is older than the idempotency window."""

@@ -40,6 +40,13 @@ class Attempted(Answer):
     more: bool
 
 
+class RolledUp(Answer):
+    """That many transactions were looked at which the usage figures did not have."""
+
+    counted: int
+    more: bool
+
+
 class Rotated(Answer):
     """That many partitions have let go what was older than the idempotency window."""
 

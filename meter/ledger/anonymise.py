@@ -40,6 +40,7 @@ from meter.store.rows import (
     ReservationRow,
     TransactionRow,
 )
+from meter.store.usage_rows import UsageQuantityRow, UsageRow
 
 PAGE = 200
 FIELDS_PER_CALL = 100
@@ -51,6 +52,7 @@ WORK_SECONDS = 2.0
 
 State = Literal["anonymised", "pending", "unknown", "subscribed", "busy", "live"]
 Lasting = TypeVar("Lasting", GrantRow, ReservationRow)
+Counting = TypeVar("Counting", UsageRow, UsageQuantityRow)
 
 
 class Left(NamedTuple):
@@ -227,7 +229,15 @@ class _Rewriting:
 
     async def done(self) -> bool:
         """Rewrites what is left; False when the time is over before that. Raises `StoreUnavailable`."""
-        for step in (self._transactions, self._reservations, self._grants, self._account, self._plans, self._texts):
+        for step in (
+            self._transactions,
+            self._reservations,
+            self._grants,
+            self._account,
+            self._plans,
+            self._figures,
+            self._texts,
+        ):
             if not await step():
                 return False
         return True
@@ -282,6 +292,27 @@ class _Rewriting:
         row = (await self._store.accounts([self._user_id])).get(self._user_id)
         if row is not None and row.last_seq <= self._entry.seq:
             await self._store.rewrite([row], [])
+        return True
+
+    async def _figures(self) -> bool:
+        """The flush of the entry gave them to the pseudonym; what they count by may have the name in it."""
+        return await self._figures_of(UsageRow) and await self._figures_of(UsageQuantityRow)
+
+    async def _figures_of(self, model: type[Counting]) -> bool:
+        mine = {"path": self._name.mark.pseudonym}
+        page: list[Counting] = await self._store.find(model, mine, order_by="bucket_ms", limit=PAGE)
+        while page:
+            if not self._in_time():
+                return False
+            for row in page:
+                if self._name.is_named_in(row.feature):
+                    await self._store.rewrite([row], [self._name.row(row)])
+            last: Counting = page[-1]
+            after: tuple[int | str, ...] = (
+                last.bucket_ms,
+                *(getattr(last, name) for name in last.KEY if name != "bucket_ms"),
+            )
+            page = await self._store.find(model, mine, order_by="bucket_ms", after=after, limit=PAGE)
         return True
 
     async def _plans(self) -> bool:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from meter.clock import DAY_MS
 from meter.engine.outbox import Kind
 from meter.store.records import Records
-from meter.store.rows import ReservationRow, TransactionRow
+from meter.store.rows import ReservationRow, TransactionRow, WatermarkRow
 from meter.store.usage import Added
-from meter.store.usage_rows import UsageQuantityRow, UsageRow
+from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 VALUES_MAX = 1_000
 """Models of a path and UTC day, and features, that are told apart; all others are `other`."""
@@ -163,6 +163,15 @@ class Figures:
 def day_of(path: str, at_ms: int) -> Day:
     """The day of a path by which its values are told apart."""
     return path, at_ms // DAY_MS
+
+
+def gaps_before(expected: WatermarkRow | None) -> list[UsageGapRow]:
+    """What a worker of before there were usage figures wrote, as the first flush after it finds."""
+    counted = 0 if expected is None else expected.counted_seq or 0
+    if expected is None or counted >= expected.seq:
+        return []
+    gap = UsageGapRow(partition=expected.partition, until_seq=expected.seq, after_seq=counted, from_ms=0)
+    return [gap]
 
 
 def values_of(found: Iterable[tuple[str, str, str]]) -> dict[str, Values]:

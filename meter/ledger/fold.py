@@ -17,7 +17,7 @@ from meter.engine.operations import answer_of
 from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
-from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, tags_of
+from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, gaps_before, tags_of
 from meter.store.base import Flush
 from meter.store.records import Records, row_of
 from meter.store.rows import (
@@ -31,7 +31,6 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
-from meter.store.usage_rows import UsageGapRow
 
 CHOSEN = "reserve "
 """What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
@@ -184,7 +183,7 @@ class Fold:
             quarantine=self._quarantine,
             renamed=self._renamed,
             usage=self._figures.added(),
-            gaps=_gaps(self._expected),
+            gaps=gaps_before(self._expected),
         )
 
     def _put_aside(self, entry: Unread) -> None:
@@ -441,15 +440,6 @@ class Fold:
         if not isinstance(entry, Unread):
             about: dict[str, JsonValue] = {"transaction_id": entry.transaction_id, "seq": entry.seq}
             self._alerts.append(error_alert(event, entry.user_id, entry.created_at_ms, about))
-
-
-def _gaps(expected: WatermarkRow | None) -> list[UsageGapRow]:
-    """What a worker of before there were usage figures wrote."""
-    counted = 0 if expected is None else expected.counted_seq or 0
-    if expected is None or counted >= expected.seq:
-        return []
-    gap = UsageGapRow(partition=expected.partition, until_seq=expected.seq, after_seq=counted, from_ms=0)
-    return [gap]
 
 
 def is_chosen(entry: Entry) -> bool:

@@ -1,8 +1,8 @@
 """The rows of a user under another name: what moved stays exact, what was said about a person goes.
 
-Free text (description, metadata, profile) goes. Ids that callers chose may have the name in them (`user-1-welcome`):
-such an id is replaced, in every row alike, by one that nobody can trace back. What callers repeat a call by goes as
-well, as its fingerprint is made from the name. Pure.
+Free text (description, metadata, profile) goes, but for the `feature` that usage figures count by. Ids that callers
+chose may have the name in them (`user-1-welcome`): such an id is replaced, in every row alike, by one that nobody can
+trace back. What callers repeat a call by goes as well, as its fingerprint is made from the name. Pure.
 """
 
 from __future__ import annotations
@@ -13,10 +13,23 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
+from meter.engine.prices import PRICE_MARK
+from meter.ledger.figures import feature_of
 from meter.store.plan_rows import PastPlanRow
 from meter.store.rows import AnonymisationRow, GrantRow, OperationRow, QuarantineRow, ReservationRow, TransactionRow
+from meter.store.usage_rows import UsageQuantityRow, UsageRow
 
-Renamed = TypeVar("Renamed", TransactionRow, GrantRow, ReservationRow, OperationRow, PastPlanRow, QuarantineRow)
+Renamed = TypeVar(
+    "Renamed",
+    TransactionRow,
+    GrantRow,
+    ReservationRow,
+    OperationRow,
+    PastPlanRow,
+    QuarantineRow,
+    UsageRow,
+    UsageQuantityRow,
+)
 
 _SAID = frozenset({"profile", "fingerprint", "answered"})
 """Members of a transaction's detail that go: free text, and what is made from the name."""
@@ -65,6 +78,8 @@ class Pseudonym:
             case OperationRow():  # a key that was used refuses every body from then on
                 key = self.identifier(row.operation_id)
                 return row.model_copy(update={"operation_id": key, "fingerprint": None, "answer": None})
+            case UsageRow() | UsageQuantityRow():
+                return row.model_copy(update={"path": self.mark.pseudonym, "feature": self.identifier(row.feature)})
             case PastPlanRow():
                 return row.model_copy(update={"user_id": self.mark.pseudonym})
             case QuarantineRow():  # nobody can say what of an entry that cannot be read is free text
@@ -73,11 +88,13 @@ class Pseudonym:
                 )
 
     def words(self, line: str | None) -> str | None:
-        """A line that a script answered, whose words are ids and numbers."""
-        if line is None:
-            return None
-        named = self.mark.user_id
-        return " ".join(self.mark.pseudonym if word == named else self.identifier(word) for word in line.split(" "))
+        """A line that a script answered, whose words are ids and numbers; and a price, which names nobody."""
+        return None if line is None else " ".join(map(self._word, line.split(" ")))
+
+    def _word(self, word: str) -> str:
+        if word.startswith(PRICE_MARK):
+            return word
+        return self.mark.pseudonym if word == self.mark.user_id else self.identifier(word)
 
     def _transaction(self, row: TransactionRow) -> dict[str, object]:
         detail = row.detail if isinstance(row.detail, dict) else {}
@@ -87,10 +104,18 @@ class Pseudonym:
             "reservation_id": self.optional(row.reservation_id),
             "reference": self.optional(row.reference),
             "draws": self.value(row.draws),
-            "detail": self.value({member: value for member, value in detail.items() if member not in _SAID}),
+            "detail": {name: self._member(name, value) for name, value in detail.items() if name not in _SAID},
             "description": None,
-            "metadata": None,
+            "metadata": self.feature(row.metadata),
         }
+
+    def _member(self, name: str, value: JsonValue) -> JsonValue:
+        return value if name == "price" else self.value(value)
+
+    def feature(self, metadata: JsonValue) -> JsonValue:
+        """What stays of metadata: what the usage figures count by."""
+        found = feature_of(metadata)
+        return {"feature": self.identifier(found)} if found else None
 
     def _grant(self, row: GrantRow) -> dict[str, object]:
         return {
@@ -110,5 +135,6 @@ class Pseudonym:
             "reservation_id": self.identifier(row.reservation_id),
             "draws": self.value(row.draws),
             "answer": self.words(row.answer),
+            "feature": self.optional(row.feature),
             "reference": self.optional(row.reference),
         }

@@ -9,10 +9,6 @@ from typing import NamedTuple, Protocol
 from meter.store.rows import TransactionRow
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
-LEVELS = tuple(f"level_{depth}" for depth in range(1, 7))
-"""The levels of a path: its first segment, its first two, …"""
-TIMES = ("day", "hour")
-
 Key = tuple[str | int, ...]
 """A value for each word of `group_by`. Days count from 1970 in their zone, hours are milliseconds."""
 
@@ -87,10 +83,11 @@ class UsageStore(Protocol):
         """
         ...
 
-    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int, version: int) -> int:
         """Forgets the figures from a time on; all that partitions have in the ledger is a gap from then on, in the
         place of older gaps, whose time counts where it is earlier; with other buckets, from the beginning. Answers how
-        many transactions that may be. No flush happens meanwhile, and those computed with other buckets are fenced.
+        many transactions that may be. The gaps have a `version` that none had before. No flush happens meanwhile, and
+        those that were computed with other buckets are fenced.
         """
         ...
 

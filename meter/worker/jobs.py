@@ -33,3 +33,8 @@ async def deliver(ctx: Context) -> int:
 async def rotate(ctx: Context) -> int:
     """Lets Redis forget what is older than the idempotency window."""
     return await ctx["jobs"].until_done("rotate")
+
+
+async def rollup(ctx: Context) -> int:
+    """Counts what the usage figures do not have yet."""
+    return await ctx["jobs"].until_done("rollup")

@@ -44,7 +44,7 @@ STORY = (
     ),
     *("create_plan", "events", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade"),
     *("put_rate_card", "activate_rate_card", "rate_cards", "rate_card", "rate_card_versions", "quote"),
-    *("allocate", "expire", "apply_pending", "remind", "deliver", "rotate"),
+    *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "anonymise", "set_clock"),
 )

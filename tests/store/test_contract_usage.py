@@ -19,7 +19,7 @@ BIG = 2**53 - 1
 
 
 def figure(path: str, bucket_ms: int = T0, requests: int = 1, charged: int = 5, **members: object) -> UsageRow:
-    return UsageRow(path=path, bucket_ms=bucket_ms, requests=requests, charged=charged, **members)  # type: ignore[arg-type]
+    return UsageRow(path=path, bucket_ms=bucket_ms, requests=requests, charged=charged, **members)
 
 
 def quantity(path: str, dimension: str, many: int, bucket_ms: int = T0, model: str = "") -> UsageQuantityRow:
@@ -197,7 +197,7 @@ async def test_a_rollup_begins_with_all_that_the_ledger_has(store: Store) -> Non
     await flushed(store, figure("a"), figure("a", T0 + DAY_MS), quantities=(quantity("a", "input", 4, T0 + DAY_MS),))
     await store.apply(replace(samples.flush(None), partition=1, reached=samples.watermark(7, partition=1)))
 
-    many = await store.begin_rollup(T0 + DAY_MS, 60)
+    many = await store.begin_rollup(T0 + DAY_MS, 60, 9)
 
     gaps = await store.find(UsageGapRow, {}, order_by="partition", limit=9)
     assert [(gap.partition, gap.after_seq, gap.until_seq, gap.from_ms) for gap in gaps] == [
@@ -210,16 +210,16 @@ async def test_a_rollup_begins_with_all_that_the_ledger_has(store: Store) -> Non
     assert mark is not None
     assert (mark.counted_seq, mark.bucket_minutes) == (7, 60)
 
-    await store.begin_rollup(T0 + 2 * DAY_MS, 60)
+    await store.begin_rollup(T0 + 2 * DAY_MS, 60, 9)
     assert {gap.from_ms for gap in await store.find(UsageGapRow, {}, order_by="partition", limit=9)} == {T0 + DAY_MS}
-    await store.begin_rollup(T0 + 2 * DAY_MS, 15)
+    await store.begin_rollup(T0 + 2 * DAY_MS, 15, 9)
     assert {gap.from_ms for gap in await store.find(UsageGapRow, {}, order_by="partition", limit=9)} == {0}
 
 
 async def test_a_flush_of_other_buckets_is_fenced(store: Store) -> None:
     await flushed(store, figure("a"))
     expected = await store.watermark(0)
-    await store.begin_rollup(0, 15)
+    await store.begin_rollup(0, 15, 9)
 
     assert not (await store.apply(samples.flush(expected, usage=Added([figure("a")])))).done
     assert (await store.apply(samples.flush(await store.watermark(0), usage=Added([figure("a")])))).done

@@ -37,7 +37,7 @@ class MemoryUsage:
         self._add(added)
         return True
 
-    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int, version: int) -> int:
         gaps = self._rows_of(UsageGapRow)
         from_ms = min([from_ms, *(row.from_ms for row in gaps.values() if isinstance(row, UsageGapRow))])
         if {row.bucket_minutes for row in self._marks.values()} - {None, bucket_minutes}:
@@ -49,7 +49,7 @@ class MemoryUsage:
         gaps.clear()
         for at, mark in self._marks.items():
             self._marks[at] = mark.model_copy(update={"counted_seq": mark.seq, "bucket_minutes": bucket_minutes})
-            gap = UsageGapRow(partition=at, until_seq=mark.seq, after_seq=0, from_ms=from_ms)
+            gap = UsageGapRow(partition=at, until_seq=mark.seq, after_seq=0, from_ms=from_ms, version=version)
             gaps |= {(at, mark.seq): gap} if mark.seq else {}
         return sum(mark.seq for mark in self._marks.values())
 

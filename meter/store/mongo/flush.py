@@ -184,7 +184,7 @@ class MongoFlush:
             raise Fenced
         await self._add(added)
 
-    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int, version: int) -> int:
         """See `UsageStore.begin_rollup`. A flush that is under way then is tried again by its server, or fenced."""
         marks, gaps = self._database[WatermarkRow.TABLE], self._database[UsageGapRow.TABLE]
         before = rows_from(WatermarkRow, await marks.find({}, session=self._session).to_list())
@@ -203,7 +203,7 @@ class MongoFlush:
             await self._database[model.TABLE].delete_many({"bucket_ms": {"$gte": from_ms}}, session=self._session)
         await gaps.delete_many({}, session=self._session)
         rows = [
-            UsageGapRow(partition=row.partition, until_seq=row.seq, after_seq=0, from_ms=from_ms)
+            UsageGapRow(partition=row.partition, until_seq=row.seq, after_seq=0, from_ms=from_ms, version=version)
             for row in before
             if row.seq
         ]

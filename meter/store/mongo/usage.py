@@ -57,9 +57,9 @@ class MongoUsage:
             return False
         return True
 
-    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int, version: int) -> int:
         def begin() -> Coroutine[Any, Any, int]:
-            return self._transact(lambda flush: flush.begin_rollup(from_ms, bucket_minutes))
+            return self._transact(lambda flush: flush.begin_rollup(from_ms, bucket_minutes, version))
 
         return await self._run(begin, timeout_seconds=ROLLUP_TIMEOUT_SECONDS)
 

@@ -80,8 +80,8 @@ class SqliteWriter:
             case Ask():
                 return connection.execute(*_asked(step)).fetchall()
             case Rename() | Outdate():
-                for statement in updates_of(step):
-                    compiled = statement.compile(dialect=self._sqlalchemy)
+                for change in updates_of(step):
+                    compiled = change.compile(dialect=self._sqlalchemy)
                     connection.execute(str(compiled), [compiled.params[name] for name in compiled.positiontup or ()])
         return ()
 

@@ -111,7 +111,9 @@ async def fill(
     await carry_out(connection, dialect, usage_steps(added))
 
 
-async def begin(connection: AsyncConnection, dialect: SqlDialect, from_ms: int, bucket_minutes: int) -> int:
+async def begin(
+    connection: AsyncConnection, dialect: SqlDialect, from_ms: int, bucket_minutes: int, version: int
+) -> int:
     """See `UsageStore.begin_rollup`. The locked watermarks keep every flush out."""
     marks, gaps = table_of(WatermarkRow), table_of(UsageGapRow)
     locked = select(marks.c.partition, marks.c.seq, marks.c.bucket_minutes).with_for_update()
@@ -124,7 +126,8 @@ async def begin(connection: AsyncConnection, dialect: SqlDialect, from_ms: int, 
     for table in (_figures, _quantities):
         await connection.execute(delete(table).where(table.c.bucket_ms >= from_ms))
     await connection.execute(delete(gaps))
-    rows = [UsageGapRow(partition=at, until_seq=seq, after_seq=0, from_ms=from_ms) for at, seq, _ in found if seq]
+    made = {"after_seq": 0, "from_ms": from_ms, "version": version}
+    rows = [UsageGapRow(partition=at, until_seq=seq, **made) for at, seq, _ in found if seq]
     await dialect.insert(connection, UsageGapRow, rows)
     await connection.execute(update(marks).values(counted_seq=marks.c.seq, bucket_minutes=bucket_minutes))
     return sum(row.until_seq for row in rows)
@@ -229,9 +232,9 @@ class SqlUsage:
             return False
         return True
 
-    async def begin_rollup(self, from_ms: int, bucket_minutes: int) -> int:
+    async def begin_rollup(self, from_ms: int, bucket_minutes: int, version: int) -> int:
         def work(connection: AsyncConnection) -> Awaitable[int]:
-            return begin(connection, self._dialect, from_ms, bucket_minutes)
+            return begin(connection, self._dialect, from_ms, bucket_minutes, version)
 
         return await self._write(work, timeout_seconds=ROLLUP_TIMEOUT_SECONDS)
 
