@@ -25,7 +25,7 @@ end
 local refused = false
 for n = number, count do
   take_caller(at + 2)
-  local answer = run(ARGV[at], at + 3)
+  local answer = api_keys.refusal or run(ARGV[at], at + 3)
   local first = sub(answer, 1, 1)
   if first == 'o' then answer = '0 ' .. answer end
   if first == '0' then refused = true end

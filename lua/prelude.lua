@@ -1,8 +1,8 @@
 -- What every program starts with: the keys, the clock, exact numbers, what ended lately.
 --
--- The whole call is one unit of work: operations read, decide and change tables in memory, and
--- state/write.lua (plain/run.lua, where all is plain) puts the result into Redis at the end. A fault
--- before that point leaves nothing half done, because Redis does not roll a script back.
+-- The whole call is one unit of work: operations read, decide and change tables in memory, and state/write.lua (plain/run.lua,
+-- where all is plain) puts the result into Redis at the end. A fault before that point leaves nothing half done, because Redis
+-- does not roll a script back.
 --
 -- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
 --                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,
@@ -18,6 +18,7 @@
 --      10 outbox    stream: one entry per call that books, id = last seq-0 (state/outbox.lua)
 --      11 profiles  hash: user_id -> metadata as JSON text
 --      12 rates     hash: what rate cards and accounts say of prices (state/price.lua)
+--      13 keys      hash: key_id -> what an API key may do (state/api_keys.lua)
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
 -- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
@@ -29,10 +30,11 @@
 --       15 when nothing of the batch may be begun any more, by Redis' own clock, because its callers are told by then that
 --          it was not done (0: at any time)
 --       then each operation: name, number of arguments, its caller's part ("", or three lines: key, fingerprint, extra, which
---       are JSON members without braces), and its own arguments
+--       are JSON members without braces), and its own arguments; then API keys (state/api_keys.lua)
 
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local api_keys = { ALL = KEYS[13], mark = '', writes = {} } -- mark: what a hold keeps of the one at hand (state/api_keys.lua)
 local format, match, gmatch, concat, byte, sub, gsub = string.format, string.match, string.gmatch,
   table.concat, string.byte, string.sub, string.gsub
 
@@ -62,7 +64,7 @@ local now = frozen_ms and frozen_ms + 0 or server_ms
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
 local OPERATIONS_FROM = 16
 
--- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py wraps each file).
+-- The names of this batch's operations: what no batch asks for is not even made (meter/engine/programs.py).
 local wanted = {}
 do
   local at = OPERATIONS_FROM
@@ -70,6 +72,7 @@ do
     wanted[ARGV[at]] = true
     at = at + 2 + ARGV[at + 1]
   end
+  api_keys.from = at
 end
 local current_key, current_fingerprint, current_extra = '', '', '' -- of the operation that is being run
 
@@ -81,8 +84,8 @@ local function take_caller(at)
   end
 end
 
--- What the first argument of a wanted operation names, user or reservation, so that batch.lua reads these in two calls. Each
--- operation's stands in its declaration (meter/engine/operations.py), from which programs.py fills this.
+-- What the first argument of a wanted operation names, user or reservation, so that batch.lua reads these in two calls; from
+-- the declarations of the operations (meter/engine/programs.py).
 local subjects = {}
 
 -- Byte order, as in Redis' lexical sets: Lua's own < on strings follows the server's locale.

@@ -287,6 +287,10 @@ class Settings(BaseSettings):
         ),
     ] = 7
     plans_max: Annotated[int, Field(ge=1, le=100_000, description="Plans that there may be.")] = 1000
+    keys_max: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="API keys that one user, or all operators, may have, but revoked ones."),
+    ] = 10_000
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")

@@ -21,6 +21,7 @@ from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.clock import DAY_MS
 from meter.errors import StoreUnavailable
+from meter.ledger.api_keys import apply_due_keys
 from meter.ledger.forgetting import rotate_due
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.pending_grants import OLD_AFTER_MS, Intake, apply_old
@@ -31,6 +32,7 @@ from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.store.key_rows import ApiKeyRow
 from meter.store.rows import RateCardRow
 
 SCRIPT_CALLS_PER_PAGE = 8
@@ -105,11 +107,12 @@ class Jobs:
         return Page(page.moved, page.more)
 
     async def pending(self) -> Page:
-        """Applies grants and rate cards that are durable and that Redis does not seem to have; counts the grants that
-        it has now.
+        """Applies grants, rate cards and API keys that are durable and that Redis does not seem to have; counts the
+        grants that it has now.
         """
         store = self._store()
         await apply_due(self._engine, store)
+        await apply_due_keys(self._engine, store)
         intake = Intake(self._engine, store, self._ledger)
         applied = await apply_old(intake, store, await self._pending_until_ms())
         self._note("grant", intake.refused)
@@ -148,7 +151,10 @@ class Jobs:
             return await allocation.any_due(ahead_ms)
         if name == "pending":
             due = await self._store().find(RateCardRow, {"state": DUE}, order_by="rate_card_id", limit=1)
-            return bool(due or await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1))
+            due_keys = await self._store().find(ApiKeyRow, {"state": DUE}, order_by="created_at_ms", limit=1)
+            return bool(
+                due or due_keys or await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1)
+            )
         if name == "rollup":
             return bool(await gaps_of(self._store()))
         return True

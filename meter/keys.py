@@ -36,13 +36,27 @@ _NAMES = (
     "outbox",
     "profiles",
     "rates",
+    "keys",
 )
 
 
 class PartitionKeys:
     """The keys of one partition; all share the hash tag `{pN}`, hence one cluster slot."""
 
-    __slots__ = ("accounts", "all", "due", "holds", "meta", "number", "outbox", "prefix", "profiles", "rates", "recent")
+    __slots__ = (
+        "accounts",
+        "all",
+        "api_keys",
+        "due",
+        "holds",
+        "meta",
+        "number",
+        "outbox",
+        "prefix",
+        "profiles",
+        "rates",
+        "recent",
+    )
 
     def __init__(self, number: int, prefix: str = "meter") -> None:
         self.number = number
@@ -56,6 +70,7 @@ class PartitionKeys:
         self.outbox = by_name["outbox"]
         self.profiles = by_name["profiles"]
         self.rates = by_name["rates"]
+        self.api_keys = by_name["keys"]
         self.recent = (by_name["recent:a"], by_name["recent:b"])
 
 

@@ -155,6 +155,9 @@ class Fold:
         assert self.grants.get(new, (0, 0)) == (0, 0), entry  # a forgotten grant may come again, and so may its rest
         assert self.grants[old][0] >= entry.amount > 0, entry
 
+    def _key(self, entry: Entry) -> None:
+        assert (entry.amount, entry.draws) == (0, []), entry
+
     def _account(self, entry: Entry) -> None:
         self.limit = entry.detail["overdraft_limit"]
         assert (entry.amount, entry.draws) == (0, []), entry

@@ -30,6 +30,7 @@ KEY_TYPES = {
     "outbox": "stream",
     "profiles": "hash",
     "rates": "hash",
+    "keys": "hash",
 }
 _LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
 _WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
@@ -175,7 +176,7 @@ def _read(client: Any, prefix: str, number: str) -> State:
         assert grant_id not in accounts[user].grants, f"{name} is the front grant and in the hash"
         accounts[user].grants[grant_id] = _grant(grant_id, text)
     for hold_id, text in hash_at("holds").items():
-        user, amount, ends, _, *draws = text.partition(" $")[0].split(" ")
+        user, amount, ends, _, *draws = text.partition(" $")[0].partition(" #")[0].split(" ")
         pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
         accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs)
     recent = [name for bucket in ("recent:a", "recent:b") for name in hash_at(bucket)]

@@ -9,12 +9,13 @@ from typing import Any, Literal
 from redis.exceptions import NoScriptError
 
 from meter.engine import operations, upkeep
-from meter.engine.answers import FORMS, Form, as_arguments
+from meter.engine.answers import FORMS, SUBJECT, Form, as_arguments
 from meter.engine.batcher import Mode
 from meter.engine.declarations import DECLARED
 from meter.engine.opening import NO_WATERMARK, Watermark
 from meter.engine.operations import Operation
 from meter.engine.outbox import Entry, Unread, read_outbox_entry
+from meter.engine.presented import presented_arguments
 from meter.engine.programs import Program, apply_program, open_program
 from meter.engine.short_answers import in_full
 from meter.keys import SCHEMA, PartitionKeys
@@ -124,8 +125,11 @@ class Partition:
         limits = (self.grace_ms, self.reservations_max, self.grants_max, self.window_ms, self.outbox_max)
         arguments: list[str | int] = [sender, number, mode, self.number, *limits, len(many), *known, int(looks)]
         arguments.append(latest_ms)
+        keys: list[str | int] = []
         for one in many:
+            keys += presented_arguments(one, len(arguments) + SUBJECT)
             arguments += as_arguments(one)
+        arguments += keys
         try:
             reply = self.client.evalsha(self.program.sha, len(self.keys.all), *self.keys.all, *arguments)
         except NoScriptError:

@@ -11,12 +11,15 @@ from random import Random
 
 import pytest
 
+from meter.api_key import ApiKey, unknown_api_key
 from meter.clock import NEVER_MS
-from meter.engine import operations, priced, upkeep
+from meter.engine import api_keys, operations, priced, upkeep
+from meter.engine.api_keys import REVOKED, Terms, change_key, identify, put_keys
 from meter.engine.at_end import read_at_end
 from meter.engine.batcher import Mode
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
+from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import Activation, activations_text, rate_fields, usage_text
 from tests import invariants
 from tests.lua.prices import CARD
@@ -29,6 +32,9 @@ WINDOW = 2 * HOUR
 
 AMOUNTS = (0, 1, 7, 30, 99, 10**14, 2**53 - 1)
 SPANS = (1, MINUTE, HOUR, 3 * HOUR)
+
+API_KEYS = [unknown_api_key(text) for text in ("a", "b", "c")]
+ASKED_BY_KEY = {"deduct", "reserve", "deduct_usage", "reserve_usage", "quote", "explain"}
 
 
 class Sender:
@@ -58,9 +64,32 @@ class Sender:
         pick = self._chance.choice
         name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state", "anonymise", "forget"}))
         make = getattr(self, f"_{name}", None)
-        module = next(one for one in (upkeep, operations, priced) if hasattr(one, name))
+        module = next(one for one in (upkeep, operations, priced, api_keys) if make or hasattr(one, name))
         one: Operation = make() if make else getattr(module, name)(self._user())
-        return one
+        return self._by_key(one) if name in ASKED_BY_KEY else one
+
+    def _by_key(self, one: Operation) -> Operation:
+        """Some are asked for by a key: its own, another's, one that there is not, one for a model only."""
+        if self._chance.random() < 0.6:
+            return one
+        return PresentedOperation.of(one, Presented(self._chance.choice(API_KEYS), self._chance.choice(("spend", "x"))))
+
+    def _terms(self) -> tuple[ApiKey, str]:
+        key, pick = self._chance.choice(API_KEYS), self._chance.choice
+        ends = pick((None, None, T0 + HOUR))
+        terms = Terms(key.hash, self._user(), ("spend", "read:self"), ends, pick(((), ("gpt-4o",), ("mini", "other"))))
+        return key, pick((terms.text, terms.text, terms.text, REVOKED))
+
+    def _key(self) -> Operation:
+        key, terms = self._terms()
+        return change_key(self._user(), key.key_id, "change", self._chance.randint(1, 9), terms)
+
+    def _keys(self) -> Operation:
+        key, terms = self._terms()
+        return put_keys([(key.key_id, self._chance.randint(1, 9), terms)])
+
+    def _identify(self) -> Operation:
+        return identify(self._chance.choice(API_KEYS))
 
     def _user(self) -> str:
         return self._chance.choice(("u", "u", "u/1", "v"))
@@ -96,7 +125,8 @@ class Sender:
         return usage_text(pick((*CARD, *CARD, "nope")), quantities, pick((None, 3)))
 
     def _rates(self) -> Operation:
-        fields = rate_fields("default", self._chance.randint(1, 3), dict([self._chance.choice(list(CARD.items()))]))
+        lines = dict([self._chance.choice(list(CARD.items()))])
+        fields = rate_fields("default", self._chance.randint(1, 3), lines, {"other": next(iter(lines))})
         return upkeep.rates(list(fields))
 
     def _activate(self) -> Operation:

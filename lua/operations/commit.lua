@@ -42,7 +42,7 @@ local function commit_hold(hold, requested, over, shortfall, ended, is_all)
   local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
     released, forfeited, uncovered, ended and 'true' or 'false')
   local member, priced = price_told(hold, is_all)
-  detail = detail .. member
+  detail = detail .. member .. api_keys.told(hold)
   local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
   local answer = format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, released, forfeited,

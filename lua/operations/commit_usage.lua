@@ -4,7 +4,7 @@
 -- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
 --         | insufficient user_id required (the hold stays) | overflow; then the balances
 --         | not_found | finished state user_id charged | not_priced | unknown_model model | unpriced dimension | uncountable
---         | rates_missing
+--         | rates_missing | model_not_allowed model
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
 function operations.commit_usage(i)
   local id = ARGV[i]
@@ -17,7 +17,7 @@ function operations.commit_usage(i)
   local kept = hold or past
   if is_over or past and past.state == 'committed' and not kept.price then return refuse_finished(past) end
   if not kept.price then return '0 not_priced' end
-  local amount, text = prices.of(rates.of_hold(kept), ARGV[i + 1], false)
+  local amount, text = prices.of(rates.of_hold(kept), ARGV[i + 1], false, api_keys.models_of(kept))
   if not amount then return text end
   prices.carry(text)
   ARGV[i + 1] = format('%d', amount)

@@ -48,7 +48,7 @@ function operations.reserve(i)
 
   local hold = {
     id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',
-    unconfirmed = at_end == 'confirm', draws = {},
+    unconfirmed = at_end == 'confirm', draws = {}, key = api_keys.mark ~= '' and sub(api_keys.mark, 3) or nil,
   }
   local draws = draw(a, amount, true)
   add_draws(hold, draws)

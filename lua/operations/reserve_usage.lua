@@ -3,14 +3,14 @@
 -- ARGV    user_id, reservation_id, usage, ttl_ms, chosen (1 | 0 | request), at_end (release | charge | confirm)
 -- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
 --         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged | unknown_model model
---         | unpriced dimension | unbounded | uncountable | rates_missing
+--         | unpriced dimension | unbounded | uncountable | rates_missing | model_not_allowed model
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
 
 -- What a request that asks again has on hold already: the price of then. Nil where it has nothing, or asks for something else.
 local function price_of_then(id, user, usage)
   local hold = hold_of(id)
   if not hold or not hold.price or hold.user ~= user then return nil end
-  local _, text = prices.of(rates.of_hold(hold), usage, true)
+  local _, text = prices.of(rates.of_hold(hold), usage, true, api_keys.models)
   if text == hold.price then return hold.amount, text end
 end
 
@@ -23,7 +23,7 @@ function operations.reserve_usage(i)
   if chosen == 'request' then amount, text = price_of_then(id, user, usage) end
   if not amount then
     if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
-    amount, text = prices.of(rates.of(user), usage, true)
+    amount, text = prices.of(rates.of(user), usage, true, api_keys.models)
   end
   if not amount then return text end
   prices.carry(text)

@@ -6,10 +6,11 @@
 --         created_at_ms, state (scheduled | active | exhausted | expired | voided), source, rollover_max, rollover_ms,
 --         plan_group, renews (as of grant.lua);
 --         then each of the reservations: reservation_id, amount, expires_at_ms, created_at_ms, at_end (release | charge),
---         draws ("grant_id amount grant_id amount ..."), price (of its reserve, "" = it was not priced)
+--         draws ("grant_id amount grant_id amount ..."), price (of its reserve, "" = it was not priced), api_key (by which it was
+--         asked for, as state/hold.lua has it, "" = none)
 -- Answers ok user_id, then the balances
 -- Writes  accounts, grants, order, holds, agenda, due, profiles, rates
-local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 7
+local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 8
 
 local function restore_grant(a, at)
   local state, effective = ARGV[at + 8], ARGV[at + 5] + 0
@@ -36,6 +37,7 @@ local function restore_hold(a, at)
   local hold = {
     id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
     charged_at_end = ARGV[at + 4] == 'charge', draws = {}, price = ARGV[at + 6] ~= '' and ARGV[at + 6] or nil,
+    key = ARGV[at + 7] ~= '' and ARGV[at + 7] or nil,
   }
   for id, part in gmatch(ARGV[at + 5], '(%S+) (%d+)') do
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0

@@ -14,7 +14,7 @@ function operations.state(i)
   end
   write_all()
   if to == 'clear' then
-    redis.call('UNLINK', ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA, DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES)
+    redis.call('UNLINK', ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA, DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES, api_keys.ALL)
     plant_sentinels()
   elseif to ~= 'rebuilding' then
     redis.call('HSET', META, 'state', to)

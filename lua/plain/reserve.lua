@@ -14,7 +14,7 @@ function plain.reserve(i)
   agenda_writes[user .. ' ' .. ends_text .. ' h ' .. id] = true
   available, reserved, held = available - amount, reserved + amount, held + amount
   local mark = at_end == 'charge' and 'c' or at_end == 'confirm' and 'p' or ''
-  hold_texts[id] = format('%s %d %d %d%s %s %d', user, amount, ends, now, mark, grant, amount)
+  hold_texts[id] = format('%s %d %d %d%s %s %d%s', user, amount, ends, now, mark, grant, amount, api_keys.mark)
   plain_holds[id] = hold_texts[id]
   local detail = format('"reservation_id":"%s","expires_at":%d', id, ends)
   if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end

@@ -3,9 +3,8 @@
 -- open      "user_id amount ends_at created grant_id amount grant_id amount ..."; a "c" after created: what is held at
 --           its end is charged, not released; a "p": so it will be, once `confirm` says that its caller was told of it
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
--- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer
-
-local HOLD_PATTERN = '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$'
+-- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer; of an API
+-- key that it was asked for by, " #key_id" behind that, then "#key_id ", with ",model,model" where the key is for some only
 
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
@@ -16,10 +15,10 @@ local function hold_of(id)
   local text = hold_texts[id]
   if text == nil then text = redis.call('HGET', HOLDS, id) end
   if text then
-    local user, amount, ends, created, charged, rest = match(text, HOLD_PATTERN)
+    local user, amount, ends, created, charged, rest = match(text, '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$')
     hold = {
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
-      unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)$'),
+      unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)'), key = match(rest, ' #(%S+)$'),
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -30,10 +29,11 @@ local function hold_of(id)
 end
 
 local function pack_hold(hold)
-  local charged = hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or ''
-  local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
+  local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created,
+    hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or '') }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
   if hold.price then parts[#parts + 1] = '$' .. hold.price end
+  if hold.key then parts[#parts + 1] = '#' .. hold.key end
   return concat(parts, ' ')
 end
 
@@ -45,7 +45,6 @@ local function add_draws(hold, draws)
   hold_writes[hold.id] = hold
 end
 
--- Moves the end of a hold.
 local function prolong(a, hold, ends)
   unschedule(a, hold.ends, 'h', hold.id)
   hold.ends = ends
@@ -63,19 +62,21 @@ local function finished(id)
   if not text then return nil end
   local state, user, amount, charged, requested, ended, answer = match(text,
     '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
-  local price, own_answer = match(answer, '^%$(%S+) (.*)$')
+  local price, of_price = match(answer, '^%$(%S+) (.*)$')
+  local key, of_key = match(of_price or answer, '^#(%S+) (.*)$')
   return { id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
-    ended = ended + 0, answer = own_answer or answer, price = price }
+    ended = ended + 0, answer = of_key or of_price or answer, price = price, key = key }
 end
 
 -- Remembers how a hold ended, with the answer that a repeated call is to get.
 local function remember_end(hold, state, charged, requested, ended, answer)
+  if hold.key then answer = '#' .. hold.key .. ' ' .. answer end
   if hold.price then answer = '$' .. hold.price .. ' ' .. answer end
   recent_writes['r ' .. hold.id] =
     format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended, answer)
 end
 
--- The refusal of a verb on a finished hold: "finished state user_id charged".
+-- The refusal of a verb on a finished hold.
 local function refuse_finished(over)
   return format('0 finished %s %s %d', over.state, over.user, over.charged)
 end

@@ -77,10 +77,12 @@ function prices.costs(usage, is_free, own, above)
   return whole + (part - under) / prices.MILLION, under, concat(parts)
 end
 
--- The amount of a usage and the text of its price; nil and the refusal. `estimates`: what is to be held for it.
-function prices.of(basis, usage, estimates)
+-- The amount of a usage and the text of its price; nil and the refusal. `estimates`: what is to be held for it; `models`: those
+-- that it may be of, nil: any.
+function prices.of(basis, usage, estimates, models)
   local model = match(usage, '^%S+')
   if model == '-' then model = basis.model end
+  if models and not rates.allows(basis, model, models) then return nil, '0 model_not_allowed ' .. model end
   local line, refusal = rates.line_of(basis, model)
   if not line then return nil, refusal end
   local free, per_request, minimum, max_output, over, own, above = match(line, prices.LINE)

@@ -3,6 +3,7 @@
 -- "u user_id"           what an account says: "card multiplier", "-" for what it does not say
 -- "a card"              its activations: "number", then "version from" for each, by time; the last that began holds
 -- "card@version"        the models that the version has, with blanks around each
+-- "card@version="       which names are aliases, where some are: " alias,model alias,model "
 -- "card@version model"  a line of rates; that of "*" is for every other model: "free per_request minimum max_output over
 --                       rates above". f where it costs nothing, else -; 0 where there is no max_output and no over; rates are
 --                       ",dimension=units per million,..." or "-", those above hold for more input than `over`
@@ -69,4 +70,22 @@ function rates.line_of(basis, model)
   if not models or string.find(models, ' ' .. model .. ' ', 1, true) then return nil, '0 rates_missing' end
   if rates.read[other] then return rates.read[other] end
   return nil, string.find(models, ' * ', 1, true) and '0 rates_missing' or format('0 unknown_model %s', model)
+end
+
+-- The model that a name is an alias of in the version that prices; every other name means itself.
+function rates.model_of(basis, name)
+  local field = basis.card .. '@' .. (basis.version or '') .. '='
+  rates.look_up({ field })
+  local _, cut = string.find(rates.read[field] or '', ' ' .. name .. ',', 1, true)
+  return cut and match(rates.read[field], '^%S+', cut + 1) or name
+end
+
+-- Whether a model is one of those, by its own name or another one.
+function rates.allows(basis, model, models)
+  if string.find(',' .. models .. ',', ',' .. model .. ',', 1, true) then return true end
+  local meant = rates.model_of(basis, model)
+  for one in gmatch(models, '[^,]+') do
+    if rates.model_of(basis, one) == meant then return true end
+  end
+  return false
 end

@@ -12,7 +12,7 @@ local function charge_at_end(a, hold, time)
     hold.id)
   local priced = ''
   if hold.price then detail, priced = detail .. ',"price":"' .. hold.price .. '"', ' $' .. hold.price end
-  local transaction = record(a, 'commit', hold.amount, draws, time, detail)
+  local transaction = record(a, 'commit', hold.amount, draws, time, detail .. api_keys.told(hold))
   local answer = format('ok %s %s %s %d 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a) .. priced
   remember_end(hold, 'committed', hold.amount, hold.amount, time, answer)
 end

@@ -52,6 +52,7 @@ local function write_all()
   write_holds()
   write_fields(PROFILES, profile_writes)
   write_fields(RATES, rate_writes)
+  write_fields(api_keys.ALL, api_keys.writes)
   write_ends()
-  order_writes, profile_writes, rate_writes = {}, {}, {}
+  order_writes, profile_writes, rate_writes, api_keys.writes = {}, {}, {}, {}
 end

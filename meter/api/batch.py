@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from meter.api.credits import deduct_operation
 from meter.api.reservations import commit_operation, reserve_operation
-from meter.api.services import Services, asked_of
+from meter.api.services import Services, asked_of, user_of
 from meter.contract.requests import BatchCommit, BatchDeduct, BatchOperation, BatchRequest, BatchReserve
 from meter.engine import operations
+from meter.engine.answers import NOTHING
 from meter.engine.operations import Operation
+from meter.engine.presented import Presented, PresentedOperation
 from meter.errors import MeterError
 from meter.http.exchange import Request
 from meter.http.reading import failure, read_body, read_key
 from meter.http.rendered import Rendered, problem, validation_problem
 
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
+
+
+_Payers = Mapping[str, tuple[str, Presented]]
+"""The path of each API key, and what it is judged by."""
 
 
 class BatchHandler:
@@ -34,8 +40,12 @@ class BatchHandler:
         body, key = read_body(BatchRequest, request, self._scale), read_key(request)
         if len(body.operations) > self._settings.batch_max:
             return validation_problem([("/operations", f"must not be more than {self._settings.batch_max}")])
-        many = [self._operation(one, f"{key}.{n}" if key else "", request, n) for n, one in enumerate(body.operations)]
-        places = await asyncio.gather(*map(self._place, body.operations))
+        payers = await self._payers(body.operations)
+        many = [
+            self._operation(one, payers, f"{key}.{n}" if key else "", request, n)
+            for n, one in enumerate(body.operations)
+        ]
+        places = await asyncio.gather(*(self._place(one, payers) for one in body.operations))
         if body.atomic and len(set(places)) > 1:
             detail = "Users of one atomic batch must share a partition, and reservations must exist."
             return problem("operations-span-partitions", detail)
@@ -52,19 +62,36 @@ class BatchHandler:
         replayed = bool(done) and all(result.replayed for result in done)
         return Rendered(200, b'{"results":[' + b",".join(map(_result, results)) + b"]}", replayed=replayed)
 
-    async def _place(self, one: BatchOperation) -> int:
+    async def _payers(self, many: Sequence[BatchOperation]) -> _Payers:
+        """Whose the API keys of a batch are, by their texts. One that nobody has is judged as the others are."""
+        texts = {one.api_key for one in many if isinstance(one, BatchDeduct | BatchReserve) and one.api_key}
+        keys = {text: self._services.any_key(text) for text in texts}
+        owners = await asyncio.gather(*map(self._engine.owner_of, keys.values()))
+        return {
+            text: (owner or NOTHING, Presented(key)) for (text, key), owner in zip(keys.items(), owners, strict=True)
+        }
+
+    async def _place(self, one: BatchOperation, payers: _Payers) -> int:
         if isinstance(one, BatchDeduct | BatchReserve):
-            return self._engine.partition_of(one.user_id)
+            if one.api_key is None:
+                return self._engine.partition_of(user_of(one))
+            return payers[one.api_key][1].key.root % len(self._engine.partitions)
         return await self._engine.partition_of_reservation(one.reservation_id) or 0
 
-    def _operation(self, one: BatchOperation, key: str, request: Request, n: int) -> Operation:
-        if isinstance(one, BatchDeduct):
-            return deduct_operation(one, key, request)
-        if isinstance(one, BatchReserve):
-            return reserve_operation(self._services, one, key, request, f"/operations/{n}")
+    def _operation(self, one: BatchOperation, payers: _Payers, key: str, request: Request, n: int) -> Operation:
+        if isinstance(one, BatchDeduct | BatchReserve):
+            if one.api_key is None:
+                return self._spending(one, user_of(one), key, request, n)
+            user_id, presented = payers[one.api_key]
+            return PresentedOperation.of(self._spending(one, user_id, key, request, n), presented)
         if isinstance(one, BatchCommit):
             return commit_operation(one.reservation_id, one, key, request)
         return operations.release(one.reservation_id, asked_of(one, key, request))
+
+    def _spending(self, one: BatchDeduct | BatchReserve, user_id: str, key: str, request: Request, n: int) -> Operation:
+        if isinstance(one, BatchDeduct):
+            return deduct_operation(one, key, request, user_id)
+        return reserve_operation(self._services, one, key, request, user_id, f"/operations/{n}")
 
     async def _run_group(
         self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import partial
 
 from meter.api.exports import Items, listed
 from meter.api.plain_bodies import PlainDeduct
-from meter.api.services import Services, asked_of, path_user, unanswered, usage_of
+from meter.api.services import Services, asked_of, path_user, unanswered, usage_of, user_of
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.answers import Transaction
 from meter.contract.requests import (
@@ -53,7 +54,13 @@ class CreditHandlers:
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
         body = self._plain.deduct(request) or read_body(DeductRequest, request, self._scale)
-        self._services.ask(body.user_id, deduct_operation(body, read_key(request), request), respond)
+        key = read_key(request)
+        if body.api_key is not None:
+            by_key = partial(deduct_operation, body, key, request)
+            self._services.ask_by_key(body.api_key, by_key, respond)
+            return
+        user_id = user_of(body)
+        self._services.ask(user_id, deduct_operation(body, key, request, user_id), respond)
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""
@@ -175,9 +182,9 @@ class CreditHandlers:
         return row
 
 
-def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Request) -> Operation:
+def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Request, user_id: str) -> Operation:
     """The operation of a deduct."""
     asked = asked_of(body, key, request, begins=True)
     if body.amount is None:
-        return priced.deduct_usage(body.user_id, usage_of(body), body.shortfall, asked)
-    return operations.deduct(body.user_id, body.amount, body.shortfall, asked)
+        return priced.deduct_usage(user_id, usage_of(body), body.shortfall, asked)
+    return operations.deduct(user_id, body.amount, body.shortfall, asked)

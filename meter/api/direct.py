@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from meter.api.credits import deduct_operation
 from meter.api.reservations import commit_operation, reserve_operation
-from meter.api.services import Services, asked_of, path_id
+from meter.api.services import Services, asked_of, path_id, user_of
 from meter.clock import time_text
 from meter.contract.answers import Answer
 from meter.contract.requests import CommitRequest, DeductRequest, Described, ReleaseRequest, ReserveRequest
@@ -82,7 +82,9 @@ class DirectCalls:
 
     def takes(self, name: str, body: Members | None, key: str | None) -> bool:
         """Whether a call can go this way."""
-        if key is not None or body is None or name not in self._calls or body.get("usage") is not None:
+        if key is not None or body is None or name not in self._calls:
+            return False
+        if body.get("usage") is not None or body.get("api_key") is not None:
             return False
         for value in body.values():
             kind = type(value)
@@ -124,12 +126,14 @@ class DirectCalls:
 
     async def _deduct(self, _: Mapping[str, str], members: dict[str, object]) -> str:
         body = self._body(DeductRequest, members)
-        return await self._services.engine.run(body.user_id, deduct_operation(body, "", _NO_HEADERS))
+        user_id = user_of(body)
+        return await self._services.engine.run(user_id, deduct_operation(body, "", _NO_HEADERS, user_id))
 
     async def _reserve(self, _: Mapping[str, str], members: dict[str, object]) -> str:
         body = self._body(ReserveRequest, members)
-        operation = reserve_operation(self._services, body, "", _NO_HEADERS)
-        return await self._services.engine.run(body.user_id, operation)
+        user_id = user_of(body)
+        operation = reserve_operation(self._services, body, "", _NO_HEADERS, user_id)
+        return await self._services.engine.run(user_id, operation)
 
     async def _commit(self, path: Mapping[str, str], members: dict[str, object]) -> str:
         body, request = self._body(CommitRequest, members), Request(path)

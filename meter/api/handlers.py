@@ -15,6 +15,7 @@ from meter.api.deliveries import DeliveryHandlers
 from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
+from meter.api.keys import KeyHandlers
 from meter.api.plans import PlanHandlers
 from meter.api.rate_cards import RateCardHandlers
 from meter.api.reports import ReportHandlers
@@ -48,6 +49,7 @@ def handlers_of(services: Services) -> Handlers:
         AnonymisationHandler(services),
         BatchHandler(services),
         ReportHandlers(services),
+        KeyHandlers(services),
         RateCardHandlers(services),
         JobHandlers(services),
         WebhookHandlers(services),

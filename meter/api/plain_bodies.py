@@ -31,6 +31,7 @@ class PlainDeduct(NamedTuple):
     user_id: str
     amount: int
     shortfall: str = "reject"
+    api_key: None = None
     usage: None = None
     description: None = None
     reference: None = None
@@ -44,6 +45,7 @@ class PlainReserve(NamedTuple):
     amount: int
     ttl_seconds: int | None
     reservation_id: None = None
+    api_key: None = None
     usage: None = None
     description: None = None
     reference: None = None
@@ -78,7 +80,7 @@ class PlainBodies:
         amount = self._units(whole, part)
         if amount is None:
             return None
-        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None))
+        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None, None))
 
     def reserve(self, request: Request) -> PlainReserve | None:
         """The body of a reserve."""

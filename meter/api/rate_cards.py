@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
-from meter.api.services import Services, usage_of
+from meter.api.services import Services, usage_of, user_of
 from meter.clock import milliseconds, utc_time
 from meter.contract.rates import (
     ACTIVATIONS_MAX,
@@ -19,6 +19,7 @@ from meter.contract.rates import (
 )
 from meter.contract.requests import Query, QuoteRequest
 from meter.engine import priced
+from meter.engine.presented import PresentedOperation
 from meter.engine.prices import Activation, activations_text
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
@@ -48,8 +49,13 @@ class RateCardHandlers:
         """`POST /credits/quote`"""
         body = read_body(QuoteRequest, request, self._scale)
         read_key(request)
-        one = priced.quote(body.user_id, usage=usage_of(body), amount=body.amount)
-        return self._renderer.quote(await self._engine.run(body.user_id, one))
+        if body.api_key is None:
+            user_id = user_of(body)
+            one = priced.quote(user_id, usage=usage_of(body), amount=body.amount)
+        else:
+            user_id, presented = await self._services.payer_of(body.api_key)
+            one = PresentedOperation.of(priced.quote(user_id, usage=usage_of(body), amount=body.amount), presented)
+        return self._renderer.quote(await self._engine.run(user_id, one))
 
     async def put_rate_card(self, request: Request) -> Rendered:
         """`PUT /credits/rate-cards/{rate_card_id}`: its next version."""

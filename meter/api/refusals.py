@@ -11,8 +11,10 @@ from meter.engine.answers import (
     EXISTS,
     FINISHED,
     INSUFFICIENT,
+    INVALID_KEY,
     KEY_REUSED,
     LIVE,
+    MODEL_NOT_ALLOWED,
     NOT_FOUND,
     NOT_PRICED,
     OUTBOX_FULL,
@@ -20,6 +22,7 @@ from meter.engine.answers import (
     OVERFLOW,
     PENDING,
     RATES_MISSING,
+    SCOPE_MISSING,
     SUSPENDED,
     TOO_MANY,
     UNBOUNDED,
@@ -29,6 +32,7 @@ from meter.engine.answers import (
     Declared,
     Refusal,
 )
+from meter.engine.api_keys import KEY
 from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
@@ -52,6 +56,9 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
     UNBOUNDED.word: ("validation-error",),
     UNCOUNTABLE.word: ("validation-error",),
     RATES_MISSING.word: ("metering-unavailable",),
+    INVALID_KEY.word: ("invalid-key",),
+    SCOPE_MISSING.word: ("key-not-allowed",),
+    MODEL_NOT_ALLOWED.word: ("key-not-allowed",),
     PENDING.word: (),
 }
 """The problems that a refusal can be; PENDING is none, it is answered with 202."""
@@ -59,10 +66,13 @@ _SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     (VOID.name, NOT_FOUND.word): ("grant-not-found",),
     (GRANT.name, TOO_MANY.word): ("too-many-grants",),
     (CONFIGURE.name, TOO_MANY.word): ("too-many-accounts",),
+    (KEY.name, TOO_MANY.word): ("too-many-accounts",),
     (RELEASE.name, FINISHED.word): ("reservation-committed", "reservation-expired"),  # a second one is answered again
 }
 
 DETAILS = {
+    "invalid-key": "There is no such API key, or none any more; nothing was changed.",
+    "key-not-allowed": "The API key is not for this scope, or not for this model alone; nothing was changed.",
     "insufficient-credits": "The available credits do not cover the amount; nothing was changed.",
     "account-suspended": "The account is suspended; nothing was changed.",
     "idempotency-key-reused": "The key was used before with another body; nothing was changed.",

@@ -26,6 +26,7 @@ from meter.engine.answers import (
     FORMS,
     KEY_REUSED,
     NOTHING,
+    OF_ANY,
     OK,
     OUTBOX_FULL,
     PENDING,
@@ -99,7 +100,7 @@ class Renderer:
                 PROBLEMS[slugs[0]], self._compiled(refusal.fields, refusal.fields), refusal.balances
             )
             for name, one in DECLARED.items()
-            for refusal in (*one.refusals, KEY_REUSED)
+            for refusal in (*one.refusals, *OF_ANY)
             if (slugs := slugs_of(one, refusal))
         }
 
@@ -197,14 +198,14 @@ class Renderer:
         """An item of a history."""
         draws = row.draws if isinstance(row.draws, list) else []
         parts = ",".join(self._burn(str(draw[0]), str(draw[1])) for draw in draws if isinstance(draw, list))
-        actor = row.detail.get("actor") if isinstance(row.detail, dict) else None
+        detail = row.detail if isinstance(row.detail, dict) else {}
         reference = row.reference or own_key(row.operation_id)  # rows of before there was a column
         return (
             f'{{"transaction_id":"{row.transaction_id}","seq":{row.seq},"kind":"{row.kind}","user_id":"{row.user_id}",'
             f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
-            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(actor)},'
+            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(detail.get("actor"))},"key_id":{json_text(detail.get("key_id"))},'
             f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{self._priced(row)}}}'
         )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 from meter.api.plain_bodies import PlainCommit, PlainReserve
-from meter.api.services import Services, asked_of, lists_of, path_id, usage_of
+from meter.api.services import Services, asked_of, lists_of, path_id, usage_of, user_of
 from meter.contract.requests import (
     CommitRequest,
     ExtendRequest,
@@ -38,8 +39,13 @@ class ReservationHandlers:
     def reserve(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations`"""
         body = self._plain.reserve(request) or read_body(ReserveRequest, request, self._scale)
-        operation = reserve_operation(self._services, body, read_key(request), request)
-        self._services.ask(body.user_id, operation, respond)
+        key = read_key(request)
+        if body.api_key is not None:
+            by_key = partial(reserve_operation, self._services, body, key, request)
+            self._services.ask_by_key(body.api_key, by_key, respond)
+            return
+        user_id = user_of(body)
+        self._services.ask(user_id, reserve_operation(self._services, body, key, request, user_id), respond)
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/commit`"""
@@ -91,17 +97,22 @@ class ReservationHandlers:
 
 
 def reserve_operation(
-    services: Services, body: ReserveRequest | PlainReserve, key: str, request: Request, pointer: str = ""
+    services: Services,
+    body: ReserveRequest | PlainReserve,
+    key: str,
+    request: Request,
+    user_id: str,
+    pointer: str = "",
 ) -> Operation:
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
-    reservation_id = body.reservation_id or services.engine.new_reservation_id(body.user_id)
+    reservation_id = body.reservation_id or services.engine.new_reservation_id(user_id)
     ttl_ms, chosen = milliseconds_to_live(services, ttl_seconds, pointer), body.reservation_id is not None
     asked = asked_of(body, key, request, begins=True)
     if body.amount is None:
         usage = usage_of(body)
-        return priced.reserve_usage(body.user_id, reservation_id, usage, ttl_ms, chosen=chosen, asked=asked)
-    return operations.reserve(body.user_id, reservation_id, body.amount, ttl_ms, chosen=chosen, asked=asked)
+        return priced.reserve_usage(user_id, reservation_id, usage, ttl_ms, chosen=chosen, asked=asked)
+    return operations.reserve(user_id, reservation_id, body.amount, ttl_ms, chosen=chosen, asked=asked)
 
 
 def milliseconds_to_live(services: Services, ttl_seconds: int | Decimal, pointer: str = "") -> int:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meter.amount import AmountScale
 from meter.api.plain_bodies import PlainBodies, PlainCommit, PlainDeduct, PlainReserve
+from meter.api.refusals import DETAILS
 from meter.api.rendering import Renderer
+from meter.api_key import ApiKey, read_api_key, unknown_api_key
 from meter.config import Settings
-from meter.contract.requests import CommitRequest, Costing, Described
+from meter.contract.requests import CommitRequest, Costing, Described, Spending
 from meter.engine import operations
 from meter.engine.answers import NAME
 from meter.engine.batcher import LineDone
 from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
+from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import usage_text
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
@@ -29,6 +33,8 @@ from meter.ledger.tail import Tail
 from meter.store.base import Store
 
 Plain = PlainDeduct | PlainReserve | PlainCommit
+
+INVALID_KEY = problem("invalid-key", DETAILS["invalid-key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,45 @@ class Services:
     def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
         """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""
         self.engine.submit(user_id, operation, self._answering(operation[NAME], respond))
+
+    def ask_by_key(self, text: str, operation_of: Callable[[str], Operation], respond: Respond) -> None:
+        """The same for the path that an API key names, which is judged in the same call."""
+        key = self.read_key(text)
+
+        def found(owner: str | MeterError | None) -> None:
+            try:
+                if isinstance(owner, MeterError):
+                    raise owner
+                if owner is None:
+                    raise Answered(INVALID_KEY)
+                self.ask(owner, PresentedOperation.of(operation_of(owner), Presented(key)), respond)
+            except Exception as error:  # every way out is an answer
+                respond(failure(error))
+
+        self.engine.find_owner(key, found)
+
+    async def payer_of(self, text: str) -> tuple[str, Presented]:
+        """The path that an API key names, and what the script judges it by. Raises `Answered` where there is none."""
+        key = self.read_key(text)
+        owner = await self.engine.owner_of(key)
+        if owner is None:
+            raise Answered(INVALID_KEY)
+        return owner, Presented(key)
+
+    def read_key(self, text: str) -> ApiKey:
+        """An API key that may be one of this deployment. Raises `Answered`."""
+        key = self._readable_key(text)
+        if key is None:
+            raise Answered(INVALID_KEY)
+        return key
+
+    def any_key(self, text: str) -> ApiKey:
+        """The same where the script is to refuse what cannot be one."""
+        return self._readable_key(text) or unknown_api_key(text)
+
+    def _readable_key(self, text: str) -> ApiKey | None:
+        key = read_api_key(text)
+        return None if key is None or key.is_test is not self.settings.test_clock else key
 
     def ask_of_reservation(self, reservation_id: str, operation: Operation, respond: Respond) -> None:
         """The same for an operation that names a reservation."""
@@ -89,6 +134,13 @@ def usage_of(body: Costing | CommitRequest | Plain) -> str:
     """The usage of a body that says one, as the scripts read it."""
     usage = body.usage
     return "" if usage is None else usage_text(usage.model, usage.quantities, usage.max_output)
+
+
+def user_of(body: Spending | PlainDeduct | PlainReserve) -> str:
+    """Who pays, of a body that names no API key. Raises `Answered` where it names nobody."""
+    if body.user_id is None:
+        raise Answered(validation_problem([("/user_id", "name either user_id or api_key")]))
+    return body.user_id
 
 
 def path_user(request: Request) -> str:

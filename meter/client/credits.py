@@ -14,6 +14,7 @@ from typing import Literal
 
 from meter.client.calls import CreditAmount, Metadata, wire_text
 from meter.client.jobs import JobCalls
+from meter.client.keys import KeyCalls
 from meter.client.plans import PlanCalls
 from meter.client.rates import RateCalls, Usage
 from meter.client.reports import ReportCalls
@@ -73,7 +74,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
+class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(
@@ -106,9 +107,10 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
 
     async def deduct(
         self,
-        user_id: str,
+        user_id: str | None = None,
         amount: CreditAmount | None = None,
         *,
+        api_key: str | None = None,
         usage: Usage | None = None,
         description: str | None = None,
         reference: str | None = None,
@@ -116,9 +118,10 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Deducted | Refusal:
-        """Spends credits in one step: an amount, or what a usage costs by the rate card."""
+        """Spends credits in one step, of a user or of whom an API key names: an amount, or what a usage costs."""
         body = {
             "user_id": user_id,
+            "api_key": api_key,
             "amount": amount,
             "usage": usage,
             "description": description,
@@ -130,9 +133,10 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
 
     async def hold(
         self,
-        user_id: str,
+        user_id: str | None = None,
         amount: CreditAmount | None = None,
         *,
+        api_key: str | None = None,
         usage: Usage | None = None,
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
@@ -144,6 +148,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
         """Holds an amount until commit, release or its end. `reserve` is the block that ends it for you."""
         body = {
             "user_id": user_id,
+            "api_key": api_key,
             "amount": amount,
             "usage": usage,
             "ttl_seconds": ttl_seconds,
@@ -157,9 +162,10 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
     @asynccontextmanager
     async def reserve(
         self,
-        user_id: str,
+        user_id: str | None = None,
         amount: CreditAmount | None = None,
         *,
+        api_key: str | None = None,
         usage: Usage | None = None,
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
@@ -173,6 +179,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls):
         reserved = await self.hold(
             user_id,
             amount,
+            api_key=api_key,
             usage=usage,
             ttl_seconds=ttl_seconds,
             reservation_id=reservation_id,

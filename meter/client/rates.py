@@ -60,7 +60,13 @@ class RateCalls(Calls):
         return await self._call("rate_card_versions", RateCardVersionPage, path=path, query=query)
 
     async def quote(
-        self, user_id: str, amount: CreditAmount | None = None, *, usage: Usage | None = None
+        self,
+        user_id: str | None = None,
+        amount: CreditAmount | None = None,
+        *,
+        api_key: str | None = None,
+        usage: Usage | None = None,
     ) -> Quote | Refusal:
         """What a reserve of an amount, or of a usage, would hold now; changes nothing."""
-        return await self._call("quote", Quote, body={"user_id": user_id, "amount": amount, "usage": usage})
+        body = {"user_id": user_id, "api_key": api_key, "amount": amount, "usage": usage}
+        return await self._call("quote", Quote, body=body)

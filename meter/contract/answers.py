@@ -32,9 +32,11 @@ Kind = Literal[
     "grant_rolled_over",
     "reservation_expired",
     "account",
+    "key",
 ]
 """What a transaction is. `grant_started`: a scheduled grant began; `grant_rolled_over`: the rest of a grant that ended
-lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal.
+lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal;
+`key`: an API key was issued, changed, rotated or revoked.
 """
 
 
@@ -294,6 +296,8 @@ class Transaction(BaseModel):
     refund_of: str | None
     reference: str | None
     actor: str | None
+    key_id: str | None
+    """The API key that it was asked for by, or that it is about."""
     description: str | None
     metadata: Members | None
     price: Price | None = None

@@ -17,6 +17,7 @@ OF_AN_ACTOR = ("invalid-actor",)
 OF_A_KEY = ("invalid-idempotency-key", "idempotency-key-reused")
 OF_SPENDING = ("insufficient-credits", "account-suspended")
 OF_A_USAGE = ("unknown-model",)
+OF_AN_API_KEY = ("invalid-key", "key-not-allowed")
 
 
 @dataclass(frozen=True, slots=True)

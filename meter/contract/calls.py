@@ -7,6 +7,7 @@ from meter.contract.table.clock import CALLS as OF_THE_CLOCK
 from meter.contract.table.credits import CALLS as OF_CREDITS
 from meter.contract.table.grants import CALLS as OF_GRANTS
 from meter.contract.table.jobs import CALLS as OF_JOBS
+from meter.contract.table.keys import CALLS as OF_KEYS
 from meter.contract.table.notifications import CALLS as OF_NOTIFICATIONS
 from meter.contract.table.plans import CALLS as OF_PLANS
 from meter.contract.table.rates import CALLS as OF_RATES
@@ -18,6 +19,7 @@ CALLS = (
     *OF_RESERVATIONS,
     *OF_GRANTS,
     *OF_ACCOUNTS,
+    *OF_KEYS,
     *OF_RATES,
     *OF_REPORTS,
     *OF_PLANS,

@@ -174,6 +174,10 @@ UserId = Annotated[str, Field(pattern=f"^(?:{USER_ID.pattern})$")]
 ObjectId = Annotated[str, Field(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 
 
+ApiKeyText = Annotated[str, Field(min_length=1, max_length=200)]
+"""The text of an API key. One that cannot be any is refused as one that there is not."""
+
+
 Text = Annotated[str, Field(pattern=NUL_FREE)]
 """A text of the caller's own, without the one character that PostgreSQL cannot keep."""
 

@@ -48,6 +48,7 @@ class Problem:
 
 
 _CATALOGUE = (
+    Problem("invalid-key", 401, "No such API key", "Send a key that has not ended; GET /credits/keys lists them."),
     Problem("missing-identity", 401, "No identity", "Send the header that names the user."),
     Problem("invalid-id", 400, "Invalid id", "Name one user and one request, in headers that are there once."),
     Problem("invalid-estimate", 400, "Invalid estimate", "Send one plain number that is not negative."),
@@ -55,6 +56,7 @@ _CATALOGUE = (
     Problem("invalid-usage", 400, "Invalid usage", "Send one plain number that is not negative."),
     Problem("insufficient-credits", 402, "Insufficient credits", "Add credits, or ask for a smaller amount."),
     Problem("account-suspended", 403, "Account suspended", "Lift the suspension with PATCH /credits/users/{user_id}."),
+    Problem("key-not-allowed", 403, "API key may not", "`scope` or `model` says what the key is not for."),
     Problem("foreign-origin", 403, "Page of another origin", "METER_ALLOWED_ORIGINS names the pages that may call."),
     Problem("host-not-allowed", 403, "Called by another name", "METER_ALLOWED_HOSTS adds names of this sidecar."),
     Problem("not-found", 404, "Not found", "Check the path against /openapi.json."),
@@ -75,6 +77,8 @@ _CATALOGUE = (
     Problem("rate-card-not-found", 404, "Rate card not found", "List them with GET /credits/rate-cards."),
     Problem("rate-card-version-not-found", 404, "No such version", "List them with GET …/versions."),
     Problem("subscription-not-found", 404, "Subscription not found", "Assign a plan with PUT."),
+    Problem("key-not-found", 404, "API key not found", "List them with GET /credits/keys."),
+    Problem("key-over", 409, "API key has ended", "Make a new one with POST /credits/keys."),
     Problem("plan-inactive", 409, "Plan inactive", "Choose an active plan."),
     Problem("plan-exists", 409, "Plan exists", "Choose another plan_id, or change the plan with PUT."),
     Problem("subscription-exists", 409, "Subscription exists", "Change it with POST …/upgrade."),
@@ -84,6 +88,7 @@ _CATALOGUE = (
     Problem("webhook-exists", 409, "Endpoint exists", "Delete it first, or rotate its secret."),
     Problem("too-many-plans", 409, "Too many plans", "Delete one; METER_PLANS_MAX is the limit."),
     Problem("too-many-accounts", 409, "Accounts of nothing", "Add credits; METER_RESERVATIONS_MAX is the limit."),
+    Problem("too-many-keys", 409, "Too many API keys", "Revoke some; METER_KEYS_MAX is the limit."),
     Problem("too-many-webhooks", 409, "Too many endpoints", "Delete one; METER_WEBHOOKS_MAX is the limit."),
     Problem("notification-not-found", 404, "Notification not found", "List them with GET /credits/notifications."),
     Problem("account-in-use", 409, "Account in use", "`detail` says what to end first."),

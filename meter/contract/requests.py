@@ -25,6 +25,7 @@ from meter.contract.fields import (
     PRIORITY_MAX,
     THRESHOLDS_MAX,
     Amount,
+    ApiKeyText,
     Description,
     Metadata,
     Multiplier,
@@ -90,6 +91,30 @@ class Costing(Described):
         return amount
 
 
+_USER_OR_KEY: JsonDict = {
+    "oneOf": [
+        {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for one, other in (("user_id", "api_key"), ("api_key", "user_id"))
+    ]
+}
+
+
+class Spending(Costing):
+    """A body that says who pays: a path, or an API key that names one."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [_AMOUNT_OR_USAGE, _USER_OR_KEY]})
+
+    api_key: ApiKeyText | None = None
+    user_id: Annotated[UserId | None, Field(validate_default=True)] = None
+
+    @field_validator("user_id", mode="after")
+    @classmethod
+    def _one_payer(cls, user_id: str | None, info: ValidationInfo) -> str | None:
+        if "api_key" in info.data and (user_id is None) == (info.data["api_key"] is None):
+            raise PydanticCustomError("user_id", "name either user_id or api_key")
+        return user_id
+
+
 class AddRequest(Described):
     """Credits in."""
 
@@ -101,17 +126,15 @@ class AddRequest(Described):
     expires_at: Time | None = None
 
 
-class DeductRequest(Costing):
+class DeductRequest(Spending):
     """Spend in one step: an amount, or what a usage costs."""
 
-    user_id: UserId
     shortfall: Literal["reject", "partial", "overdraft"] = "reject"
 
 
-class ReserveRequest(Costing):
+class ReserveRequest(Spending):
     """Hold an amount, or what a usage costs at most."""
 
-    user_id: UserId
     ttl_seconds: TtlSeconds | None = None
     reservation_id: ObjectId | None = None
 

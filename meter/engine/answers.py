@@ -58,7 +58,8 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("late", "frozen", "rotated", "was_full", "trimmed"), Form.YES_OR_NO),
     "suspended": Form.MARK,
     "low_credit_thresholds": Form.LIST_OF_UNITS,
-    **dict.fromkeys(("model", "dimension"), Form.TEXT),
+    **dict.fromkeys(("dimension", "key_id", "scopes", "scope"), Form.TEXT),
+    **dict.fromkeys(("model", "models"), Form.TEXT_OR_NONE),
 }
 """What the field of a name is, in whichever answer it stands. An answer with another field cannot be declared."""
 
@@ -108,6 +109,11 @@ UNBOUNDED = Refusal("unbounded", balances=False)
 UNCOUNTABLE = Refusal("uncountable", balances=False)
 NOT_PRICED = Refusal("not_priced", balances=False)
 RATES_MISSING = Refusal("rates_missing", balances=False)
+INVALID_KEY = Refusal("invalid_key", balances=False)
+SCOPE_MISSING = Refusal("scope_missing", ("scope",), balances=False)
+MODEL_NOT_ALLOWED = Refusal("model_not_allowed", ("model",), balances=False)
+OF_ANY = (KEY_REUSED, INVALID_KEY, SCOPE_MISSING, MODEL_NOT_ALLOWED)
+"""What any operation may be refused with that has a key or is asked for by an API key."""
 PENDING = Refusal("pending", ("user_id", "grant_id", "amount"), balances=False)
 """No word of the scripts: the grant is durable, but Redis went away before it had it."""
 
@@ -230,7 +236,7 @@ class Declared:
     def _shape(self, word: str) -> tuple[tuple[str, ...], bool]:
         if word == OK:
             return self.answer, self.balances
-        for refusal in (*self.refusals, KEY_REUSED):
+        for refusal in (*self.refusals, *OF_ANY):
             if refusal.word == word:
                 return refusal.fields, refusal.balances
         raise ValueError(f"{self.name} does not refuse with {word!r}")

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
-from meter.engine.answers import Operation, as_arguments, is_ok
+from meter.engine.answers import SUBJECT, Operation, as_arguments, is_ok
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
 from meter.engine.lost_batches import LostBatch, LostBatches
+from meter.engine.presented import presented_arguments
 from meter.engine.programs import Program
 from meter.engine.redis import RedisGateway
 from meter.engine.replication import NOBODY, Waits
@@ -256,8 +257,12 @@ class Batcher:
         count = len(operations)
         latest_ms = self._clock.at(min([call.begin_by for call in calls]))
         arguments = self._arguments(sender.name, sender.number, calls[0].mode, count, latest_ms)
+        keys: list[str | int] = []
         for operation in operations:
+            if type(operation) is not tuple:
+                keys += presented_arguments(operation, len(arguments) + SUBJECT)
             arguments += as_arguments(operation)
+        arguments += keys
         waits = self._limits.waits
         if waits.replicas and calls[0].mode != "trial" and waits.wants(operations):
             reply, acknowledged = await self._deliver(arguments, calls[0].deadline, self._run_waiting)

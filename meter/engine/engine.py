@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
+from meter.api_key import ApiKey
 from meter.config import Settings
 from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, LineDone, Lines, Mode
 from meter.engine.counts import Counts
+from meter.engine.key_owners import KeyOwners
 from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
 from meter.engine.programs import apply_program
@@ -38,7 +40,7 @@ _OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
 
 _OWNER = RESERVATION.field("user_id")
 
-_T = TypeVar("_T", str, Lines)
+_T = TypeVar("_T", str, Lines, str | None)
 
 
 class Engine:
@@ -61,6 +63,10 @@ class Engine:
         for number, batcher in enumerate(self._batchers):
             batcher.on_cut_off = partial(self._close_cut_off, number)
         self._closing: set[asyncio.Task[None]] = set()
+        self._owners = KeyOwners(
+            settings.partitions, lambda number, one, done: self._batchers[number].submit_one(one, done)
+        )
+        self.find_owner = self._owners.find
         self.opening = Opening(redis, settings, self.partitions, self._batchers, watermark_of, ledger_of)
         self._started: asyncio.Future[None] | None = None
 
@@ -130,6 +136,12 @@ class Engine:
         answer = _LineFuture()
         self.submit_for_reservation(reservation_id, operation, answer.done)
         return await answer.future
+
+    async def owner_of(self, key: ApiKey) -> str | None:
+        """Whose an API key is; None where there is no such key now and none was seen. Raises `MeterError`."""
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.find_owner(key, lambda owner: _resolve(future, owner))
+        return await future
 
     async def run_many(self, partition: int, many: Sequence[Operation], mode: Mode = "each") -> Lines:
         """Runs operations of one partition in order, in one batch, and answers their lines; see `Batcher.submit`."""

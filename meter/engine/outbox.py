@@ -69,6 +69,7 @@ class Kind(StrEnum):
     RESERVATION_EXPIRED = "reservation_expired", None, 0, "expired", False, None
     VOID = "void", "voided", 1, None, False, "voids"
     ACCOUNT = "account", None, 0, None, False, None
+    KEY = "key", None, 0, None, False, None
 
     @property
     def net(self) -> int:

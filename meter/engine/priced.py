@@ -9,6 +9,7 @@ from meter.engine.answers import (
     FINISHED,
     INSUFFICIENT,
     KEY_REUSED,
+    MODEL_NOT_ALLOWED,
     NOT_FOUND,
     NOT_PRICED,
     OUTBOX_FULL,
@@ -29,7 +30,7 @@ from meter.engine.answers import (
 from meter.engine.asked import UNKEYED, Asked, fingerprint_of, keyed
 from meter.engine.operations import COMMIT, DEDUCT, RESERVE
 
-_COSTS = (UNKNOWN_MODEL, UNPRICED, UNCOUNTABLE, RATES_MISSING)
+_COSTS = (UNKNOWN_MODEL, UNPRICED, UNCOUNTABLE, RATES_MISSING, MODEL_NOT_ALLOWED)
 
 DEDUCT_USAGE = Declared(
     "deduct_usage",

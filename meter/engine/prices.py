@@ -15,7 +15,10 @@ DIMENSIONS = ("input", "cache_read", "cache_write", "output", "reasoning", "audi
 
 PRICE_MARK = "$"
 """What a price begins with that stands behind an answer."""
+KEY_MARK = "#"
+"""The same of the key that a hold keeps."""
 _SIGN = f" {PRICE_MARK}"
+NO_ALIASES: Mapping[str, str] = {}
 
 
 class Tier(NamedTuple):
@@ -111,9 +114,13 @@ def without_price(line: str) -> tuple[str, str]:
     return line, price
 
 
-def kept_price(price: str | None, answer: str | None) -> str | None:
-    """What Redis remembers of a reservation's end: the price of its reserve and the answer (lua/state/hold.lua)."""
-    return answer if price is None else f"${price} {answer or '-'}"
+def kept_end(price: str | None, api_key: str | None, answer: str | None) -> str | None:
+    """What Redis remembers of a reservation's end: the price of its reserve, the key that it was asked for by, and the
+    answer (lua/state/hold.lua).
+    """
+    marks = [f"{PRICE_MARK}{price}"] if price else []
+    marks += [f"{KEY_MARK}{api_key}"] if api_key else []
+    return " ".join([*marks, answer or "-"]) if marks else answer
 
 
 def usage_text(model: str | None, quantities: Mapping[str, int], max_output: int | None = None) -> str:
@@ -129,11 +136,17 @@ def version_name(rate_card_id: str, version: int) -> str:
     return f"{rate_card_id}@{version}"
 
 
-def rate_fields(rate_card_id: str, version: int, lines: Mapping[str, RateLine]) -> Iterable[tuple[str, str]]:
-    """The fields that a version is in Redis: a line for each name of a model, then which names there are."""
+def rate_fields(
+    rate_card_id: str, version: int, lines: Mapping[str, RateLine], aliases: Mapping[str, str] = NO_ALIASES
+) -> Iterable[tuple[str, str]]:
+    """The fields that a version is in Redis: a line for each name of a model, whose name the aliases among them are,
+    then which names there are.
+    """
     name = version_name(rate_card_id, version)
     for model, line in lines.items():
         yield f"{name} {model}", line.text
+    if aliases:
+        yield f"{name}=", f" {' '.join(f'{alias},{model}' for alias, model in aliases.items())} "
     yield name, f" {' '.join(lines)} "
 
 

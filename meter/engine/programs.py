@@ -17,15 +17,26 @@ from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
 # Each file may use what the files before it define.
-_STATE = ("grant", "account", "agenda", "order", "stranger", "alert", "outbox", "hold", "ending", "settle", "write")
+_STATE = (
+    "grant",
+    "account",
+    "agenda",
+    "order",
+    "stranger",
+    "alert",
+    "outbox",
+    "key_terms",
+    "hold",
+    "ending",
+    "settle",
+    "write",
+)
 _PLAIN = {
     "wanted.deduct": ("deduct",),
     "wanted.reserve": ("reserve",),
     "wanted.commit or wanted.release": ("hold", "commit", "release"),
 }
 """The files of lua/plain that stand in a block of their own, and when it is entered."""
-_TWINS = {"deduct_usage": "deduct", "reserve_usage": "reserve", "commit_usage": "commit"}
-"""Operations that price a usage, and the one that does the rest for them."""
 _TWINS = {"deduct_usage": "deduct", "reserve_usage": "reserve", "commit_usage": "commit"}
 """Operations that price a usage, and the one that does the rest for them."""
 _PRICED = (*_TWINS, "quote")
@@ -74,7 +85,10 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
         parts.add(_SENTINEL, "state/refusal.lua")
     parts.say("".join(_subject_of(name) for name in operations))
     parts.say("".join(f"if wanted.{name} then wanted.{twin} = true end " for name, twin in _TWINS.items()))
-    parts.add("batch.lua", "state/writing.lua")
+    parts.add("batch.lua")
+    with parts.when("ARGV[api_keys.from]"):
+        parts.add("state/api_keys.lua")
+    parts.add("state/writing.lua")
     if plain:
         with parts.when("ARGV[3] ~= 'trial'"):
             _add_plain(parts)

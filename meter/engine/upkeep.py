@@ -183,7 +183,7 @@ class KeptGrant(NamedTuple):
 
 class KeptReservation(NamedTuple):
     """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts,
-    `price` is that of its reserve, "" of none.
+    `price` is that of its reserve, `api_key` what it keeps of the one that it was asked for by, "" of none.
     """
 
     reservation_id: str
@@ -193,6 +193,7 @@ class KeptReservation(NamedTuple):
     at_end: str
     draws: Sequence[tuple[str, int]]
     price: str = ""
+    api_key: str = ""
 
 
 RESTORE = Declared(
@@ -236,7 +237,7 @@ def restore(
     for kept in grants:
         own += [*map(str, kept[:-1]), *kept.at_end.arguments]
     for held in reservations:
-        own += [*map(str, held[:-2]), drawn(held.draws), held.price]
+        own += [*map(str, held[:-3]), drawn(held.draws), held.price, held.api_key]
     return plain("restore", *own)
 
 

@@ -21,6 +21,10 @@ RETRIED = frozenset({429, 503})
 """What another try a moment later may mend; clients of providers give up on these without the header."""
 
 
+CHALLENGE = (b"www-authenticate", b'Bearer realm="meter"')
+"""What every 401 says of the credentials that it wants (RFC 9110, 11.6.1)."""
+
+
 class Endpoint:
     """The ASGI endpoint of one path: a coroutine per method, HEAD with GET. The body is read here, never beyond the
     limit.
@@ -73,6 +77,8 @@ def header_list(rendered: Rendered, body: bytes | None = None) -> list[tuple[byt
         headers.insert(0, (b"content-type", rendered.content_type))
     if rendered.replayed:
         headers.append((b"idempotency-replayed", b"true"))
+    if rendered.status == 401:
+        headers.append(CHALLENGE)
     if rendered.status in RETRIED:
         headers.append((b"retry-after", RETRY_AFTER_SECONDS))
     return headers

@@ -423,6 +423,7 @@ class Fold:
             "reference": entry.text("reference") or own_key(entry.operation_id),
             "price": entry.text("price"),
             "feature": feature_of(detail.get("metadata")) or None,
+            "api_key": _api_key(entry),
             "last_seq": 0,
         }
         return row_of(ReservationRow, values)
@@ -447,6 +448,12 @@ def is_chosen(entry: Entry) -> bool:
     if entry.kind is not _RESERVE or "fingerprint" not in entry.detail:
         return False
     return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
+
+
+def _api_key(entry: Entry) -> str | None:
+    """What a reservation keeps of the key that it was asked for by, as lua/state/hold.lua has it."""
+    key_id, models = entry.text("key_id"), entry.text("models")
+    return key_id if models is None else f"{key_id},{models}"
 
 
 def _makes(entry: Entry, way: _Way, grant_id: str) -> bool:

@@ -79,11 +79,17 @@ def lines_of(body: object) -> dict[str, RateLine]:
     return lines
 
 
+def aliases_of(body: object) -> dict[str, str]:
+    """The models that the other names of a version mean."""
+    kept = cast("dict[str, Any]", body)
+    return {alias: model for model, told in kept["models"].items() for alias in told.get("aliases", ())}
+
+
 def _operations(
     row: RateCardRow, versions: Sequence[RateCardVersionRow], activations: Sequence[Activation], now_ms: int
 ) -> Iterator[Operation]:
     for version in versions:
-        fields = list(rate_fields(row.rate_card_id, version.number, _lines(version)))
+        fields = list(rate_fields(row.rate_card_id, version.number, _lines(version), aliases_of(version.body)))
         for first in range(0, len(fields), FIELDS_PER_OPERATION):
             yield upkeep.rates(fields[first : first + FIELDS_PER_OPERATION])
     yield upkeep.activate(row.rate_card_id, row.version, activations_text(activations, now_ms))

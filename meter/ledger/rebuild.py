@@ -23,6 +23,7 @@ from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
 from meter.errors import MeterError, RedisUnavailable, ScriptError
 from meter.keys import PartitionKeys
+from meter.ledger.api_keys import restore_keys
 from meter.ledger.identity import check_same_ledger, ledger_of
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
@@ -143,6 +144,8 @@ class Rebuild:
         now_ms = await self._now_ms(number, reached.epoch)
         for batch in _batches(await restore_operations(self._store, now_ms)):
             await self._run(number, reached.epoch, batch)
+        async for one in restore_keys(self._store, number):
+            await self._run(number, reached.epoch, [one])
         await self._restore_accounts(number, report, progress)
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)

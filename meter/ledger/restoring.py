@@ -9,7 +9,7 @@ import orjson
 from meter.engine import upkeep
 from meter.engine.at_end import read_at_end
 from meter.engine.operations import Operation
-from meter.engine.prices import kept_price
+from meter.engine.prices import kept_end
 from meter.engine.upkeep import KeptGrant, KeptReservation
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.fold import CHOSEN
@@ -63,7 +63,7 @@ def recall_end(row: ReservationRow) -> Operation | None:
         charged=row.charged,
         requested=row.requested,
         ended_at_ms=row.ended_at_ms or 0,
-        answer=kept_price(row.price, row.answer),
+        answer=kept_end(row.price, row.api_key, row.answer),
     )
 
 
@@ -92,4 +92,5 @@ def _kept_reservation(row: ReservationRow) -> KeptReservation:
         row.at_end,
         draws_of(row),
         row.price or "",
+        row.api_key or "",
     )

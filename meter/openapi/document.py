@@ -35,6 +35,7 @@ _TAGS = {
     "reservations": "Hold credits before work starts, settle for what was used.",
     "grants": "Lots of credits, each with its own priority and end.",
     "accounts": "What an account may do.",
+    "keys": "Who calls: API keys of users and operators, whose texts are told once.",
     "rates": "What usage costs: versions of rate cards, each priced from a moment on, and what a usage would come to.",
     "notifications": "Who is told of alerts, and what was sent.",
     "reports": "Who there is, who spent what, and what was refused or changed; for owners and support.",

@@ -17,6 +17,7 @@ Word = Annotated[str, Field(max_length=32)]
 AnswerLine = Annotated[str, Field(max_length=3000)]
 Feature = Annotated[str, Field(max_length=64)]
 PriceText = Annotated[str, Field(max_length=2000)]
+KeyMark = Annotated[str, Field(max_length=2000)]
 
 
 class Row(BaseModel):

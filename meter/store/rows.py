@@ -9,10 +9,12 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from meter.store.key_rows import ApiKeyRow
 from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanRow, PlanTermsRow, SubscriptionRow
 from meter.store.row import (
     AnswerLine,
     Feature,
+    KeyMark,
     Millionths,
     Milliseconds,
     ObjectId,
@@ -157,6 +159,8 @@ class ReservationRow(Row):
     """Of its reserve, as lua/state/price.lua has it."""
     feature: Feature | None = None
     """Of its reserve: what its charges count for in the usage figures."""
+    api_key: KeyMark | None = None
+    """What it keeps of the API key that it was asked for by, as lua/state/hold.lua has it."""
     last_seq: int = 0
 
 
@@ -386,6 +390,7 @@ ROWS: tuple[type[Row], ...] = (
     RateCardRow,
     RateCardVersionRow,
     ActivationRow,
+    ApiKeyRow,
     WebhookRow,
     DeliveryRow,
     QuarantineRow,

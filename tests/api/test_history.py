@@ -81,6 +81,7 @@ def test_every_kind_of_change_is_a_row_with_every_member(api: Api) -> None:
         "refund_of": None,
         "reference": "k2",
         "actor": None,
+        "key_id": None,
         "description": "d",
         "metadata": {"n": Decimal("1.5")},
     }

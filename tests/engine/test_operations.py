@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 
+from meter.api_key import unknown_api_key
 from meter.contract.answers import Kind as KindOnTheWire
-from meter.engine import operations, priced, upkeep
+from meter.engine import api_keys, operations, priced, upkeep
 from meter.engine.answers import SUBJECT, Line
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, kept_at_end, read_at_end
 from meter.engine.declarations import DECLARED
@@ -32,7 +33,7 @@ def slot(key: str) -> int:
 def test_all_keys_of_a_partition_share_a_slot(number: int) -> None:
     keys = PartitionKeys(number, "prefix").all
 
-    assert len(set(keys)) == 12
+    assert len(set(keys)) == 13
     assert len({slot(key) for key in keys}) == 1
     assert all(key.startswith(f"prefix:{{p{number}}}:") for key in keys)
 
@@ -201,6 +202,9 @@ MADE: list[tuple[Operation, str]] = [
     (upkeep.anonymise("u", "p", "t"), "u p t"),
     (upkeep.forget("u", "p", 5, ["k a", "r b"]), "u p 5 2"),
     (upkeep.rates([("f", "t"), ("g", "u")]), "2"),
+    (api_keys.put_keys([("key_a", 1, "t"), ("key_b", 2, "")]), "2"),
+    (api_keys.change_key("u", "key_a", "issue", 1, "t"), "u key_a issue 1 t"),
+    (api_keys.identify(unknown_api_key("x")), unknown_api_key("x").hash),
     (upkeep.activate("c", 5, "1 0"), "c 5 1_0"),
     (priced.deduct_usage("u", "m a=1", "partial"), "u m_a=1 partial"),
     (priced.reserve_usage("u", "r", "m a=1", 6, chosen=True, at_end="charge"), "u r m_a=1 6 1 charge"),

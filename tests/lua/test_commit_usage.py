@@ -9,6 +9,7 @@ import pytest
 from meter.engine.operations import UNKEYED, Asked, commit, configure, deduct, grant, release, reserve
 from meter.engine.priced import commit_usage, reserve_usage
 from meter.engine.prices import Activation, RateLine, read_price, usage_text
+from tests.lua.api_keys import by, put_key
 from tests.lua.prices import CARD, amount_of, put_card
 from tests.partition import GRACE, HOUR, MINUTE, T0, Answer, Partition
 
@@ -76,12 +77,14 @@ def test_too_late_it_is_over(held: Partition) -> None:
 
 def test_h9_another_model_is_priced_by_the_same_version(held: Partition) -> None:
     """H9: what the version does not have is refused, and the hold stays."""
+    held.run(by(put_key(held, models=("gpt-4o",)), reserve_usage("u", "k", ASKED, HOUR, chosen=True)))
     held.run(reserve_usage("u", "s", ASKED, HOUR, chosen=False))
     put_card(held, {"mini": RateLine({"input": 10**9, "output": 1}), "nope": CARD["mini"]}, version=2)
 
     answer = _commit(held, usage_text("mini", {"input": 1000, "output": 320}))
     assert (answer["charged"], answer["released"]) == (342, 7158)
     assert _commit(held, usage_text("nope", {"input": 1}), "s").status == "unknown_model"
+    assert _commit(held, usage_text("mini", {"input": 1}), "k").status == "model_not_allowed"
     assert _commit(held, usage_text(None, {"images": 1}), "s").status == "unpriced"
     held.client.hset(held.keys.rates, "default@1 huge", RateLine({"input": 10**12}).text)
     assert _commit(held, usage_text("huge", {"input": 10**12}), "s").status == "uncountable"

@@ -9,6 +9,7 @@ from meter.engine.outbox import Kind
 from meter.engine.priced import deduct_usage
 from meter.engine.prices import Activation, RateLine, read_price, usage_text
 from meter.engine.upkeep import clock, flushed
+from tests.lua.api_keys import by, put_key
 from tests.lua.prices import CARD, put_card
 from tests.partition import MINUTE, T0, Answer, Partition
 
@@ -87,6 +88,8 @@ def test_nothing_is_charged_for_what_has_no_price(carded: Partition) -> None:
 
     unknown = status(usage_text("nope", {"input": 1}))
     assert (unknown.status, unknown["model"]) == ("unknown_model", "nope")
+    refused = carded.run(by(put_key(carded, models=("gem",)), deduct_usage("u", usage_text("mini", {"input": 1}))))
+    assert (refused.status, refused["model"]) == ("model_not_allowed", "mini")
     unpriced = status(usage_text("gpt-4o", {"images": 1}))
     assert (unpriced.status, unpriced["dimension"]) == ("unpriced", "images")
     put_card(carded, {"big": RateLine({"input": 10**12}), "*": RateLine({"input": 4_000_000})}, version=2)

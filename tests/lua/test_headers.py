@@ -86,7 +86,7 @@ def whole_code(path: Path) -> str:
     code = path.read_text()
     others = [path.with_name(f"{name}.lua") for name in re.findall(r"(?<!function )operations\.([a-z_]+)\(", code)]
     states = [lua_folder() / "state" / name for name in ("rates.lua", "price.lua") if "prices.of(" in code]
-    estimates = re.search(r"prices\.of\(.*, true\)", code)
+    estimates = re.search(r"prices\.of\(.*, true\b", code)
     code = "".join([code, *(other.read_text() for other in (*others, *states))])
     return code if estimates else code.replace("'0 unbounded", "")
 

@@ -9,7 +9,10 @@ from meter.engine.operations import Operation, balance, configure, deduct, grant
 from meter.engine.upkeep import clock, rotate, state
 from tests.partition import DAY, HOUR, T0, Partition, dump
 
-NAMES = ("accounts", "grants", "order", "holds", "agenda", "due", "recent:a", "recent:b", "outbox", "profiles", "rates")
+NAMES = (
+    *("accounts", "grants", "order", "holds", "agenda", "due", "recent:a", "recent:b", "outbox", "profiles", "rates"),
+    "keys",
+)
 
 FIRST = {
     "a read": balance("u"),

@@ -10,7 +10,10 @@ from meter.engine.operations import balance, deduct, grant, reserve
 from tests.partition import DAY, HOUR, T0, Partition, dump
 from tests.servers import Server
 
-NAMES = ("accounts", "grants", "order", "holds", "agenda", "due", "recent:a", "recent:b", "outbox", "profiles", "rates")
+NAMES = (
+    *("accounts", "grants", "order", "holds", "agenda", "due", "recent:a", "recent:b", "outbox", "profiles", "rates"),
+    "keys",
+)
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_an_empty_redis_gets_a_partition(closed: Partition) -> None:
         "head": "-",
         "recent": "a",
         "flushed": "0",
-        "sentinels": "2",
+        "sentinels": "3",
         "recent_seq": "0",
     }
 

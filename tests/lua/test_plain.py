@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from meter.clock import NEVER_MS
+from meter.engine.api_keys import Terms, put_keys
 from meter.engine.batcher import Mode
 from meter.engine.operations import Asked, Operation, balance, commit, configure, deduct, grant, release, reserve
 from meter.engine.programs import apply_program, lua_folder
 from tests import invariants
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 from tests.servers import fake_server, real_server
-from tests.test_differential import Sender
+from tests.test_differential import API_KEYS, ASKED_BY_KEY, Sender
 
 HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "4"))
 FULL = apply_program(plain=False)
@@ -35,7 +36,7 @@ class Everyday(Sender):
             return super()._one()
         name = self._chance.choice(("deduct", "deduct", "reserve", "reserve", "commit", "release", "balance"))
         made: Operation = balance(self._user()) if name == "balance" else getattr(self, f"_{name}")()
-        return made
+        return self._by_key(made) if name in ASKED_BY_KEY else made
 
     def _amount(self) -> int:
         return self._chance.choice((0, 1, 1, 7, 7, 30, 99, 2**53 - 1))
@@ -46,7 +47,11 @@ class Everyday(Sender):
     def stock(self) -> list[Operation]:
         """What everybody begins with."""
         ends = self._chance.choice((NEVER_MS, T0 + HOUR, T0 + 5 * HOUR))
-        return [grant(user, "g0", self._chance.choice((50, 5000)), expires_at_ms=ends) for user in ("u", "u/1", "v")]
+        users = ("u", "u/1", "v")
+        terms = [Terms(key.hash, user, ("spend",)).text for key, user in zip(API_KEYS, users, strict=True)]
+        keys = put_keys([(key.key_id, 1, text) for key, text in zip(API_KEYS, terms, strict=True)])
+        stock = [grant(user, "g0", self._chance.choice((50, 5000)), expires_at_ms=ends) for user in users]
+        return [keys, *stock]
 
 
 @pytest.mark.parametrize("kind", ["fakeredis", "redis"])

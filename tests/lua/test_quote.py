@@ -5,6 +5,7 @@ from __future__ import annotations
 from meter.engine.operations import configure, grant
 from meter.engine.priced import quote
 from meter.engine.prices import RateLine, usage_text
+from tests.lua.api_keys import by, put_key
 from tests.lua.prices import put_card
 from tests.partition import Partition, dump
 
@@ -31,6 +32,8 @@ def test_what_has_no_price_is_refused(partition: Partition) -> None:
     partition.client.hset(partition.keys.rates, "default@1 huge", RateLine({"input": 10**12}).text)
 
     assert partition.run(quote("u", usage=usage_text("nope", {}))).status == "unknown_model"
+    key = put_key(partition, models=("gem",))
+    assert partition.run(by(key, quote("u", usage=usage_text("mini", {"input": 1}, 1)))).status == "model_not_allowed"
     assert partition.run(quote("u", usage=usage_text("mini", {"images": 1}, 1))).status == "unpriced"
     assert partition.run(quote("u", usage=usage_text("mini", {"input": 1}))).status == "unbounded"
     assert partition.run(quote("u", usage=usage_text("huge", {"input": 10**12}))).status == "uncountable"

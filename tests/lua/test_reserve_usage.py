@@ -8,6 +8,7 @@ from meter.engine.operations import UNKEYED, Asked, commit, configure, grant, re
 from meter.engine.priced import RESERVE_USAGE, commit_usage, reserve_usage
 from meter.engine.prices import RateLine, read_price, usage_text
 from meter.engine.upkeep import flushed
+from tests.lua.api_keys import by, put_key
 from tests.lua.prices import CARD, put_card
 from tests.partition import HOUR, MINUTE, Answer, Partition
 
@@ -56,6 +57,8 @@ def test_what_refuses_it(carded: Partition) -> None:
     """Nothing bounds the output of a model that has a price for it; and what refuses any reserve."""
     assert _reserve(carded, usage_text("mini", {"input": 10})).status == "unbounded"
     assert _reserve(carded, usage_text("nope", {"input": 10}, 1)).status == "unknown_model"
+    one = reserve_usage("u", "k", usage_text("mini", {"input": 1}, 1), HOUR, chosen=False)
+    assert carded.run(by(put_key(carded, models=("gem",)), one)).status == "model_not_allowed"
     assert _reserve(carded, usage_text("mini", {"images": 1}, 1)).status == "unpriced"
     assert _reserve(carded, usage_text("gpt-4o", {"input": 10**12}, 1)).status == "insufficient"
     carded.client.hset(carded.keys.rates, "default@1 huge", RateLine({"input": 10**12}).text)

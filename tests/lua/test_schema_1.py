@@ -48,8 +48,8 @@ def test_it_is_opened_and_nothing_but_its_schema_changes(older: Partition) -> No
 
     assert older.open() == "present"
 
-    before[older.keys.meta] |= {b"schema": b"2", b"sentinels": b"2"}
-    before[older.keys.rates] = {b"": b""}  # a key that there was not then
+    before[older.keys.meta] |= {b"schema": b"2", b"sentinels": b"3"}
+    before[older.keys.rates] = before[older.keys.api_keys] = {b"": b""}  # keys that there were not then
     assert dump(older.client) == before
 
 

@@ -27,6 +27,7 @@ from tests.openapi.story import (
     operation,
     path_of,
     tell_the_story,
+    told_again,
 )
 
 
@@ -78,6 +79,7 @@ def without_lanes(text: str) -> object:
     """JSON without what differs from run to run: lane and batch in a transaction_id, what is drawn by lot."""
     text = re.sub(r'"(change-)?[0-9a-f]{12,24}(-[0-9a-f]+)?"', '"drawn"', text)
     text = re.sub(r'("\d+-\d+)-[0-9a-f]{10}-\d+"', r'\1"', text)
+    text = re.sub(r'"(key_|mk_test_)[0-9A-Za-z]{20,}"', r'"\1"', text)
     return json.loads(re.sub(r'"(s_|whsec_|msg_)[A-Za-z0-9_+/=-]{12,}"', r'"\1"', text))
 
 
@@ -168,5 +170,5 @@ def test_replay_is_marked_as_the_document_says(client: TestClient, name: str) ->
         body["transaction_id"] = call(client, "deduct").json()["transaction_id"]
     first, second = (call(client, name, body, headers={"idempotency-key": "again"}, path=path) for _ in range(2))
     assert first.status_code == BY_NAME[name].status
-    assert (second.status_code, second.content) == (first.status_code, first.content)
+    assert (second.status_code, second.content) == (first.status_code, told_again(first.content))
     assert ("idempotency-replayed" in first.headers, second.headers["idempotency-replayed"]) == (False, "true")

@@ -39,6 +39,10 @@ OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
     "configure": {"suspended": True},
     "subscribe": {"auto_renew": False},
     "upgrade": {"when": "now"},
+    "create_key": {"name": "other"},
+    "change_key": {"name": "other"},
+    "rotate_key": {"overlap_seconds": 5},
+    "revoke_key": {"reason": "other"},
     "put_rate_card": {"minimum": 1},
     "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
 }
@@ -54,6 +58,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         what_the_rules_refuse,
         what_plans_refuse,
         what_rates_refuse,
+        what_keys_refuse,
         what_accounts_cannot_take,
         what_cannot_be_worked_out,
         what_changes_meanwhile,
@@ -200,6 +205,35 @@ def what_rates_refuse(seen: Seen) -> None:
         refused("commit", "reservation-not-priced", {"usage": asked["usage"]}, reservation_id="job-2")
 
 
+def what_keys_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://", keys_max=1, reservations_max=2) as client:
+
+        def refused(name: str, slug: str, body: object = None, **path: str) -> None:
+            assert refusal(name, call(client, name, body, path=path)) == slug
+            seen.add((name, slug))
+
+        assert call(client, "put_rate_card").status_code == 200
+        for name in ("change_key", "rotate_key", "revoke_key"):
+            refused(name, "key-not-found")
+            refused(name, "key-not-found", key_id="a b")
+        made = call(client, "create_key", {"user_id": "user-1", "models": ["gpt-4o"]}).json()
+        refused("create_key", "too-many-keys", {"user_id": "user-1"})
+        assert call(client, "create_key").status_code == 201
+        refused("create_key", "too-many-accounts", {"user_id": "user-3"})
+        refused("change_key", "validation-error", {"scopes": ["admin:read"]}, key_id=made["key_id"])
+        usage = {"model": "gpt-4o", "input": 1, "max_output": 1}
+        assert call(client, "add").status_code == 200
+        for name in ("deduct", "reserve", "quote"):
+            refused(name, "invalid-key", {"api_key": made["key"][:-1], "usage": usage})
+            refused(name, "key-not-allowed", {"api_key": made["key"], "usage": {**usage, "model": "other"}})
+        held = {"api_key": made["key"], "usage": usage, "reservation_id": "job-1"}
+        assert call(client, "reserve", held).status_code == 201
+        refused("commit", "key-not-allowed", {"usage": {"model": "other", "input": 1}})
+        assert call(client, "revoke_key", path={"key_id": made["key_id"]}).status_code == 200
+        for name in ("change_key", "rotate_key"):
+            refused(name, "key-over", key_id=made["key_id"])
+
+
 def what_accounts_cannot_take(seen: Seen) -> None:
     with sidecar(store_url="memory://", grants_max=1) as client:
         for plan in ("pro", "team"):
@@ -265,6 +299,7 @@ def what_changes_meanwhile(seen: Seen) -> None:
             "rotate_webhook",
             "delete_webhook",
             "put_rate_card",
+            "create_key",
         ):
             seen.add((name, refusal(name, call(client, name))))
     with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
@@ -274,7 +309,10 @@ def what_changes_meanwhile(seen: Seen) -> None:
         )
         assert call(client, "delete_webhook").status_code == 200
         assert call(client, "put_rate_card").status_code == 200
+        key = {"key_id": call(client, "create_key").json()["key_id"]}
     with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
+        for name in ("change_key", "rotate_key", "revoke_key"):
+            seen.add((name, refusal(name, call(client, name, path=key))))
         seen.add(("activate_rate_card", refusal("activate_rate_card", call(client, "activate_rate_card"))))
         seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
         seen.add(("create_webhook", refusal("create_webhook", call(client, "create_webhook"))))

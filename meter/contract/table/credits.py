@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.contract import answers, requests
-from meter.contract.call import OF_A_USAGE, OF_SPENDING, Call, Example, JsonObject
+from meter.contract.call import OF_A_USAGE, OF_AN_API_KEY, OF_SPENDING, Call, Example, JsonObject
 from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
 
 TAG = "credits"
@@ -22,6 +22,7 @@ _CHARGE: JsonObject = {
     "refund_of": None,
     "reference": "order-17",
     "actor": None,
+    "key_id": None,
     "description": "One image",
     "metadata": None,
 }
@@ -74,7 +75,7 @@ CALLS = (
             {**USER, "amount": 12.5, "description": "One image", "reference": "order-17"},
         ),
         body=requests.DeductRequest,
-        refuses=(*OF_SPENDING, *OF_A_USAGE),
+        refuses=(*OF_SPENDING, *OF_A_USAGE, *OF_AN_API_KEY),
         keyed=True,
     ),
     Call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.contract import rates, requests
-from meter.contract.call import Call, Example, JsonObject
+from meter.contract.call import OF_AN_API_KEY, Call, Example, JsonObject
 from meter.contract.table.story import NOW, USER_2, balances
 
 TAG = "rates"
@@ -100,6 +100,6 @@ CALLS = (
             {**USER_2, "usage": {"model": "gpt-4o", "input": 1000, "max_output": 500}},
         ),
         body=requests.QuoteRequest,
-        refuses=("unknown-model",),
+        refuses=("unknown-model", *OF_AN_API_KEY),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meter.contract import answers, requests
-from meter.contract.call import OF_A_USAGE, OF_SPENDING, Call, Example
+from meter.contract.call import OF_A_USAGE, OF_AN_API_KEY, OF_SPENDING, Call, Example
 from meter.contract.table.story import IN_5_MINUTES, IN_10_MINUTES, JOB, JOB_2, NOW, USER, balances
 
 TAG = "reservations"
@@ -23,7 +23,7 @@ CALLS = (
         ),
         body=requests.ReserveRequest,
         status=201,
-        refuses=(*OF_SPENDING, *OF_A_USAGE, "too-many-reservations"),
+        refuses=(*OF_SPENDING, *OF_A_USAGE, *OF_AN_API_KEY, "too-many-reservations"),
         keyed=True,
     ),
     Call(
@@ -97,7 +97,7 @@ CALLS = (
             path=JOB,
         ),
         body=requests.CommitRequest,
-        refuses=("insufficient-credits", *OF_A_USAGE, "reservation-not-priced", *_FINISHED),
+        refuses=("insufficient-credits", "key-not-allowed", *OF_A_USAGE, "reservation-not-priced", *_FINISHED),
         keyed=True,
     ),
     Call(

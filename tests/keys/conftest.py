@@ -1,0 +1,84 @@
+"""A sidecar with a store at 2030-01-01 12:00: plain ASGI on fakeredis, and the hot lane of uvicorn on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from meter.app import create_app
+from meter.config import load_settings
+from meter.testing import app_in_step
+from tests.api.sidecar import Answer, Api, problem_members, serving
+from tests.rates.conftest import CARD
+from tests.servers import fake_server, real_server
+
+Json = dict[str, Any]
+
+
+class Counter(Api):
+    """A sidecar, and what one asks of it about keys."""
+
+    folder: Path | None = None
+
+    def add(self, user_id: str, amount: float) -> None:
+        self.post("/add", {"user_id": user_id, "amount": amount})
+
+    def issue(self, user_id: str | None = "u", **members: object) -> Json:
+        """A new key, its text among what is told of it."""
+        body = {"user_id": user_id, **members} if user_id is not None else members
+        found: Json = self.post("/keys", body, status=201)
+        return found
+
+    def reserve(self, text: str, amount: object = 1, **members: object) -> Answer:
+        """A hold that is asked for by a key: of an amount, or of a usage where that is an object."""
+        asked = {"usage": amount} if isinstance(amount, dict) else {"amount": amount}
+        return self.call("POST", "/credits/reservations", {"api_key": text, **asked, **members})
+
+    def invalid(self, answer: Answer) -> None:
+        """It is refused as one that there is not, whatever is wrong with it."""
+        assert problem_members(answer, 401, "invalid-key") == {}
+        assert answer.headers["www-authenticate"] == 'Bearer realm="meter"'
+
+    def settle(self) -> None:
+        """Lets the store have all."""
+        self.http.get("/credits/history/u")
+
+    def store_files(self) -> list[Path]:
+        """The files of the store, where it has some."""
+        return [] if self.folder is None else [path for path in self.folder.iterdir() if path.is_file()]
+
+    def everything_in_redis(self) -> bytes:
+        """All keys of Redis, with what is in them."""
+        return b"\n".join(self.client.dump(key) or b"" for key in self.client.scan_iter())
+
+
+@pytest.fixture(params=["asgi", "lane"])
+def counter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter]:
+    """u has 5 credits, and the card of the acceptance cases is there."""
+    if request.param == "asgi":
+        server = fake_server()
+        with TestClient(app_in_step(server.fake, store_url="memory://", partitions=1)) as http:
+            yield opened(Counter(http, server.client))
+    else:
+        url: str = request.getfixturevalue("redis_url")
+        real = real_server(url)
+        settings = load_settings(
+            redis_url=url, store_url=f"sqlite:///{tmp_path}/m.db", test_clock=True, redis_timeout_ms=10_000
+        )
+        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
+            found = opened(Counter(http, real.client))
+            found.folder = tmp_path
+            yield found
+
+
+def opened(counter: Counter) -> Counter:
+    counter.call("PUT", "/test-clock", {"now": "2030-01-01T12:00:00Z"})
+    answer = counter.call("PUT", "/credits/rate-cards/default", {"models": CARD})
+    assert answer.status == 200, answer.raw
+    counter.add("u", 5)
+    return counter
