@@ -21,7 +21,7 @@
 --      13 keys      hash: key_id -> what an API key may do (state/api_keys.lua)
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
--- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "trial" (writes nothing) | "repair" (works on a closed partition)
+-- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "keyed" | "trial" (writes nothing) | "repair" (of a closed partition)
 --          | "ask" (what became of the batch; from now on nothing will)
 --       4 partition  5 late_commit_grace_ms  6 reservations_max  7 grants_max  8 recent_window_ms  9 outbox_max
 --       10 number of operations

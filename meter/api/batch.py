@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
 from meter.api.credits import deduct_operation
 from meter.api.reservations import commit_operation, reserve_operation
 from meter.api.services import Services, asked_of, user_of
 from meter.contract.requests import BatchCommit, BatchDeduct, BatchOperation, BatchRequest, BatchReserve
 from meter.engine import operations
-from meter.engine.answers import NOTHING
+from meter.engine.answers import FINGERPRINT, KEY_REUSED, NOTHING, word_of
+from meter.engine.batcher import Mode
 from meter.engine.operations import Operation
 from meter.engine.presented import Presented, PresentedOperation
 from meter.errors import MeterError
@@ -18,6 +20,7 @@ from meter.http.exchange import Request
 from meter.http.reading import failure, read_body, read_key
 from meter.http.rendered import Rendered, problem, validation_problem
 
+_REUSED = problem("idempotency-key-reused", "The key was used before with another body; nothing was changed.")
 _NOT_APPLIED = problem("batch-not-applied", "Another operation of the atomic batch was refused.")
 
 
@@ -45,6 +48,8 @@ class BatchHandler:
             self._operation(one, payers, f"{key}.{n}" if key else "", request, n)
             for n, one in enumerate(body.operations)
         ]
+        if key:
+            many = _of_this_batch(body, many)
         places = await asyncio.gather(*(self._place(one, payers) for one in body.operations))
         if body.atomic and len(set(places)) > 1:
             detail = "Users of one atomic batch must share a partition, and reservations must exist."
@@ -53,9 +58,12 @@ class BatchHandler:
         groups: dict[int, list[int]] = {}
         for n, place in enumerate(places):
             groups.setdefault(place, []).append(n)
+        mode: Mode = "atomic" if body.atomic else "keyed" if key else "each"
         await asyncio.gather(
-            *(self._run_group(place, numbers, many, results, body.atomic) for place, numbers in groups.items())
+            *(self._run_group(place, numbers, many, results, mode) for place, numbers in groups.items())
         )
+        if any(result is _REUSED for result in results):
+            return _REUSED
         if all(result.status >= 500 for result in results):
             return results[0]  # nothing was decided
         done = [result for result in results if result.status < 400]
@@ -94,19 +102,40 @@ class BatchHandler:
         return reserve_operation(self._services, one, key, request, user_id, f"/operations/{n}")
 
     async def _run_group(
-        self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], atomic: bool
+        self, place: int, numbers: list[int], many: Sequence[Operation], results: list[Rendered], mode: Mode
     ) -> None:
         """Runs one partition's share and puts its answers into `results`."""
         try:
-            lines = await self._engine.run_many(place, [many[n] for n in numbers], "atomic" if atomic else "each")
+            lines = await self._engine.run_many(place, [many[n] for n in numbers], mode)
         except MeterError as error:
             for n in numbers:
                 results[n] = failure(error)
             return
-        undone = atomic and any(line.startswith("0 ") and not line.startswith("0 ok ") for line in lines)
+        if mode == "keyed" and all(word_of(line) == KEY_REUSED.word for line in lines):
+            results[numbers[0]] = _REUSED
+            return
+        undone = mode == "atomic" and any(line.startswith("0 ") and not line.startswith("0 ok ") for line in lines)
         for n, line in zip(numbers, lines, strict=True):
             if not (undone and line.startswith("0 ok ")):
                 results[n] = self._renderer.render(many[n][0], line)
+
+
+def _of_this_batch(body: BatchRequest, many: Sequence[Operation]) -> list[Operation]:
+    """The operations, each told from the one at its place in any other batch of the key: another body is refused as a
+    whole, and so is a call of its own whose key happens to be that of an item. An id that a caller chose for a
+    reservation stays a key of its own.
+    """
+    parts = (str(body.atomic), *(f"{one[0]} {one[FINGERPRINT]}" for one in many))
+    whole = blake2b("\x1f".join(parts).encode(), digest_size=12).hexdigest()
+
+    def told_apart(asked: BatchOperation, one: Operation) -> Operation:
+        if isinstance(asked, BatchReserve) and asked.reservation_id:
+            return one
+        told = blake2b(f"{whole} {one[FINGERPRINT]}".encode(), digest_size=12).hexdigest()
+        changed = (*one[:FINGERPRINT], told, *one[FINGERPRINT + 1 :])
+        return PresentedOperation.of(changed, *one.presented) if isinstance(one, PresentedOperation) else changed
+
+    return [told_apart(asked, one) for asked, one in zip(body.operations, many, strict=True)]
 
 
 def _result(rendered: Rendered) -> bytes:

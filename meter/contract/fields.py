@@ -59,6 +59,9 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]")
 
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
 MARK = "x-meter-bound"
 """Stands in a schema for bounds that depend on settings; meter/openapi/bounds.py writes them in its place."""
 AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, TTL = "amount", "positive amount", "amount text", "ttl"
@@ -136,6 +139,17 @@ def _whole(value: object) -> object:
 
 AS_WHOLE = BeforeValidator(_whole)
 """Of an `int`: a whole number, however it is written. Behind its bounds, or no schema has them."""
+
+
+def _digits(value: object) -> object:
+    """A number of a query as JSON would have it: `1_0` and ` 1` are numbers to Python alone."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+FROM_QUERY = BeforeValidator(_digits)
+"""Of a number in a query, which comes as a text."""
 
 
 Amount = Annotated[int, BeforeValidator(read_units), Field(ge=0), WithJsonSchema({MARK: AMOUNT})]

@@ -21,6 +21,7 @@ from meter.contract.answers import Kind
 from meter.contract.fields import (
     AS_WHOLE,
     BATCH_MAX,
+    FROM_QUERY,
     LIST_LIMIT_MAX,
     PRIORITY_MAX,
     THRESHOLDS_MAX,
@@ -271,7 +272,7 @@ class Query(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT_MAX)] = 50
+    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT_MAX), FROM_QUERY] = 50
     cursor: Annotated[str, WithJsonSchema(_CURSOR_SCHEMA)] = ""
 
 
@@ -320,7 +321,7 @@ class TraceQuery(Query):
 class ExpiringQuery(Query):
     """Within how many days."""
 
-    days: Annotated[float, Field(gt=0, le=36525)] = 7
+    days: Annotated[float, Field(gt=0, le=36525), FROM_QUERY] = 7
 
 
 class ExplainQuery(BaseModel):

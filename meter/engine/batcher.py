@@ -39,7 +39,7 @@ from meter.errors import (
 from meter.keys import PartitionKeys
 from meter.log import logger
 
-Mode = Literal["each", "atomic", "trial", "repair"]
+Mode = Literal["each", "atomic", "keyed", "trial", "repair"]
 
 RETRY_PAUSE_SECONDS = 0.02
 _LOOKS = 13  # the place of that argument, see lua/prelude.lua
@@ -171,9 +171,9 @@ class Batcher:
     ) -> None:
         """Queues operations to travel in one batch, in order. Raises `Overloaded` when the queue is full.
 
-        `atomic`: all or nothing. `trial`: nothing, only the answers. `repair`: for a closed partition too. All of
-        these travel alone. `begin_by`, on the event loop's clock: after that Redis is not to begin, and where it gave
-        no answer, `done` gets an `Undecided`.
+        `atomic`: all or nothing. `keyed`: nothing where one of the keys was used for another body. `trial`: nothing,
+        only the answers. `repair`: for a closed partition too. All of these travel alone. `begin_by`, on the event
+        loop's clock: after that Redis is not to begin, and where it gave no answer, `done` gets an `Undecided`.
         """
         self._accept(operations, mode, begin_by, done)
         self._alone += mode != "each"

@@ -90,9 +90,42 @@ def test_a_batch_with_a_key_is_repeated_as_a_whole(api: Api) -> None:
     first = api.call("POST", "/credits/batch", body, key="k")
     again = api.call("POST", "/credits/batch", body, key="k")
     assert (first.replayed, again.raw, again.replayed) == (False, first.raw, True)
-    other = api.post("/batch", {"operations": [deduct(1), deduct(5)]}, key="k")
-    assert results(other) == [200, "IDEMPOTENCY_KEY_REUSED"]
     assert api.get("/balance/u") == {"user_id": "u", **balances(4, 3)}
+
+
+def test_p17_another_batch_under_the_key_is_refused_as_a_whole(api: Api) -> None:
+    """Else one that is longer would be charged for what is beyond the first, and answer the rest as if it were it."""
+    api.post("/add", {"user_id": "u", "amount": 10})
+    first = [deduct(1), deduct(2)]
+    assert results(api.post("/batch", {"operations": first}, key="k")) == [200, 200]
+    for other in ([deduct(1), deduct(5)], [deduct(1)], [*first, deduct(3)], [deduct(2), deduct(1)], first[::-1]):
+        api.refused(422, "idempotency-key-reused", "POST", "/batch", {"operations": other}, key="k")
+    whole = {"operations": first, "atomic": True}
+    assert results(api.post("/batch", whole, key="k")) == ["IDEMPOTENCY_KEY_REUSED"] * 2
+    assert results(api.post("/batch", {"operations": first}, key="k")) == [200, 200]
+    assert api.available("u") == 7
+
+
+def test_p17_the_key_of_a_call_that_is_that_of_an_item_is_refused(api: Api) -> None:
+    """`order.1` is the second item of a batch under `order`: the same deduct under it is not its repeat."""
+    api.post("/add", {"user_id": "u", "amount": 10})
+    body = {"user_id": "u", "amount": 2}
+    api.post("/batch", {"operations": [deduct(1), deduct(2)]}, key="order")
+    api.refused(422, "idempotency-key-reused", "POST", "/deduct", body, key="order.1")
+    api.post("/deduct", body, key="other.1")
+    many = {"operations": [deduct(1), deduct(2)]}
+    api.refused(422, "idempotency-key-reused", "POST", "/batch", many, key="other")
+    assert api.available("u") == 5
+
+
+def test_p17_an_id_chosen_in_a_batch_stays_a_key_of_its_own(api: Api) -> None:
+    api.post("/add", {"user_id": "u", "amount": 10})
+    held = {"user_id": "u", "amount": 3, "reservation_id": "r"}
+    api.post("/batch", {"operations": [{"op": "reserve", **held}]}, key="k")
+    assert api.call("POST", "/credits/reservations", held).replayed
+    other = {"operations": [deduct(1), {"op": "reserve", **held, "amount": 4}]}
+    assert results(api.post("/batch", other, key="k2")) == [200, "IDEMPOTENCY_KEY_REUSED"]
+    assert api.available("u") == 6
 
 
 def test_a_batch_that_did_something_new_is_no_repeat(api: Api) -> None:

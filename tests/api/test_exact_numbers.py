@@ -153,3 +153,11 @@ def test_p9_a_text_that_readers_take_differently_is_refused_whole(api: Api, kind
         assert [error["pointer"] for error in errors] == [""]
         assert errors[0]["detail"] and len(answer.raw) < 1000
     assert api.entries() == []
+
+
+@pytest.mark.parametrize(
+    "query", ["history/u?limit=1_0", "history/u?limit=%2B1", "expiring/u?days=1_0", "expiring/u?days=%201"]
+)
+def test_p9_a_number_of_a_query_is_read_from_its_digits_as_json_has_them(api: Api, query: str) -> None:
+    api.refused(422, "validation-error", "GET", f"/{query}")
+    assert api.get(query.partition("?")[0].join(("/", "?limit=10")))["items"] == []
