@@ -33,9 +33,10 @@ from meter.http.cursors import ID, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
+from meter.http.request_id import brought_id
 from meter.keys import OBJECT_ID
 from meter.plans.planner import Asked
-from meter.plans.subscriptions import Kept, Proration, Refused, Subscriptions
+from meter.plans.subscriptions import Caller, Proration, Refused, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.base import Store
 from meter.store.catalog import Change
@@ -165,29 +166,31 @@ class PlanHandlers:
         if asked.anchor_ms is not None and asked.anchor_ms > await self._engine.now_ms():
             return validation_problem([("/anchor_at", "must not be in the future")])
         call = keyed_call("subscribe", request, body)
-        return await self._once(call, lambda kept: self._service().assign(user_id, body.plan_id, asked, kept))
+        return await self._once(request, call, lambda once: self._service().assign(user_id, body.plan_id, asked, once))
 
     async def upgrade(self, request: Request) -> Rendered:
         """`POST /credits/subscriptions/{user_id}/upgrade`"""
         user_id, body = path_user(request), read_body(UpgradeRequest, request, self._scale)
         call, how = keyed_call("upgrade", request, body), Proration(body.when, body.proration)
-        return await self._once(call, lambda kept: self._service().change(user_id, body.plan_id, how, kept))
+        return await self._once(request, call, lambda once: self._service().change(user_id, body.plan_id, how, once))
 
     async def unsubscribe(self, request: Request) -> Rendered:
         """`DELETE /credits/subscriptions/{user_id}`"""
         user_id, query = path_user(request), read_query(UnsubscribeQuery, request, self._scale)
         group, when, unspent = query.plan_group, query.when, query.unspent
         call = keyed_call("unsubscribe", request)
-        return await self._once(call, lambda kept: self._service().end(user_id, group, when, unspent, kept))
+        return await self._once(request, call, lambda once: self._service().end(user_id, group, when, unspent, once))
 
-    async def _once(self, call: KeyedCall, run: Callable[[Kept], Awaitable[SubscriptionRow | Refused]]) -> Rendered:
+    async def _once(
+        self, request: Request, call: KeyedCall, run: Callable[[Caller], Awaitable[SubscriptionRow | Refused]]
+    ) -> Rendered:
         """The first answer of a call on a subscription, which is kept with what the call does."""
 
         def kept(row: SubscriptionRow) -> Sequence[Row]:
             return call.kept(answer(200, _subscription(row)), row.updated_at_ms)
 
         async def done() -> Rendered:
-            found = await run(kept)
+            found = await run(Caller(kept, brought_id(request.headers) or None))
             if isinstance(found, SubscriptionRow):
                 return answer(200, _subscription(found))
             if found == "overflow":

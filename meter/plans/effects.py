@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from meter.clock import NEVER_MS
 from meter.engine import operations, upkeep
 from meter.engine.engine import Engine
-from meter.engine.operations import Operation
+from meter.engine.operations import Asked, Operation
 from meter.errors import Unavailable
 from meter.ledger.pending_grants import Intake
 from meter.plans.entitlement import rest_of
@@ -88,5 +88,6 @@ class Effects:
 
 def _operations(errand: ErrandRow, name: str, until_ms: int) -> list[Operation]:
     if errand.kind == "void":
-        return [operations.void(errand.user_id, each) for each in (name, rest_of(name))]
+        asked = Asked(request_id=errand.reference or "")
+        return [operations.void(errand.user_id, each, asked) for each in (name, rest_of(name))]
     return [upkeep.lapse(errand.user_id, name, until_ms if errand.kind == "renew" else 0)]

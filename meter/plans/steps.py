@@ -41,12 +41,16 @@ class Steps:
                     since[plan_id] = min(since.get(plan_id, row.period_started_at_ms), row.period_started_at_ms)
         return Terms({plan_id: await self._terms_since(plan_id, at_ms) for plan_id, at_ms in since.items()})
 
-    async def commit(self, steps: Sequence[Step], now_ms: int, new: Sequence[Row] = ()) -> bool:
+    async def commit(
+        self, steps: Sequence[Step], now_ms: int, new: Sequence[Row] = (), reference: str | None = None
+    ) -> bool:
         """Writes steps, each on the version that it was decided on, and `new` rows, all or nothing; then does what they
-        are to do in Redis. False: another process was first.
+        are to do in Redis, which the ledger has under the `reference`. False: another process was first.
         """
+        called = {"reference": reference}
         grants = [pending_row(one, self._partitions, "", now_ms) for step in steps for one in _operations(step)]
-        errands = [errand for step in steps for errand in step.errands]
+        grants = [row.model_copy(update=called) for row in grants]
+        errands = [errand.model_copy(update=called) for step in steps for errand in step.errands]
         alerts = [alert for step in steps for alert in step.alerts]
         past = [one for step in steps for one in step.past]
         made = [step.row for step in steps if step.row.version == 1]

@@ -41,6 +41,15 @@ _REFUSED_GRANTS: dict[str, Refused] = {TOO_MANY.word: "too-many-grants", OVERFLO
 Kept = Callable[[SubscriptionRow], Sequence[Row]]
 """What is to be committed as new with the subscription that is answered."""
 
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What is written besides what the call decides; `reference` is on each row of the ledger that comes of it."""
+
+    kept: Kept
+    reference: str | None = None
+
+
 _Decided = tuple[SubscriptionRow | None, Step]
 """The row that was decided on, None where there was none, and the step."""
 
@@ -71,7 +80,7 @@ class Subscriptions:
         terms = await self._steps.terms([row for row in rows if planner.is_due(row, now_ms)])
         return [_as_of(row, terms, now_ms) for row in rows]
 
-    async def assign(self, user_id: str, plan_id: str, asked: Asked, kept: Kept) -> SubscriptionRow | Refused:
+    async def assign(self, user_id: str, plan_id: str, asked: Asked, caller: Caller) -> SubscriptionRow | Refused:
         """Gives a user a plan and grants the first period's credits. The same plan again: sets what was sent."""
 
         async def decide(now_ms: int) -> _Decided | Refused:
@@ -91,9 +100,11 @@ class Subscriptions:
                 return "subscription-fixed"
             return present, planner.adjusted(present, asked, now_ms)
 
-        return await self._done(user_id, decide, kept)
+        return await self._done(user_id, decide, caller)
 
-    async def change(self, user_id: str, plan_id: str, proration: Proration, kept: Kept) -> SubscriptionRow | Refused:
+    async def change(
+        self, user_id: str, plan_id: str, proration: Proration, caller: Caller
+    ) -> SubscriptionRow | Refused:
         """Changes the plan now or at the period's end. To the plan that the user has: takes a coming change back."""
 
         async def decide(now_ms: int) -> _Decided | Refused:
@@ -117,7 +128,7 @@ class Subscriptions:
             terms = await self._steps.terms([present])
             return present, planner.changed_by_difference(present, terms_of(plan), terms, now_ms)
 
-        return await self._done(user_id, decide, kept)
+        return await self._done(user_id, decide, caller)
 
     async def end(
         self,
@@ -125,7 +136,7 @@ class Subscriptions:
         plan_group: str,
         when: Literal["now", "period_end"],
         unspent: Literal["stay", "void"],
-        kept: Kept,
+        caller: Caller,
     ) -> SubscriptionRow | Refused:
         """Ends a subscription now or at the period's end; unspent credits of it stay, or are void at that time."""
 
@@ -137,10 +148,10 @@ class Subscriptions:
                 return "subscription-set-aside"
             return present, planner.ended(present, when, unspent, now_ms)
 
-        return await self._done(user_id, decide, kept)
+        return await self._done(user_id, decide, caller)
 
     async def _done(
-        self, user_id: str, decide: Callable[[int], Awaitable[_Decided | Refused]], kept: Kept
+        self, user_id: str, decide: Callable[[int], Awaitable[_Decided | Refused]], caller: Caller
     ) -> SubscriptionRow | Refused:
         """What was decided and done, when no other process was first, of a few tries."""
         for _ in range(SWAPS_MAX):
@@ -152,8 +163,8 @@ class Subscriptions:
             word = await self._steps.taken(step)
             if word != OK:
                 return _REFUSED_GRANTS[word]
-            new, changes = kept(step.row), [] if step.row is present else [step]
-            if await self._steps.commit(changes, now_ms, new):
+            new, changes = caller.kept(step.row), [] if step.row is present else [step]
+            if await self._steps.commit(changes, now_ms, new, caller.reference):
                 if not changes:
                     await self._steps.effects.complete(step.row)  # a first try may have died before that
                 return step.row

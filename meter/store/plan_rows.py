@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from meter.store.row import Milliseconds, ObjectId, Row, Units, UserId, VersionedRow, Word
+from meter.store.row import Milliseconds, ObjectId, Reference, Row, Units, UserId, VersionedRow, Word
 
 
 class PlanRow(VersionedRow):
@@ -126,3 +126,5 @@ class ErrandRow(VersionedRow):
     """[[grant_id, until_ms], …]: each with the end of the period that it was given for."""
     state: Word = "due"
     created_at_ms: Milliseconds
+    reference: Reference | None = None
+    """What the call is called that it comes from."""

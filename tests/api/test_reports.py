@@ -129,6 +129,26 @@ def test_u9_sums_of_a_past_window_stay_when_somebody_changes_the_plan(http: Test
     assert [(one["key"], one["charged"]) for one in pages(http, "/usage?by=plan")] == [("large", 9), ("small", 7)]
 
 
+def test_p19_what_a_call_about_a_plan_books_is_found_by_the_id_of_its_request(http: TestClient) -> None:
+    for plan_id, limit in (("small", 50), ("large", 500)):
+        body = {"plan_id": plan_id, "name": "P", "credit_limit": limit, "price": 1, "billing_period": "monthly"}
+        post(http, "/plans", body, 201, x_request_id=f"make-{plan_id}")
+    called = {"x-request-id": "begin"}
+    assert http.put("/credits/subscriptions/u", json={"plan_id": "small"}, headers=called).is_success
+    http.put("/test-clock", json={"advance_seconds": 3600})
+    post(http, "/subscriptions/u/upgrade", {"plan_id": "large"}, x_request_id="change")
+    ended = http.delete("/credits/subscriptions/u?unspent=void", headers={"x-request-id": "end"})
+    assert ended.is_success
+
+    def booked(request_id: str) -> list[tuple[str, int]]:
+        rows = pages(http, f"/history?reference={request_id}")
+        return sorted((row["kind"], row["amount"]) for row in rows)
+
+    assert booked("begin") == [("grant", 50)]
+    assert booked("change") == [("grant", 500), ("void", 50)]
+    assert booked("end") == [("void", 500)]
+
+
 def test_u9_a_refusal_can_be_asked_for_a_day_later(http: TestClient) -> None:
     post(http, "/add", {"user_id": "u", "amount": 5})
     body = {"user_id": "u", "amount": 9, "reference": "order-1"}

@@ -17,7 +17,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import GRANT, Operation
 from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
-from meter.plans.subscriptions import Proration, Subscriptions
+from meter.plans.subscriptions import Caller, Proration, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.catalog import Change
 from meter.store.memory.store import MemoryStore, _Tables
@@ -141,14 +141,14 @@ class Running:
         self.subscriptions, self.allocation = Subscriptions(engine, self.store, 1), Allocation(engine, self.store, 1)
 
     async def call(self, *call: Any) -> bool | None:
-        kept: Any = lambda _: ()  # noqa: E731
+        alone = Caller(lambda _row: ())
         match call:
             case ("assign", plan, renews):
-                found: object = await self.subscriptions.assign("u", plan, Asked(auto_renew=renews), kept)
+                found: object = await self.subscriptions.assign("u", plan, Asked(auto_renew=renews), alone)
             case ("change", plan, when, how):
-                found = await self.subscriptions.change("u", plan, Proration(when, how), kept)
+                found = await self.subscriptions.change("u", plan, Proration(when, how), alone)
             case ("end", when, unspent):
-                found = await self.subscriptions.end("u", "default", when, unspent, kept)
+                found = await self.subscriptions.end("u", "default", when, unspent, alone)
             case ("put", plan, paper):
                 await self.put(plan, paper)
                 return None

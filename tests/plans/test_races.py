@@ -15,10 +15,10 @@ from meter.clock import milliseconds
 from meter.jobs import Jobs
 from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
+from meter.plans.subscriptions import Caller as Asker
 from meter.plans.subscriptions import Proration, Subscriptions
 from meter.store.base import Store
 from meter.store.plan_rows import PlanRow, SubscriptionRow
-from meter.store.row import Row
 from tests.plans.conftest import START
 from tests.plans.town import Town, town
 
@@ -59,8 +59,7 @@ class Gated:
         return gated
 
 
-def kept(_: SubscriptionRow) -> tuple[Row, ...]:
-    return ()
+ALONE = Asker(lambda _row: ())
 
 
 class Caller:
@@ -73,15 +72,15 @@ class Caller:
 
     async def call(self, name: str, user: str) -> object:
         calls: Mapping[str, Callable[[], Awaitable[object]]] = {
-            "afresh": lambda: self._subscriptions.change(user, "team", Proration("now", "none"), kept),
-            "difference": lambda: self._subscriptions.change(user, "team", Proration("now", "difference"), kept),
-            "later": lambda: self._subscriptions.change(user, "team", Proration("period_end", "none"), kept),
-            "back": lambda: self._subscriptions.change(user, "pro", Proration("now", "none"), kept),
-            "end": lambda: self._subscriptions.end(user, "default", "now", "stay", kept),
-            "void": lambda: self._subscriptions.end(user, "default", "now", "void", kept),
-            "ending": lambda: self._subscriptions.end(user, "default", "period_end", "void", kept),
-            "assign": lambda: self._subscriptions.assign(user, "pro", Asked(auto_renew=False), kept),
-            "other": lambda: self._subscriptions.assign(user, "team", Asked(), kept),
+            "afresh": lambda: self._subscriptions.change(user, "team", Proration("now", "none"), ALONE),
+            "difference": lambda: self._subscriptions.change(user, "team", Proration("now", "difference"), ALONE),
+            "later": lambda: self._subscriptions.change(user, "team", Proration("period_end", "none"), ALONE),
+            "back": lambda: self._subscriptions.change(user, "pro", Proration("now", "none"), ALONE),
+            "end": lambda: self._subscriptions.end(user, "default", "now", "stay", ALONE),
+            "void": lambda: self._subscriptions.end(user, "default", "now", "void", ALONE),
+            "ending": lambda: self._subscriptions.end(user, "default", "period_end", "void", ALONE),
+            "assign": lambda: self._subscriptions.assign(user, "pro", Asked(auto_renew=False), ALONE),
+            "other": lambda: self._subscriptions.assign(user, "team", Asked(), ALONE),
             "advance": lambda: self._allocation.page(1000),
         }
         found = await calls[name]()

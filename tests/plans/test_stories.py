@@ -31,7 +31,7 @@ from meter.ledger.flusher import Flusher
 from meter.ledger.rebuild import Rebuild
 from meter.plans.allocation import Allocation
 from meter.plans.planner import Asked
-from meter.plans.subscriptions import Proration, Subscriptions
+from meter.plans.subscriptions import Caller, Proration, Subscriptions
 from meter.plans.terms import same_terms, terms_of
 from meter.store.catalog import Change, Plain
 from meter.store.memory.store import MemoryStore, _Tables
@@ -129,14 +129,14 @@ class Process:
 
     async def call(self, call: Call) -> bool | None:
         """Whether it was done; None for a job."""
-        kept: Any = lambda _: ()  # noqa: E731
+        alone = Caller(lambda _row: ())
         match call:
             case ("assign", plan, renews):
-                found: object = await self._subscriptions.assign("u", plan, Asked(auto_renew=renews), kept)
+                found: object = await self._subscriptions.assign("u", plan, Asked(auto_renew=renews), alone)
             case ("change", plan, when, how):
-                found = await self._subscriptions.change("u", plan, Proration(when, how), kept)
+                found = await self._subscriptions.change("u", plan, Proration(when, how), alone)
             case ("end", when, unspent):
-                found = await self._subscriptions.end("u", "default", when, unspent, kept)
+                found = await self._subscriptions.end("u", "default", when, unspent, alone)
             case _:
                 await self.allocate()
                 return None
