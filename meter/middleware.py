@@ -17,20 +17,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meter.charging.admission import Admission
 from meter.charging.amounts import header_value
+from meter.charging.asking import EstimateRules
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import SUCCESS, ChargePolicy, Ending, Missing, Over
+from meter.charging.priced import ChargeBy
 from meter.charging.problems import refused, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
 from meter.http.endpoint import send_rendered
 from meter.http.incoming import Incoming
+from meter.http.read_ahead import ReadAhead
 from meter.http.rendered import Rendered
 from meter.http.request_id import WorkingFor
 from meter.log import logger
 from meter.usage import Format, Number, Shape, shape_of
 
+READ_AHEAD_BYTES = 1024 * 1024
+"""A request is read up to this size for the model that it names, where a rate card may price what it uses."""
 HELD_BYTES_MAX = 64 * 1024
 """A JSON response up to this size waits for its commit, so that its header can tell what was deducted."""
 SETTLE_SECONDS_MAX = 1.0
@@ -51,6 +56,10 @@ class CreditDeductionMiddleware:
     estimate is malformed, negative or there twice; 402 without the credits; 403 for a suspended account; 503 when
     nobody can say, unless `fail_open`, which serves unmetered. A refusal has the headers of Starlette's and FastAPI's
     `CORSMiddleware`, whichever of the two was added first; any other has to be added after this, to be outside.
+
+    **Rate cards.** With a `usage_format` of a provider, a user who has a rate card (its own, a level's, or `default`)
+    pays what the usage costs by it: the request is read first (`READ_AHEAD_BYTES`), and what it may come to is held.
+    Who has none pays the tokens themselves, as everybody does under `charge_by="amount"`; under `"card"` it is refused.
 
     **Charges.** The number at `response_usage_key`, or what the API of `usage_format` reports. A response of a
     status outside `charge_statuses`, and a request that ends in an exception without a response, cost nothing. A
@@ -86,6 +95,7 @@ class CreditDeductionMiddleware:
         over: Over = "cap",
         ttl_seconds: float | None = None,
         fail_open: bool = False,
+        charge_by: ChargeBy | str = ChargeBy.AUTO,
     ) -> None:
         self.app = app
         self._paths = MeteredPaths(path_prefix, skip_paths or ())
@@ -95,7 +105,14 @@ class CreditDeductionMiddleware:
             default_estimate=default_estimated_tokens,
             minimum_estimate=minimum_estimated_tokens,
         )
+        by = ChargeBy.AMOUNT if Format(usage_format) is Format.KEY else ChargeBy(charge_by)
+        self._estimates = (
+            None
+            if by is ChargeBy.AMOUNT
+            else EstimateRules(default=default_estimated_tokens, minimum=minimum_estimated_tokens)
+        )
         policy = ChargePolicy(
+            charge_by=by,
             shape=_shape(Format(usage_format), response_usage_key),
             charge_statuses=charge_statuses,
             on_missing_usage=Missing(on_missing_usage),
@@ -123,8 +140,14 @@ class CreditDeductionMiddleware:
         if isinstance(admitted, Rendered):
             await self._refuse(admitted, scope, receive, send)
             return
+        estimate = None
+        if self._estimates is not None:
+            receive = ahead = ReadAhead(receive)
+            await ahead.read(READ_AHEAD_BYTES)
+            body = ahead.raw() if ahead.is_whole() else None
+            estimate = self._estimates.estimate(admitted, body, scope["path"])._replace(amount=admitted.estimate)
         try:
-            charge = await self._charger.open(admitted)
+            charge = await self._charger.open(admitted, estimate=estimate)
         except Unavailable as error:
             if not self._fail_open:
                 await self._refuse(unavailable(error), scope, receive, send)

@@ -1,6 +1,7 @@
 -- Settles a reservation for what a usage costs by the price that its hold keeps (state/price.lua), as operations/commit.lua
 -- does; the price stands behind the answer.
--- ARGV    reservation_id, usage (its model may be another one of the same version), over (as of commit.lua), shortfall
+-- ARGV    reservation_id, usage (its model may be another one of the same version), over (as of commit.lua), shortfall,
+--         amount ("" | what is charged where the hold was not priced)
 -- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
 --         | insufficient user_id required (the hold stays) | overflow; then the balances
 --         | not_found | finished state user_id charged | not_priced | unknown_model model | unpriced dimension | uncountable
@@ -16,7 +17,11 @@ function operations.commit_usage(i)
   local is_over = past and (past.state == 'released' or past.state == 'expired' and now - past.ended > late_commit_grace_ms)
   local kept = hold or past
   if is_over or past and past.state == 'committed' and not kept.price then return refuse_finished(past) end
-  if not kept.price then return '0 not_priced' end
+  if not kept.price then
+    if ARGV[i + 4] == '' then return '0 not_priced' end
+    ARGV[i + 1] = ARGV[i + 4]
+    return operations.commit(i)
+  end
   local amount, text = prices.of(rates.of_hold(kept), ARGV[i + 1], false, api_keys.models_of(kept))
   if not amount then return text end
   prices.carry(text)

@@ -1,4 +1,4 @@
--- Reads one reservation, open or lately finished.
+-- Reads one reservation, open or lately finished; behind the answer stands the price of its hold, where it has one.
 -- ARGV    reservation_id
 -- Answers ok user_id reservation_id state amount charged expires_at_ms (of a finished one: when it ended); then the balances
 --         | not_found
@@ -9,7 +9,8 @@ function operations.reservation(i)
   hold = hold_of(id) -- settling may have ended it
   local past = not hold and finished(id)
   if not hold and not past then return '0 not_found' end
-  local user, state, charged = (hold or past).user, hold and 'open' or past.state, hold and 0 or past.charged
-  return format('ok %s %s %s %d %d %d', user, id, state, (hold or past).amount, charged,
-    hold and hold.ends or past.ended) .. balances(account_of(user))
+  local kept, state, charged = hold or past, hold and 'open' or past.state, hold and 0 or past.charged
+  local answer = format('ok %s %s %s %d %d %d', kept.user, id, state, kept.amount, charged, kept.ends or kept.ended)
+    .. balances(account_of(kept.user))
+  return kept.price and answer .. ' $' .. kept.price or answer
 end

@@ -1,33 +1,36 @@
 -- Holds what a usage costs at most now (state/price.lua), as operations/reserve.lua does. The hold keeps the price, which
 -- stands behind the answer.
--- ARGV    user_id, reservation_id, usage, ttl_ms, chosen (1 | 0 | request), at_end (release | charge | confirm)
+-- ARGV    user_id, reservation_id, usage, ttl_ms, chosen (1 | 0 | request), at_end (release | charge | confirm), amount ("" |
+--         what is held where no card prices the user, or no model is named)
 -- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
 --         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged | unknown_model model
 --         | unpriced dimension | unbounded | uncountable | rates_missing | model_not_allowed model
 -- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
 
 -- What a request that asks again has on hold already: the price of then. Nil where it has nothing, or asks for something else.
-local function price_of_then(id, user, usage)
+local function price_of_then(id, user, usage, amount)
   local hold = hold_of(id)
-  if not hold or not hold.price or hold.user ~= user then return nil end
-  local _, text = prices.of(rates.of_hold(hold), usage, true, api_keys.models)
+  if not hold or hold.user ~= user then return nil end
+  if not hold.price then return hold.amount == tonumber(amount) and hold.amount or nil end
+  local _, text = prices.to_hold(rates.of_hold(hold), usage, amount, api_keys.models)
   if text == hold.price then return hold.amount, text end
 end
 
 function operations.reserve_usage(i)
-  local user, id, usage, chosen = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local user, id, usage, chosen, otherwise = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4], ARGV[i + 6]
   local first = chosen == '1' and recent('c ' .. id)
   if first then return replay(first) end
   local a = account_of(user)
   local amount, text
-  if chosen == 'request' then amount, text = price_of_then(id, user, usage) end
+  if chosen == 'request' then amount, text = price_of_then(id, user, usage, otherwise) end
   if not amount then
     if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
-    amount, text = prices.of(rates.of(user), usage, true, api_keys.models)
+    amount, text = prices.to_hold(rates.of(user), usage, otherwise, api_keys.models)
   end
   if not amount then return text end
-  prices.carry(text)
   ARGV[i + 2] = format('%d', amount)
+  if not text then return operations.reserve(i) end
+  prices.carry(text)
   local answer = operations.reserve(i)
   if sub(answer, 1, 3) == 'ok ' then hold_of(id).price = text end
   return prices.behind(answer, text, 'c ' .. id)

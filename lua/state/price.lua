@@ -1,8 +1,10 @@
 -- Prices: what a usage costs by a line of rates (state/rates.lua), rounded once.
 --
 -- price  "card,version,model,multiplier,amount,per_request", then ",dimension=quantity=rate" for each, "!" behind one that
---        costs as its parent; a hold keeps that of its reserve (state/hold.lua), a row has that of what it charges
--- usage  "model" ("-": that of the hold), then " dimension=quantity" for each, max_output among them
+--        costs as its parent; a hold keeps that of its reserve (state/hold.lua), a row has that of what it charges. A hold whose
+--        model nobody knows yet has "-" for it: its amount is the caller's, and its card, version and multiplier price the commit
+-- usage  "model" (names of it with commas between, the first that the card has counts; "-": that of the hold), then
+--        " dimension=quantity" for each, max_output among them
 
 local prices = {
   MILLION = 1000000,
@@ -46,11 +48,11 @@ function prices.input_of(usage)
 end
 
 -- A usage with the output that it may come to: what the caller bounds it by, else what it says, else the line's bound.
--- Nil where nothing bounds what has a price.
+-- Nil where nothing bounds what has a price. Output that has none is no part of it: nobody embeds to more than vectors.
 function prices.with_most_output(usage, max_output, own)
-  local asked = match(usage, ' max_output=(%d+)')
-  if asked then return gsub(usage, ' output=%d+', '') .. ' output=' .. asked end
-  if match(usage, ' output=') or not match(own, ',output=') then return usage end
+  local asked, is_priced = match(usage, ' max_output=(%d+)'), match(own, ',output=')
+  if asked and is_priced then return gsub(usage, ' output=%d+', '') .. ' output=' .. asked end
+  if match(usage, ' output=') or not is_priced then return usage end
   return max_output ~= '0' and usage .. ' output=' .. max_output or nil
 end
 
@@ -80,11 +82,12 @@ end
 -- The amount of a usage and the text of its price; nil and the refusal. `estimates`: what is to be held for it; `models`: those
 -- that it may be of, nil: any.
 function prices.of(basis, usage, estimates, models)
-  local model = match(usage, '^%S+')
-  if model == '-' then model = basis.model end
-  if models and not rates.allows(basis, model, models) then return nil, '0 model_not_allowed ' .. model end
-  local line, refusal = rates.line_of(basis, model)
-  if not line then return nil, refusal end
+  local names = match(usage, '^%S+')
+  if names == '-' then names = basis.model or names end -- "-" again, of a hold whose model nobody knew
+  local line, model = rates.line_of(basis, names)
+  local named = line and model or match(names, '^[^,]+')
+  if models and named ~= '-' and not rates.allows(basis, named, models) then return nil, '0 model_not_allowed ' .. named end
+  if not line then return nil, model end
   local free, per_request, minimum, max_output, over, own, above = match(line, prices.LINE)
   local is_free = free == 'f'
   if estimates then
@@ -99,6 +102,16 @@ function prices.of(basis, usage, estimates, models)
   local amount = prices.times_rounded_up(whole, part, basis.multiplier + 0)
   if whole > AMOUNT_MAX or whole == AMOUNT_MAX and part > 0 or amount > AMOUNT_MAX then return nil, '0 uncountable' end
   return amount, format('%s,%s,%s,%s,%d,%s', basis.card, basis.version, model, basis.multiplier, amount, per_request) .. parts
+end
+
+-- What is to be held: as `prices.of`. Where the caller knows an amount (else ""), it is held without a price for who has no
+-- card, and by the card's version for a usage that names no model while there is no line for every other one.
+function prices.to_hold(basis, usage, amount, models)
+  local held, text = prices.of(basis, usage, true, models)
+  if held or amount == '' or sub(text, 1, 15) ~= '0 unknown_model' then return held, text end
+  if rates.is_without_card(basis) then return amount + 0 end
+  if not basis.version or text ~= '0 unknown_model -' then return nil, text end
+  return amount + 0, format('%s,%s,-,%s,%s,0', basis.card, basis.version, basis.multiplier, amount)
 end
 
 -- A price goes into the row of what is being run.

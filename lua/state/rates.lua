@@ -57,19 +57,33 @@ function rates.of_hold(hold)
   return { card = card, version = version, model = model, multiplier = multiplier }
 end
 
--- The line of a model, or nil and the refusal. A line that a version has and that is not there is nobody else's price.
-function rates.line_of(basis, model)
-  if not basis.version then return nil, format('0 unknown_model %s', model) end
-  local version = basis.card .. '@' .. basis.version
-  local own = version .. ' ' .. model
-  rates.look_up({ own })
-  if rates.read[own] then return rates.read[own] end
+-- Whether nobody made a card for a user, who names none either.
+function rates.is_without_card(basis)
+  return not basis.version and basis.card == 'default'
+end
+
+-- The line of a model by the first of its names that has one ("-": none is known), and that name; nil and the refusal. A line
+-- that a version has and that is not there is nobody else's price.
+function rates.line_of(basis, names)
+  local first = match(names, '^[^,]+')
+  if not basis.version then return nil, format('0 unknown_model %s', first) end
+  local version, fields = basis.card .. '@' .. basis.version, {}
+  for model in gmatch(names, '[^,]+') do fields[#fields + 1] = version .. ' ' .. model end
+  rates.look_up(fields)
+  for _, own in ipairs(fields) do
+    if rates.read[own] then return rates.read[own], sub(own, #version + 2) end
+  end
   local other = version .. ' *'
   rates.look_up({ version, other })
   local models = rates.read[version]
-  if not models or string.find(models, ' ' .. model .. ' ', 1, true) then return nil, '0 rates_missing' end
-  if rates.read[other] then return rates.read[other] end
-  return nil, string.find(models, ' * ', 1, true) and '0 rates_missing' or format('0 unknown_model %s', model)
+  if not models then return nil, '0 rates_missing' end
+  for model in gmatch(names .. ',*', '[^,]+') do
+    if string.find(models, ' ' .. model .. ' ', 1, true) and not rates.read[version .. ' ' .. model] then
+      return nil, '0 rates_missing'
+    end
+  end
+  if rates.read[other] then return rates.read[other], first == '-' and '*' or first end
+  return nil, format('0 unknown_model %s', first)
 end
 
 -- The model that a name is an alias of in the version that prices; every other name means itself.

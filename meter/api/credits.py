@@ -186,5 +186,6 @@ def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Reque
     """The operation of a deduct."""
     asked = asked_of(body, key, request, begins=True)
     if body.amount is None:
-        return priced.deduct_usage(user_id, usage_of(body), body.shortfall, asked)
+        otherwise = body.amount_without_price if isinstance(body, DeductRequest) else None
+        return priced.deduct_usage(user_id, usage_of(body), body.shortfall, asked, amount=otherwise)
     return operations.deduct(user_id, body.amount, body.shortfall, asked)

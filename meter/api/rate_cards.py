@@ -49,12 +49,13 @@ class RateCardHandlers:
         """`POST /credits/quote`"""
         body = read_body(QuoteRequest, request, self._scale)
         read_key(request)
+        amount = body.amount if body.usage is None else body.amount_without_price
         if body.api_key is None:
             user_id = user_of(body)
-            one = priced.quote(user_id, usage=usage_of(body), amount=body.amount)
+            one = priced.quote(user_id, usage=usage_of(body), amount=amount)
         else:
             user_id, presented = await self._services.payer_of(body.api_key)
-            one = PresentedOperation.of(priced.quote(user_id, usage=usage_of(body), amount=body.amount), presented)
+            one = PresentedOperation.of(priced.quote(user_id, usage=usage_of(body), amount=amount), presented)
         return self._renderer.quote(await self._engine.run(user_id, one))
 
     async def put_rate_card(self, request: Request) -> Rendered:

@@ -111,7 +111,10 @@ def reserve_operation(
     asked = asked_of(body, key, request, begins=True)
     if body.amount is None:
         usage = usage_of(body)
-        return priced.reserve_usage(user_id, reservation_id, usage, ttl_ms, chosen=chosen, asked=asked)
+        otherwise = body.amount_without_price if isinstance(body, ReserveRequest) else None
+        return priced.reserve_usage(
+            user_id, reservation_id, usage, ttl_ms, chosen=chosen, asked=asked, amount=otherwise
+        )
     return operations.reserve(user_id, reservation_id, body.amount, ttl_ms, chosen=chosen, asked=asked)
 
 

@@ -133,7 +133,7 @@ def asked_of(body: Described | Plain, key: str, request: Request, *, begins: boo
 def usage_of(body: Costing | CommitRequest | Plain) -> str:
     """The usage of a body that says one, as the scripts read it."""
     usage = body.usage
-    return "" if usage is None else usage_text(usage.model, usage.quantities, usage.max_output)
+    return "" if usage is None else usage_text(usage.model, usage.quantities, usage.max_output, usage.aliases)
 
 
 def user_of(body: Spending | PlainDeduct | PlainReserve) -> str:

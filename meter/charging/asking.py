@@ -11,11 +11,13 @@ import re
 import zlib
 from dataclasses import dataclass
 from json import detect_encoding
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from meter.charging.admission import Admitted
+from meter.charging.models import model_asked
+from meter.charging.priced import WireUsage, whole, wire_usage
 from meter.usage import Number
 
 REQUEST_BYTES_MAX = 64 * 2**20
@@ -41,6 +43,7 @@ _LIMITS = (
     ("options", "num_predict"),
 )
 _TIMES = (("n",), ("best_of",), ("num_generations",), ("generationConfig", "candidateCount"))
+_UNITS = (("/images/", "images"), ("/audio/", "seconds"), ("rerank", "search_units"), ("/classify", "classifications"))
 _MOST = 2**53 - 1
 _JSON = json.JSONDecoder(strict=False)
 
@@ -92,6 +95,33 @@ def unpacked(body: bytes, coding: bytes, bytes_max: int) -> bytes:
     return body
 
 
+class Estimate(NamedTuple):
+    """What a request may come to."""
+
+    amount: Number
+    """Tokens together: the credits to hold where nothing has a price."""
+    usage: WireUsage
+    """The same for a rate card; without `max_output` where the request does not say how much it may generate."""
+    output: int = 0
+    """Tokens of output to hold where neither the request nor the card bounds them."""
+    choices: int = 1
+    """How many answers there may be, each as long as the card says."""
+    unit: str = ""
+    """What else than tokens such a request may be priced by."""
+
+    def instead(self, usage: WireUsage, why: str) -> WireUsage | None:
+        """What to ask for where a card does not price a usage: the request is not refused for what was guessed about
+        it. None where nothing else is left.
+        """
+        dimension = why.removeprefix("/usage/").partition(":")[0]
+        if not why.startswith("/usage/") or dimension not in ("max_output", "input", self.unit):
+            return None
+        if dimension == "max_output":
+            return None if dimension in usage else {**usage, "max_output": self.output}
+        rest = {name: value for name, value in usage.items() if name not in ("input", "max_output", self.unit)}
+        return {**rest, self.unit: self.choices} if dimension == "input" and self.unit else rest
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateRules:
     """How many credits a request is held for, as its owner has it. `maximum` None: no ceiling."""
@@ -103,36 +133,53 @@ class EstimateRules:
     believes_caller: bool = False
     """Whether what the client estimates is taken as it is; else it only ever raises ours."""
 
-    def estimate(self, admitted: Admitted, body: bytes | None) -> Number:
+    def estimate(self, admitted: Admitted, body: bytes | None, path: str = "") -> Estimate:
         """From the bytes of the prompt and what the request allows to be generated; the default at least where it does
         not say how much. A body of None was not read.
         """
-        if admitted.is_told and self.believes_caller:
-            estimate = admitted.estimate
-        else:
-            estimate = max(self.default if body is None else self._of(body), self.minimum)
-            estimate = max(estimate, admitted.estimate) if admitted.is_told else estimate
-        return estimate if self.maximum is None else min(estimate, self.maximum)
-
-    def _of(self, body: bytes) -> Number:
-        media = _MEDIA.findall(body) if len(body) > 1024 else []
-        text = len(body) - sum(map(len, media))
-        prompt = int(-(-text // self.bytes_per_token)) + MEDIA_TOKENS * len(media)
         try:
-            document = document_of(body)
+            document = None if body is None else document_of(body)
         except Unreadable:
             document = None
-        output = _output(document) if isinstance(document, dict) else None
-        return max(prompt, self.default) if output is None else min(prompt + output, _MOST)
+        prompt = 0 if body is None else self._prompt(body)
+        bound, choices = _output(document) if isinstance(document, dict) else (None, 1)
+        if admitted.is_told and self.believes_caller:
+            amount = admitted.estimate
+        else:
+            amount = max(prompt, self.default) if bound is None else min(prompt + bound, _MOST)
+            amount = max(amount, self.minimum, admitted.estimate if admitted.is_told else 0)
+        amount = amount if self.maximum is None else min(amount, self.maximum)
+        usage = wire_usage(model_asked(path, document, body), self._quantities(admitted, amount, prompt, bound))
+        output = max(whole(self.default) * choices, whole(amount) - prompt)
+        return Estimate(amount, usage, output, choices, next((unit for part, unit in _UNITS if part in path), ""))
+
+    def _quantities(self, admitted: Admitted, amount: Number, prompt: int, output: int | None) -> dict[str, int]:
+        """What goes in, and at most comes out where anybody but the card says so. Without a prompt to count, as much of
+        both as is estimated.
+        """
+        tokens = whole(amount)
+        if not prompt:
+            return {"input": tokens, "max_output": tokens}
+        quantities = {"input": min(prompt, tokens)}
+        if output is not None or self.maximum is not None or (admitted.is_told and self.believes_caller):
+            most = tokens if output is not None or self.maximum is None else whole(self.maximum)
+            quantities["max_output"] = max(0, most - prompt)
+        return quantities
+
+    def _prompt(self, body: bytes) -> int:
+        media = _MEDIA.findall(body) if len(body) > 1024 else []
+        text = len(body) - sum(map(len, media))
+        return int(-(-text // self.bytes_per_token)) + MEDIA_TOKENS * len(media)
 
 
-def _output(document: dict[str, Any]) -> int | None:
-    """Tokens that may be generated; None where the request does not say."""
+def _output(document: dict[str, Any]) -> tuple[int | None, int]:
+    """Tokens that may be generated, None where the request does not say, and by how many answers."""
     limits = [limit for path in _LIMITS if (limit := _count(document, path)) is not None]
-    if not limits:
-        return None
     times = [time for path in _TIMES if (time := _count(document, path)) is not None]
-    return min(max(limits), _MOST) * min(max(times, default=1), _MOST)
+    choices = max(times, default=1)
+    if not limits:
+        return None, choices
+    return min(max(limits), _MOST) * min(choices, _MOST), choices
 
 
 def _count(document: object, path: tuple[str, ...]) -> int | None:

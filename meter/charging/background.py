@@ -9,18 +9,20 @@ Work that nobody ever reads through us is never told: its hold ends and gives ba
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
 
 from meter.charging.admission import Headers
 from meter.charging.amounts import plain
 from meter.charging.policy import Ending, Verdict
+from meter.charging.priced import NO_MODEL, WireUsage, usage_told, wire_usage
 from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import Settled, VerdictRunner
 from meter.client.credits import Credits
-from meter.contract.answers import Deducted, Refusal, Reservation, Reserved
+from meter.contract.answers import Deducted, Price, Refusal, Reservation, Reserved
 from meter.log import logger
-from meter.usage import Number, Reader, Shape, open_reader
+from meter.usage import Number, Reader, Shape, Usage, open_reader
 from meter.usage.work import OPEN
 
 FOUND = 200
@@ -39,7 +41,7 @@ class BackgroundWork:
 
     async def begin(self, user_id: str, work_id: str, hold: Reserved | Reservation) -> Settled:
         """The work's hold in place of the request's."""
-        begun = await self._anchor(user_id, work_id)
+        begun = await self._anchor(user_id, work_id, hold.price)
         released = await self._credits.release(hold.reservation_id)
         if isinstance(begun, Refusal):
             _log.error("background work %s has no hold and will not be charged: %s", work_id, begun.detail)
@@ -53,20 +55,40 @@ class BackgroundWork:
             )
         return released
 
-    async def end(self, user_id: str, work_id: str, usage: Number | None) -> Settled | Deducted | None:
-        """Charges what was used; None: the work failed, and its hold is given back. None where nothing is to be done:
-        it was charged before, or nobody started it here.
+    async def end(self, user_id: str, work_id: str, usages: Sequence[Usage]) -> Settled | Deducted | None:
+        """Charges what was used, by model; nothing: the work failed, and its hold is given back. None where nothing is
+        to be done: it was charged before, or nobody started it here.
         """
         found = await self._open(user_id, work_id)
         if found is None:
             return None
+        if found.price is None:
+            amount = sum(usage.total for usage in usages) if usages else None
+            if found.state == "open":
+                return await self._runner.run(found.reservation_id, Verdict(charge=bool(usages), amount=amount))
+            return None if amount is None else await self._late(found, amount, None, "")
+        told = [usage_told(usage, found.price) for usage in usages]
+        for number, usage in enumerate(told[1:], 1):
+            await self._late(found, None, usage, f".{number}")
+        first = told[0] if told else None
         if found.state == "open":
-            return await self._runner.run(found.reservation_id, Verdict(charge=usage is not None, amount=usage))
-        if usage is None:
-            return None
-        return await self._credits.deduct(
-            found.user_id, plain(usage), shortfall="partial", idempotency_key=found.reservation_id
+            return await self._runner.run(found.reservation_id, Verdict(charge=first is not None, usage=first))
+        return None if first is None else await self._late(found, None, first, "")
+
+    async def _late(
+        self, found: Reservation, amount: Number | None, usage: WireUsage | None, suffix: str
+    ) -> Deducted | Refusal:
+        """A charge of its own, for what has no hold any more, or is beside it: made once, by the hold's name."""
+        answer = await self._credits.deduct(
+            found.user_id,
+            None if amount is None else plain(amount),
+            usage=usage,
+            shortfall="partial",
+            idempotency_key=f"{found.reservation_id}{suffix}",
         )
+        if isinstance(answer, Refusal):
+            _log.error("background work was not charged", reservation_id=found.reservation_id, why=answer.detail)
+        return answer
 
     async def follow(self, user_id: str, work_id: str, file_id: str) -> None:
         """The results stand in a file: where the work does not tell its usage, they are charged when that is read."""
@@ -74,13 +96,20 @@ class BackgroundWork:
         if found is not None:
             await self.begin(found.user_id, file_id, found)
 
-    async def _anchor(self, user_id: str, work_id: str) -> Reserved | Refusal:
-        """A hold of nothing. Where another user's work has the same id, it is named by both."""
+    async def _anchor(self, user_id: str, work_id: str, price: Price | None) -> Reserved | Refusal:
+        """A hold of nothing, to be priced by what prices now. Where another user's work has the same id, it is named by
+        both.
+        """
+        hold = partial(self._credits.hold, user_id, 0)
+        if price is not None:
+            names = [] if price.model in NO_MODEL else [price.model]
+            usage = wire_usage(names, {"max_output": 0})
+            hold = partial(self._credits.hold, user_id, usage=usage, amount_without_price=0)
         answer: Reserved | Refusal
         for name in _names(user_id, work_id):
-            answer = await self._credits.hold(user_id, 0, ttl_seconds=self._ttl_seconds, reservation_id=name)
+            answer = await hold(ttl_seconds=self._ttl_seconds, reservation_id=name)
             if isinstance(answer, Refusal) and "/ttl_seconds" in answer.detail:
-                answer = await self._credits.hold(user_id, 0, reservation_id=name)
+                answer = await hold(reservation_id=name)
             if not isinstance(answer, Refusal):
                 break
         return answer
@@ -137,14 +166,14 @@ class WatchedWork:
         if reader is None:
             return None
         reader.finish()
-        usage = reader.usage
-        told = usage.total if usage is not None else None
+        usages = reader.usages
+        told = any(usage.total for usage in usages)
         work = reader.work
         is_whole = ending is Ending.CLEAN if self._lines else work.status not in OPEN
-        if (told and is_whole) or (told is None and work.failed):
-            end = partial(self._work.end, self._user_id, self._work_id, told)
+        if (told and is_whole) or (not usages and work.failed):
+            end = partial(self._work.end, self._user_id, self._work_id, usages)
             return self._settlements.settle(end, f"background work {self._work_id}")
-        if work.output_file_id and told is None:
+        if work.output_file_id and not usages:
             follow = partial(self._work.follow, self._user_id, self._work_id, work.output_file_id)
             self._settlements.settle(follow, f"background work {self._work_id}")
         return None

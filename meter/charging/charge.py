@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
+from meter.charging.asking import Estimate
 from meter.charging.background import BackgroundWork, WatchedWork
 from meter.charging.policy import ChargePolicy, Ending, Verdict, verdict_on
+from meter.charging.priced import ChargeBy, WireUsage, usage_told
 from meter.charging.routes import CHARGED, Asked
 from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import Settled, VerdictRunner, words
 from meter.client.credits import Credits
-from meter.contract.answers import Refusal, Reserved
+from meter.contract.answers import Price, Refusal, Reserved
 from meter.errors import Unavailable
 from meter.log import logger
-from meter.usage import Number, Reader, Unread, open_reader
+from meter.usage import Format, Number, Reader, Unread, Usage, open_reader
 from meter.usage.number import read_number
 
 RENEWALS_PER_TTL = 3
@@ -39,14 +43,49 @@ class Charger:
         """Responses that told no usage, by why and by whose API it was."""
         self._open: set[Charge] = set()
 
-    async def open(self, admitted: Admitted, asked: Asked = CHARGED) -> Charge | Refusal:
-        """Holds the estimate. Raises `Unavailable` when that was not decided. A hold nobody waits for is released."""
+    async def open(
+        self, admitted: Admitted, asked: Asked = CHARGED, estimate: Estimate | None = None
+    ) -> Charge | Refusal:
+        """Holds the estimate; without one, what the headers say. Raises `Unavailable` when that was not decided. A hold
+        nobody waits for is released.
+        """
+        by_amount = estimate is None or self.policy.charge_by is ChargeBy.AMOUNT
+        amount = admitted.estimate if estimate is None else estimate.amount
+        usage = None if by_amount or estimate is None else estimate.usage
+        while isinstance(reserved := await self._hold(admitted, amount, usage), Refusal):
+            if estimate is None or usage is None or (usage := estimate.instead(usage, reserved.detail)) is None:
+                break
+        if isinstance(reserved, Refusal):
+            return reserved
+        charge = Charge(self, reserved, amount if reserved.price is None else reserved.amount, asked=asked)
+        self._open.add(charge)
+        if estimate is None or usage is None or reserved.price is None or "max_output" in usage:
+            return charge
+        output = reserved.price.breakdown.get("output")  # of one answer, by the card
+        more = Decimal(0) if output is None else (estimate.choices - 1) * Decimal(output.amount)
+        refusal = await charge.add(more) if more else None
+        if refusal is not None:
+            charge.settle(Ending.CUT)
+        return refusal or charge
+
+    async def has_credits(self, user_id: str) -> bool:
+        """Whether a user has any; one of whom nobody can say so has."""
+        try:
+            balance = await self.credits.balance(user_id)
+        except Unavailable:
+            return True
+        return isinstance(balance, Refusal) or balance.available > 0
+
+    async def _hold(self, admitted: Admitted, amount: Number, usage: WireUsage | None) -> Reserved | Refusal:
         # An id of ours, so that a hold whose answer got lost can be named; nobody can guess it.
         reservation_id = f"x_{secrets.token_urlsafe(16)}"
+        is_auto = usage is not None and self.policy.charge_by is ChargeBy.AUTO
         try:
-            reserved = await self.credits.hold(
+            return await self.credits.hold(
                 admitted.user_id,
-                plain(admitted.estimate),
+                plain(amount) if usage is None else None,
+                usage=usage,
+                amount_without_price=plain(amount) if is_auto else None,
                 ttl_seconds=self.policy.ttl_seconds,
                 reservation_id=reservation_id,
                 reference=admitted.request_id,
@@ -55,11 +94,6 @@ class Charger:
         except (Unavailable, asyncio.CancelledError):
             self._runner.undo(reservation_id, self.settlements)
             raise
-        if isinstance(reserved, Refusal):
-            return reserved
-        charge = Charge(self, reserved, admitted.estimate, asked=asked)
-        self._open.add(charge)
-        return charge
 
     def watch(self, user_id: str, asked: Asked) -> WatchedWork | None:
         """What looks at a request that reads background work; None for one that reads none."""
@@ -116,17 +150,14 @@ class Charge:
         self._ttl_seconds = reserved.expires_in
         self._timer = self._renew_later()
 
-    async def raise_to(self, estimate: Number) -> Refusal | None:
+    async def add(self, amount: Decimal) -> Refusal | None:
         """Holds more, before anything is served. Raises `Unavailable`."""
-        more = estimate - self._estimate
-        if more <= 0:
-            return None
         answer = await self._charger.credits.extend(
-            self.reserved.reservation_id, ttl_seconds=self._ttl_seconds, add_amount=plain(more)
+            self.reserved.reservation_id, ttl_seconds=self._ttl_seconds, add_amount=amount
         )
         if isinstance(answer, Refusal):
             return answer
-        self._estimate = estimate
+        self._estimate += amount
         return None
 
     def respond(self, status: int, headers: Headers) -> None:
@@ -173,7 +204,7 @@ class Charge:
         """Commits or releases, in a task that outlives the request. The first ending counts."""
         if self.settled is None:
             self._timer.cancel()
-            usage = self._usage()
+            told, usage = self._usage()
             work_id = self._begun() if usage is None else ""
             if work_id:
                 self.settled = self._charger.begin_work(self, work_id)
@@ -186,8 +217,18 @@ class Charge:
                 failed=usage is None and self._reader is not None and self._reader.failed,
                 estimate=self._estimate,
             )
+            price = self.reserved.price
+            if price is not None and ending is Ending.CLEAN and self._is_counted(price, usage):
+                verdict = Verdict(charge=True)
+            if told is not None and price is not None and verdict.charge:
+                verdict = replace(verdict, usage=usage_told(told, price))
             self.settled = self._charger.end(self, verdict)
         return self.settled
+
+    def _is_counted(self, price: Price, usage: Number | None) -> bool:
+        """Whether the request itself says what was used: so many images, which no answer counts."""
+        is_answered = usage is None and self.counts and self._reader is not None and not self._reader.failed
+        return is_answered and "images" in price.breakdown
 
     def _begun(self) -> str:
         """The id of the background work that the response told of."""
@@ -195,17 +236,18 @@ class Charge:
             return ""
         return self._reader.work.id_of_begun(asked=self.asks_background)
 
-    def _usage(self) -> Number | None:
+    def _usage(self) -> tuple[Usage | None, Number | None]:
+        """What a card can price of what was told, and what it is without one."""
         reader = self._reader
         if self._told or reader is None:
-            return self._told
+            return None, self._told
         reader.finish()
         usage = reader.usage
         if usage is not None:
-            return usage.total
+            return None if usage.profile == Format.KEY else usage, usage.total
         if self._told is None and not reader.failed and not self._begun():
             self._charger.count_unread(reader.unread, self._provider, self.reserved.reservation_id)
-        return self._told
+        return None, self._told
 
     def _renew_later(self) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._ttl_seconds / RENEWALS_PER_TTL, self._renew)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Literal
 
+from meter.charging.priced import ChargeBy, WireUsage
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of, shape_of_results, shape_of_work
 
 SUCCESS = range(200, 300)
@@ -41,6 +42,8 @@ Over = Literal["cap", "overdraft", "hold_only"]
 class ChargePolicy:
     """How holds are made and settled."""
 
+    charge_by: ChargeBy = ChargeBy.AUTO
+    """Whether what was used is priced by a rate card, or is itself what is charged."""
     shape: Shape = field(default_factory=lambda: shape_of(Format.AUTO))
     """Where a response tells its usage."""
     work_shape: Shape = field(default_factory=lambda: shape_of_work(Format.AUTO))
@@ -75,6 +78,8 @@ class Verdict:
 
     charge: bool
     amount: Number | None = None
+    usage: WireUsage | None = None
+    """What was used, where a rate card prices it: then the amount is of no meaning."""
 
 
 RELEASE = Verdict(charge=False)

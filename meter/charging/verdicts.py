@@ -6,6 +6,7 @@ from functools import partial
 
 from meter.charging.amounts import is_whole, plain, rounded_up
 from meter.charging.policy import Over, Verdict
+from meter.charging.priced import WireUsage
 from meter.charging.settlements import BackgroundSettlements
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal, Released
@@ -40,8 +41,11 @@ class VerdictRunner:
 
     async def run(self, reservation_id: str, verdict: Verdict) -> Settled:
         """Commits or releases. A refusal is logged: there is nobody left to be told."""
+        answer: Settled
         if not verdict.charge:
-            answer: Settled = await self._credits.release(reservation_id)
+            answer = await self._credits.release(reservation_id)
+        elif verdict.usage is not None:
+            answer = await self._commit_usage(reservation_id, verdict.usage)
         else:
             answer = await self._commit(reservation_id, verdict.amount)
         if isinstance(answer, Refusal):
@@ -66,6 +70,20 @@ class VerdictRunner:
                     return  # the process ends; so will the hold
         finally:
             self._undoing -= 1
+
+    async def _commit_usage(self, reservation_id: str, usage: WireUsage) -> Committed | Refusal:
+        """Charges what a usage costs; all that is held where that is less, or where its card has no price for it."""
+        answer = await self._credits.commit(reservation_id, usage=usage, over=self._over)
+        if isinstance(answer, Refusal):
+            if answer.status == NOT_VALID:
+                _log.error(
+                    "a usage has no price, all that is held is charged",
+                    reservation_id=reservation_id,
+                    usage=usage,
+                    why=answer.detail,
+                )
+            return await self._credits.commit(reservation_id, over=self._over)
+        return answer
 
     async def _commit(self, reservation_id: str, amount: Number | None) -> Committed | Refusal:
         """Charges the amount, rounded up to what the meter counts; all that is held if it is more than that."""
@@ -92,6 +110,8 @@ def words(reservation_id: str, verdict: Verdict) -> str:
     if not verdict.charge:
         return f"reservation {reservation_id} (to be released)"
     amount = "all of it" if verdict.amount is None else str(verdict.amount)
+    if verdict.usage is not None:
+        amount = "what it used"
     return f"reservation {reservation_id} ({amount} to be charged)"
 
 

@@ -36,6 +36,12 @@ _FLAGS = {
     "upstream_connections_max": "upstream-connections",
 }
 
+
+def exact(number: float) -> int | Decimal:
+    """The number that was written."""
+    return int(number) if number == int(number) else Decimal(str(number))
+
+
 # What a command line cannot give as it is: the type there, its default, and how it is read.
 _READ: dict[str, tuple[Any, object, Any]] = {
     "skip_paths": (list[str] | None, None, lambda paths: tuple(paths or ())),
@@ -44,8 +50,8 @@ _READ: dict[str, tuple[Any, object, Any]] = {
     "default_estimated_tokens": (int, 100, int),
     "minimum_estimated_tokens": (int, 1, int),
     "maximum_estimated_tokens": (int | None, None, lambda most: most),
-    "bytes_per_token": (float, 4.0, lambda size: int(size) if size == int(size) else Decimal(str(size))),
-    "missing_usage_minimum": (int, 0, int),
+    "bytes_per_token": (float, 4.0, exact),
+    "missing_usage_minimum": (float, 0.0, exact),
 }
 
 

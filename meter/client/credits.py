@@ -112,18 +112,22 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         *,
         api_key: str | None = None,
         usage: Usage | None = None,
+        amount_without_price: CreditAmount | None = None,
         description: str | None = None,
         reference: str | None = None,
         shortfall: Literal["reject", "partial", "overdraft"] = "reject",
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Deducted | Refusal:
-        """Spends credits in one step, of a user or of whom an API key names: an amount, or what a usage costs."""
+        """Spends credits in one step, of a user or of whom an API key names: an amount, or what a usage costs by the
+        rate card (`amount_without_price` where no card prices the user).
+        """
         body = {
             "user_id": user_id,
             "api_key": api_key,
             "amount": amount,
             "usage": usage,
+            "amount_without_price": amount_without_price,
             "description": description,
             "reference": reference,
             "shortfall": shortfall,
@@ -138,6 +142,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         *,
         api_key: str | None = None,
         usage: Usage | None = None,
+        amount_without_price: CreditAmount | None = None,
         ttl_seconds: float | None = None,
         reservation_id: str | None = None,
         description: str | None = None,
@@ -145,12 +150,15 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Reserved | Refusal:
-        """Holds an amount until commit, release or its end. `reserve` is the block that ends it for you."""
+        """Holds an amount, or what a usage costs at most (`amount_without_price` where no card prices the user), until
+        commit, release or its end. `reserve` is the block that ends it for you.
+        """
         body = {
             "user_id": user_id,
             "api_key": api_key,
             "amount": amount,
             "usage": usage,
+            "amount_without_price": amount_without_price,
             "ttl_seconds": ttl_seconds,
             "reservation_id": reservation_id,
             "description": description,

@@ -175,6 +175,8 @@ class Reservation(Balances):
     amount: Credits
     charged: Credits
     expires_at: datetime
+    price: Price | None = None
+    """What priced its hold."""
 
 
 class ListedReservation(BaseModel):

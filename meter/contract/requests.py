@@ -64,9 +64,26 @@ class Described(Body):
 
 _AMOUNT_OR_USAGE: JsonDict = {
     "oneOf": [
-        {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
-        for one, other in (("amount", "usage"), ("usage", "amount"))
+        {
+            "required": ["amount"],
+            "properties": {
+                "amount": {"not": {"type": "null"}},
+                "usage": {"type": "null"},
+                "amount_without_price": {"type": "null"},
+            },
+        },
+        {"required": ["usage"], "properties": {"usage": {"not": {"type": "null"}}, "amount": {"type": "null"}}},
     ]
+}
+_A_MODEL_OR_AN_AMOUNT: JsonDict = {
+    "if": {
+        "required": ["usage"],
+        "properties": {"usage": {"type": "object", "properties": {"model": {"type": "null"}}}},
+    },
+    "then": {
+        "required": ["amount_without_price"],
+        "properties": {"amount_without_price": {"not": {"type": "null"}}},
+    },
 }
 
 
@@ -80,8 +97,12 @@ class Costing(Described):
 
     model_config = ConfigDict(json_schema_extra=_AMOUNT_OR_USAGE)
 
-    usage: Usage | None = None
+    usage: CommittedUsage | None = None
     amount: Annotated[Amount | None, Field(validate_default=True)] = None
+    amount_without_price: Amount | None = None
+    """Beside a usage: what it comes to where the user has no rate card, or where it names no model that one could
+    price.
+    """
 
     @field_validator("amount", mode="after")
     @classmethod
@@ -90,6 +111,12 @@ class Costing(Described):
         if "usage" in info.data and (amount is None) == (info.data["usage"] is None):
             raise PydanticCustomError("amount", "name either amount or usage")
         return amount
+
+    @model_validator(mode="after")
+    def _beside_usage(self) -> Self:
+        if self.amount_without_price is not None and self.usage is None:
+            raise PydanticCustomError("amount_without_price", "is of use beside a usage only")
+        return self
 
 
 _USER_OR_KEY: JsonDict = {
@@ -130,14 +157,23 @@ class AddRequest(Described):
 class DeductRequest(Spending):
     """Spend in one step: an amount, or what a usage costs."""
 
+    usage: Usage | None = None
     shortfall: Literal["reject", "partial", "overdraft"] = "reject"
 
 
 class ReserveRequest(Spending):
     """Hold an amount, or what a usage costs at most."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_AMOUNT_OR_USAGE, _USER_OR_KEY, _A_MODEL_OR_AN_AMOUNT]})
+
     ttl_seconds: TtlSeconds | None = None
     reservation_id: ObjectId | None = None
+
+    @model_validator(mode="after")
+    def _priced_somehow(self) -> Self:
+        if self.usage is not None and self.usage.model is None and self.amount_without_price is None:
+            raise PydanticCustomError("model", "a usage without a model needs amount_without_price beside it")
+        return self
 
 
 class QuoteRequest(ReserveRequest):

@@ -13,13 +13,14 @@ from meter.contract.fields import AS_WHOLE
 
 QUANTITY_MAX = 10**12
 DIMENSIONS_MAX = 16
+ALIASES_MAX = 24
 DIMENSION = r"^[a-z_]{1,32}$"
 MODEL = r"^[!#-+.-\[\]-~][!#-+\--\[\]-~]{0,127}$"
 """Visible ASCII without quotes, commas and backslashes, and no minus in front."""
 OF_THE_LINE = frozenset({"model", "max_output", "per_request", "minimum", "free", "aliases", "above_input"})
 """No dimension is called so."""
 
-_NOT_DIMENSIONS = "|".join(sorted(OF_THE_LINE - {"model", "max_output"}))
+_NOT_DIMENSIONS = "|".join(sorted(OF_THE_LINE - {"model", "aliases", "max_output"}))
 
 
 def _names(most: int) -> JsonDict:
@@ -33,7 +34,8 @@ Quantity = Annotated[int, Field(ge=0, le=QUANTITY_MAX), AS_WHOLE]
 
 class CommittedUsage(BaseModel):
     """What was used: quantities by dimension that do not overlap (`input`, `cache_read`, `cache_write`, `output`,
-    `reasoning`, `audio_input`, `audio_output`, `images`, or names of your own). Without a `model`, that of the hold.
+    `reasoning`, `audio_input`, `audio_output`, `images`, or names of your own). Without a `model`: that of the hold; of
+    a hold, one that only the commit will tell.
     """
 
     model_config = ConfigDict(
@@ -41,11 +43,13 @@ class CommittedUsage(BaseModel):
         strict=True,
         frozen=True,
         protected_namespaces=(),
-        json_schema_extra=_names(DIMENSIONS_MAX),
+        json_schema_extra=_names(DIMENSIONS_MAX + 1),
     )
     __pydantic_extra__: dict[str, Quantity]
 
     model: Model | None = None
+    aliases: Annotated[tuple[Model, ...], Field(max_length=ALIASES_MAX, strict=False)] = ()
+    """Other names of the model: where the card has no line for it, the first of them that has one counts."""
     max_output: Quantity | None = None
     """How much output there may be at most; of use in a reserve, and no part of what was used."""
 
@@ -70,6 +74,6 @@ class Usage(CommittedUsage):
     a reserve.
     """
 
-    model_config = ConfigDict(json_schema_extra=_names(DIMENSIONS_MAX + 1))
+    model_config = ConfigDict(json_schema_extra=_names(DIMENSIONS_MAX + 2))
 
     model: Model

@@ -123,11 +123,19 @@ def kept_end(price: str | None, api_key: str | None, answer: str | None) -> str 
     return " ".join([*marks, answer or "-"]) if marks else answer
 
 
-def usage_text(model: str | None, quantities: Mapping[str, int], max_output: int | None = None) -> str:
-    """A usage as the scripts read it; the same usage is the same text, however its members are ordered."""
+NO_MODEL = "-"
+"""The model of a usage that names none; of a hold, one that nobody knows yet."""
+
+
+def usage_text(
+    model: str | None, quantities: Mapping[str, int], max_output: int | None = None, aliases: Iterable[str] = ()
+) -> str:
+    """A usage as the scripts read it; the same usage is the same text, however its members are ordered. `aliases`:
+    other names of the model, of which the first that the card has counts.
+    """
     known = [name for name in DIMENSIONS if name in quantities]
     named = [*known, *sorted(quantities.keys() - set(known))]
-    words = [model or "-", *(f"{name}={quantities[name]}" for name in named)]
+    words = [",".join(dict.fromkeys((model or NO_MODEL, *aliases))), *(f"{name}={quantities[name]}" for name in named)]
     return " ".join(words if max_output is None else [*words, f"max_output={max_output}"])
 
 

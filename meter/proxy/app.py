@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
@@ -14,6 +13,7 @@ from meter.charging.asking import asks_background
 from meter.charging.charge import Charge, Charger
 from meter.charging.paths import has_controls
 from meter.charging.policy import Ending
+from meter.charging.priced import ChargeBy
 from meter.charging.problems import refused, unavailable
 from meter.charging.routes import CHARGED, OTHER, OVERRIDES, Asked
 from meter.client.credits import Credits
@@ -23,7 +23,7 @@ from meter.http.bounded import Bounds
 from meter.http.rendered import Rendered, problem
 from meter.http.request_id import Identified
 from meter.log import logger
-from meter.proxy.asking import READ_FIRST_BYTES, AskedFirst
+from meter.proxy.asking import READ_FIRST_BYTES, AskedFirst, is_small_json
 from meter.proxy.counts import ProxyCounts
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
@@ -32,7 +32,6 @@ from meter.proxy.options import ProxyOptions
 from meter.proxy.probes import ProxyProbes
 from meter.proxy.problems import answer, readable
 from meter.proxy.upstream import Upstream
-from meter.usage import Number
 
 FREE_METHOD = "OPTIONS"
 UNMETERED: Header = (b"x-credits-metered", b"0")
@@ -59,6 +58,7 @@ class Proxy:
         self._estimates = options.estimates()
         self._admission = options.admission()
         policy = options.policy()
+        self._prices = policy.charge_by is not ChargeBy.AMOUNT
         self._charger = Charger(credits_, policy)
         self._owned = owned
         self.counts = ProxyCounts()
@@ -129,21 +129,23 @@ class Proxy:
         self, scope: Scope, headers: list[Header], admitted: Admitted, asked: Asked, receive: Receive, send: Send
     ) -> None:
         injects = self._options.inject_include_usage and may_inject(scope["method"], scope["path"])
-        first = AskedFirst(receive, headers) if injects or asked.provider != OTHER else None
-        if first is not None:
+        first = AskedFirst(receive, headers)
+        receive, found = first, None
+        if injects or asked.provider != OTHER:
+            found = await self._read(first, admitted, asked)
+        elif self._prices and is_small_json(headers):
             await first.read(READ_FIRST_BYTES)
-            receive = first
-        found = await self._charged(admitted, asked, first)
-        if isinstance(found, Charge) and first is not None and not first.is_gone():
-            found = await self._asked(found, admitted, first, injects=injects)
+        if found is None:
+            found = await self._charged(admitted, asked, first.body(self._options.request_bytes_max), scope["path"])
+            if isinstance(found, Charge) and not first.is_gone():
+                found = self._asked(found, first, injects=injects)
         if isinstance(found, Rendered):
             await self._refuse(found, headers, receive, send, asked)
             return
         ours = [UNMETERED] if found is None else metered_headers(found)
         self.counts.request("unmetered" if found is None else "metered")
-        asks_usage = first is not None and first.asks_usage
         await ProxyExchange(
-            self._route, scope, receive, send, found, asks_usage=asks_usage, provider=asked.provider
+            self._route, scope, receive, send, found, asks_usage=first.asks_usage, provider=asked.provider
         ).run(ours)
 
     async def _refuse(
@@ -152,49 +154,49 @@ class Proxy:
         self.counts.request(str(rendered.status))
         await answer(readable(rendered, asked.clients), headers, receive, send)
 
-    async def _charged(self, admitted: Admitted, asked: Asked, first: AskedFirst | None) -> Charge | Rendered | None:
+    async def _read(self, first: AskedFirst, admitted: Admitted, asked: Asked) -> Charge | Rendered | None:
+        """Reads the request whole; a refusal for one that is too large, or whose user has nothing to pay it with:
+        nobody else may fill our memory.
+        """
+        await first.read(READ_FIRST_BYTES)
+        if first.is_whole() or first.is_gone():
+            return None
+        if not await self._charger.has_credits(admitted.user_id):
+            refused = await self._charged(admitted, asked, None, "")
+            if isinstance(refused, Rendered):
+                return refused
+            if refused is not None:
+                refused.settle(Ending.CUT)
+        bytes_max = self._options.request_bytes_max
+        await first.read(bytes_max)
+        if first.is_whole() or first.is_gone():
+            return None
+        return problem("body-too-large", f"The proxy reads {bytes_max} bytes of a request that generates.")
+
+    async def _charged(
+        self, admitted: Admitted, asked: Asked, body: bytes | None, path: str
+    ) -> Charge | Rendered | None:
         """A hold for the request, or its refusal; None for a request to be served unmetered."""
-        body = None if first is None else first.body(self._options.request_bytes_max)
-        admitted = replace(admitted, estimate=self._estimates.estimate(admitted, body))
+        estimate = self._estimates.estimate(admitted, body, path)
         try:
-            charge = await self._charger.open(admitted, asked)
+            charge = await self._charger.open(admitted, asked, estimate)
         except Unavailable as error:
             if self._options.fail == "closed":
                 return unavailable(error)
-            _log.warning("forwarded unmetered: user %s, estimate %s: %s", admitted.user_id, admitted.estimate, error)
+            _log.warning("forwarded unmetered: user %s, estimate %s: %s", admitted.user_id, estimate.amount, error)
             return None
         return refused(charge) if isinstance(charge, Refusal) else charge
 
-    async def _asked(
-        self, charge: Charge, admitted: Admitted, first: AskedFirst, *, injects: bool
-    ) -> Charge | Rendered:
-        """The charge of a request that is read to its end, whose usage will be told; else its refusal."""
+    def _asked(self, charge: Charge, first: AskedFirst, *, injects: bool) -> Charge | Rendered:
+        """The charge of a request whose usage will be told; else its refusal."""
         bytes_max = self._options.request_bytes_max
-        refusal: Rendered | None = None
-        if not first.is_whole():
-            await first.read(bytes_max)
-            if first.is_gone():
-                return charge
-            if first.is_whole():
-                refusal = await self._topped_up(charge, self._estimates.estimate(admitted, first.body(bytes_max)))
-            else:
-                refusal = problem("body-too-large", f"The proxy reads {bytes_max} bytes of a request that generates.")
-        if refusal is None:
-            refusal = first.ask_for_usage(bytes_max) if injects else None
+        refusal = first.ask_for_usage(bytes_max) if injects else None
         if refusal is None:
             body = first.body(bytes_max)
             charge.asks_background = body is not None and b"background" in body and asks_background(body)
             return charge
         charge.settle(Ending.CUT)
         return refusal
-
-    async def _topped_up(self, charge: Charge, estimate: Number) -> Rendered | None:
-        """Holds more where the estimate is more than was known at first; the refusal where there is not as much."""
-        try:
-            answer = await charge.raise_to(estimate)
-        except Unavailable as error:
-            return unavailable(error)
-        return refused(answer) if isinstance(answer, Refusal) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         stage = "startup"

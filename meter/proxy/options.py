@@ -15,6 +15,7 @@ from meter.charging.admission import Admission
 from meter.charging.asking import REQUEST_BYTES_MAX, EstimateRules
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import SUCCESS, ChargePolicy, Missing, Over
+from meter.charging.priced import ChargeBy
 from meter.charging.routes import Routes, rule_of
 from meter.errors import ConfigError
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of, shape_of_work
@@ -85,6 +86,13 @@ class ProxyOptions:
     forward_identity: Annotated[bool, Doc("Pass the identity header on to the upstream.")] = True
     preserve_host: Annotated[bool, Doc("Pass the client's Host on, instead of the upstream's.")] = False
 
+    charge_by: Annotated[
+        ChargeBy,
+        Doc(
+            "What is charged for usage: `card`, what it costs by the user's rate card; `amount`, its tokens as "
+            "credits; `auto`, by the card where the user has one (its own, a level's, or `default`), else its tokens."
+        ),
+    ] = ChargeBy.AUTO
     usage_format: Annotated[Format, Doc("Where a response tells its usage.")] = Format.AUTO
     usage_key: Annotated[str | None, Doc("The dotted key of the usage, for the formats `key` and `auto`.")] = None
     usage_header: Annotated[
@@ -229,6 +237,7 @@ class ProxyOptions:
         """What a response costs."""
         headers = [name.lower().encode() for name in (ACTUAL_HEADER, self.usage_header) if name]
         return ChargePolicy(
+            charge_by=ChargeBy.AMOUNT if self.usage_format is Format.KEY else self.charge_by,
             shape=self.shape(),
             work_shape=shape_of_work(self.usage_format, self.usage_key),
             background_ttl_seconds=self.background_ttl_seconds,

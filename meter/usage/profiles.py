@@ -173,7 +173,10 @@ PROFILES: tuple[Profile, ...] = (
     ),
 )
 
-MODEL_PATHS = ("model", "response.model", "message.model", "modelVersion", "response.modelVersion", "model_id")
+MODEL_PATHS = (
+    *("model", "response.model", "message.model", "modelVersion", "response.modelVersion", "model_id"),
+    *("result.message.model", "response.body.model"),
+)
 FAILURE_PATHS = ("error", "response.error")
 """What says, when there is anything, that an answer of status 200 is none."""
 TYPE_PATH = "type"

@@ -19,6 +19,10 @@ INSPECT_BYTES_MAX = 0
 """No limit: nothing is kept, so the size of a response decides nothing."""
 
 
+RESULTS = "results"
+"""The profile of the results of a batch, all lines together."""
+
+
 class Unread(StrEnum):
     """Why a response told no usage."""
 
@@ -47,6 +51,12 @@ class Reader:
     def usage(self) -> Usage | None:
         """The usage the response has told so far, None if it told none; final after `finish`."""
         return self._shape.read(self._body.scanner, self._counts)
+
+    @property
+    def usages(self) -> list[Usage]:
+        """The same by model; none where none was told."""
+        usage = self.usage
+        return [] if usage is None else [usage]
 
     @property
     def failed(self) -> bool:
@@ -91,18 +101,24 @@ class Reader:
 class LinesReader(Reader):
     """Documents one a line, whose usages are added: the results of a batch."""
 
-    __slots__ = ("_total",)
+    __slots__ = ("_by_model",)
 
     def __init__(
         self, shape: Shape, decoder: Decoder | None, counts: dict[str, Number], *, inspect_bytes_max: int
     ) -> None:
         super().__init__(shape, decoder, counts, inspect_bytes_max=inspect_bytes_max)
-        self._total: Number = 0
+        self._by_model: dict[str | None, Usage] = {}
 
     @property
     def usage(self) -> Usage | None:
         """All lines together, None if none told any; final after `finish`."""
-        return Usage(profile="results", total=self._total) if self._total else None
+        total = sum(usage.total for usage in self._by_model.values())
+        return Usage(profile=RESULTS, total=total) if total else None
+
+    @property
+    def usages(self) -> list[Usage]:
+        """The lines of each model together."""
+        return list(self._by_model.values())
 
     def finish(self) -> None:
         """A last line needs no end."""
@@ -119,8 +135,16 @@ class LinesReader(Reader):
     def _end_line(self) -> None:
         self._body.finish()
         usage = self._shape.read(self._body.scanner)
-        self._total += 0 if usage is None else usage.total
+        if usage is not None and usage.total:
+            before = self._by_model.get(usage.model)
+            self._by_model[usage.model] = usage if before is None else _sum(before, usage)
         self._body = Body(self._shape)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    names = one.quantities.keys() | other.quantities.keys()
+    quantities = {name: one.quantities.get(name, 0) + other.quantities.get(name, 0) for name in names}
+    return Usage(profile=RESULTS, total=one.total + other.total, quantities=quantities, model=one.model)
 
 
 def open_reader(

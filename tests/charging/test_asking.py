@@ -20,7 +20,7 @@ RULES = EstimateRules()
 def held(body: bytes | None, told: Number | None = None, **changed: Any) -> Number:
     """What a request is held for."""
     rules = EstimateRules(**changed)
-    return rules.estimate(Admitted("u", 0 if told is None else told, None, told is not None), body)
+    return rules.estimate(Admitted("u", 0 if told is None else told, None, told is not None), body).amount
 
 
 @pytest.mark.parametrize(
