@@ -91,7 +91,7 @@ def test_h9_another_model_is_priced_by_the_same_version(held: Partition) -> None
     assert _commit(held, usage_text("gem", {"input": 10**10}), "s", over="reject").status == "insufficient"
     held.client.hdel(held.keys.rates, "default@1 gpt-4o")
     assert _commit(held, USED, "s").status == "rates_missing"
-    assert held.fields("holds").keys() == {b"s"}
+    assert held.fields("holds").keys() == {b"s", b"k"}
 
 
 def test_a_hold_that_was_not_priced_takes_no_usage(held: Partition) -> None:

@@ -27,7 +27,7 @@ NO_SCHEMA_SAYS = {
     "/plan_id": "the credits of a plan may be more than the account can still count",
     "/metadata_member": "it is named with by=metadata, and only then, which parameters cannot say of each other",
     "/rate_card": "it must be one of those that are there",
-    "/usage": "each dimension needs a rate, or a parent that has one, on the card of the user, and an amount has a last",
+    "/usage": "each dimension needs a rate, or a parent that has one, on the card, and an amount has a last",
     "/metadata": "it is bounded by the bytes of its JSON",
 }
 
