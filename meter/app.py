@@ -22,7 +22,7 @@ from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
 from meter.api.services import Services
 from meter.api.siblings import Siblings
 from meter.config import Settings
-from meter.contract.call import CREDITS
+from meter.contract.call import CREDITS, ME
 from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
@@ -116,6 +116,7 @@ def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]
         *routes([("POST", "/gateway/logs", gateway.logs.logs)], settings.gateway_logs_max_bytes),
         *docs_routes(settings),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
+        *call_routes(parts.handlers.coroutines, ME, settings.body_max_bytes, below=ME),
         *call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes, below=CREDITS),
     ]
 

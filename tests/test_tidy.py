@@ -41,7 +41,7 @@ LINE_OF = {room: number for number, rooms in enumerate(LINES) for room in rooms}
 ONLY = {
     "engine": {"config", "clock", "keys", "api_key", "errors", "log", "redis_urls", "connection_faults"},
     "client": {"contract", "errors"},
-    "http": {"contract", "amount", "keys", "errors", "log"},
+    "http": {"contract", "amount", "keys", "api_key", "errors", "log"},
 }
 """Folders that may import these and no more, whatever stands above them."""
 

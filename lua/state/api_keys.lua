@@ -8,10 +8,11 @@
 
 api_keys.PATTERN = '^%d+ (%x+) (%S+) (%S+) (%d+) (%S+)$'
 
--- Whether an operation that could name a model does not: a key that is for some models does not pay for it.
+-- Whether an operation that could name a model does not: a key that is for some models does not pay for it, unless it is 0.
 function api_keys.names_no_model(place)
   local name = ARGV[place - 3]
-  return name == 'deduct' or name == 'reserve' or name == 'explain' or name == 'quote' and ARGV[place + 1] == ''
+  return name == 'deduct' and ARGV[place + 1] ~= '0' or name == 'reserve' or name == 'explain'
+    or name == 'quote' and ARGV[place + 1] == ''
 end
 
 -- The refusal of what is asked for by a key, else nil; then its models, nil of one for all.

@@ -16,6 +16,7 @@ from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
 from meter.api.keys import KeyHandlers
+from meter.api.me import MeHandlers
 from meter.api.plans import PlanHandlers
 from meter.api.rate_cards import RateCardHandlers
 from meter.api.reports import ReportHandlers
@@ -50,6 +51,7 @@ def handlers_of(services: Services) -> Handlers:
         BatchHandler(services),
         ReportHandlers(services),
         KeyHandlers(services),
+        MeHandlers(services),
         RateCardHandlers(services),
         JobHandlers(services),
         WebhookHandlers(services),

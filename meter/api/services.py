@@ -57,19 +57,31 @@ class Services:
 
     def ask_by_key(self, text: str, operation_of: Callable[[str], Operation], respond: Respond) -> None:
         """The same for the path that an API key names, which is judged in the same call."""
+
+        def ask(owner: str, presented: Presented) -> None:
+            self.ask(owner, PresentedOperation.of(operation_of(owner), presented), respond)
+
+        self.find_payer(text, ask, lambda error: respond(failure(error)))
+
+    def find_payer(
+        self, text: str, found: Callable[[str, Presented], None], failed: Callable[[Exception], object]
+    ) -> None:
+        """Tells the path that an API key names, and what the script judges it by; or why it cannot. Raises `Answered`,
+        and `Overloaded`.
+        """
         key = self.read_key(text)
 
-        def found(owner: str | MeterError | None) -> None:
+        def heard(owner: str | MeterError | None) -> None:
             try:
                 if isinstance(owner, MeterError):
                     raise owner
                 if owner is None:
                     raise Answered(INVALID_KEY)
-                self.ask(owner, PresentedOperation.of(operation_of(owner), Presented(key)), respond)
+                found(owner, Presented(key))
             except Exception as error:  # every way out is an answer
-                respond(failure(error))
+                failed(error)
 
-        self.engine.find_owner(key, found)
+        self.engine.find_owner(key, heard)
 
     async def payer_of(self, text: str) -> tuple[str, Presented]:
         """The path that an API key names, and what the script judges it by. Raises `Answered` where there is none."""

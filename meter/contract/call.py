@@ -10,6 +10,7 @@ from pydantic import BaseModel
 JsonObject = Mapping[str, object]
 
 CREDITS = "/credits"
+ME = "/me"
 
 OF_EVERY_CALL = ("metering-unavailable",)
 OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")

@@ -8,6 +8,7 @@ from meter.contract.table.credits import CALLS as OF_CREDITS
 from meter.contract.table.grants import CALLS as OF_GRANTS
 from meter.contract.table.jobs import CALLS as OF_JOBS
 from meter.contract.table.keys import CALLS as OF_KEYS
+from meter.contract.table.me import CALLS as OF_ONESELF
 from meter.contract.table.notifications import CALLS as OF_NOTIFICATIONS
 from meter.contract.table.plans import CALLS as OF_PLANS
 from meter.contract.table.rates import CALLS as OF_RATES
@@ -20,6 +21,7 @@ CALLS = (
     *OF_GRANTS,
     *OF_ACCOUNTS,
     *OF_KEYS,
+    *OF_ONESELF,
     *OF_RATES,
     *OF_REPORTS,
     *OF_PLANS,

@@ -49,7 +49,7 @@ class Problem:
 
 _CATALOGUE = (
     Problem("invalid-key", 401, "No such API key", "Send a key that has not ended; GET /credits/keys lists them."),
-    Problem("missing-identity", 401, "No identity", "Send the header that names the user."),
+    Problem("missing-identity", 401, "No identity", "Send an API key, or the header that names the user."),
     Problem("invalid-id", 400, "Invalid id", "Name one user and one request, in headers that are there once."),
     Problem("invalid-estimate", 400, "Invalid estimate", "Send one plain number that is not negative."),
     Problem("invalid-path", 400, "Invalid path", "Send a path that every server reads alike (meter proxy)."),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from meter.engine.answers import Operation
+from meter.engine.presented import Presented, PresentedOperation
 from meter.http.exchange import Respond
 from meter.http.rendered import Rendered, problem
 
@@ -17,16 +19,24 @@ class GatewayAnswer:
     `serves` is asked, where it is set, when nobody can decide, and answers whether it allowed the request.
     """
 
-    __slots__ = ("_respond", "_timer", "done", "due", "nginx", "serves")
+    __slots__ = ("_respond", "_timer", "done", "due", "identity", "nginx", "presented", "serves")
 
     def __init__(self, respond: Respond, timeout_seconds: float) -> None:
         self._respond = respond
         self.nginx = False
         self.done = False
         self.serves: Callable[[], bool] | None = None
+        self.presented: tuple[Presented, ...] = ()
+        """The API key that the request brought."""
+        self.identity: tuple[tuple[bytes, bytes], ...] = ()
+        """The header that tells the gateway whose key that is."""
         loop = asyncio.get_running_loop()
         self.due = loop.time() + timeout_seconds
         self._timer = loop.call_at(self.due, self._expire)
+
+    def asking(self, operation: Operation) -> Operation:
+        """The operation, asked for by the key of the request."""
+        return PresentedOperation.of(operation, *self.presented) if self.presented else operation
 
     def allow(
         self,
@@ -43,6 +53,7 @@ class GatewayAnswer:
             (b"x-credits-reserved", reserved),
             (b"x-credits-remaining", remaining),
             *more,
+            *self.identity,
         )
         if self.serves is not None and more is not UNMETERED:
             headers = (*headers, (b"x-credits-metered", b"1"))  # none that the client sent is passed on

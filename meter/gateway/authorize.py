@@ -22,10 +22,12 @@ from meter.engine.answers import (
     REPLAYED,
     WORD,
     Line,
+    is_ok,
     word_of,
 )
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
+from meter.engine.presented import Presented
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -33,6 +35,7 @@ from meter.gateway.choices import Choices, choices_of, fixed_price
 from meter.gateway.fail_open import FailOpen
 from meter.gateway.headers import GatewayHeaders
 from meter.gateway.withdrawals import Withdrawals
+from meter.http.credentials import brought_key
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 from meter.http.rendered import Rendered, problem
@@ -57,6 +60,7 @@ class Authorizer:
         self._withdrawals = withdrawals
         self._fail_open = fail_open
         self._engine = services.engine
+        self._find_payer = services.find_payer
         self._scale = services.scale
         self._render = services.renderer.render
         self._headers = headers
@@ -71,22 +75,36 @@ class Authorizer:
         try:
             choices = choices_of(request, self._default)
             answer.nginx = choices.nginx
-            user_id = self._headers.user_id(request.headers)
-            request_id = self._headers.request_id(request.headers)
-            fixed = choices.amount
-            units = fixed_price(self._scale, fixed) if fixed else self._headers.estimate(request.headers)
-            if self._fail_open is not None:
-                serve = self._serve_unmetered
-                noted = request_id if choices.mode != "check" else None
-                answer.serves = partial(serve, self._fail_open, answer, user_id, units, noted)
-            if choices.mode == "reserve":
-                self._reserve(user_id, request_id, units, answer)
-            elif choices.mode == "deduct":
-                self._deduct(user_id, request_id, units, answer)
-            else:
-                self._check(user_id, units, answer)
+            key = brought_key(request.headers)
+            if not key:
+                self._decide(request, choices, answer, self._headers.user_id(request.headers))
+                return
+
+            def found(user_id: str, presented: Presented) -> None:
+                self._headers.check_owner(request.headers, user_id)
+                answer.presented = (presented,)
+                answer.identity = ((self._headers.user_name, user_id.encode()),)
+                self._decide(request, choices, answer, user_id)
+
+            self._find_payer(key, found, lambda error: _give_up(answer, error))
         except Exception as error:  # every way out is an answer in the gateway's dialect
             answer.refuse(failure(error, request.headers))
+
+    def _decide(self, request: Request, choices: Choices, answer: GatewayAnswer, user_id: str) -> None:
+        """Asks for what was chosen. Raises `Answered`, and `Overloaded`."""
+        request_id = self._headers.request_id(request.headers)
+        fixed = choices.amount
+        units = fixed_price(self._scale, fixed) if fixed else self._headers.estimate(request.headers)
+        if self._fail_open is not None and not answer.presented:  # what a key may do is for Redis alone to say
+            serve = self._serve_unmetered
+            noted = request_id if choices.mode != "check" else None
+            answer.serves = partial(serve, self._fail_open, answer, user_id, units, noted)
+        if choices.mode == "reserve":
+            self._reserve(user_id, request_id, units, answer)
+        elif choices.mode == "deduct":
+            self._deduct(user_id, request_id, units, answer)
+        else:
+            self._check(user_id, units, answer)
 
     def _reserve(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
         """The hold of a request stands for it as long as it is open, and never longer."""
@@ -176,7 +194,7 @@ class Authorizer:
                 self._withdrawals.leave(name)
                 return
             try:
-                self._engine.submit(user_id, operation, heard, answer.due)
+                self._engine.submit(user_id, answer.asking(operation), heard, answer.due)
             except MeterError as error:
                 self._withdrawals.leave(name)
                 _give_up(answer, error)
@@ -188,7 +206,7 @@ class Authorizer:
 
         def heard(line: str | MeterError) -> None:
             """What is explained is answered as the deduct that it explains."""
-            if not isinstance(line, MeterError):
+            if isinstance(line, str) and is_ok(line):
                 explained = EXPLAIN.read(line)
                 if explained["would"] == OK:
                     self._learn(user_id, _available(explained))
@@ -197,7 +215,7 @@ class Authorizer:
                 line = DEDUCT.refusing(explained["would"], explained.balances, user_id=user_id, required=units)
             decided(line)
 
-        self._engine.submit(user_id, operations.explain(user_id, units), heard)
+        self._engine.submit(user_id, answer.asking(operations.explain(user_id, units)), heard)
 
     def _learn(self, user_id: str, available: str) -> None:
         """What a user has, for the time when nobody can say; "" where it may not spend."""
@@ -266,7 +284,7 @@ class Authorizer:
         return self._scale.text(int(units)).encode() if units else b""
 
 
-def _give_up(answer: GatewayAnswer, error: MeterError) -> None:
+def _give_up(answer: GatewayAnswer, error: Exception) -> None:
     is_leaving = isinstance(error, Overloaded) and error.reason == "draining"
     if isinstance(error, Unavailable) and not is_leaving:
         answer.give_up(failure(error))

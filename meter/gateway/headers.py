@@ -39,7 +39,14 @@ class GatewayHeaders:
             spelt=(settings.gateway_request_header.lower().encode(), RESERVATION, ACTUAL, STATUS),
         )
         self._admission = admission
+        self.user_name = settings.gateway_user_header.lower().encode()
+        """The header that names the user."""
         self.user_id, self.request_id = admission.user_id, admission.request_id
+
+    def check_owner(self, headers: JoinedHeaders, user_id: str) -> None:
+        """Whoever is named beside an API key is the one whose it is: 400 else."""
+        if headers.get(self.user_name) and self.user_id(headers) != user_id:
+            raise Answered(problem("invalid-id", "The API key is not that of the user who is named beside it."))
 
     def estimate(self, headers: JoinedHeaders) -> int:
         """Units to hold. The template of a gateway may leave the header empty: then there is none."""

@@ -115,7 +115,8 @@ def test_a_key_for_some_models_pays_for_nothing_else(funded: Partition) -> None:
     for name, one in asked.items():
         answer = funded.run(by(key, one))
         assert (answer.status, answer["model"]) == ("model_not_allowed", "mini"), name
-    for one in (deduct("u", 0), reserve("u", "x", 5, HOUR, chosen=False), quote("u", amount=5), explain("u", 1)):
+    assert funded.run(by(key, deduct("u", 0))).status == "ok"
+    for one in (deduct("u", 1), reserve("u", "x", 5, HOUR, chosen=False), quote("u", amount=5), explain("u", 1)):
         answer = funded.run(by(key, one))
         assert (answer.status, answer["model"]) == ("model_not_allowed", "-")
     assert funded.run(by(key, reserve_usage("u", "h", gift, HOUR, chosen=True))).status == "ok"

@@ -16,7 +16,7 @@ from httpx2 import Response
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from starlette.testclient import TestClient
 
-from meter.contract.call import Call
+from meter.contract.call import ME, Call
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.problems import PROBLEMS
 from meter.openapi.document import document
@@ -45,7 +45,17 @@ STORY = (
     ),
     *("create_plan", "events", "plans", "plan", "update_plan", "subscribe", "subscriptions", "upgrade"),
     *("put_rate_card", "activate_rate_card", "rate_cards", "rate_card", "rate_card_versions", "quote"),
-    *("create_key", "keys", "change_key", "rotate_key", "revoke_key"),
+    *(
+        "create_key",
+        "my_balance",
+        "my_history",
+        "my_usage",
+        "my_keys",
+        "keys",
+        "change_key",
+        "rotate_key",
+        "revoke_key",
+    ),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "anonymise", "set_clock"),
@@ -100,11 +110,18 @@ def tell_the_story(client: TestClient, until: str | None = None) -> Iterator[tup
         body = dict(example.body or {})
         if "transaction_id" in body:
             body["transaction_id"] = charge
-        response = call(client, name, body, path=path_of(name, told))
+        response = call(client, name, body, path=path_of(name, told), headers=key_of(name, told))
         if name == "deduct":
             charge = response.json()["transaction_id"]
         told.append((BY_NAME[name], response))
         yield told[-1]
+
+
+def key_of(name: str, told: Iterable[tuple[Call, Response]]) -> dict[str, str]:
+    """The API key of a call about oneself: that which the story made."""
+    if BY_NAME[name].prefix != ME:
+        return {}
+    return {"authorization": f"Bearer {next(said.json()['key'] for row, said in told if row.name == 'create_key')}"}
 
 
 def path_of(name: str, told: Iterable[tuple[Call, Response]]) -> dict[str, str]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from fakeredis import FakeRedis, FakeServer
 from starlette.testclient import TestClient
 
+from meter.api_key import new_api_key
 from meter.app import create_app
 from meter.clock import NEVER_MS
+from meter.contract.call import ME
 from meter.contract.calls import BY_NAME, CALLS
 from meter.contract.table.story import NOW
 from meter.keys import PartitionKeys
@@ -223,6 +225,22 @@ def what_keys_refuse(seen: Seen) -> None:
         refused("change_key", "validation-error", {"scopes": ["admin:read"]}, key_id=made["key_id"])
         usage = {"model": "gpt-4o", "input": 1, "max_output": 1}
         assert call(client, "add").status_code == 200
+        assert call(client, "add", {"user_id": "user-4", "amount": 1}).status_code == 200
+        blind = call(client, "create_key", {"user_id": "user-4", "scopes": ["spend"]}).json()["key"]
+        keyed = {"authorization": f"Bearer {made['key']}"}
+        for row in (row for row in CALLS if row.prefix == ME):
+            both = {**keyed, "x-api-key": blind}
+            for slug, headers in (
+                ("missing-identity", {}),
+                ("invalid-id", both),
+                ("invalid-key", {"x-api-key": made["key"] + "x"}),
+                ("key-not-allowed", {"authorization": f"bearer {blind}"}),
+            ):
+                assert refusal(row.name, call(client, row.name, headers=headers)) == slug
+                seen.add((row.name, slug))
+            if row.query is not None:
+                answer = call(client, row.name, headers=keyed, query={"unknown": "1"})
+                seen.add((row.name, refusal(row.name, answer)))
         for name in ("deduct", "reserve", "quote"):
             refused(name, "invalid-key", {"api_key": made["key"][:-1], "usage": usage})
             refused(name, "key-not-allowed", {"api_key": made["key"], "usage": {**usage, "model": "other"}})
@@ -383,7 +401,9 @@ def what_is_not_decided(seen: Seen) -> None:
             if name == "events":
                 continue  # told without Redis
             body = {"operations": [{"op": "release", "reservation_id": "job-1"}]} if name == "batch" else None
-            response = call(client, name, body)
+            text, _ = new_api_key("user-1", is_test=True)
+            headers = {"x-api-key": text} if BY_NAME[name].prefix == ME else {}
+            response = call(client, name, body, headers=headers)
             seen.add((name, refusal(name, response)))
             assert int(response.headers["retry-after"]) > 0
     with sidecar(store_url="none") as client:

@@ -8,7 +8,7 @@ from meter.contract.table.story import END, KEY, NOW, USER_2
 
 TAG = "keys"
 _NEXT = {"key_id": "key_0a1b2c3d4e5f60718293"}
-_LISTED: JsonObject = {
+LISTED: JsonObject = {
     **KEY,
     **USER_2,
     "name": "laptop",
@@ -21,7 +21,7 @@ _LISTED: JsonObject = {
     "updated_at": NOW,
 }
 _AN_HOUR_ON = "2026-01-01T13:00:00.000Z"
-_CHANGED: JsonObject = {**_LISTED, "expires_at": END}
+_CHANGED: JsonObject = {**LISTED, "expires_at": END}
 _TEXT = "mk_test_5f0c2d9akV3qYt8Zp0sLr2XwB6nM4cJ7hG1fD9eA5uI3oK0QbTz0mN2pR"
 _OF_ONE = ("key-not-found", "key-over", "busy", "validation-error")
 
@@ -33,7 +33,7 @@ CALLS = (
         "Make an API key",
         TAG,
         keys.IssuedKey,
-        Example({**_LISTED, "key": _TEXT}, {**USER_2, "name": "laptop"}),
+        Example({**LISTED, "key": _TEXT}, {**USER_2, "name": "laptop"}),
         body=keys.KeyRequest,
         status=201,
         refuses=("too-many-keys", "too-many-accounts", "busy"),
@@ -46,7 +46,7 @@ CALLS = (
         "List API keys",
         TAG,
         keys.KeyPage,
-        Example({"items": [_LISTED], "next_cursor": None}, query=USER_2),
+        Example({"items": [LISTED], "next_cursor": None}, query=USER_2),
         query=keys.KeysQuery,
     ),
     Call(
