@@ -50,6 +50,31 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
+def offsets_between(zone: ZoneInfo, from_ms: int, to_ms: int) -> list[tuple[int, int]]:
+    """How far a zone is ahead of UTC, as (until_ms, offset_ms) in the order of time; the last goes on behind `to_ms`.
+
+    Zones change at most a few times a year; each change is looked for between two days of the same week.
+    """
+    found: list[tuple[int, int]] = []
+    at_ms, offset = from_ms, _offset_ms(zone, from_ms)
+    while at_ms < to_ms:
+        following = min(at_ms + 7 * DAY_MS, to_ms)
+        if _offset_ms(zone, following) != offset:
+            low, high = at_ms, following
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if _offset_ms(zone, middle) == offset else (low, middle)
+            found.append((high, offset))
+            following, offset = high, _offset_ms(zone, high)
+        at_ms = following
+    return [*found, (NEVER_MS, offset)]
+
+
+def _offset_ms(zone: ZoneInfo, at_ms: int) -> int:
+    offset = (_EPOCH + at_ms * _MS).astimezone(zone).utcoffset()
+    return 0 if offset is None else offset // _MS
+
+
 def period_start_ms(anchor_ms: int, billing_period: str, number: int, zone: ZoneInfo) -> int:
     """The start of period `number` (0 starts at the anchor), which is the end of the one before it.
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
@@ -35,17 +36,20 @@ PageFrom = Callable[[str, int], Awaitable[Items]]
 """The page behind a cursor, of so many items at the most."""
 
 
-async def listed(name: str, request: Request, query: Query, item: type[BaseModel], page_from: PageFrom) -> Rendered:
+async def listed(
+    name: str, request: Request, query: Query, item: type[BaseModel] | Sequence[str], page_from: PageFrom
+) -> Rendered:
     """The list as the request wants it: `?format=`, else what `Accept` names first of what there is, else JSON. CSV has
-    the members of `item` as its columns.
+    the members of `item` as its columns; `a.b` is the member b of the member a.
     """
     wanted: Format = getattr(query, "format", None) or _accepted(request)
     if wanted == "json":
         found = await page_from(query.cursor, query.limit)
         return page(found.items, found.next_cursor, found.members)
+    columns = list(item.model_fields) if isinstance(item, type) else item
     most = query.limit if "limit" in query.model_fields_set else None
     first = await page_from(query.cursor, LIST_LIMIT_MAX if most is None else most)  # refused now, or not at all
-    pieces = _pieces(first, most, page_from, _csv_of(item) if wanted == "csv" else _ndjson)
+    pieces = _pieces(first, most, page_from, _csv_of(columns) if wanted == "csv" else _ndjson)
     kind = b"text/csv; charset=utf-8; header=present" if wanted == "csv" else b"application/x-ndjson"
     saved = b'attachment; filename="%b.%b"' % (name.encode(), wanted.encode())
     return Rendered(200, b"", kind, headers=((b"content-disposition", saved),), stream=pieces)
@@ -75,20 +79,25 @@ def _ndjson(items: Sequence[str], _: bool) -> bytes:
     return "".join(f"{item}\n" for item in items).encode()
 
 
-def _csv_of(item: type[BaseModel]) -> Callable[[Sequence[str], bool], bytes]:
-    columns = list(item.model_fields)
+def _csv_of(columns: Sequence[str]) -> Callable[[Sequence[str], bool], bytes]:
+    headers = [name.rpartition(".")[2] for name in columns]
 
     def text_of(items: Sequence[str], is_first: bool) -> bytes:
         text = io.StringIO()
         writer = csv.writer(text)
         if is_first:
-            writer.writerow(columns)
+            writer.writerow(headers)
         for one in items:
             members = json.loads(one, parse_float=Decimal)
-            writer.writerow([_cell(members.get(name)) for name in columns])
+            writer.writerow([_cell(_member(members, name)) for name in columns])
         return text.getvalue().encode()
 
     return text_of
+
+
+def _member(members: dict[str, Any], name: str) -> object:
+    outer, _, inner = name.partition(".")
+    return members[outer].get(inner) if inner else members.get(name)
 
 
 def _cell(value: object) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import date, timedelta
 
 from meter.api.exports import Items, listed
+from meter.api.figures import Figures
 from meter.api.services import Services
+from meter.api.settled import is_settled
 from meter.clock import milliseconds, utc_time
 from meter.contract import reports
 from meter.engine import operations
@@ -24,8 +25,6 @@ _BY_USER = Cursors("users", r"([A-Za-z0-9_.:@/-]{1,128})")
 _BY_KEY = Cursors("usage", r"(.{1,1024})")
 _BY_TIME = Cursors("events", NUMBER, ID)
 _BALANCES_PER_BATCH = 100
-_PATIENCE_SECONDS, _LOOK_SECONDS = 2.0, 0.05
-"""A worker takes what is booked to the store within about a second; these lists wait so long for it."""
 
 
 class ReportHandlers:
@@ -37,6 +36,7 @@ class ReportHandlers:
         self._redis = services.redis
         self._scale = services.scale
         self._renderer = services.renderer
+        self._figures = Figures(services)
 
     async def users(self, request: Request) -> Rendered:
         """`GET /credits/users`: ids from the store, balances from Redis."""
@@ -56,6 +56,8 @@ class ReportHandlers:
     async def usage(self, request: Request) -> Rendered:
         """`GET /credits/usage`"""
         query = read_query(reports.UsageQuery, request, self._scale)
+        if query.is_of_figures:
+            return await self._figures.page(request, query)
         wanted = Wanted(
             query.by,
             query.metadata_member or "",
@@ -143,19 +145,7 @@ class ReportHandlers:
         )
 
     async def _settled(self) -> bool:
-        """Whether the store has, after a little while, what Redis has booked by now."""
-        store = self._store()
-        states = [await self._redis.partition_state(keys.meta) for keys in self._engine.partitions]
-        behind = {number: state.seq for number, state in enumerate(states) if state is not None}
-        for _ in range(round(_PATIENCE_SECONDS / _LOOK_SECONDS)):
-            for number, seq in list(behind.items()):
-                watermark = await store.watermark(number)
-                if seq == 0 or (watermark is not None and watermark.seq >= seq):
-                    del behind[number]
-            if not behind:
-                return True
-            await asyncio.sleep(_LOOK_SECONDS)
-        return False
+        return await is_settled(self._engine, self._redis, self._store())
 
     def _store(self) -> Store:
         return self._services.catalog("reports")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from meter.client.calls import Calls, wire_text
 from meter.contract.answers import Refusal
-from meter.contract.reports import EventKind, EventPage, UsagePage, UserPage
+from meter.contract.reports import EventKind, EventPage, FiguresPage, UsagePage, UserPage
 
 
 class ReportCalls(Calls):
@@ -33,6 +33,23 @@ class ReportCalls(Calls):
         """A page of sums of what was charged, refunded and granted."""
         query = {"by": by, "metadata_member": metadata_member, "user_id": user_id, "from": from_, "to": to}
         return await self._call("usage", UsagePage, query=_query(query, limit, cursor))
+
+    async def figures(
+        self,
+        *group_by: str,
+        path: str | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        time_zone: str = "UTC",
+        limit: int = 50,
+        cursor: str = "",
+    ) -> FiguresPage | Refusal:
+        """A page of usage figures of a path and all below it, by up to four of `user path level_1 … level_6 model
+        feature key rate_card_version plan day hour`; without any, of all together. `from_` and `to` are where buckets
+        begin.
+        """
+        query = {"group_by": ",".join(group_by) or None, "path": path, "from": from_, "to": to, "time_zone": time_zone}
+        return await self._call("usage", FiguresPage, query=_query(query, limit, cursor))
 
     async def events(
         self,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
 from meter.contract.fields import Credits, Time, UserId
+from meter.contract.figures import GroupBy, UsageFigures
+from meter.contract.plans import TimeZone
 from meter.contract.requests import Format, Query
 
+_OF_FIGURES = frozenset({"group_by", "path", "time_zone"})
+_OF_SUMS = frozenset({"by", "metadata_member", "user_id"})
 MEMBER = r"^[A-Za-z0-9_-]{1,64}$"
 EventKind = Literal["refusal", "change", "error", "system", "quarantine"]
 
@@ -25,7 +29,8 @@ class UsersQuery(Query):
 
 class UsageQuery(Query):
     """Sums by user, by UTC day, by the plan that users had when it was booked, or by a member of the metadata; `from`
-    inclusive, `to` exclusive.
+    inclusive, `to` exclusive. Or, with `group_by`, `path` or `time_zone`, usage figures of that path and all below it:
+    then `from` and `to` are where buckets begin.
     """
 
     model_config = ConfigDict(
@@ -42,7 +47,23 @@ class UsageQuery(Query):
     user_id: UserId | None = None
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
+    group_by: GroupBy | None = None
+    path: UserId | None = None
+    time_zone: TimeZone | None = None
     format: Format | None = None
+
+    @property
+    def is_of_figures(self) -> bool:
+        """Whether usage figures are asked for, and not sums of transactions."""
+        return bool(self.model_fields_set & _OF_FIGURES)
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        sums = sorted(self.model_fields_set & _OF_SUMS)
+        if self.is_of_figures and sums:
+            figures = ", ".join(sorted(self.model_fields_set & _OF_FIGURES))
+            raise PydanticCustomError("usage", f"{', '.join(sums)} does not go with {figures}")
+        return self
 
     @field_validator("metadata_member")
     @classmethod
@@ -105,6 +126,22 @@ class UsagePage(Answer):
     """
 
     items: list[Usage]
+    next_cursor: str | None
+    is_complete: bool
+
+
+class FiguresPage(Answer):
+    """Usage figures by group. `is_complete`: what was booked is in them, and nothing is being counted again."""
+
+    items: list[UsageFigures]
+    next_cursor: str | None
+    is_complete: bool
+
+
+class UsageAnswer(Answer):
+    """Sums by key, or usage figures by group, as they were asked for."""
+
+    items: list[Usage] | list[UsageFigures]
     next_cursor: str | None
     is_complete: bool
 

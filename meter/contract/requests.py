@@ -298,7 +298,7 @@ class ClockRequest(Body):
 
 _CURSOR_SCHEMA = {
     "type": "string",
-    "pattern": r"^[A-Za-z0-9_-]{0,512}$",
+    "pattern": r"^[A-Za-z0-9_-]{0,2048}$",
     "description": "The `next_cursor` of the page before, as it is; another is refused.",
 }
 

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from meter.http.rendered import Answered, validation_problem
 
-CHARS_MAX = 512
+CHARS_MAX = 2048
 
 NUMBER = r"(0|[1-9][0-9]{0,15})"
 ID = r"([A-Za-z0-9_.:-]{1,128})"

@@ -35,9 +35,10 @@ def answer(status: int, model: BaseModel) -> Rendered:
     return Rendered(status, model_json(model).encode())
 
 
-def model_json(model: BaseModel) -> str:
+def model_json(model: BaseModel, *, exclude_unset: bool = False) -> str:
     """The JSON of a model: decimals are numbers digit by digit, times have milliseconds and Z."""
-    return orjson.dumps(model.model_dump(), default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+    members = model.model_dump(exclude_unset=exclude_unset)
+    return orjson.dumps(members, default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
 
 def _exact(value: object) -> object:

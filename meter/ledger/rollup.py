@@ -16,7 +16,7 @@ from meter.ledger.entry_rows import ANONYMISED
 from meter.ledger.figures import BUCKET_MINUTES, CHARGED, PLAIN, REFUND, Day, Figures, Tags, Values, day_of, tags_of_row
 from meter.ledger.figures_known import learn_values, reservations_of, tags_of_charges
 from meter.store.base import Store
-from meter.store.rows import AnonymisationRow, ReservationRow, TransactionRow
+from meter.store.rows import AnonymisationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.usage_rows import UsageGapRow
 
 ROWS_PER_PAGE = 5_000
@@ -104,6 +104,14 @@ async def _names(store: Store, partition: int) -> dict[str, _Name]:
                 names[mark.user_id] = _Name(mark.pseudonym, row.seq)
                 break
     return names
+
+
+async def bucket_minutes_of(store: Store, by_default: int) -> int:
+    """How long the buckets of all figures are, by what the store keeps; the setting has only then to do with it when
+    there are none.
+    """
+    marks = await store.find(WatermarkRow, {}, order_by="partition", limit=MARKS_MAX)
+    return max((mark.bucket_minutes for mark in marks if mark.bucket_minutes), default=by_default)
 
 
 async def _bucket_minutes(store: Store, partition: int) -> int:

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from meter.clock import HOUR_MS
 from meter.store.rows import TransactionRow
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
+
+LEVELS = tuple(f"level_{depth}" for depth in range(1, 7))
+"""The levels of a path: its first segment, its first two, …"""
 
 Key = tuple[str | int, ...]
 """A value for each word of `group_by`. Days count from 1970 in their zone, hours are milliseconds."""
@@ -38,7 +42,8 @@ UTC = (Offset(2**53, 0),)
 class UsageWanted:
     """Figures of a path and all below it (None: of all) by some of `user model feature key rate_card_version plan day
     hour` and levels. `from_ms` inclusive, `to_ms` exclusive, both where buckets begin. `offsets` of the zone of days
-    and hours, in the order of their times; the last has no end. `only`: of the path alone.
+    and hours, in the order of their times; the last has no end. `only`: of the path alone. A bucket is of the plans
+    that its user had when it ended, "" of none.
     """
 
     group_by: tuple[str, ...]
@@ -47,6 +52,7 @@ class UsageWanted:
     to_ms: int | None = None
     offsets: tuple[Offset, ...] = UTC
     only: bool = False
+    bucket_ms: int = HOUR_MS
 
 
 class UsageSum(NamedTuple):

@@ -8,10 +8,12 @@ import pytest
 
 from meter.clock import DAY_MS, HOUR_MS
 from meter.store.base import Store
+from meter.store.plan_rows import PastPlanRow
 from meter.store.usage import Added, Key, Offset, UsageSum, UsageWanted
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 from tests.store import samples
 from tests.store.conftest import Place
+from tests.store.test_contract_catalog import subscription
 
 DAY = 19_675
 T0 = DAY * DAY_MS
@@ -235,3 +237,25 @@ async def test_the_ledger_by_seq_and_some_transactions(store: Store) -> None:
     assert await store.ledger(1, 0, 9, 9) == []
     ids = [rows[1].transaction_id, "0-99-lane-1"]
     assert await store.transactions(ids) == {ids[0]: rows[1]}
+
+
+async def test_a_bucket_is_of_the_plans_that_its_user_had_when_it_ended(store: Store) -> None:
+    lasting = subscription("b").model_copy(update={"plan_id": "pro", "plan_since_ms": T0 + HOUR_MS // 2})
+    ended = subscription("a").model_copy(update={"plan_id": "old", "state": "ended"})
+    await store.insert_many([lasting, ended])
+    past = PastPlanRow(
+        user_id="b", plan_group="default", from_ms=T0 - HOUR_MS, until_ms=T0 + HOUR_MS // 2, plan_id="free"
+    )
+    other = PastPlanRow(user_id="a", plan_group="x", from_ms=T0 - DAY_MS, until_ms=T0 + HOUR_MS, plan_id="old")
+    await store.insert_many([past, other])
+    rows = [figure("a"), figure("a", T0 + HOUR_MS), figure("b", T0 - HOUR_MS), figure("b"), figure("b", T0 + HOUR_MS)]
+    await flushed(store, *rows, quantities=(quantity("b", "input", 4),))
+
+    found = await paged(store, UsageWanted(("plan",)))
+
+    assert [(one.key, one.requests, one.quantities) for one in found] == [
+        (("",), 1, {}),
+        (("free",), 1, {}),
+        (("old",), 1, {}),
+        (("pro",), 2, {"input": 4}),
+    ]

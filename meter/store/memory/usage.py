@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from meter.clock import DAY_MS, HOUR_MS
+from meter.store.memory.sums import had_by_user
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.row import Row
 from meter.store.rows import TransactionRow, WatermarkRow
 from meter.store.usage import Added, Key, UsageSum, UsageWanted, sum_of
@@ -55,13 +57,16 @@ class MemoryUsage:
 
     async def usage_sums(self, wanted: UsageWanted, after: Key, limit: int) -> list[UsageSum]:
         found: dict[Key, tuple[list[int], dict[str, int]]] = {}
+        plans = self._plans()
         for row in filter(lambda row: _is_wanted(row, wanted), self._counted(UsageRow)):
-            sums, _ = found.setdefault(_key(row, wanted), ([0, 0, 0], {}))
-            for at, name in enumerate(UsageRow.SUMS):
-                sums[at] += getattr(row, name)
+            for key in _keys(row, wanted, plans):
+                sums, _ = found.setdefault(key, ([0, 0, 0], {}))
+                for at, name in enumerate(UsageRow.SUMS):
+                    sums[at] += getattr(row, name)
         for part in filter(lambda row: _is_wanted(row, wanted), self._counted(UsageQuantityRow)):
-            _, quantities = found[_key(part, wanted)]
-            quantities[part.dimension] = quantities.get(part.dimension, 0) + part.quantity
+            for key in _keys(part, wanted, plans):
+                _, quantities = found[key]
+                quantities[part.dimension] = quantities.get(part.dimension, 0) + part.quantity
         keys = [key for key in sorted(found) if not after or key > after]
         return [sum_of(key, found[key][0], found[key][1]) for key in keys[:limit]]
 
@@ -73,6 +78,11 @@ class MemoryUsage:
         rows = [row for row in self._rows_of(TransactionRow).values() if isinstance(row, TransactionRow)]
         found = [row for row in rows if row.partition == partition and after_seq < row.seq <= until_seq]
         return sorted(found, key=lambda row: row.seq)[:limit]
+
+    def _plans(self) -> dict[str, list[PastPlanRow]]:
+        over = [row for row in self._rows_of(PastPlanRow).values() if isinstance(row, PastPlanRow)]
+        present = [row for row in self._rows_of(SubscriptionRow).values() if isinstance(row, SubscriptionRow)]
+        return had_by_user(over, present)
 
     def _rename_usage(self, partition: int, was: str, path: str) -> None:
         gaps = self._rows_of(UsageGapRow)
@@ -105,7 +115,16 @@ def _is_wanted(row: Counted, wanted: UsageWanted) -> bool:
     )
 
 
-def _key(row: Counted, wanted: UsageWanted) -> Key:
+def _keys(row: Counted, wanted: UsageWanted, plans: Mapping[str, Sequence[PastPlanRow]]) -> list[Key]:
+    """One, or one for each plan that the user had when the bucket ended."""
+    if "plan" not in wanted.group_by:
+        return [_key(row, wanted, "")]
+    end_ms = row.bucket_ms + wanted.bucket_ms
+    had = [one.plan_id for one in plans.get(row.path, ()) if one.from_ms < end_ms <= one.until_ms]
+    return [_key(row, wanted, plan) for plan in had or [""]]
+
+
+def _key(row: Counted, wanted: UsageWanted, plan: str) -> Key:
     offsets = (one.offset_ms for one in wanted.offsets if row.bucket_ms < one.until_ms)
     offset = next(offsets, wanted.offsets[-1].offset_ms)
     at_ms = row.bucket_ms + offset
@@ -114,6 +133,7 @@ def _key(row: Counted, wanted: UsageWanted) -> Key:
         "model": lambda: row.model,
         "feature": lambda: row.feature,
         "key": lambda: row.key_id,
+        "plan": lambda: plan,
         "rate_card_version": lambda: row.rate_card_version,
         "day": lambda: at_ms // DAY_MS,
         "hour": lambda: at_ms // HOUR_MS * HOUR_MS - offset,

@@ -68,15 +68,15 @@ class MongoUsage:
         made = {f"key{at}": _key(word, wanted) for at, word in enumerate(wanted.group_by)}
         keys = list(made)
         behind = [] if not after else [{"$match": _order(keys, after, "$gt")}]
-        chosen = {"$match": _chosen(wanted)}
-        steps = [chosen, *_grouped(made, sums), *behind, *_sorted(keys), {"$limit": limit}]
+        chosen = _steps(wanted)
+        steps = [*chosen, *_grouped(made, sums), *behind, *_sorted(keys), {"$limit": limit}]
         found = await self._run(lambda: self._aggregate(UsageRow, steps))
         if not found:
             return []
         first, last = _key_of(found[0], wanted), _key_of(found[-1], wanted)
         within = [{"$match": {"$and": [_order(keys, first, "$gte"), _order(keys, last, "$lte")]}}] if keys else []
         by_dimension = _grouped({**made, "dimension": "$dimension"}, {"quantity": {"$sum": "$quantity"}})
-        parts = [chosen, *by_dimension, *within]
+        parts = [*chosen, *by_dimension, *within]
         quantities: dict[Key, dict[str, int]] = {}
         for one in await self._run(lambda: self._aggregate(UsageQuantityRow, parts)):
             quantities.setdefault(_key_of(one, wanted), {})[one["dimension"]] = int(one["quantity"])
@@ -90,6 +90,30 @@ class MongoUsage:
     async def ledger(self, partition: int, after_seq: int, until_seq: int, limit: int) -> list[TransactionRow]:
         chosen = {"partition": partition, "seq": {"$gt": after_seq, "$lte": until_seq}}
         return await self._all(TransactionRow, chosen, ("seq",), limit)
+
+
+def _steps(wanted: UsageWanted) -> list[Document]:
+    """The wanted documents; each with the plans that its user had when its bucket ended, where those are asked for."""
+    chosen: list[Document] = [{"$match": _chosen(wanted)}]
+    if "plan" not in wanted.group_by:
+        return chosen
+    end_ms = {"$add": ["$bucket_ms", wanted.bucket_ms]}
+    over: list[Document] = [{"$lt": ["$$one.from_ms", end_ms]}, {"$gte": ["$$one.until_ms", end_ms]}]
+    since_ms = {"$ifNull": ["$$one.plan_since_ms", "$$one.created_at_ms"]}
+    lasting: list[Document] = [{"$ne": ["$$one.state", "ended"]}, {"$lt": [since_ms, end_ms]}]
+    same = {"localField": "path", "foreignField": "user_id"}
+    return [
+        *chosen,
+        {"$lookup": {"from": "past_plans", "as": "over", **same}},
+        {"$lookup": {"from": "subscriptions", "as": "lasting", **same}},
+        {"$addFields": {"plan": {"$setUnion": [_had("$over", over), _had("$lasting", lasting)]}}},
+        {"$unwind": {"path": "$plan", "preserveNullAndEmptyArrays": True}},
+    ]
+
+
+def _had(plans: str, when: Sequence[Document]) -> Document:
+    some = {"$filter": {"input": plans, "as": "one", "cond": {"$and": list(when)}}}
+    return {"$map": {"input": some, "as": "one", "in": "$$one.plan_id"}}
 
 
 def _grouped(keys: Document, sums: Document) -> list[Document]:
@@ -140,6 +164,8 @@ def _key(word: str, wanted: UsageWanted) -> Any:
         return _FIELDS[word]
     if word.startswith("level_"):
         return _level(int(word.removeprefix("level_")))
+    if word == "plan":
+        return {"$ifNull": ["$plan", ""]}
     *earlier, last = wanted.offsets
     offset: Any = last.offset_ms
     if earlier:

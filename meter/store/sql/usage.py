@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
@@ -18,13 +19,15 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from meter.clock import DAY_MS, HOUR_MS
+from meter.clock import DAY_MS, HOUR_MS, NEVER_MS
+from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.records import R
 from meter.store.rows import TransactionRow, WatermarkRow
 from meter.store.sql.dialect import SqlDialect
@@ -40,6 +43,16 @@ ROLLUP_TIMEOUT_SECONDS = 600.0
 """Forgetting the figures of years takes a while, in which no flush happens."""
 
 _figures, _quantities = table_of(UsageRow), table_of(UsageQuantityRow)
+_past, _present = table_of(PastPlanRow).c, table_of(SubscriptionRow).c
+_plans = union_all(
+    select(_past.user_id, _past.plan_id, _past.from_ms, _past.until_ms),
+    select(
+        _present.user_id,
+        _present.plan_id,
+        func.coalesce(_present.plan_since_ms, _present.created_at_ms),
+        literal(NEVER_MS, BigInteger()),
+    ).where(_present.state != "ended"),
+).subquery("plans_had")
 _COLUMNS = {
     "user": "path",
     "model": "model",
@@ -174,7 +187,15 @@ def _rows(wanted: UsageWanted, table: FromClause, *values: ColumnElement[Any]) -
         chosen.append(table.c.bucket_ms >= wanted.from_ms)
     if wanted.to_ms is not None:
         chosen.append(table.c.bucket_ms < wanted.to_ms)
-    return select(*keys, *values).select_from(table).where(*chosen).subquery()
+    source = _with_plans(table, wanted.bucket_ms) if "plan" in wanted.group_by else table
+    return select(*keys, *values).select_from(source).where(*chosen).subquery()
+
+
+def _with_plans(table: FromClause, bucket_ms: int) -> FromClause:
+    """Each row with the plans that its user had when its bucket ended."""
+    end_ms = table.c.bucket_ms + bucket_ms
+    at_the_end = and_(_plans.c.from_ms < end_ms, _plans.c.until_ms >= end_ms)
+    return table.outerjoin(_plans, and_(_plans.c.user_id == table.c.path, at_the_end))
 
 
 def _key(word: str, table: FromClause, wanted: UsageWanted) -> Any:
@@ -182,6 +203,8 @@ def _key(word: str, table: FromClause, wanted: UsageWanted) -> Any:
         return table.c[_COLUMNS[word]]
     if word.startswith("level_"):
         return _Level(table.c.path, int(word.removeprefix("level_")))
+    if word == "plan":
+        return func.coalesce(_plans.c.plan_id, "")
     bucket = table.c.bucket_ms
     *earlier, last = wanted.offsets
     offset: Any = last.offset_ms

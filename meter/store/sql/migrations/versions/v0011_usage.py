@@ -33,7 +33,7 @@ def _make_figures(present: sa.Inspector, table: str, more: list[sa.Column[Any]],
         tags = [_word("model", 128), _word("feature", 64), _word("key_id", 128), _word("rate_card_version", 160)]
         key = ["path", "bucket_ms", *(str(tag.name) for tag in tags), *in_key]
         columns = [_word("path", 128), _number("bucket_ms"), *tags, *more]
-        op.create_table(table, *columns, sa.PrimaryKeyConstraint(*key), **_OPTIONS)
+        op.create_table(table, *columns, sa.PrimaryKeyConstraint(*key), **_OPTIONS, sqlite_with_rowid=False)
     index = f"ix_{table}_bucket_ms"
     if index not in {one["name"] for one in sa.inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(index, table, ["bucket_ms"])
