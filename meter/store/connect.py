@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from typing import cast
+from urllib.parse import parse_qsl
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -71,6 +72,9 @@ def open_store(
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise ConfigError(f"{_SETTING}: not a URL that can be read, {scheme}://…") from None
+    for name, value in parse_qsl(url.partition("?")[2], keep_blank_values=True):
+        if not value:  # it would count as not given: `?ssl_ca=` as no TLS at all
+            raise ConfigError(f"{_SETTING}: its option {name[:40]} has no value")
     return cast("Store", opener(parsed, timeout_seconds=timeout_seconds))
 
 

@@ -61,6 +61,12 @@ async def _prepared(server: Mysql) -> None:
     [
         ("right", "u", "ssl_ca={pems}/other-ca.pem", "nobody known has signed its certificate"),
         ("wrong", "u", "ssl_ca={pems}/ca.pem", "its certificate is for another name"),
+        ("right", "u", "ssl_check_hostname=true", "nobody known has signed its certificate"),
+        ("right", "u", "ssl_check_hostname=false", "nobody known has signed its certificate"),
+        ("right", "x", "ssl_cert={pems}/ours.pem&ssl_key={pems}/ours.key", "nobody known has signed its certificate"),
+        ("right", "u", "ssl_capath={pems}", "nobody known has signed its certificate"),
+        ("wrong", "u", "ssl_ca={pems}/ca.pem&ssl_check_hostname=1", "its certificate is for another name"),
+        ("none", "u", "ssl_check_hostname=true", "it speaks no TLS there"),
         ("right", "x", "ssl_ca={pems}/ca.pem", "with a certificate"),
         ("right", "x", "", "must come by TLS"),
         ("none", "u", "ssl_ca={pems}/ca.pem", "it speaks no TLS there"),
@@ -87,6 +93,26 @@ async def test_x9_a_certificate_of_ours_is_shown(ports: dict[str, int], pems: Pa
 
 
 @pytest.mark.mysql
+@pytest.mark.parametrize("server", ["right", "wrong"])
+async def test_x9_only_the_name_is_left_out_where_that_is_said(ports: dict[str, int], pems: Path, server: str) -> None:
+    options = f"ssl_ca={pems}/ca.pem&ssl_check_hostname=false"
+    store = open_store(f"mysql://u:pw@127.0.0.1:{ports[server]}/m?{options}", timeout_seconds=20)
+    await store.open({})
+    await store.ping()
+    await store.close()
+
+
+@pytest.mark.mysql
+async def test_x9_without_a_file_of_ours_the_certificates_of_the_system_count(
+    ports: dict[str, int], pems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pems / "ca.pem"))
+    store = open_store(f"mysql://u:pw@localhost:{ports['right']}/m?ssl_check_hostname=true", timeout_seconds=20)
+    await store.open({})
+    await store.close()
+
+
+@pytest.mark.mysql
 def test_c12_such_a_start_ends_with_2_and_one_line(ports: dict[str, int], pems: Path, tmp_path: Path) -> None:
     url = f"mysql://u:pw@localhost:{ports['wrong']}/m?ssl_ca={pems}/ca.pem"
     variables = environment(store_url=url, redis_url="redis://127.0.0.1:1/0", port=free_port())
@@ -102,6 +128,10 @@ def test_c12_such_a_start_ends_with_2_and_one_line(ports: dict[str, int], pems: 
         ("ssl_ca={folder}/none.pem", r"ssl_ca=.*No such file"),
         ("ssl_cert={folder}/text", r"ssl_cert=.*no PEM file"),
         ("ssl_key={folder}/text", r"ssl_key=.*ssl_cert is missing"),
+        ("ssl_check_hostname=maybe", r"ssl_check_hostname=maybe: must be true or false"),
+        ("ssl_check_hostname=", r"its option ssl_check_hostname has no value"),
+        ("ssl_ca=&charset=utf8", r"its option ssl_ca has no value"),
+        ("ssl_cipher=none", r"ssl_cipher=none: nothing that can be used"),
     ],
 )
 def test_x9_a_file_that_cannot_be_used_is_told_before_anything_is_asked(

@@ -32,7 +32,9 @@ IDLE_SECONDS_MAX = 1800
 SCHEMA_LOCK_SECONDS = 300
 KEY_CHARS_MAX = 128
 
-_TLS_FILES = ("ssl_ca", "ssl_cert", "ssl_key")
+_CHECK_NAME = "ssl_check_hostname"
+_TLS_OPTIONS = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", _CHECK_NAME)
+_SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 # Without it a text that is too long would be cut off silently.
 _STRICT = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
@@ -116,9 +118,9 @@ def _keys(width: int, keys: Sequence[Any]) -> Select[*tuple[Any, ...]]:
 
 def open_mysql(url: URL, *, timeout_seconds: float, read_again: Callable[[], str] | None = None) -> SqlStore:
     """A store in the database of `url`; mysql:// and mariadb:// mean the same driver. `read_again` tells the URL whose
-    user and password a new connection has. Raises `ConfigError` for a file of TLS that cannot be used.
+    user and password a new connection has. Raises `ConfigError` for an option of TLS that cannot be used.
     """
-    _check_files(url)
+    _tls_of(url)  # a wrong one is told now
     family = url.drivername.partition("+")[0]
     engine = create_async_engine(
         url.set(drivername=f"{family}+asyncmy"),
@@ -131,27 +133,54 @@ def open_mysql(url: URL, *, timeout_seconds: float, read_again: Callable[[], str
         pool_recycle=IDLE_SECONDS_MAX,
         pool_timeout=timeout_seconds,
     )
+    event.listen(engine.sync_engine, "do_connect", partial(_by_tls, url))
     if read_again is not None:
         event.listen(engine.sync_engine, "do_connect", partial(_as_now, read_again))
     return SqlStore(engine, MysqlDialect(), timeout_seconds=timeout_seconds)
 
 
-def _check_files(url: URL) -> None:
-    """The driver reads them at each connection, and would tell of it as of a server that is away."""
-    given = {name: str(url.query[name]) for name in _TLS_FILES if name in url.query}
-    context = ssl.create_default_context()
-    for name, path in given.items():
-        try:
-            if name == "ssl_ca":
-                context.load_verify_locations(path)
-            elif name == "ssl_cert":
-                context.load_cert_chain(path, given.get("ssl_key"))
-            elif "ssl_cert" not in given:
-                raise ConfigError(f"METER_STORE_URL: {name}={path}: ssl_cert is missing")
-        except ssl.SSLError as error:
-            raise ConfigError(f"METER_STORE_URL: {name}={path}: no PEM file that can be used ({error})") from None
-        except OSError as error:
-            raise ConfigError(f"METER_STORE_URL: {name}={path}: {error.strerror}") from None
+def _tls_of(url: URL) -> ssl.SSLContext | None:
+    """How the options of a URL want TLS, None where there are none. A server proves itself by the certificates of
+    `ssl_ca` or `ssl_capath`, else by the system's: the driver, left alone, checks nothing where neither is named.
+    Raises `ConfigError`.
+    """
+    given = {name: str(url.query[name]) for name in _TLS_OPTIONS if name in url.query}
+    if not given:
+        return None
+    name = next(iter(given))
+    try:
+        context = ssl.create_default_context()
+        if "ssl_ca" in given or "ssl_capath" in given:
+            name, context = "ssl_ca" if "ssl_ca" in given else "ssl_capath", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(given.get("ssl_ca"), given.get("ssl_capath"))
+        if "ssl_cert" in given:
+            name = "ssl_cert"
+            context.load_cert_chain(given[name], given.get("ssl_key"))
+        elif "ssl_key" in given:
+            raise ConfigError(f"METER_STORE_URL: ssl_key={given['ssl_key']}: ssl_cert is missing")
+        if "ssl_cipher" in given:
+            name = "ssl_cipher"
+            context.set_ciphers(given[name])
+    except ssl.SSLError as error:
+        what = "nothing that can be used" if name == "ssl_cipher" else "no PEM file that can be used"
+        raise ConfigError(f"METER_STORE_URL: {name}={given[name]}: {what} ({error})") from None
+    except OSError as error:
+        raise ConfigError(f"METER_STORE_URL: {name}={given[name]}: {error.strerror}") from None
+    said = given.get(_CHECK_NAME, "true")
+    if said.lower() not in _SAID:
+        raise ConfigError(f"METER_STORE_URL: {_CHECK_NAME}={said}: must be true or false")
+    context.check_hostname = _SAID[said.lower()]
+    return context
+
+
+def _by_tls(url: URL, _dialect: object, _record: object, _args: object, options: Any) -> None:
+    """Gives a new connection the files of now: certificates are renewed."""
+    try:
+        context = _tls_of(url)
+    except ConfigError as error:
+        raise StoreUnavailable(str(error)) from None
+    if context is not None:
+        options["ssl"] = context
 
 
 def _as_now(read_again: Callable[[], str], _dialect: object, _record: object, _args: object, options: Any) -> None:
