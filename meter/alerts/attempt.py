@@ -15,6 +15,7 @@ from meter.alerts.notification import AsyncNotificationQueue, NotDelivered, Noti
 from meter.alerts.passing_on import set_aside
 from meter.alerts.retries import delay_ms
 from meter.alerts.signing import valid_secrets
+from meter.alerts.together import Swaps, Webhooks
 from meter.alerts.webhook import WebhookSender
 from meter.amount import AmountScale
 from meter.log import logger
@@ -51,6 +52,8 @@ class Attempts:
         now_ms: Callable[[], Awaitable[int]],
     ) -> None:
         self._store = store
+        self._swaps = Swaps(store)
+        self._webhooks = Webhooks(store)
         self._sender = sender
         self._channels = channels
         self._scale = scale
@@ -60,7 +63,7 @@ class Attempts:
         """Raises `Unavailable` where the store or the clock is away."""
         now_ms = await self._now_ms()
         claimed = _changed(row, attempts=row.attempts + 1, next_attempt_at_ms=now_ms + CLAIM_MS, attempted_at_ms=now_ms)
-        if not await self._store.swap(claimed):
+        if not await self._swaps.swap(claimed):
             return Attempted(None)
         try:
             body = body_of(row.kind, row.user_id, row.payload, row.created_at_ms, self._scale)
@@ -79,8 +82,8 @@ class Attempts:
         if channel is not None:
             await _enqueue(channel, notification)
             return None
-        webhook = await self._store.get(WebhookRow, row.target)
-        if webhook is None or webhook.state != "enabled":
+        webhook = await self._webhooks.enabled(row.target)
+        if webhook is None:
             raise NotDelivered("the endpoint is no longer enabled", gone=True)
         keys = valid_secrets(webhook, row.attempted_at_ms or 0)
         return await self._sender.post(webhook.url, keys, notification)
@@ -104,7 +107,7 @@ class Attempts:
         return Attempted("set_aside")
 
     async def _settle(self, row: DeliveryRow) -> None:
-        if not await self._store.swap(row):  # the claim ran out, or somebody asked for a retry: theirs counts
+        if not await self._swaps.swap(row):  # the claim ran out, or somebody asked for a retry: theirs counts
             _log.warning("the delivery was taken over by another process", delivery_id=row.delivery_id)
 
     async def _disable(self, webhook_id: str, now_ms: int) -> None:
