@@ -184,6 +184,20 @@ class Settings(BaseSettings):
     gateway_estimate_default: Annotated[
         Decimal, Field(ge=0, le=2**31, description="Credits to hold when a request names none.")
     ] = Decimal(100)
+    gateway_model_header: Annotated[
+        str,
+        Field(
+            pattern=_HEADER,
+            description="Header by which a gateway names the model, whose price is held for as many tokens.",
+        ),
+    ] = "X-Model"
+    gateway_charge_by: Annotated[
+        Literal["auto", "amount"],
+        Field(
+            description="What usage is charged by: the user's rate card where there is one (`auto`), or its tokens "
+            "as credits (`amount`)."
+        ),
+    ] = "auto"
     gateway_estimate_minimum: Annotated[Decimal, Field(ge=0, le=2**31, description="Credits to hold at least.")] = (
         Decimal(1)
     )

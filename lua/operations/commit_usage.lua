@@ -14,14 +14,14 @@ function operations.commit_usage(i)
   hold = hold_of(id)
   local past = not hold and finished(id)
   if not hold and not past then return '0 not_found' end
-  local is_over = past and (past.state == 'released' or past.state == 'expired' and now - past.ended > late_commit_grace_ms)
   local kept = hold or past
-  if is_over or past and past.state == 'committed' and not kept.price then return refuse_finished(past) end
-  if not kept.price then
-    if ARGV[i + 4] == '' then return '0 not_priced' end
+  if not kept.price and ARGV[i + 4] ~= '' then
     ARGV[i + 1] = ARGV[i + 4]
     return operations.commit(i)
   end
+  local is_over = past and (past.state == 'released' or past.state == 'expired' and now - past.ended > late_commit_grace_ms)
+  if is_over or past and past.state == 'committed' and not kept.price then return refuse_finished(past) end
+  if not kept.price then return '0 not_priced' end
   local amount, text = prices.of(rates.of_hold(kept), ARGV[i + 1], false, api_keys.models_of(kept))
   if not amount then return text end
   prices.carry(text)

@@ -3,7 +3,7 @@
 -- price  "card,version,model,multiplier,amount,per_request", then ",dimension=quantity=rate" for each, "!" behind one that
 --        costs as its parent; a hold keeps that of its reserve (state/hold.lua), a row has that of what it charges. A hold whose
 --        model nobody knows yet has "-" for it: its amount is the caller's, and its card, version and multiplier price the commit
--- usage  "model" (names of it with commas between, the first that the card has counts; "-": that of the hold), then
+-- usage  "model" (names of it with commas between, the first that the card has counts; "-" at the end: that of the hold), then
 --        " dimension=quantity" for each, max_output among them
 
 local prices = {
@@ -83,7 +83,7 @@ end
 -- that it may be of, nil: any.
 function prices.of(basis, usage, estimates, models)
   local names = match(usage, '^%S+')
-  if names == '-' then names = basis.model or names end -- "-" again, of a hold whose model nobody knew
+  if basis.model and (names == '-' or sub(names, -2) == ',-') then names = sub(names, 1, -2) .. basis.model end
   local line, model = rates.line_of(basis, names)
   local named = line and model or match(names, '^[^,]+')
   if models and named ~= '-' and not rates.allows(basis, named, models) then return nil, '0 model_not_allowed ' .. named end

@@ -79,6 +79,16 @@ def reserve_usage(
     return ("reserve_usage", asked.key, fingerprint, asked.row, *own)
 
 
+def reserve_usage_for_request(
+    user_id: str, reservation_id: str, usage: str, ttl_ms: int, *, at_end: str, asked: Asked, amount: int
+) -> Operation:
+    """The same for a request; see `operations.reserve_for_request`. A usage without a model ("-") holds the amount,
+    too, and is priced when the model is known.
+    """
+    own = (user_id, reservation_id, usage, str(ttl_ms), "request", at_end, str(amount))
+    return ("reserve_usage", "", "", asked.row, *own)
+
+
 COMMIT_USAGE = Declared(
     "commit_usage",
     Subject.RESERVATION,

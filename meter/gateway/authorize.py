@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from meter.api.services import Services
-from meter.engine import operations
+from meter.contract.usage import QUANTITY_MAX
+from meter.engine import operations, priced
 from meter.engine.answers import (
     AVAILABLE,
     FINISHED,
     FLAG,
     INSUFFICIENT,
     KEY_REUSED,
+    NAME,
     NOTHING,
     OK,
     REPLAYED,
@@ -28,6 +30,7 @@ from meter.engine.answers import (
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.presented import Presented
+from meter.engine.prices import usage_text
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -67,6 +70,7 @@ class Authorizer:
         self._ttl_ms = settings.reservation_ttl_seconds * 1000
         self._at_end = "confirm" if settings.gateway_on_missing_usage == "estimate" else "release"
         self._timeout_seconds = settings.gateway_timeout_ms / 1000
+        self._prices = settings.gateway_charge_by == "auto"
         self._default = Choices(settings.gateway_mode)
 
     def authorize(self, request: Request, respond: Respond) -> None:
@@ -100,24 +104,27 @@ class Authorizer:
             noted = request_id if choices.mode != "check" else None
             answer.serves = partial(serve, self._fail_open, answer, user_id, units, noted)
         if choices.mode == "reserve":
-            self._reserve(user_id, request_id, units, answer)
+            usage = "" if fixed or not self._prices else self._usage(units, self._headers.models(request.headers))
+            self._reserve(user_id, request_id, units, usage, answer)
         elif choices.mode == "deduct":
             self._deduct(user_id, request_id, units, answer)
         else:
             self._check(user_id, units, answer)
 
-    def _reserve(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer) -> None:
-        """The hold of a request stands for it as long as it is open, and never longer."""
+    def _usage(self, units: int, names: Sequence[str]) -> str:
+        """As many tokens in and out as are estimated: all that headers tell of a request."""
+        tokens = min(-(-units // self._scale.units_per_credit), QUANTITY_MAX)
+        return usage_text(names[0] if names else None, {"input": tokens}, tokens, names[1:])
+
+    def _reserve(self, user_id: str, request_id: str, units: int, usage: str, answer: GatewayAnswer) -> None:
+        """The hold of a request stands for it as long as it is open, and never longer. `usage`: what a rate card
+        prices, "" where none is asked.
+        """
         if request_id:
             name = reservation_id = self._headers.reservation_id(user_id, request_id)
-            operation = operations.reserve_for_request(
-                user_id, reservation_id, units, self._ttl_ms, at_end=self._at_end, asked=_asked("", request_id)
-            )
         else:
             name, reservation_id = "", self._engine.new_reservation_id(user_id)
-            operation = operations.reserve(
-                user_id, reservation_id, units, self._ttl_ms, chosen=False, at_end=self._at_end
-            )
+        operation = self._hold(user_id, reservation_id, request_id, units, usage)
 
         def on_ok(fields: Sequence[str]) -> bool:
             held, left = self._text(fields[_HELD]), self._text(fields[AVAILABLE])
@@ -131,7 +138,21 @@ class Authorizer:
             ends_at = None if fields is None else int(fields[_ENDS_AT])
             self._withdrawals.hold(reservation_id, ends_at, name)
 
-        self._ask(name, user_id, operation, answer, self._decided("reserve", user_id, answer, on_ok), undo)
+        self._ask(name, user_id, operation, answer, self._decided(operation[NAME], user_id, answer, on_ok), undo)
+
+    def _hold(self, user_id: str, reservation_id: str, request_id: str, units: int, usage: str) -> Operation:
+        asked, ttl_ms, at_end = _asked("", request_id), self._ttl_ms, self._at_end
+        if usage and request_id:
+            return priced.reserve_usage_for_request(
+                user_id, reservation_id, usage, ttl_ms, at_end=at_end, asked=asked, amount=units
+            )
+        if usage:
+            return priced.reserve_usage(
+                user_id, reservation_id, usage, ttl_ms, chosen=False, at_end=at_end, amount=units
+            )
+        if request_id:
+            return operations.reserve_for_request(user_id, reservation_id, units, ttl_ms, at_end=at_end, asked=asked)
+        return operations.reserve(user_id, reservation_id, units, ttl_ms, chosen=False, at_end=at_end)
 
     def _deduct(self, user_id: str, request_id: str, units: int, answer: GatewayAnswer, attempt: int = 0) -> None:
         """A charge that was taken back has used up its key: the request is charged under the next one."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from meter.api.services import Services
 from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD
-from meter.engine.operations import COMMIT
+from meter.engine.operations import COMMIT, RELEASE
 from meter.errors import MeterError, Unavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.counts import GatewayCounts
 from meter.gateway.headers import GatewayHeaders
-from meter.gateway.settlement import GatewaySettlements, SettlementRules
+from meter.gateway.settlement import GatewaySettlements, SettlementRules, without_price
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 
@@ -49,6 +49,12 @@ class Commits:
             return
 
         def heard(line: str | MeterError) -> None:
+            nonlocal settlement
+            otherwise = None if isinstance(line, MeterError) else without_price(settlement, line)
+            if otherwise is not None:
+                settlement = otherwise
+                ask()
+                return
             self._counts.settled("commit", settlement, line)
             if isinstance(line, MeterError):
                 answer.refuse(failure(line))
@@ -60,15 +66,18 @@ class Commits:
             if fields[WORD] != OK:
                 answer.refuse(self._render(name, line))
                 return
-            charged = self._text(fields[_CHARGED]) if name == COMMIT.name else b"0"
+            charged = b"0" if name == RELEASE.name else self._text(fields[_CHARGED])
             more = ((b"x-credits-charged", charged),)
             remaining = self._text(fields[AVAILABLE])
             answer.allow(reservation_id, b"0", remaining, more, replayed=fields[FLAG] == REPLAYED)
 
-        try:
-            self._engine.submit_for_reservation(reservation_id, settlement, heard)
-        except MeterError as error:
-            heard(error)
+        def ask() -> None:
+            try:
+                self._engine.submit_for_reservation(reservation_id, settlement, heard)
+            except MeterError as error:
+                heard(error)
+
+        ask()
 
     def _text(self, units: str) -> bytes:
         return self._scale.text(int(units)).encode()

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from meter.engine.answers import FINISHED, FLAG, NAME, NOT_FOUND, OK, REPLAYED, WORD
 from meter.engine.operations import COMMIT, DEDUCT, RELEASE, Operation
+from meter.engine.priced import DEDUCT_USAGE
 from meter.errors import MeterError, Unavailable
 
 Way = Literal["commit", "logs", "syslog", "ext_proc"]
@@ -104,6 +105,6 @@ def _word(settlement: Operation, line: str | MeterError) -> Word:
         return _ENDED.get(fields[WORD], "error")
     if settlement[NAME] == RELEASE.name:
         return "released"
-    if settlement[NAME] == DEDUCT.name:
+    if settlement[NAME] in (DEDUCT.name, DEDUCT_USAGE.name):
         return "late"
     return "late" if fields[_LATE] == "1" else "charged"

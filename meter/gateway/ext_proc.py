@@ -154,14 +154,15 @@ class _Metered:
 
     def outcome(self) -> Outcome:
         """How the request ended."""
-        usage, status = self._told, self._status
+        usage, status, told = self._told, self._status, None
         if not usage and self._reader is not None:
             self._reader.finish()
             if self._reader.usage is not None:
-                usage = self._reader.usage.total
+                told = self._reader.usage
+                usage = told.total
             elif usage is None and self._reader.failed:
                 status = FAILED_STATUS
-        return Outcome(status, usage, Ending.CLEAN if self._whole else Ending.GONE)
+        return Outcome(status, usage, Ending.CLEAN if self._whole else Ending.GONE, told)
 
 
 def accepts_gzip(accepted: bytes) -> bool:

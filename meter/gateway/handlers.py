@@ -32,7 +32,12 @@ class GatewayHandlers:
         settings = services.settings
         headers = GatewayHeaders(settings, services.scale)
         self.counts = GatewayCounts()
-        self.rules = SettlementRules(services.scale, settings.gateway_on_missing_usage, self.counts)
+        self.rules = SettlementRules(
+            services.scale,
+            settings.gateway_on_missing_usage,
+            self.counts,
+            prices=settings.gateway_charge_by == "auto",
+        )
         self.settlements = GatewaySettlements(services.engine, self.counts)
         self.logs = AccessLogs(
             services.engine,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import orjson
+
 from meter.amount import AmountScale
 from meter.charging.admission import Admission, JoinedHeaders
+from meter.charging.models import all_names
 from meter.config import Settings
 from meter.errors import ConfigError, InvalidAmount
 from meter.gateway.ids import reservation_id_of
 from meter.gateway.settlement import Outcome, read_status, read_usage
+from meter.gateway.told_usage import usage_in
 from meter.http.rendered import Answered, problem
 from meter.keys import OBJECT_ID, partition_of
+from meter.usage import Usage
 
 RESERVATION = b"x-reservation-id"
 ACTUAL = b"x-credits-actual"
+USED = b"x-usage"
 STATUS = b"x-upstream-status"
 
 
@@ -26,6 +32,7 @@ class GatewayHeaders:
         self._scale = scale
         self._default = self._setting("ESTIMATE_DEFAULT", settings.gateway_estimate_default)
         self._estimate_name = settings.gateway_estimate_header.lower().encode()
+        self._model_name = settings.gateway_model_header.lower().encode()
         self._named = f"{settings.gateway_user_header} and {settings.gateway_request_header}"
         self._partitions = settings.partitions
         self._secret = settings.gateway_secret.encode()
@@ -52,6 +59,11 @@ class GatewayHeaders:
         """Units to hold. The template of a gateway may leave the header empty: then there is none."""
         return int(self._admission.estimate(headers)) if headers.get(self._estimate_name) else self._default
 
+    def models(self, headers: JoinedHeaders) -> tuple[str, ...]:
+        """The names of the model that a gateway knows of; none where it names none."""
+        value = headers.get(self._model_name)
+        return all_names([value.decode("latin-1")]) if value else ()
+
     def reservation_id(self, user_id: str, request_id: str) -> str:
         """The reservation of a user's request."""
         partition = partition_of(user_id, self._partitions)
@@ -77,7 +89,20 @@ class GatewayHeaders:
         usage = read_usage(value.decode("latin-1")) if value else None
         if value and usage is None:
             raise Answered(problem("invalid-usage", "The header X-Credits-Actual must be one number, not negative."))
-        return Outcome(read_status(status.decode("latin-1")) if status else 200, usage)
+        told = None if usage else self._used(headers.get(USED))
+        usage = told.total if told is not None else usage
+        return Outcome(read_status(status.decode("latin-1")) if status else 200, usage, told=told)
+
+    def _used(self, value: bytes | None) -> Usage | None:
+        if not value:
+            return None
+        try:
+            told = usage_in(orjson.loads(value))
+        except orjson.JSONDecodeError:
+            told = None
+        if told is None:
+            raise Answered(problem("invalid-usage", "The header X-Usage must be an object of quantities, as JSON."))
+        return told
 
     def _setting(self, name: str, amount: Decimal) -> int:
         try:

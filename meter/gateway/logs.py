@@ -20,7 +20,7 @@ from meter.errors import MeterError
 from meter.gateway.counts import SETTLED, GatewayCounts, Way, Word
 from meter.gateway.entries import BadEntry, TooLarge, entries_of, unpacked
 from meter.gateway.ids import reservation_id_of
-from meter.gateway.settlement import SettlementRules, Told, afterwards
+from meter.gateway.settlement import SettlementRules, Told, afterwards, without_price
 from meter.gateway.sources import SOURCES, Source, read_entry
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -138,11 +138,17 @@ class AccessLogs:
                     self._counts.settled("logs", settlement, answered)
             elif not isinstance(answered, BaseException):
                 for settlement, line in zip(batch, answered, strict=True):
-                    word = self._counts.settled("logs", settlement, line)
-                    delivered.count(await self._afterwards(settlement, line) or word)
+                    delivered.count(await self._done(settlement, line))
         for answered in answers:
             if isinstance(answered, BaseException):
                 raise answered
+
+    async def _done(self, settlement: Operation, line: str) -> Word:
+        otherwise = without_price(settlement, line)
+        if otherwise is not None:
+            settlement, line = otherwise, await self._engine.run_for_reservation(subject_of(otherwise), otherwise)
+        word = self._counts.settled("logs", settlement, line)
+        return await self._afterwards(settlement, line) or word
 
     async def _afterwards(self, settlement: Operation, line: str) -> Word | None:
         """What became of the charge of a hold that was given back before; None where there is none to make."""

@@ -7,14 +7,28 @@ from dataclasses import dataclass, field
 
 from meter.amount import AmountScale
 from meter.charging.amounts import plain, rounded_up
+from meter.charging.models import all_names
 from meter.charging.policy import ChargePolicy, Ending, Missing, Verdict, verdict_on
+from meter.charging.priced import quantities_of
 from meter.charging.settlements import BackgroundSettlements
-from meter.engine import operations
-from meter.engine.answers import FINISHED, NAME, WORD, subject_of
+from meter.engine import operations, priced
+from meter.engine.answers import (
+    FINISHED,
+    MODEL_NOT_ALLOWED,
+    NAME,
+    UNCOUNTABLE,
+    UNKNOWN_MODEL,
+    UNPRICED,
+    WORD,
+    subject_of,
+)
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
+from meter.engine.prices import NO_MODEL, usage_text
 from meter.errors import InvalidAmount, MeterError, Unavailable
 from meter.gateway.counts import GatewayCounts, Way
+from meter.log import logger
+from meter.usage import Usage
 from meter.usage.number import Number, read_number
 
 FAILED_STATUS = 502
@@ -22,6 +36,10 @@ FAILED_STATUS = 502
 CLIENT_CLOSED_REQUEST = 499
 """What nginx logs when the client left before the response began."""
 
+_COMMITS = {one.name: one for one in (operations.COMMIT, priced.COMMIT_USAGE)}
+_UNPRICED = frozenset(one.word for one in (UNKNOWN_MODEL, UNPRICED, UNCOUNTABLE, MODEL_NOT_ALLOWED))
+
+_log = logger("meter.gateway")
 
 _STATUS = re.compile(r"(?:HTTP/[0-9.]+ )?([1-9][0-9]{2})(?:\.0*)?(?= |$)")
 _NO_STATUS = re.compile(r"-?|0+|-?[0-9]{1,2}(?:\.0*)?|-1(?:\.0*)?")
@@ -33,7 +51,10 @@ class Outcome:
 
     status: int | None = 200
     usage: Number | None = None
+    """As an amount of credits, where no rate card prices it."""
     ending: Ending = Ending.CLEAN
+    told: Usage | None = None
+    """As a rate card prices it; None of credits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +70,10 @@ class Told:
 class SettlementRules:
     """Turns what a gateway saw into the operation that ends the hold. The hold stands for the estimate."""
 
-    def __init__(self, scale: AmountScale, on_missing_usage: str, counts: GatewayCounts) -> None:
+    def __init__(self, scale: AmountScale, on_missing_usage: str, counts: GatewayCounts, *, prices: bool) -> None:
+        """`prices`: whether the rate card of a hold prices what is told as used."""
         self._scale = scale
+        self._prices = prices
         self._counts = counts
         self._policy = ChargePolicy(
             on_missing_usage=Missing.RESERVED if on_missing_usage == "estimate" else Missing.RELEASE,
@@ -64,6 +87,11 @@ class SettlementRules:
             self._counts.without_usage(way, charged=verdict.charge)
         if not verdict.charge:
             return operations.release(reservation_id)
+        if outcome.told is not None and self._prices:
+            names = all_names([outcome.told.model] if outcome.told.model else [])
+            # Behind its own names stands the model of the hold.
+            usage = ",".join([*names, usage_text(None, quantities_of(outcome.told))])
+            return priced.commit_usage(reservation_id, usage, self._policy.over, amount=self._units(verdict.amount))
         return operations.commit(reservation_id, self._units(verdict.amount), self._policy.over)
 
     def _verdict(self, outcome: Outcome) -> Verdict:
@@ -99,7 +127,6 @@ class GatewaySettlements:
             if isinstance(line, Unavailable):
                 self._again(settlement, way)
             else:
-                self._counts.settled(way, settlement, line)
                 self._afterwards(settlement, line, way)
 
         try:
@@ -112,6 +139,11 @@ class GatewaySettlements:
         await self._background.drain()
 
     def _afterwards(self, settlement: Operation, line: str | MeterError, way: Way) -> None:
+        otherwise = None if isinstance(line, MeterError) else without_price(settlement, line)
+        if otherwise is not None:
+            self.settle(otherwise, way)
+            return
+        self._counts.settled(way, settlement, line)
         charge = None if isinstance(line, MeterError) else afterwards(settlement, line)
         if charge is None:
             return
@@ -125,7 +157,6 @@ class GatewaySettlements:
     def _again(self, settlement: Operation, way: Way) -> None:
         async def attempt() -> None:
             line = await self._engine.run_for_reservation(subject_of(settlement), settlement)
-            self._counts.settled(way, settlement, line)
             self._afterwards(settlement, line, way)
 
         self._background.settle(attempt, f"reservation {subject_of(settlement)}")
@@ -136,9 +167,10 @@ def afterwards(settlement: Operation, line: str) -> Operation | None:
     succeeded at the next is told of twice. Its key makes it be done once; a hold that is finished is known for a day,
     and later words about it change nothing. Both rows are on the ledger.
     """
-    if settlement[NAME] != operations.COMMIT.name or line.split(" ")[WORD] != FINISHED.word:
+    asked = _COMMITS.get(settlement[NAME])
+    if asked is None or line.split(" ")[WORD] != FINISHED.word:
         return None
-    finished, amount = operations.COMMIT.read(line), operations.COMMIT.asks(settlement, "amount")
+    finished, amount = asked.read(line), asked.asks(settlement, "amount")
     given_back = finished["state"] == "released" or (
         finished["state"] == "committed" and str(finished["charged"]) == "0"
     )
@@ -147,7 +179,25 @@ def afterwards(settlement: Operation, line: str) -> Operation | None:
     reservation_id = subject_of(settlement)
     told = operations.members("Told after its reservation was given back", {"reservation_id": reservation_id})
     key = operations.Asked(f"afterwards {reservation_id}", told)
-    return operations.deduct(str(finished["user_id"]), int(amount), "partial", key)
+    user_id = str(finished["user_id"])
+    if asked is operations.COMMIT:
+        return operations.deduct(user_id, int(amount), "partial", key)
+    usage = (asked.asks(settlement, "usage") or "").replace(f",{NO_MODEL} ", " ", 1)
+    return priced.deduct_usage(user_id, usage, "partial", key, amount=int(amount))
+
+
+def without_price(settlement: Operation, line: str) -> Operation | None:
+    """The commit of all that is held, for a usage that its card has no price for; None where it had one. What was used
+    is never free for want of a line.
+    """
+    if settlement[NAME] != priced.COMMIT_USAGE.name or line.split(" ")[WORD] not in _UNPRICED:
+        return None
+    reservation_id = subject_of(settlement)
+    usage = priced.COMMIT_USAGE.asks(settlement, "usage")
+    _log.error(
+        "a usage has no price, all that is held is charged", reservation_id=reservation_id, usage=usage, why=line
+    )
+    return operations.commit(reservation_id, None, priced.COMMIT_USAGE.asks(settlement, "over") or "cap")
 
 
 def read_usage(text: str) -> Number | None:

@@ -15,14 +15,14 @@ from itertools import islice
 from meter.charging.policy import Ending
 from meter.gateway.entries import BadEntry
 from meter.gateway.settlement import FAILED_STATUS, Outcome, Told, is_status, read_status, read_usages
+from meter.gateway.told_usage import AUTO, usage_in, usage_of
 from meter.keys import OBJECT_ID, REQUEST_ID, USER_ID
-from meter.usage import Format, Number, Reader, shape_of
+from meter.usage import Number, Reader, Usage
 from meter.usage.tail import read_end
 
 Path = tuple[str, ...]
 Paths = tuple[Path, ...]
 
-AUTO = shape_of(Format.AUTO)
 _WHOLE = frozenset({"ok", "true", "1"})
 """What `complete` says when the client got all of it: nginx's $request_completion, or a truth."""
 MEMBERS_MAX = 500
@@ -44,7 +44,13 @@ class Source:
     request_id: Paths = (("request_id",),)
     status: Paths = (("status",),)
     usage: Paths = (("usage",),)
+    """Credits; or an object that tells quantities."""
+    totals: Paths = ()
+    """Tokens together."""
     sums: tuple[Paths, ...] = ()
+    """Tokens that went in, and those that came out."""
+    model: Paths = (("model",),)
+    """What answered."""
     complete: Paths = (("complete",),)
     termination: Paths = (("termination",),)
     """HAProxy's %ts: who ended it early."""
@@ -89,7 +95,9 @@ SOURCES: Mapping[str, Source] = {
         user_id=(("user_id",), (*_HEADERS, "X-User-Id")),
         request_id=(("request_id",), (*_HEADERS, "X-Request-Id")),
         status=(("status",), ("response", "status")),
-        usage=(("usage",), (*_TOLD, _HEADER_ACTUAL), ("llm_summary", "total_tokens")),
+        usage=(("usage",), (*_TOLD, _HEADER_ACTUAL)),
+        totals=(("llm_summary", "total_tokens"),),
+        model=(("model",), ("llm_model",), ("llm_summary", "model"), ("request_llm_model",)),
         sums=(
             (("llm_prompt_tokens",), ("llm_completion_tokens",)),
             (("llm_summary", "prompt_tokens"), ("llm_summary", "completion_tokens")),
@@ -100,11 +108,9 @@ SOURCES: Mapping[str, Source] = {
         user_id=((*_HEADERS, "X-User-Id"),),
         request_id=((*_HEADERS, "X-Request-Id"), ("request", "id")),
         status=(("response", "status"),),
-        usage=(
-            (*_TOLD, _HEADER_ACTUAL),
-            ("ai", "*", "usage", "total_tokens"),
-            ("ai", "*", "usage", "total_token"),
-        ),
+        usage=((*_TOLD, _HEADER_ACTUAL),),
+        totals=(("ai", "*", "usage", "total_tokens"), ("ai", "*", "usage", "total_token")),
+        model=(("ai", "*", "meta", "response_model"), ("ai", "*", "meta", "request_model")),
         sums=(
             (("ai", "*", "usage", "prompt_tokens"), ("ai", "*", "usage", "completion_tokens")),
             (("ai", "*", "usage", "prompt_token"), ("ai", "*", "usage", "completion_token")),
@@ -117,7 +123,8 @@ SOURCES: Mapping[str, Source] = {
         ),
         user_id=(("metadata", "requester_metadata", "user_id"), ("end_user",), ("metadata", "user_api_key_user_id")),
         request_id=(("metadata", "requester_metadata", "request_id"), ("id",)),
-        usage=(("total_tokens",),),
+        usage=(("metadata", "usage_object"),),
+        totals=(("total_tokens",),),
         sums=((("prompt_tokens",), ("completion_tokens",)),),
     ),
 }
@@ -144,13 +151,16 @@ def _outcome(source: Source, entry: Mapping[str, object]) -> Outcome:
         raise BadEntry("has a status that is none")
     # Traefik's OriginStatus stays 0 when the client leaves in the middle.
     ending = _ending(source, entry) or (Ending.GONE if status is None else Ending.CLEAN)
-    usage = _usage(source, entry)
+    usage = _credits(source, entry)
+    told = None if usage else _tokens(source, entry)
+    usage = usage if told is None else told.total
     reader = None if usage else _seen(source, entry)
     if reader is not None and reader.usage is not None:
-        usage = reader.usage.total
+        told = reader.usage
+        usage = told.total
     elif reader is not None and usage is None and reader.failed:
         status = FAILED_STATUS
-    return Outcome(status, usage, ending)
+    return Outcome(status, usage, ending, told)
 
 
 def _seen(source: Source, entry: Mapping[str, object]) -> Reader | None:
@@ -170,10 +180,28 @@ def _seen(source: Source, entry: Mapping[str, object]) -> Reader | None:
     return None
 
 
-def _usage(source: Source, entry: Mapping[str, object]) -> Number | None:
+def _tokens(source: Source, entry: Mapping[str, object]) -> Usage | None:
+    """What the entry tells of tokens by itself: an object, the numbers of its fields, or their sum."""
+    model = _text(entry, source.model)
+    for path in source.usage:
+        if (found := usage_in(_value(entry, path), model)) is not None:
+            return found
+    total = _first_number(entry, source.totals)
+    sums = [{"input": _sum(entry, went[:1]), "output": _sum(entry, went[1:])} for went in source.sums]
+    parts = next((one for one in sums if any(one.values())), {})
+    quantities = {name: number for name, number in parts.items() if number}
+    return usage_of(quantities, total, model) if quantities or total is not None else None
+
+
+def _credits(source: Source, entry: Mapping[str, object]) -> Number | None:
+    """The credits that the entry tells."""
+    return _first_number(entry, source.usage)
+
+
+def _first_number(entry: Mapping[str, object], paths: Paths) -> Number | None:
     """The first that is not 0: a header may be written before anything is known."""
     told: Number | None = None
-    for path in source.usage:
+    for path in paths:
         text = _text(entry, (path,))
         usage = read_usages(text) if text else None
         if text and usage is None:
@@ -181,8 +209,7 @@ def _usage(source: Source, entry: Mapping[str, object]) -> Number | None:
         told = usage if usage is not None else told
         if told:
             return told
-    sums = (_sum(entry, paths) for paths in source.sums)
-    return next((found for found in sums if found), told)
+    return told
 
 
 def _ending(source: Source, entry: Mapping[str, object]) -> Ending | None:
