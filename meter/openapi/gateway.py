@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from meter.contract.call import OF_EVERY_CALL, OF_SPENDING
+from meter.contract.call import OF_A_USAGE, OF_EVERY_CALL, OF_SPENDING
 from meter.contract.fields import AMOUNT_TEXT, MARK
+from meter.contract.usage import MODEL
 from meter.gateway.choices import DIALECTS, MODES
 from meter.gateway.entries import ENTRIES_MAX
 from meter.gateway.sources import SOURCES
@@ -17,7 +18,7 @@ Problems = Callable[[Iterable[str]], Mapping[str, JsonObject]]
 
 TAG = "gateways"
 _AUTHORIZE = (
-    *("missing-identity", "invalid-id", "invalid-estimate", *OF_SPENDING, "request-id-reused"),
+    *("missing-identity", "invalid-id", "invalid-estimate", *OF_SPENDING, "request-id-reused", *OF_A_USAGE),
     *("too-many-reservations", "validation-error", *OF_EVERY_CALL),
 )
 _COMMIT = (
@@ -70,6 +71,13 @@ _ASKING = (
         _AMOUNT_SCHEMA,
         "Credits to hold; METER_GATEWAY_ESTIMATE_DEFAULT without it. [METER_GATEWAY_ESTIMATE_HEADER]",
         "50",
+    ),
+    _parameter(
+        "header",
+        "X-Model",
+        _matching(f"(?:{MODEL[1:-1]})?"),
+        "The model, whose price by the user's rate card is held for as many tokens in and out. "
+        "[METER_GATEWAY_MODEL_HEADER]",
     ),
     _REQUEST,
 )
@@ -131,6 +139,13 @@ def _commit(problems: Problems) -> JsonObject:
         _USER,
         _REQUEST,
         _parameter("header", "X-Credits-Actual", _USAGE_SCHEMA, "What it cost. Without it: as the policy says."),
+        _parameter(
+            "header",
+            "X-Usage",
+            _matching(r'(?:\{"(?:input|output)":(?:0|[1-9][0-9]{0,11})\})?'),
+            "What was used, as JSON: the usage of a commit, or a provider's object; priced by the rate card that the "
+            "hold froze, else charged by its tokens.",
+        ),
         _parameter(
             "header",
             "X-Upstream-Status",

@@ -67,6 +67,8 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         authorize_refusals(caller, seen)
         commit_refusals(caller, seen)
         logs_refusals(caller, seen)
+        caller.redis.hset("meter:{p0}:rates", mapping={"a default": "1 1 0", "default@1": " m "})
+        seen.add(("authorize", slug_of(caller.authorize(x_user_id="u", x_model="nope"))))
         caller.redis.hset("meter:{p0}:meta", "state", "closed")
         seen.add(("authorize", slug_of(caller.authorize(x_user_id="u"))))
         seen.add(("gateway_commit", slug_of(caller.commit(x_reservation_id="r0_x"))))
