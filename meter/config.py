@@ -285,6 +285,13 @@ class Settings(BaseSettings):
             description="How many days before credits end their owner is told; never when empty.",
         ),
     ] = "7,1"
+    runs_out_days: Annotated[
+        str,
+        Field(
+            pattern=r"^([1-9][0-9]{0,2}(,[1-9][0-9]{0,2})*)?$",
+            description="How many days before credits run out at their pace their owner is told; never when empty.",
+        ),
+    ] = "3"
     notify: Annotated[
         str,
         Field(
@@ -346,6 +353,11 @@ class Settings(BaseSettings):
     def expiring_day_numbers(self) -> tuple[int, ...]:
         """The days of `expiring_days`, ascending."""
         return tuple(sorted({int(days) for days in self.expiring_days.split(",") if days}))
+
+    @property
+    def runs_out_day_numbers(self) -> tuple[int, ...]:
+        """The days of `runs_out_days`, ascending."""
+        return tuple(sorted({int(days) for days in self.runs_out_days.split(",") if days}))
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -30,6 +30,7 @@ from meter.ledger.refusals import forget_refusals
 from meter.ledger.rollup import gaps_of, roll_up_page
 from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
+from meter.plans.runways import warn_page
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.key_rows import ApiKeyRow
@@ -60,6 +61,7 @@ COUNTED = {
     "deliver": "attempted",
     "rotate": "rotated",
     "rollup": "counted",
+    "runway": "warned",
 }
 """What each job counts, in its answers."""
 _IN_REDIS = ("expire", "rotate")
@@ -79,6 +81,7 @@ class Jobs:
         self._dispatcher: Dispatcher | None = None
         self._channels: dict[str, AsyncNotificationQueue] = {}
         self._reminded_to: Place | None = None
+        self._warned_to: str | None = None
         self.by_name: dict[str, Job] = {
             "expire": self.expire,
             "allocate": self.allocate,
@@ -87,6 +90,7 @@ class Jobs:
             "deliver": self.deliver,
             "rotate": self.rotate,
             "rollup": self.rollup,
+            "runway": self.runway,
         }
         """In the order in which one makes work for the next."""
         self.set_aside: Counter[str] = Counter()
@@ -139,6 +143,12 @@ class Jobs:
     async def rollup(self) -> Page:
         """Counts a page of what the usage figures do not have yet; counts transactions that were looked at."""
         return Page(*await roll_up_page(self._store()))
+
+    async def runway(self) -> Page:
+        """Makes the alerts of credits that run out soon; counts those that are new."""
+        days, now_ms = self._runtime.settings.runs_out_day_numbers, await self._engine.now_ms()
+        added, self._warned_to = await warn_page(self._store(), now_ms, days, self._warned_to)
+        return Page(added, self._warned_to is not None)
 
     async def is_due(self, name: str, ahead_ms: int) -> bool:
         """Whether a job would find anything to do in so many milliseconds, by reading alone; True of one that looks for

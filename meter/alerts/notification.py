@@ -12,7 +12,7 @@ from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.errors import MeterError
 
-_UNITS = frozenset({"threshold", "amount", "available", "remaining"})
+_UNITS = frozenset({"threshold", "amount", "available", "remaining", "burn_per_day"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from meter.api.plans import PlanHandlers
 from meter.api.rate_cards import RateCardHandlers
 from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
+from meter.api.runway import RunwayHandler
 from meter.api.services import Services
 from meter.api.webhooks import WebhookHandlers
 from meter.contract.calls import CALLS
@@ -53,6 +54,7 @@ def handlers_of(services: Services) -> Handlers:
         KeyHandlers(services),
         MeHandlers(services),
         RateCardHandlers(services),
+        RunwayHandler(services),
         JobHandlers(services),
         WebhookHandlers(services),
         DeliveryHandlers(services),

@@ -17,6 +17,7 @@ JOBS = {
     "deliver": "Deliver alerts that are due. A target that does not answer is left alone.",
     "rotate": "Let Redis forget answers and finished reservations older than the idempotency window.",
     "rollup": "Count what the usage figures do not have yet, after an upgrade or `meter rollup --from`.",
+    "runway": "Make the alerts of credits that run out soon, as METER_RUNS_OUT_DAYS says.",
 }
 
 jobs = typer.Typer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.client.calls import Calls
 from meter.contract.answers import Refusal
-from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated
+from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated, Warned
 
 
 class JobCalls(Calls):
@@ -33,6 +33,10 @@ class JobCalls(Calls):
     async def roll_up(self) -> RolledUp | Refusal:
         """Counts what the usage figures do not have yet."""
         return await self._call("roll_up", RolledUp, body={})
+
+    async def warn(self) -> Warned | Refusal:
+        """Makes the alerts of credits that run out soon, of what the store knows."""
+        return await self._call("warn", Warned, body={})
 
     async def rotate(self) -> Rotated | Refusal:
         """Lets Redis forget what is older than the idempotency window."""

@@ -9,6 +9,7 @@ from typing import Literal
 from meter.client.calls import Calls, wire_text
 from meter.contract.answers import Refusal
 from meter.contract.reports import EventKind, EventPage, FiguresPage, UsagePage, UserPage
+from meter.contract.runway import Runway
 
 
 class ReportCalls(Calls):
@@ -50,6 +51,10 @@ class ReportCalls(Calls):
         """
         query = {"group_by": ",".join(group_by) or None, "path": path, "from": from_, "to": to, "time_zone": time_zone}
         return await self._call("usage", FiguresPage, query=_query(query, limit, cursor))
+
+    async def runway(self, user_id: str) -> Runway | Refusal:
+        """How long the credits of a user last at the pace of the last days."""
+        return await self._call("runway", Runway, path={"user_id": user_id})
 
     async def events(
         self,

@@ -47,6 +47,13 @@ class RolledUp(Answer):
     more: bool
 
 
+class Warned(Answer):
+    """That many alerts of credits that run out soon are new."""
+
+    warned: int
+    more: bool
+
+
 class Rotated(Answer):
     """That many partitions have let go what was older than the idempotency window."""
 

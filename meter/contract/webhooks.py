@@ -18,6 +18,7 @@ AlertKind = Literal[
     "credits_exhausted",
     "credits_expired",
     "expiring_credits",
+    "runs_out_soon",
     "subscription_renewed",
     "subscription_ended",
     "transaction_error",

@@ -38,6 +38,7 @@ from meter.store.rows import (
     OperationRow,
     QuarantineRow,
     ReservationRow,
+    RunwayRow,
     TransactionRow,
 )
 from meter.store.usage_rows import UsageQuantityRow, UsageRow
@@ -327,7 +328,7 @@ class _Rewriting:
     async def _texts(self) -> bool:
         """What is no money: it goes, apart from what stands for an entry."""
         until = max(self._entry.at_ms, time.time_ns() // 1_000_000)
-        for model in (AlertRow, DeliveryRow, ErrandRow, EventRow, SubscriptionRow):
+        for model in (AlertRow, DeliveryRow, ErrandRow, EventRow, RunwayRow, SubscriptionRow):
             mine = {"user_id": self._user_id}
             while page := await self._store.find(model, mine, order_by="created_at_ms", until=until, limit=PAGE):
                 if not self._in_time():

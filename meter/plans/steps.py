@@ -34,12 +34,7 @@ class Steps:
 
     async def terms(self, rows: Iterable[SubscriptionRow]) -> Terms:
         """The terms of the plans of some subscriptions, back to where these stand."""
-        since: dict[str, int] = {}
-        for row in rows:
-            for plan_id in (row.plan_id, row.next_plan_id):
-                if plan_id is not None:
-                    since[plan_id] = min(since.get(plan_id, row.period_started_at_ms), row.period_started_at_ms)
-        return Terms({plan_id: await self._terms_since(plan_id, at_ms) for plan_id, at_ms in since.items()})
+        return await terms_for(self._store, rows)
 
     async def commit(
         self, steps: Sequence[Step], now_ms: int, new: Sequence[Row] = (), reference: str | None = None
@@ -69,24 +64,35 @@ class Steps:
         words = map(word_of, lines)
         return next((word for word in words if word not in _THERE), OK)
 
-    async def _terms_since(self, plan_id: str, at_ms: int) -> list[PlanTermsRow]:
-        plan = await self._store.get(PlanRow, plan_id)
-        if plan is None or plan.version == 1:
-            return [] if plan is None else [terms_of(plan)]
-        found: list[PlanTermsRow] = []
-        while not found or (len(found) % TERMS_PER_PAGE == 0 and found[-1].from_ms > at_ms):
-            page = await self._store.find(
-                PlanTermsRow,
-                {"plan_id": plan_id},
-                order_by="version",
-                after=(found[-1].version, plan_id) if found else None,
-                descending=True,
-                limit=TERMS_PER_PAGE,
-            )
-            if not page:
-                break
-            found += page
-        return found[::-1] or [terms_of(plan)]
+
+async def terms_for(store: Store, rows: Iterable[SubscriptionRow]) -> Terms:
+    """The terms of the plans of some subscriptions, back to where these stand."""
+    since: dict[str, int] = {}
+    for row in rows:
+        for plan_id in (row.plan_id, row.next_plan_id):
+            if plan_id is not None:
+                since[plan_id] = min(since.get(plan_id, row.period_started_at_ms), row.period_started_at_ms)
+    return Terms({plan_id: await _terms_since(store, plan_id, at_ms) for plan_id, at_ms in since.items()})
+
+
+async def _terms_since(store: Store, plan_id: str, at_ms: int) -> list[PlanTermsRow]:
+    plan = await store.get(PlanRow, plan_id)
+    if plan is None or plan.version == 1:
+        return [] if plan is None else [terms_of(plan)]
+    found: list[PlanTermsRow] = []
+    while not found or (len(found) % TERMS_PER_PAGE == 0 and found[-1].from_ms > at_ms):
+        page = await store.find(
+            PlanTermsRow,
+            {"plan_id": plan_id},
+            order_by="version",
+            after=(found[-1].version, plan_id) if found else None,
+            descending=True,
+            limit=TERMS_PER_PAGE,
+        )
+        if not page:
+            break
+        found += page
+    return found[::-1] or [terms_of(plan)]
 
 
 def advanced(row: SubscriptionRow, terms: Terms, now_ms: int) -> Step | str:

@@ -348,6 +348,17 @@ class ActivationRow(Row):
     created_at_ms: Milliseconds
 
 
+class RunwayRow(VersionedRow):
+    """A user of whom it was told that the credits run out within so many days; gone once they last longer again."""
+
+    TABLE = "runways"
+    KEY = ("user_id",)
+
+    user_id: UserId
+    days: int
+    created_at_ms: Milliseconds
+
+
 class QuarantineRow(Row):
     """An outbox entry that could not be read, kept verbatim as its seq."""
 
@@ -398,4 +409,5 @@ ROWS: tuple[type[Row], ...] = (
     UsageRow,
     UsageQuantityRow,
     UsageGapRow,
+    RunwayRow,
 )

@@ -38,3 +38,8 @@ async def rotate(ctx: Context) -> int:
 async def rollup(ctx: Context) -> int:
     """Counts what the usage figures do not have yet."""
     return await ctx["jobs"].until_done("rollup")
+
+
+async def runway(ctx: Context) -> int:
+    """Tells of credits that run out soon."""
+    return await ctx["jobs"].until_done("runway")

@@ -15,7 +15,7 @@ from meter.config import Settings
 from meter.errors import MeterError
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
-from meter.worker.jobs import allocate, deliver, expire, pending, remind, rollup, rotate
+from meter.worker.jobs import allocate, deliver, expire, pending, remind, rollup, rotate, runway
 from meter.worker.queue import Queue, queue_pool, to_json
 from meter.worker.runs import RUN_SECONDS_MAX
 
@@ -54,7 +54,7 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [_job(job) for job in (expire, allocate, pending, remind, deliver, rotate, rollup)],
+            "functions": [_job(job) for job in (expire, allocate, pending, remind, deliver, rotate, rollup, runway)],
             "cron_jobs": _crons(settings),
             "redis_pool": queue_pool(settings),
             "on_startup": startup,
@@ -83,6 +83,7 @@ def _crons(settings: Settings) -> list[CronJob]:
         cron(_job(allocate), second=_every(10), run_at_startup=True, keep_result=0),
         cron(_job(remind), minute=7, second=20, run_at_startup=True, keep_result=0),
         cron(_job(pending), second={10, 40}, run_at_startup=True, keep_result=0),
+        cron(_job(runway), minute=_every(10), second=25, run_at_startup=True, keep_result=0),
         cron(_job(rollup), second={15, 45}, run_at_startup=True, keep_result=0),
     ]
 

@@ -37,6 +37,7 @@ STORY = (
         "expiring",
         "grants",
         "explain",
+        "runway",
         "configure",
         "user",
         "users",
@@ -56,7 +57,7 @@ STORY = (
         "rotate_key",
         "revoke_key",
     ),
-    *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "rotate"),
+    *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "anonymise", "set_clock"),
 )

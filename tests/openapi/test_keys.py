@@ -21,6 +21,7 @@ WITHOUT = {
         "remind",
         "deliver",
         "roll_up",
+        "warn",
         "rotate",
     ),  # done twice they do nothing twice
     "quote",  # it changes nothing

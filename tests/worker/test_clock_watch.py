@@ -111,10 +111,10 @@ async def test_it_rests_when_nothing_is_due_and_the_clock_stands(office: Post) -
     jobs.until_done = nothing  # type: ignore[method-assign,assignment]
     for _ in range(QUIET_ROUNDS + 3):
         await watch.step()
-    assert runs == ["expire", "allocate", "pending", "remind", "rotate", "rollup"] * QUIET_ROUNDS
+    assert runs == ["expire", "allocate", "pending", "remind", "rotate", "rollup", "runway"] * QUIET_ROUNDS
     await office.advance(0.001)
     await watch.step()
-    assert len(runs) == 6 * (QUIET_ROUNDS + 1)
+    assert len(runs) == 7 * (QUIET_ROUNDS + 1)
 
 
 async def test_a_clock_that_runs_is_left_to_the_schedule(ctx: Context) -> None:

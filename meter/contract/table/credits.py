@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meter.contract import answers, requests
 from meter.contract.call import OF_A_USAGE, OF_AN_API_KEY, OF_SPENDING, Call, Example, JsonObject
+from meter.contract.runway import Runway
 from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
 
 TAG = "credits"
@@ -203,5 +204,26 @@ CALLS = (
             query={"amount": 50},
         ),
         query=requests.ExplainQuery,
+    ),
+    Call(
+        "runway",
+        "GET",
+        "/runway/{user_id}",
+        "Tell how long the credits last at the pace of the last days",
+        TAG,
+        Runway,
+        Example(
+            {
+                **USER,
+                "available": 70.5,
+                "burn_per_day": None,
+                "runs_out_at": None,
+                "next_credits_at": None,
+                "covered_until_next_credits": None,
+                "confidence": None,
+                "is_complete": True,
+            },
+            path=USER,
+        ),
     ),
 )

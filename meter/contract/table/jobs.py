@@ -24,5 +24,6 @@ CALLS = (
     _job("remind", "remind", "Make the alerts of credits that end soon", jobs.Reminded, "reminded"),
     _job("deliver", "deliver", "Deliver alerts that are due", jobs.Attempted, "attempted"),
     _job("roll_up", "rollup", "Count what the usage figures do not have yet", jobs.RolledUp, "counted"),
+    _job("warn", "runway", "Make the alerts of credits that run out soon", jobs.Warned, "warned"),
     _job("rotate", "rotate", "Let Redis forget what is older than the idempotency window", jobs.Rotated, "rotated"),
 )
