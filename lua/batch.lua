@@ -33,6 +33,7 @@ do
   end
   if users[1] then
     for n, text in ipairs(redis.call('HMGET', ACCOUNTS, unpack(users))) do account_texts[users[n]] = text end
+    if is_ruled then paths.read_of(users, account_texts) end
   end
 end
 

@@ -15,6 +15,8 @@ local DUE, OUTBOX = KEYS[7], KEYS[10]
 local fields = redis.call('HMGET', META, 'schema', 'decimal_places', 'partitions', 'epoch', 'seq', 'head', 'state',
   'flushed', 'sentinels', 'why', 'ledger')
 local epoch, seq, head = ARGV[5] + 0, ARGV[6] + 0, ARGV[7]
+-- What meta says of sentinels, and the first key that has none where it says that: before there were rates, keys, rules.
+local SENTINELS_VERSION, SENTINELS_OF = '4', { ['1'] = 12, ['2'] = 13, ['3'] = 14 }
 local replace, rebuild, ledger = ARGV[4] == 'replace', ARGV[4] == 'rebuild' or ARGV[4] == 'replace', ARGV[8] or ''
 local storeless = ledger == '-'
 if storeless then ledger = '' end
@@ -70,15 +72,14 @@ if fields[1] then
 end
 if fields[1] and not rebuild then
   if fields[7] ~= 'open' then return 'lost ' .. (fields[10] or fields[7]) end
-  if fields[9] and fields[9] + 0 < 2 then plant_sentinel(12) end -- it was made before there were rates
-  if fields[9] and fields[9] + 0 < 3 then plant_sentinel(13) end -- and before there were keys
+  for number = SENTINELS_OF[fields[9] or ''] or #KEYS + 1, #KEYS do plant_sentinel(number) end -- made before there were these
   local missing = fields[9] and names_of_gone() or contradicted() or ''
   if missing ~= '' then return close('missing ' .. missing) end
   if not fields[9] then
     plant_sentinels()
     redis.call('HSET', META, 'recent_seq', fields[5])
   end
-  if fields[9] ~= '3' then redis.call('HSET', META, 'sentinels', '3') end
+  if fields[9] ~= SENTINELS_VERSION then redis.call('HSET', META, 'sentinels', SENTINELS_VERSION) end
   if seq > 0 and epoch < fields[4] + 0 then return 'lost to a later rebuild' end -- since the store was asked, or it went back
   if seq > 0 and (epoch > fields[4] + 0 or forked()) then
     if ledger ~= '' and not fields[11] and (fields[8] or '0') == '0' then return 'foreign -' end -- no store had any of it
@@ -97,7 +98,7 @@ local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HDEL', META, 'full', 'why', 'acknowledged')
 redis.call('HSET', META, 'schema', ARGV[1], 'decimal_places', ARGV[2], 'partitions', ARGV[3], 'recent', 'a',
   'recent_since', now, 'state', rebuild and 'rebuilding' or 'open', 'epoch', rebuild and ARGV[5] or '1',
-  'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', '3',
+  'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', SENTINELS_VERSION,
   'recent_seq', ARGV[6])
 if ledger ~= '' then redis.call('HSET', META, 'ledger', ledger) end
 plant_sentinels()

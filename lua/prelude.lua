@@ -1,13 +1,12 @@
 -- What every program starts with: the keys, the clock, exact numbers, what ended lately.
 --
--- The whole call is one unit of work: operations read, decide and change tables in memory, and state/write.lua (plain/run.lua,
--- where all is plain) puts the result into Redis at the end. A fault before that point leaves nothing half done, because Redis
--- does not roll a script back.
+-- The whole call is one unit of work: operations read, decide and change tables in memory, and state/write.lua (plain/run.lua)
+-- puts the result into Redis at the end. A fault before that leaves nothing half done, as Redis does not roll a script back.
 --
 -- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
 --                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,
---                    flushed, full, sentinels, ledger (id of the one that it belongs to: the store has the same),
---                    waited (of no meaning: what is written before WAIT, so that it counts what was read, too)
+--                    flushed, full, sentinels, ledger (id of the one that it belongs to: the store has the same), rules (how
+--                    many levels have some), waited (of no meaning: what is written before WAIT, so that it counts what was read)
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)
@@ -19,6 +18,7 @@
 --      11 profiles  hash: user_id -> metadata as JSON text
 --      12 rates     hash: what rate cards and accounts say of prices (state/price.lua)
 --      13 keys      hash: key_id -> what an API key may do (state/api_keys.lua)
+--      14 rules, 15 counters, 16 calendar  hashes: of levels and time zones (state/level.lua, state/calendar.lua)
 --      None of them is ever empty (state/sentinel.lua), so one that is not there was lost.
 --
 -- ARGV  1 sender  2 batch number  3 "each" | "atomic" | "keyed" | "trial" (writes nothing) | "repair" (of a closed partition)
@@ -45,22 +45,22 @@ local NEVER = 9999999999999 -- the year 2286; keeps every time at 13 digits
 local sender, batch, partition = ARGV[1], ARGV[2] + 0, ARGV[4]
 local late_commit_grace_ms, reservations_max, grants_max, recent_window_ms = ARGV[5] + 0, ARGV[6] + 0, ARGV[7] + 0, ARGV[8] + 0
 local outbox_max = ARGV[9] + 0
+local paths = { RULES = KEYS[14], COUNTERS = KEYS[15], CALENDAR = KEYS[16], terms = {}, counters = {} } -- state/path.lua
 
 local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since',
-  'flushed', 'full')
+  'flushed', 'full', 'rules')
 if not fields[1] or not fields[4] then return 'refused missing meta' end -- a lost Redis is not an empty one
 if fields[1] ~= SCHEMA then return 'refused schema' end
 local epoch, seq, head = fields[3], fields[4] + 0, fields[5]
 local frozen_ms, recent_since = fields[6], fields[8] + 0
 local flushed, full = (fields[9] or '0') + 0, fields[10] == '1' -- the store has all up to that seq; the outbox is full
+local is_ruled = (fields[11] or '0') ~= '0' -- whether any level has rules: else none is looked up
 local RECENT, OLDER = RECENT_A, RECENT_B
 if fields[7] == 'b' then RECENT, OLDER = RECENT_B, RECENT_A end
-
 -- Redis' clock, read once; a test clock in meta stands in for it.
 local time = redis.call('TIME')
 local server_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now = frozen_ms and frozen_ms + 0 or server_ms
-
 local operations = {} -- name -> function(index of its first own argument in ARGV) -> answer
 local OPERATIONS_FROM = 16
 
@@ -88,7 +88,7 @@ end
 -- the declarations of the operations (meter/engine/programs.py).
 local subjects = {}
 
--- Byte order, as in Redis' lexical sets: Lua's own < on strings follows the server's locale.
+-- Byte order, as in Redis' lexical sets: Lua's own < follows the server's locale.
 local function before(x, y)
   for i = 1, math.min(#x, #y) do
     local p, q = byte(x, i), byte(y, i)

@@ -37,6 +37,9 @@ _NAMES = (
     "profiles",
     "rates",
     "keys",
+    "rules",
+    "counters",
+    "calendar",
 )
 
 
@@ -47,6 +50,7 @@ class PartitionKeys:
         "accounts",
         "all",
         "api_keys",
+        "counters",
         "due",
         "holds",
         "meta",
@@ -56,6 +60,7 @@ class PartitionKeys:
         "profiles",
         "rates",
         "recent",
+        "rules",
     )
 
     def __init__(self, number: int, prefix: str = "meter") -> None:
@@ -71,6 +76,8 @@ class PartitionKeys:
         self.profiles = by_name["profiles"]
         self.rates = by_name["rates"]
         self.api_keys = by_name["keys"]
+        self.rules = by_name["rules"]
+        self.counters = by_name["counters"]
         self.recent = (by_name["recent:a"], by_name["recent:b"])
 
 

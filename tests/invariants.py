@@ -31,6 +31,9 @@ KEY_TYPES = {
     "profiles": "hash",
     "rates": "hash",
     "keys": "hash",
+    "rules": "hash",
+    "counters": "hash",
+    "calendar": "hash",
 }
 _LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
 _WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
@@ -74,6 +77,7 @@ class Hold:
     amount: int
     ends: int
     draws: list[tuple[str, int]]
+    seq: int = 0
 
 
 @dataclass
@@ -95,6 +99,7 @@ class Account:
     grant_count: int = 0
     suspended: bool = False
     thresholds: str = "-"
+    has_rules: bool = False
     front: Grant | None = None
     grants: dict[str, Grant] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -132,6 +137,8 @@ class State:
     recent: list[str]
     entries: list[Entry]
     profiles: dict[str, str]
+    rules: dict[str, str]
+    counters: dict[str, str]
 
 
 def check(client: Any, *, window_ms: int) -> None:
@@ -155,6 +162,36 @@ def check(client: Any, *, window_ms: int) -> None:
         _check_outbox(state, window_ms)
         assert {field_name[:2] for field_name in state.recent} <= {"k ", "c ", "r ", "f ", "l ", "a "}
         assert set(state.profiles) <= set(state.accounts)
+        _check_levels(state)
+
+
+def _check_levels(state: State) -> None:
+    """A level counts the holds below it that are younger than its first rule, and each budget uses no less than 0."""
+    assert set(state.rules) == set(state.counters) == {a.user for a in state.accounts.values() if a.has_rules}
+    assert int(state.meta.get("rules", "0")) == len(state.rules)
+    for level, terms in state.rules.items():
+        since, suspended, *rules = terms.split(" ")
+        charged, reserved, holds, requests = map(int, state.counters[level].split(" ")[:4])
+        below = [a for a in state.accounts.values() if level in levels_of(a.user)]
+        counted = [h for a in below for h in a.holds.values() if h.seq > int(since) > 0]
+        assert (reserved, holds) == (sum(h.amount for h in counted), len(counted)), (
+            level,
+            terms,
+            state.counters[level],
+        )
+        assert suspended == ("s" if state.accounts[level].suspended else "-"), level
+        assert bool(rules) == (since != "0") and min(charged, requests) >= 0, (level, terms)
+        for budget in (rule.split(",") for rule in rules if rule.startswith("b,")):
+            used = (charged if budget[6] == "c" else requests) - int(budget[11])
+            assert used >= 0, (level, budget, charged)
+            assert int(budget[12]) < int(budget[13]), (level, budget)
+
+
+def levels_of(user: str) -> list[str]:
+    """A path's levels: its first six segments."""
+    parts = user.split("/")
+    found = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    return [level for level in found if level][:6]
 
 
 def _read(client: Any, prefix: str, number: str) -> State:
@@ -176,9 +213,9 @@ def _read(client: Any, prefix: str, number: str) -> State:
         assert grant_id not in accounts[user].grants, f"{name} is the front grant and in the hash"
         accounts[user].grants[grant_id] = _grant(grant_id, text)
     for hold_id, text in hash_at("holds").items():
-        user, amount, ends, _, *draws = text.partition(" $")[0].partition(" #")[0].split(" ")
+        user, amount, ends, created, *draws = text.partition(" $")[0].partition(" #")[0].split(" ")
         pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
-        accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs)
+        accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs, int(created.partition("@")[2] or 0))
     recent = [name for bucket in ("recent:a", "recent:b") for name in hash_at(bucket)]
     outbox = client.xrange(f"{prefix}:outbox")
     entries = [entry for entry_id, members in outbox for entry in entries_of(entry_id.decode(), members)]
@@ -192,6 +229,8 @@ def _read(client: Any, prefix: str, number: str) -> State:
         recent,
         entries,
         hash_at("profiles"),
+        hash_at("rules"),
+        hash_at("counters"),
     )
 
 
@@ -203,9 +242,10 @@ def account_of(user: str, text: str) -> Account:
     granted, scheduled, expired, voided, overdraft_limit, grant_count = map(int, counters)
     spent = granted - expired - voided - reserved - available + int(debt)
     assert re.fullmatch(rf"({_LEVELS})({_WAITS})?", thresholds), text
-    assert flags.replace("-", "").replace("s", "") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
+    assert flags.strip("-sr") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
     account = Account(user, available, reserved, int(debt), granted, scheduled, spent, expired, voided, overdraft_limit)
     account.suspended, account.thresholds = flags.startswith("s"), thresholds
+    account.has_rules = flags.endswith("r")
     account.next_due, account.hold_count, account.grant_count = next_due or NEVER, hold_count, grant_count
     if front == "*":
         assert (remaining, held, terms) == (0, 0, ""), text

@@ -141,11 +141,17 @@ class Reference:
             self._arrive(a, g, amount)
         return self._done(a, user_id=user, grant_id=grant_id, amount=amount)
 
+    def _suspended(self, user: str) -> bool:
+        """Whether it is, or a level above it."""
+        parts = user.split("/")
+        levels = [self.accounts.get("/".join(parts[: n + 1])) for n in range(len(parts))]
+        return any(level is not None and level.suspended for level in levels)
+
     def deduct(self, user: str, amount: int, shortfall: str) -> Outcome:
         a = self._account(user)
         short = max(0, amount - a.available)
         on_debt = short if shortfall == "overdraft" else 0
-        if a.suspended:
+        if self._suspended(user):
             return self._refused("suspended", a)
         enough = {"reject": not short, "partial": not short or a.available > 0}.get(
             shortfall, not short or a.debt + on_debt <= a.limit
@@ -168,7 +174,7 @@ class Reference:
             if self._hold(hold_id):
                 return Outcome("key_reused", {}, None)
         a = self._account(user)
-        if a.suspended:
+        if self._suspended(user):
             return self._refused("suspended", a)
         if amount > a.available:
             return self._refused("insufficient", a, user_id=user, required=amount)
@@ -248,7 +254,7 @@ class Reference:
         if hold.state != "open":
             return self._finished(hold)
         a = self._account(hold.user)
-        if add and a.suspended:
+        if add and self._suspended(hold.user):
             return self._refused("suspended", a)
         if add > a.available:
             return self._refused("insufficient", a, user_id=hold.user, required=add)

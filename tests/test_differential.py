@@ -62,7 +62,9 @@ class Sender:
 
     def _one(self) -> Operation:
         pick = self._chance.choice
-        name = pick(sorted(operation_names() - {"restore", "recall", "recall_end", "state", "anonymise", "forget"}))
+        name = pick(
+            sorted(operation_names() - {"restore", "recall", "recall_end", "state", "anonymise", "forget", "calendars"})
+        )
         make = getattr(self, f"_{name}", None)
         module = next(one for one in (upkeep, operations, priced, api_keys) if make or hasattr(one, name))
         one: Operation = make() if make else getattr(module, name)(self._user())

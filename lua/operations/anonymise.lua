@@ -2,7 +2,7 @@
 -- The entry says which name it was, so that the flush does the same (meter/ledger/fold.py).
 -- ARGV    user_id, pseudonym, token (what the name is known by for a window, to a call that is repeated)
 -- Answers ok user_id (the pseudonym) | live user_id reservations scheduled; then the balances | not_found
--- Writes  accounts, grants, order, agenda, due, profiles, rates, recent, outbox (account)
+-- Writes  accounts, grants, order, agenda, due, profiles, rates, rules, counters, recent, outbox (account)
 
 local function drop(user)
   local of_user, behind = '[' .. user .. ' ', '(' .. user .. '!'
@@ -14,6 +14,7 @@ local function drop(user)
   redis.call('ZREM', DUE, user)
   redis.call('HDEL', PROFILES, user)
   redis.call('HDEL', RATES, 'u ' .. user)
+  if levels then levels.drop(user) end
   redis.call('HDEL', ACCOUNTS, user)
   accounts[user], account_texts[user] = nil, false
 end

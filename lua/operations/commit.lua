@@ -2,18 +2,31 @@
 -- ARGV    reservation_id, amount ("" = all that is held), over (what is charged beyond what is held: cap: what is free
 --         | reject: refused where that does not cover it | overdraft: what is free, then debt up to the limit | hold_only:
 --         refused), shortfall (what is not covered then: partial: told as uncovered | reject: refused)
--- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
---         | insufficient user_id required (the hold stays) | overflow; then the balances
+-- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late (then, where a budget cut it,
+--         "!" and its id) | insufficient user_id required violations (the hold stays)
+--         | budget_reached user_id required violations (likewise) | overflow; then the balances
 --         | not_found | finished state user_id charged
--- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, grant_expired)
 
--- What can be charged beyond a hold: what is free, then debt where allowed. Nil where the caller wants it to be refused.
-local function chargeable(a, hold, requested, beyond, over, shortfall)
-  if over == 'hold_only' and requested > hold.amount then return nil end
+-- What can be charged beyond a hold: what is free, then debt where allowed, and what cuts it where budgets leave less (what is
+-- held is never cut). Nil, and the refusal, where the caller wants that.
+local function chargeable(a, hold, requested, held, over, shortfall)
+  local beyond = math.max(0, requested - held)
+  if over == 'hold_only' and requested > hold.amount then
+    return nil, format('0 insufficient %s %d -', a.user, requested) .. balances(a)
+  end
+  if beyond == 0 then return 0, 0, '' end
   local free, on_debt = math.min(beyond, a.available), 0
   if over == 'overdraft' then on_debt = math.max(0, math.min(beyond - free, figures_of(a).overdraft_limit - a.debt)) end
-  if free + on_debt < beyond and (over == 'reject' or shortfall == 'reject') then return nil end
-  return free, on_debt
+  local ask = { amount = beyond, required = requested, short = free + on_debt < beyond, hold = hold, kept = requested - beyond }
+  if over == 'reject' or shortfall == 'reject' then
+    local refused = admission.refuse(a, ask)
+    return not refused and free, refused or on_debt, ''
+  end
+  ask.amount = free + on_debt
+  local most, id = admission.allowed(a, ask)
+  free = math.min(free, most)
+  return free, math.min(on_debt, most - free), id and ' !' .. id or ''
 end
 
 -- How the row of a hold that was priced says what is charged, and what stands behind the answer: all of it is its own price.
@@ -27,8 +40,8 @@ end
 local function commit_hold(hold, requested, over, shortfall, ended, is_all)
   local a = account_of(hold.user)
   local held = ended and 0 or hold.amount
-  local free, on_debt = chargeable(a, hold, requested, math.max(0, requested - held), over, shortfall)
-  if not free then return format('0 insufficient %s %d', a.user, requested) .. balances(a) end
+  local free, on_debt, limited = chargeable(a, hold, requested, held, over, shortfall)
+  if not free then return on_debt end
   if spent_of(a) + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
 
   local draws, forfeits, forfeited = {}, {}, 0
@@ -38,15 +51,16 @@ local function commit_hold(hold, requested, over, shortfall, ended, is_all)
   if on_debt > 0 then welcome(a) end
   a.debt = a.debt + on_debt
   local charged = math.min(requested, held) + free + on_debt
+  if levels then levels.charge(a.user, charged, now) end
   local released, uncovered = held - math.min(requested, held), requested - charged
   local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
     released, forfeited, uncovered, ended and 'true' or 'false')
   local member, priced = price_told(hold, is_all)
-  detail = detail .. member .. api_keys.told(hold)
+  detail = join(detail .. member .. api_keys.told(hold), admission.limited_member(limited))
   local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)
   local answer = format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, released, forfeited,
-    uncovered, ended and 1 or 0) .. balances(a) .. priced
+    uncovered, ended and 1 or 0) .. balances(a) .. limited .. priced
   remember_end(hold, 'committed', charged, requested, now, answer)
   return answer
 end

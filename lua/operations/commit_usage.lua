@@ -2,11 +2,12 @@
 -- does; the price stands behind the answer.
 -- ARGV    reservation_id, usage (its model may be another one of the same version), over (as of commit.lua), shortfall,
 --         amount ("" | what is charged where the hold was not priced)
--- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late
---         | insufficient user_id required (the hold stays) | overflow; then the balances
+-- Answers ok user_id reservation_id transaction_id charged released forfeited uncovered late (then, where a budget cut it,
+--         "!" and its id) | insufficient user_id required violations (the hold stays)
+--         | budget_reached user_id required violations (likewise) | overflow; then the balances
 --         | not_found | finished state user_id charged | not_priced | unknown_model model | unpriced dimension | uncountable
 --         | rates_missing | model_not_allowed model
--- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (commit, grant_expired)
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, grant_expired)
 function operations.commit_usage(i)
   local id = ARGV[i]
   local hold = hold_of(id)

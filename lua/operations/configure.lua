@@ -1,8 +1,10 @@
 -- Changes what an account may do. An empty argument leaves that setting as it is.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
---         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say)
--- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances
--- Writes  accounts, order, profiles, rates, outbox (account)
+--         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say), budgets, rate_limits
+--         (changes, as state/editing.lua has them)
+-- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances | incomplete_rule rule
+--         | no_rule rule | too_many_rules
+-- Writes  accounts, order, profiles, rates, rules, counters, outbox (account)
 
 -- Sets what the account says of prices (state/price.lua). Answers members of its entry.
 local function set_terms(user, card, multiplier)
@@ -22,7 +24,14 @@ end
 function operations.configure(i)
   local a = figures_of(account_of(ARGV[i]))
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local names = paths.levels_of(a.user)
+  local plan, refusal
+  if names[#names] == a.user and (ARGV[i + 7] ~= '' or ARGV[i + 8] ~= '' or suspended ~= '') then
+    plan, refusal = levels.planned(a.user, ARGV[i + 7], ARGV[i + 8], suspended)
+  end
+  if refusal then return refusal end
   if not admit(a) then return '0 too_many' .. balances(a) end
+  if plan then a.has_rules = levels.adopt(plan) end
   if limit ~= '' then a.overdraft_limit = limit + 0 end
   if suspended ~= '' then a.suspended = suspended == '1' and 's' or '-' end
   if thresholds ~= '' then set_thresholds(a, thresholds) end

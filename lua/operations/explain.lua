@@ -1,7 +1,8 @@
 -- Tells what a deduct of an amount would do now, and changes nothing.
 -- ARGV    user_id, amount
--- Answers ok user_id would (ok | insufficient | suspended) short next_credits_at_ms next_credits_amount (0 0 = nothing
---         scheduled) overdraft_limit, then for each grant that would burn ";" grant_id amount, then ";" and the balances
+-- Answers ok user_id would (ok, or the word of its refusal) short next_credits_at_ms next_credits_amount (0 0 = nothing
+--         scheduled) overdraft_limit violations, then for each grant that would burn ";" grant_id amount, then ";" and the
+--         balances
 local EXPLAIN_GRANTS_MAX = 100
 
 -- When the next scheduled grant starts, and its amount; 0, 0 where none is.
@@ -32,7 +33,9 @@ function operations.explain(i)
     g, from = grant_of(a, match(following, '(%S+)$')), '(' .. following
   end
   local next_at, next_amount = next_credits(a)
-  local would = a.suspended ~= '-' and 'suspended' or amount > a.available and 'insufficient' or 'ok'
-  return format('ok %s %s %d %d %d %d;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
-    a.overdraft_limit) .. concat(parts, ';') .. ';' .. balances(a)
+  local ask = { is_new = true, amount = amount, required = amount, short = amount > a.available }
+  ask.requests = amount > 0 and 1 or 0
+  local would, violations = admission.would_be(a, ask)
+  return format('ok %s %s %d %d %d %d %s;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
+    a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a)
 end

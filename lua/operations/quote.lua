@@ -1,6 +1,6 @@
 -- Tells what a reserve would hold now, and what would become of it; changes nothing.
 -- ARGV    user_id, usage ("" = the amount is known), amount ("" = what the usage costs; beside a usage as of reserve_usage.lua)
--- Answers ok user_id amount would (ok | insufficient | suspended); then the balances | unknown_model model
+-- Answers ok user_id amount would (ok, or the word of its refusal) violations; then the balances | unknown_model model
 --         | unpriced dimension | unbounded | uncountable | rates_missing | model_not_allowed model
 function operations.quote(i)
   local a, usage, amount, text = account_of(ARGV[i]), ARGV[i + 1], ARGV[i + 2], nil
@@ -8,7 +8,9 @@ function operations.quote(i)
     amount, text = prices.to_hold(rates.of(a.user), usage, amount, api_keys.models)
     if not amount then return text end
   end
-  local would = a.suspended ~= '-' and 'suspended' or amount + 0 > a.available and 'insufficient' or 'ok'
-  local answer = format('ok %s %d %s', a.user, amount, would) .. balances(a)
+  amount = amount + 0
+  local ask = { is_new = true, amount = amount, required = amount, short = amount > a.available, requests = 1, holds = 1 }
+  local would, violations = admission.would_be(a, ask)
+  local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a)
   return text and prices.behind(answer, text, '') or answer
 end

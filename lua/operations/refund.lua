@@ -1,8 +1,8 @@
 -- Gives back part of an earlier charge, newest draw first.
 -- ARGV    user_id, transaction_id (of the charge), amount ("" = all that is left of it), charged, refunded (before, as the
---         ledger knows it), draws (of the charge: "grant_id amount grant_id amount ...")
+--         ledger knows it), draws (of the charge: "grant_id amount grant_id amount ..."), charged_at_ms, charged_seq
 -- Answers ok user_id transaction_id amount forfeited left | exceeds user_id left; then the balances
--- Writes  accounts, grants, order, agenda, due, recent, outbox (refund, grant_expired)
+-- Writes  accounts, grants, order, agenda, due, counters, recent, outbox (refund, grant_expired)
 
 -- The part of each draw that a refund of `amount` covers, when `before` was refunded already. Debt was drawn last.
 local function refund_parts(draws, charged, before, amount)
@@ -59,6 +59,7 @@ function operations.refund(i)
   if homeless > 0 then draws[#draws + 1], draws[#draws + 2] = refund_to_new_grant(a, homeless), homeless end
   change_account(a)
   a.forfeiting = forfeited
+  if levels then levels.refund(a.user, amount, ARGV[i + 6] + 0, ARGV[i + 7] + 0) end
   recent_writes['f ' .. charge] = format('%d', before + amount)
   local detail = format('"refund_of":"%s","forfeited":%d,"left":%d', charge, forfeited, left - amount)
   local transaction = record(a, 'refund', amount, draws, now, detail, current_key, current_extra)

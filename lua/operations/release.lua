@@ -14,7 +14,7 @@ function operations.release(i)
     if past.state == 'released' then return '1 ' .. past.answer end
     return refuse_finished(past)
   end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0)
+  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
   local detail = format('"reservation_id":"%s","forfeited":%d', id, forfeited)
   local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)

@@ -2,9 +2,10 @@
 -- ARGV    user_id, reservation_id, amount, ttl_ms, chosen (1: the caller chose the id | 0 | request: the id stands for a
 --         request, and an open hold of that id for the same request, asked again), at_end (what becomes of it when nobody
 --         settles it: release | charge | confirm: charge, once `confirm` says that its caller was told)
--- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
---         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged
--- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
+-- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required violations
+--         | budget_reached user_id required violations | suspended violations | rate_limited violations | too_many; then the
+--         balances | key_reused | outbox_full | finished state user_id charged
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (reserve, extend)
 
 -- The hold of a request that asks again lives on from now. It ends later than before, so that whoever takes it back for an
 -- earlier asking finds that it is not his alone any more (operations/withdraw.lua). Nothing when there is none.
@@ -40,9 +41,12 @@ function operations.reserve(i)
     if hold_of(id) or finished(id) then return '0 key_reused' end
   end
   local a = account_of(user)
-  if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+  local refused = admission.refuse_suspended(a)
+  if refused then return refused end
   if outbox_full() then return '0 outbox_full' end
-  if amount > a.available then return format('0 insufficient %s %d', user, amount) .. balances(a) end
+  local ask = { amount = amount, required = amount, short = amount > a.available, requests = 1, holds = 1 }
+  refused = admission.refuse(a, ask)
+  if refused then return refused end
   local is_crowded = a.hold_count >= reservations_max or amount == 0 and (is_crowded_for(a) or not admit(a))
   if is_crowded then return '0 too_many' .. balances(a) end
 
@@ -54,6 +58,10 @@ function operations.reserve(i)
   add_draws(hold, draws)
   holds[id] = hold
   a.hold_count = a.hold_count + 1
+  if levels then
+    levels.buckets.take(user, ask)
+    levels.hold(user, hold)
+  end
   schedule(a, hold.ends, 'h', id)
   local detail = format('"reservation_id":"%s","expires_at":%d', id, hold.ends)
   if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end

@@ -2,10 +2,11 @@
 -- stands behind the answer.
 -- ARGV    user_id, reservation_id, usage, ttl_ms, chosen (1 | 0 | request), at_end (release | charge | confirm), amount ("" |
 --         what is held where no card prices the user, or no model is named)
--- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required | suspended
---         | too_many; then the balances | key_reused | outbox_full | finished state user_id charged | unknown_model model
---         | unpriced dimension | unbounded | uncountable | rates_missing | model_not_allowed model
--- Writes  accounts, grants, order, holds, agenda, due, recent, outbox (reserve, extend)
+-- Answers ok user_id reservation_id amount expires_at_ms expires_in_ms | insufficient user_id required violations
+--         | budget_reached user_id required violations | suspended violations | rate_limited violations | too_many; then the
+--         balances | key_reused | outbox_full | finished state user_id charged | unknown_model model | unpriced dimension
+--         | unbounded | uncountable | rates_missing | model_not_allowed model
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (reserve, extend)
 
 -- What a request that asks again has on hold already: the price of then. Nil where it has nothing, or asks for something else.
 local function price_of_then(id, user, usage, amount)
@@ -24,7 +25,8 @@ function operations.reserve_usage(i)
   local amount, text
   if chosen == 'request' then amount, text = price_of_then(id, user, usage, otherwise) end
   if not amount then
-    if a.suspended ~= '-' then return '0 suspended' .. balances(a) end
+    local refused = admission.refuse_suspended(a)
+    if refused then return refused end
     amount, text = prices.to_hold(rates.of(user), usage, otherwise, api_keys.models)
   end
   if not amount then return text end

@@ -1,16 +1,16 @@
 -- Puts an account back as the store has it, grants and open holds included; books nothing. For a partition in repair.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds, debt, granted, spent, expired, voided,
---         metadata (JSON text, "" = none), rate_card, price_multiplier (millionths; "-" = none), grants (how many),
---         reservations (how many);
+--         metadata (JSON text, "" = none), rate_card, price_multiplier (millionths; "-" = none), rules, counters (of the level,
+--         as state/level.lua has them, "" = none), grants (how many), reservations (how many);
 --         then each of the grants: grant_id, amount, remaining, reserved, priority, effective_at_ms, expires_at_ms,
 --         created_at_ms, state (scheduled | active | exhausted | expired | voided), source, rollover_max, rollover_ms,
 --         plan_group, renews (as of grant.lua);
 --         then each of the reservations: reservation_id, amount, expires_at_ms, created_at_ms, at_end (release | charge),
 --         draws ("grant_id amount grant_id amount ..."), price (of its reserve, "" = it was not priced), api_key (by which it was
---         asked for, as state/hold.lua has it, "" = none)
+--         asked for, as state/hold.lua has it, "" = none), seq (of its reserve; 0 = before levels counted)
 -- Answers ok user_id, then the balances
--- Writes  accounts, grants, order, holds, agenda, due, profiles, rates
-local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 8
+-- Writes  accounts, grants, order, holds, agenda, due, profiles, rates, rules, counters
+local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 9
 
 local function restore_grant(a, at)
   local state, effective = ARGV[at + 8], ARGV[at + 5] + 0
@@ -37,7 +37,7 @@ local function restore_hold(a, at)
   local hold = {
     id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
     charged_at_end = ARGV[at + 4] == 'charge', draws = {}, price = ARGV[at + 6] ~= '' and ARGV[at + 6] or nil,
-    key = ARGV[at + 7] ~= '' and ARGV[at + 7] or nil,
+    key = ARGV[at + 7] ~= '' and ARGV[at + 7] or nil, seq = ARGV[at + 8] ~= '0' and ARGV[at + 8] + 0 or nil,
   }
   for id, part in gmatch(ARGV[at + 5], '(%S+) (%d+)') do
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0
@@ -56,12 +56,16 @@ function operations.restore(i)
   if ARGV[i + 9] ~= '' then profile_writes[a.user] = ARGV[i + 9] end
   local card, multiplier = ARGV[i + 10], ARGV[i + 11]
   if card ~= '-' or multiplier ~= '-' then rate_writes['u ' .. a.user] = card .. ' ' .. multiplier end
-  local at = i + 14
-  for _ = 1, ARGV[i + 12] + 0 do
+  if ARGV[i + 12] ~= '' then
+    levels.restore(a.user, ARGV[i + 12], ARGV[i + 13])
+    a.has_rules = true
+  end
+  local at = i + 16
+  for _ = 1, ARGV[i + 14] + 0 do
     restore_grant(a, at)
     at = at + GRANT_ARGUMENTS
   end
-  for _ = 1, ARGV[i + 13] + 0 do
+  for _ = 1, ARGV[i + 15] + 0 do
     restore_hold(a, at)
     at = at + HOLD_ARGUMENTS
   end

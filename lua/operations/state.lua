@@ -14,7 +14,9 @@ function operations.state(i)
   end
   write_all()
   if to == 'clear' then
-    redis.call('UNLINK', ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA, DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES, api_keys.ALL)
+    redis.call('UNLINK', ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA, DUE, RECENT_A, RECENT_B, OUTBOX, PROFILES, RATES, api_keys.ALL,
+      paths.RULES, paths.COUNTERS, paths.CALENDAR)
+    redis.call('HDEL', META, 'rules')
     plant_sentinels()
   elseif to ~= 'rebuilding' then
     redis.call('HSET', META, 'state', to)

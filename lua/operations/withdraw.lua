@@ -8,7 +8,7 @@ function operations.withdraw(i)
   local a = hold and account_of(hold.user)
   hold = hold_of(id) -- settling may have ended it
   if not hold or ends ~= '' and hold.ends ~= ends + 0 then return '0 not_found' end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0)
+  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
   local detail = format('"reservation_id":"%s","forfeited":%d,"withdrawn":true', id, forfeited)
   local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
   forfeit(a, forfeits, now)

@@ -14,7 +14,7 @@ local user, available, reserved, remaining, held, next_due, hold_count, grant, r
 local function take(whose)
   user = whose
   available, reserved, remaining, held, next_due, hold_count, grant, rest = match(account_texts[whose] or '', PLAIN)
-  return available and (next_due == '0' or next_due + 0 > now)
+  return available and (next_due == '0' or next_due + 0 > now) and not (is_ruled and paths.is_ruled(whose))
 end
 
 -- What the caller asked for besides, as last parts of a row; `detail` are the members of our own.

@@ -5,7 +5,8 @@
 
 -- What everyday operations change or ask for stands in front: available reserved, remaining held (of the front grant: what
 -- it has left, and what open holds keep of it), next_due (0: never) hold_count, flags, the front grant's id ("*": none).
--- Flags are "-", or a letter for each thing that makes an account more than plain: s suspended, d debt, t thresholds.
+-- Flags are "-", or a letter for each thing that makes an account more than plain: s suspended, d debt, t thresholds, r rules
+-- of its own (state/level.lua).
 -- Behind them: debt thresholds, granted scheduled expired voided overdraft_limit grant_count, then the front grant's terms.
 -- What few operations need stays text until figures_of() is asked for it.
 local ACCOUNT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([%-a-z]+) (%S+) (%d+) (%S+) (%d+ %d+ %d+ %d+ %d+ %d+) ?(.*)$'
@@ -15,6 +16,7 @@ local accounts = {} -- user_id -> account, settled
 local changed_accounts = {}
 local profile_writes = {} -- user_id -> metadata as JSON text
 local rate_writes = {} -- field of RATES -> text, or false to remove it (state/price.lua)
+local levels -- of paths, and their rules (state/level.lua); nil where the partition has none and the batch makes none
 
 local function new_account(user)
   return {
@@ -47,6 +49,7 @@ local function parse_account(user, text)
   local a = {
     user = user, available = available + 0, reserved = reserved + 0, debt = debt + 0, hold_count = hold_count + 0,
     next_due = next_due, stored_due = next_due, suspended = sub(flags, 1, 1) == 's' and 's' or '-', thresholds = thresholds,
+    has_rules = sub(flags, -1) == 'r',
     figures = figures, grants = {}, waiting = NOTHING, queue = NOTHING, queue_at = 1,
   }
   if front ~= '*' then
@@ -76,6 +79,7 @@ end
 
 local function flags_of(a)
   local flags = (a.suspended == 's' and 's' or '') .. (a.debt > 0 and 'd' or '') .. (a.thresholds ~= '-' and 't' or '')
+    .. (a.has_rules and 'r' or '')
   return flags == '' and '-' or flags
 end
 

@@ -7,12 +7,14 @@
 -- When a plan's grant ends and a renewal follows, which may come a moment later, what is told is judged with the renewal
 -- and not before. Until then the time of that end stands behind, and the plan groups that are waited for: ";time@a@b@".
 
-local CREDITS = { -- which way they go
-  grant = 'in', grant_started = 'in', refund = 'in', deduct = 'out', reserve = 'out', extend = 'out', commit = 'out',
-  void = 'out', grant_expired = 'out',
+local alerting = {
+  CREDITS = { -- which way they go
+    grant = 'in', grant_started = 'in', refund = 'in', deduct = 'out', reserve = 'out', extend = 'out', commit = 'out',
+    void = 'out', grant_expired = 'out',
+  },
+  PATTERN = '^([^;]*);?(%d*)(%S*)$', -- thresholds, time, groups
+  RENEWAL_WAIT_MS = 604800000, -- nobody waits longer than a week for a renewal that does not come
 }
-local LEVELS_PATTERN = '^([^;]*);?(%d*)(%S*)$' -- levels, time, groups
-local RENEWAL_WAIT_MS = 604800000 -- nobody waits longer than a week for a renewal that does not come
 
 -- The thresholds without our marks.
 local function bare_thresholds(text)
@@ -28,42 +30,42 @@ local function marked_thresholds(text, available, exhausted)
   return parts[1] and concat(parts, ',') or '-'
 end
 
-local function set_levels(a, levels, since, groups)
+function alerting.set(a, levels, since, groups)
   a.thresholds = #groups < 2 and levels or levels .. ';' .. since .. groups
   change_account(a)
 end
 
 -- The thresholds are to be those, marked by what is available; what waits for a renewal goes on waiting.
 local function set_thresholds(a, thresholds)
-  local levels, since, groups = match(a.thresholds, LEVELS_PATTERN)
-  set_levels(a, marked_thresholds(thresholds, a.available, sub(levels, -1) == 'x'), since, groups)
+  local levels, since, groups = match(a.thresholds, alerting.PATTERN)
+  alerting.set(a, marked_thresholds(thresholds, a.available, sub(levels, -1) == 'x'), since, groups)
 end
 
 -- A grant of a plan group ends, and its renewal is to come.
 local function await_renewal(a, group, time)
-  local levels, _, groups = match(a.thresholds, LEVELS_PATTERN)
+  local levels, _, groups = match(a.thresholds, alerting.PATTERN)
   if not string.find(groups, '@' .. group .. '@', 1, true) then
     groups = (groups == '' and '@' or groups) .. group .. '@'
   end
-  set_levels(a, levels, time, groups)
+  alerting.set(a, levels, time, groups)
 end
 
 -- The renewal came, or will not come: what waited for it is judged by the next transaction.
 local function renewed(a, group)
-  local levels, since, groups = match(a.thresholds, LEVELS_PATTERN)
+  local levels, since, groups = match(a.thresholds, alerting.PATTERN)
   local at = string.find(groups, '@' .. group .. '@', 1, true)
   if at then
     groups = sub(groups, 1, at) .. sub(groups, at + #group + 2)
     a.judged = groups == '@'
-    set_levels(a, levels, since, groups)
+    alerting.set(a, levels, since, groups)
   end
 end
 
 -- The alerts of a transaction that leaves the account as it is, as JSON members of its entry; "" for none.
 -- What a hold gives back to grants that have ended is about to be booked as expired, and does not count.
 local function alerts_of(a, kind, amount)
-  local levels, since = match(a.thresholds, LEVELS_PATTERN)
-  if since ~= '' and now - since <= RENEWAL_WAIT_MS then return '' end
+  local levels, since = match(a.thresholds, alerting.PATTERN)
+  if since ~= '' and now - since <= alerting.RENEWAL_WAIT_MS then return '' end
   local judged = a.judged or since ~= ''
   a.judged = false
   local available, parts, alerts = a.available - (a.forfeiting or 0), {}, {}
@@ -78,9 +80,9 @@ local function alerts_of(a, kind, amount)
     parts[#parts + 1] = t .. fired
   end
   local exhausted = sub(levels, -1) == 'x'
-  if available > 0 and CREDITS[kind] == 'in' then
+  if available > 0 and alerting.CREDITS[kind] == 'in' then
     exhausted = false
-  elseif available == 0 and (judged or amount > 0 and CREDITS[kind] == 'out') and not exhausted then
+  elseif available == 0 and (judged or amount > 0 and alerting.CREDITS[kind] == 'out') and not exhausted then
     alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end

@@ -1,11 +1,10 @@
 -- Holds: what open reservations keep, and from which grants. A finished hold moves to the recent hash.
---
 -- open      "user_id amount ends_at created grant_id amount grant_id amount ..."; a "c" after created: what is held at
---           its end is charged, not released; a "p": so it will be, once `confirm` says that its caller was told of it
+--           its end is charged, not released; a "p": so it will be, once `confirm` says so; "@seq" behind: of its reserve,
+--           where a level counts it (state/counting.lua)
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
 -- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer; of an API
 -- key that it was asked for by, " #key_id" behind that, then "#key_id ", with ",model,model" where the key is for some only
-
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
 
@@ -15,10 +14,11 @@ local function hold_of(id)
   local text = hold_texts[id]
   if text == nil then text = redis.call('HGET', HOLDS, id) end
   if text then
-    local user, amount, ends, created, charged, rest = match(text, '^(%S+) (%d+) (%d+) (%d+)([cp]?)(.*)$')
+    local user, amount, ends, created, charged, at, rest = match(text, '^(%S+) (%d+) (%d+) (%d+)([cp]?)@?(%d*)(.*)$')
     hold = {
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
       unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)'), key = match(rest, ' #(%S+)$'),
+      seq = at ~= '' and at + 0 or nil,
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -29,8 +29,9 @@ local function hold_of(id)
 end
 
 local function pack_hold(hold)
-  local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created,
-    hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or '') }
+  local charged = hold.charged_at_end and 'c' or hold.unconfirmed and 'p' or ''
+  if hold.seq then charged = format('%s@%d', charged, hold.seq) end
+  local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
   if hold.price then parts[#parts + 1] = '$' .. hold.price end
   if hold.key then parts[#parts + 1] = '#' .. hold.key end
@@ -60,8 +61,7 @@ end
 local function finished(id)
   local text = recent('r ' .. id)
   if not text then return nil end
-  local state, user, amount, charged, requested, ended, answer = match(text,
-    '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  local state, user, amount, charged, requested, ended, answer = match(text, '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   local price, of_price = match(answer, '^%$(%S+) (.*)$')
   local key, of_key = match(of_price or answer, '^#(%S+) (.*)$')
   return { id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
@@ -72,20 +72,20 @@ end
 local function remember_end(hold, state, charged, requested, ended, answer)
   if hold.key then answer = '#' .. hold.key .. ' ' .. answer end
   if hold.price then answer = '$' .. hold.price .. ' ' .. answer end
-  recent_writes['r ' .. hold.id] =
-    format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended, answer)
+  recent_writes['r ' .. hold.id] = format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended,
+    answer)
 end
 
--- The refusal of a verb on a finished hold.
 local function refuse_finished(over)
   return format('0 finished %s %s %d', over.state, over.user, over.charged)
 end
 
--- Ends a hold of which `charge` stays taken: the first draws are kept, the newest go back. What would return to a
--- grant that has ended is counted as available here and booked as expired by forfeit(), a transaction of its own.
--- Answers the draws {grant, kept, ...}, the forfeits {grant, amount, ...} and their sum.
-local function end_hold(a, hold, charge)
+-- Ends a hold of which `charge` stays taken: the first draws are kept, the newest go back. What would return to a grant that has
+-- ended is counted as available here and booked as expired by forfeit(), a transaction of its own. `is_for_nothing`: nothing
+-- comes of it, so that it was no request. Answers the draws {grant, kept, ...}, the forfeits {grant, amount, ...} and their sum.
+local function end_hold(a, hold, charge, is_for_nothing)
   local draws, forfeits, forfeited = {}, {}, 0
+  if levels then levels.unhold(a.user, hold, is_for_nothing) end
   a.reserved = a.reserved - hold.amount
   a.hold_count = a.hold_count - 1
   unschedule(a, hold.ends, 'h', hold.id)

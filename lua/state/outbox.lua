@@ -26,6 +26,7 @@ end
 -- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
 local function record(a, kind, amount, draws, time, detail, key, extra)
   if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
+  if levels and levels.touched[1] then detail = join(detail, levels.told()) end
   seq = seq + 1
   if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end
   if extra then detail = join(detail, extra) end

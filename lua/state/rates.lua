@@ -8,7 +8,7 @@
 --                       rates above". f where it costs nothing, else -; 0 where there is no max_output and no over; rates are
 --                       ",dimension=units per million,..." or "-", those above hold for more input than `over`
 
-local rates = { LEVELS_MAX = 6, read = {} } -- read: field of RATES -> text, or false where there is none
+local rates = { read = {} } -- read: field of RATES -> text, or false where there is none
 
 -- Reads fields that this call has not read yet.
 function rates.look_up(names)
@@ -20,15 +20,10 @@ function rates.look_up(names)
   for n, text in ipairs(redis.call('HMGET', RATES, unpack(wanted))) do rates.read[wanted[n]] = text end
 end
 
--- The fields of a path's levels, the root's first: each part of it before a "/" that is not empty, and itself.
+-- The fields of a path's levels, the root's first.
 function rates.fields_of(user)
-  local names, at = {}, 1
-  while #names < rates.LEVELS_MAX do
-    local cut = string.find(user, '/', at, true)
-    if cut ~= 1 then names[#names + 1] = 'u ' .. sub(user, 1, (cut or 0) - 1) end
-    if not cut then break end
-    at = cut + 1
-  end
+  local names = paths.levels_of(user)
+  for n, name in ipairs(names) do names[n] = 'u ' .. name end
   return names
 end
 

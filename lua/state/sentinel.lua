@@ -3,7 +3,7 @@
 -- least an empty stream, which Redis keeps: a key that is gone is lost. No reader meets them: no user_id and no id is empty,
 -- lexical ranges begin behind them, and their time never comes.
 
-local SENTINELS = 'hhhshsthhohhh' -- by KEYS: h hash, s lexical set, t set by time, o outbox
+local SENTINELS = 'hhhshsthhohhhhhh' -- by KEYS: h hash, s lexical set, t set by time, o outbox
 
 local function plant_sentinel(number)
   local key, kind = KEYS[number], string.sub(SENTINELS, number, number)

@@ -1,15 +1,13 @@
--- Settling: whatever is due for an account is done before anything else touches it, so that no sweeper is needed
--- for a right answer. Each transaction carries the time at which it was due.
+-- Settling: whatever is due for an account is done before anything else touches it, so that no sweeper is needed for a right
+-- answer. Each transaction carries the time at which it was due.
 
-local SETTLE_PAGE = 100
-
-local settlers = {} -- agenda kind -> function(account, id, time)
+local settlers = { PAGE = 100 } -- agenda kind -> function(account, id, time)
 
 -- Charges what a hold has that nobody settled.
-local function charge_at_end(a, hold, time)
+function settlers.charge_at_end(a, hold, time)
   local draws = end_hold(a, hold, hold.amount)
-  local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"',
-    hold.id)
+  if levels then levels.charge(a.user, hold.amount, time) end
+  local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"', hold.id)
   local priced = ''
   if hold.price then detail, priced = detail .. ',"price":"' .. hold.price .. '"', ' $' .. hold.price end
   local transaction = record(a, 'commit', hold.amount, draws, time, detail .. api_keys.told(hold))
@@ -20,8 +18,8 @@ end
 function settlers.h(a, id, time)
   local hold = hold_of(id)
   if not hold then return end
-  if hold.charged_at_end and spent_of(a) + hold.amount <= AMOUNT_MAX then return charge_at_end(a, hold, time) end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0)
+  if hold.charged_at_end and spent_of(a) + hold.amount <= AMOUNT_MAX then return settlers.charge_at_end(a, hold, time) end
+  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
   record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%d', id, forfeited))
   forfeit(a, forfeits, time)
   remember_end(hold, 'expired', 0, 0, time, '-')
@@ -93,7 +91,7 @@ local function settle(a)
   a.next_due = upcoming and match(upcoming, '^%S+ (%d+)') + 0 or NEVER
   change_account(a)
   repeat
-    due = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. later, 'LIMIT', '0', format('%d', SETTLE_PAGE))
+    due = redis.call('ZRANGEBYLEX', AGENDA, from, '(' .. later, 'LIMIT', '0', format('%d', settlers.PAGE))
     for n, member in ipairs(due) do
       settle_rolled(a, member)
       local moment = match(member, '^%S+ (%d+) x ')
@@ -103,7 +101,7 @@ local function settle(a)
       settle_member(a, member)
     end
     from = '(' .. (due[#due] or '')
-  until #due < SETTLE_PAGE
+  until #due < settlers.PAGE
   settle_rolled(a)
 end
 

@@ -53,6 +53,7 @@ local function write_all()
   write_fields(PROFILES, profile_writes)
   write_fields(RATES, rate_writes)
   write_fields(api_keys.ALL, api_keys.writes)
+  if levels then levels.write() end
   write_ends()
   order_writes, profile_writes, rate_writes, api_keys.writes = {}, {}, {}, {}
 end

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import orjson
 
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
-from meter.engine import operations
+from meter.contract.rules import BudgetChange
+from meter.engine import operations, upkeep
 from meter.engine.answers import NAME, NOTHING
 from meter.engine.operations import Asked, Operation
+from meter.engine.rules import KEPT, LEVELS_MAX, change_words
 from meter.http.exchange import Request
 from meter.http.reading import read_actor, read_body, read_key
 from meter.http.rendered import Rendered, validation_problem
 from meter.store.rows import RateCardRow
 
 _TERMS = ("rate_card", "price_multiplier")
-LEVELS_MAX = 6
-"""Levels of a path that can say anything of prices (lua/state/rates.lua)."""
 
 
 class AccountHandlers:
@@ -44,6 +46,9 @@ class AccountHandlers:
             return validation_problem([(f"/{name}", fault) for name in terms])
         if body.rate_card is not None and await self._is_unknown(body.rate_card):
             return validation_problem([("/rate_card", "there is no rate card of that id")])
+        if body.budgets is not None and user_id.count("/") + 1 > LEVELS_MAX:
+            return validation_problem([("/budgets", f"are of no use below {LEVELS_MAX} levels")])
+        budgets = body.budgets or {}
         one = operations.configure(
             user_id,
             overdraft_limit=body.overdraft_limit,
@@ -52,20 +57,35 @@ class AccountHandlers:
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
             rate_card=terms.get("rate_card", ""),
             price_multiplier=terms.get("price_multiplier", ""),
+            budgets=change_words({name: _budget(change) for name, change in budgets.items()}),
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
-        return await self._user(user_id, one)
+        zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
+        return await self._user(user_id, one, zones - {"UTC"})
 
-    async def _user(self, user_id: str, one: Operation) -> Rendered:
-        line = await self._engine.run(user_id, one)
+    async def _user(self, user_id: str, one: Operation, zones: Iterable[str] = ()) -> Rendered:
+        """`zones`: time zones that a budget names, whose calendars Redis has to have first."""
+        before = [upkeep.calendars(sorted(zones))] if zones else []
+        batch = [*before, one, upkeep.rules(user_id)]
+        line, rules = (await self._engine.run_many(self._engine.partition_of(user_id), batch))[-2:]
         keys = self._engine.partitions[self._engine.partition_of(user_id)]
         metadata = await self._redis.field(keys.profiles, user_id)
         text = "null" if metadata is None else metadata.decode()
         terms = await self._redis.field(keys.rates, f"u {user_id}")
-        return self._renderer.user(one[NAME], line, text, (b"- -" if terms is None else terms).decode())
+        return self._renderer.user(one[NAME], line, rules, text, (b"- -" if terms is None else terms).decode())
 
     async def _is_unknown(self, rate_card_id: str) -> bool:
         return await self._services.catalog("rate cards").get(RateCardRow, rate_card_id) is None
+
+
+def _budget(change: BudgetChange | None) -> tuple[str, ...] | None:
+    """The members of a budget as a change names them (lua/state/editing.lua); of one that is null its default."""
+    if change is None:
+        return None
+    said = change.model_fields_set
+    limit, window = (KEPT if value is None else str(value) for value in (change.limit, change.window))
+    zone = (change.time_zone or "UTC") if "time_zone" in said else KEPT
+    return limit, window, zone, KEPT, KEPT, KEPT, KEPT
 
 
 def _term(value: str | int | None) -> str:

@@ -119,6 +119,8 @@ class CreditHandlers:
             charged=charge.amount,
             refunded=refunded,
             draws=draws_of(charge),
+            charged_at_ms=charge.created_at_ms,
+            charged_seq=charge.seq,
             asked=asked_of(body, key, request),
         )
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))

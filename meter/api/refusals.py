@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meter.contract.rules import RULES_MAX
 from meter.engine.answers import (
     BACKWARDS,
+    BUDGET_REACHED,
     ENDED,
     EXCEEDS,
     EXISTS,
     FINISHED,
+    INCOMPLETE_RULE,
     INSUFFICIENT,
     INVALID_KEY,
     KEY_REUSED,
     LIVE,
     MODEL_NOT_ALLOWED,
+    NO_RULE,
     NOT_FOUND,
     NOT_PRICED,
     OUTBOX_FULL,
     OVER,
     OVERFLOW,
     PENDING,
+    RATE_LIMITED,
     RATES_MISSING,
     SCOPE_MISSING,
     SUSPENDED,
     TOO_MANY,
+    TOO_MANY_RULES,
     UNBOUNDED,
     UNCOUNTABLE,
     UNKNOWN_MODEL,
@@ -37,6 +43,11 @@ from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
     INSUFFICIENT.word: ("insufficient-credits",),
+    BUDGET_REACHED.word: ("budget-reached",),
+    RATE_LIMITED.word: ("rate-limited",),
+    INCOMPLETE_RULE.word: ("validation-error",),
+    NO_RULE.word: ("validation-error",),
+    TOO_MANY_RULES.word: ("validation-error",),
     SUSPENDED.word: ("account-suspended",),
     KEY_REUSED.word: ("idempotency-key-reused",),
     EXISTS.word: ("grant-exists",),
@@ -74,6 +85,8 @@ DETAILS = {
     "invalid-key": "There is no such API key, or none any more; nothing was changed.",
     "key-not-allowed": "The API key is not for this scope, or not for this model alone; nothing was changed.",
     "insufficient-credits": "The available credits do not cover the amount; nothing was changed.",
+    "budget-reached": "A budget leaves no room for the amount; nothing was changed.",
+    "rate-limited": "A limit lets no more through now; nothing was changed.",
     "account-suspended": "The account is suspended; nothing was changed.",
     "idempotency-key-reused": "The key was used before with another body; nothing was changed.",
     "grant-exists": "The user has a grant of that id already; nothing was changed.",
@@ -92,6 +105,7 @@ FAULTS = {
     ENDED.word: ("/expires_at", "must be later than now and than effective_at"),
     OVERFLOW.word: ("/amount", "is more than the account can count exactly"),
     UNBOUNDED.word: ("/usage/max_output", "must be there: the rate card has no max_output for the model"),
+    TOO_MANY_RULES.word: ("/budgets", f"an account has at most {RULES_MAX} of them"),
     UNCOUNTABLE.word: ("/usage", "costs more than an amount can count exactly"),
 }
 

@@ -13,26 +13,33 @@ from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
+from meter.api.rule_text import retry_after, rules_json, violations_json
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
 from meter.engine.answers import (
     AVAILABLE,
     BACKWARDS,
+    BUDGET_REACHED,
     DEBT,
     FINISHED,
     FIRST,
     FLAG,
     FORMS,
+    INCOMPLETE_RULE,
+    INSUFFICIENT,
     KEY_REUSED,
+    NO_RULE,
     NOTHING,
     OF_ANY,
     OK,
     OUTBOX_FULL,
     PENDING,
+    RATE_LIMITED,
     RATES_MISSING,
     REPLAYED,
     RESERVED,
+    SUSPENDED,
     UNPRICED,
     WORD,
     Balances,
@@ -44,7 +51,8 @@ from meter.engine.declarations import DECLARED
 from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVATIONS
 from meter.engine.priced import QUOTE
 from meter.engine.prices import PRICE_MARK, read_price, without_price
-from meter.engine.upkeep import CLOCK
+from meter.engine.rules import LIMITED_MARK, without_limit
+from meter.engine.upkeep import CLOCK, RULES
 from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
 from meter.ledger.entry_rows import own_key
@@ -58,6 +66,11 @@ SHOWN: Mapping[str, tuple[str, ...]] = {BALANCE.name: ("user_id",)}
 _USER = CONFIGURE.answer
 """What both of the calls about an account show of it."""
 
+
+_OF_RULES = {one.word: one.fields for one in (INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED)}
+"""Refusals that name the rules which refuse."""
+_MARKS = (PRICE_MARK, LIMITED_MARK)
+"""What a text begins with that stands behind the balances of an answer."""
 
 _Convert = Callable[[str], str]
 
@@ -92,6 +105,7 @@ class Renderer:
             Form.YES_OR_NO: lambda value: "true" if value == "1" else "false",
             Form.MARK: lambda value: "false" if value == NOTHING else "true",
             Form.LIST_OF_UNITS: self._amounts,
+            Form.VIOLATIONS: lambda value: violations_json(value, self._amount),
         }
         self._shapes = {name: self._compiled(one.answer, SHOWN.get(name, one.answer)) for name, one in DECLARED.items()}
         self._users = {one.name: self._compiled(one.answer, _USER) for one in (CONFIGURE, BALANCE)}
@@ -112,7 +126,7 @@ class Renderer:
         flag, word, *fields = line.split(" ")
         if word != OK:
             return self._refusal(name, [flag, word, *fields])
-        if fields[-1][0] == PRICE_MARK:
+        if fields[-1][0] in _MARKS:
             return self.render_any(name, line)
         body = f"{{{write(*fields)}}}".encode()
         return tuple.__new__(Rendered, (_STATUS[name], body, JSON_TYPE, flag == REPLAYED, (), None, ""))
@@ -120,10 +134,12 @@ class Renderer:
     def render_any(self, name: str, line: str) -> Rendered:
         """The answer of any operation, by its declaration alone: `render` is this, and quicker for those that count."""
         told, price = without_price(line)
+        told, limited_by = without_limit(told)
         fields = told.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
-        text = self._members(self._shapes[name], fields) + self._balances(fields) + self._price(price)
+        limited = f',"limited_by":"{limited_by}"' if limited_by else ""
+        text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(price)
         return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
     def quote(self, line: str) -> Rendered:
@@ -133,18 +149,10 @@ class Renderer:
         if fields[WORD] != OK:
             return self._refusal(QUOTE.name, fields)
         answer = QUOTE.read(told)
-        user_id, would, available = answer["user_id"], answer["would"], int(fields[AVAILABLE])
-        violations = ""
-        if would == "suspended":
-            violations = f'{{"rule":"suspended","user_id":"{user_id}","id":null}}'
-        if would == "insufficient":
-            violations = (
-                f'{{"rule":"credits","user_id":"{user_id}","id":null,"limit":{self._amount(available)},'
-                f'"required":{self._amount(answer.units("amount"))}}}'
-            )
         text = (
-            f'"user_id":"{user_id}","amount":{self._amount(answer.units("amount"))},"would":"{would}",'
-            f'"violations":[{violations}]{self._balances(fields)}{self._price(price)}'
+            f'"user_id":"{answer["user_id"]}","amount":{self._amount(answer.units("amount"))},'
+            f'"would":"{answer["would"]}","violations":{violations_json(answer["violations"], self._amount)}'
+            f"{self._balances(fields)}{self._price(price)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 
@@ -152,9 +160,9 @@ class Renderer:
         """The member of an answer that says how its amount came about; "" of one that no rate card priced."""
         return f',"price":{price_json(read_price(text), self._amount)}' if text else ""
 
-    def user(self, name: str, line: str, metadata: str, terms: str) -> Rendered:
-        """What an account may do, from the answer to the operation `name`; `metadata` is JSON text, `terms` what it
-        says of prices (lua/state/rates.lua).
+    def user(self, name: str, line: str, rules: str, metadata: str, terms: str) -> Rendered:
+        """What an account may do, from the answers to the operation `name` and to `rules`; `metadata` is JSON text,
+        `terms` what it says of prices (lua/state/rates.lua).
         """
         fields = line.split(" ")
         if fields[WORD] != OK:
@@ -162,8 +170,8 @@ class Renderer:
         card, times = (None if term == NOTHING else term for term in terms.split(" "))
         multiplier = "null" if times is None else multiplier_text(int(times))
         text = (
-            f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier}'
-            f'{self._balances(fields)},"metadata":{metadata}'
+            f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier},'
+            f'{rules_json(RULES.read(rules), self._amount)}{self._balances(fields)},"metadata":{metadata}'
         )
         return Rendered(200, f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
@@ -186,6 +194,7 @@ class Renderer:
         next_ms = answer.units("next_credits_at_ms")
         text = (
             f'"user_id":"{answer["user_id"]}","amount":{self._amount(amount)},"would":"{answer["would"]}",'
+            f'"violations":{violations_json(answer["violations"], self._amount)},'
             f'"short":{self._amount(answer.units("short"))},"burns":[{burns}],'
             f'"overdraft_limit":{self._amount(answer.units("overdraft_limit"))},'
             f'"next_credits_at":{time_text(next_ms) if next_ms else "null"},'
@@ -266,6 +275,9 @@ class Renderer:
         if word == OUTBOX_FULL.word:
             detail = "The store is behind: spending waits, commits and releases go on."
             return problem(SLUGS[word][0], detail, '"reason":"store"')
+        if word in (INCOMPLETE_RULE.word, NO_RULE.word):
+            fault = "is new, so its members must all be there" if word == INCOMPLETE_RULE.word else "is not there"
+            return validation_problem([(f"/{fields[FIRST]}", fault)])
         refused = self._refusals[name, word]
         members = self._members(refused.members, fields)
         if word == FINISHED.word:
@@ -273,7 +285,11 @@ class Renderer:
             return problem(f"reservation-{state}", f"The reservation is {state} already.", members)
         if refused.balances:
             members += self._balances(fields)
-        return problem_of(refused.kind, DETAILS[refused.kind.slug], members.removeprefix(","))
+        rendered = problem_of(refused.kind, DETAILS[refused.kind.slug], members.removeprefix(","))
+        if word not in _OF_RULES:
+            return rendered
+        at = FIRST + _OF_RULES[word].index("violations")
+        return rendered._replace(headers=retry_after(fields[at]))
 
     def _balances(self, fields: list[str]) -> str:
         available, reserved, debt = int(fields[AVAILABLE]), int(fields[RESERVED]), int(fields[DEBT])

@@ -386,17 +386,21 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         suspended: bool | None = None,
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
+        budgets: Mapping[str, Mapping[str, object] | None] | None = None,
         metadata: Metadata | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
-        """Changes what an account may do; what is None stays as it is."""
+        """Changes what an account may do; what is None stays as it is. `budgets` by their ids: members of
+        `meter.contract.rules.BudgetChange`, or None to take one away.
+        """
         body = {
             "overdraft_limit": overdraft_limit,
             "low_credit_thresholds": None if low_credit_thresholds is None else list(low_credit_thresholds),
             "suspended": suspended,
             "rate_card": rate_card,
             "price_multiplier": price_multiplier,
+            "budgets": budgets,
             "metadata": metadata,
             "description": description,
         }

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from meter.contract.fields import Credits, Members
+from meter.contract.rules import Budget, Violation
 
 Kind = Literal[
     "grant",
@@ -38,6 +39,10 @@ Kind = Literal[
 lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal;
 `key`: an API key was issued, changed, rotated or revoked.
 """
+
+
+Would = Literal["ok", "insufficient", "budget_reached", "suspended", "rate_limited"]
+"""What would become of an operation."""
 
 
 class Answer(BaseModel):
@@ -124,6 +129,8 @@ class Deducted(Balances):
     amount: Credits
     taken: Credits
     uncovered: Credits
+    limited_by: str | None = None
+    """The id of the budget that left less than there were credits."""
     price: Price | None = None
 
 
@@ -149,6 +156,8 @@ class Committed(Balances):
     forfeited: Credits
     uncovered: Credits
     late: bool
+    limited_by: str | None = None
+    """The id of the budget that left less than there were credits."""
     price: Price | None = None
 
 
@@ -226,6 +235,8 @@ class User(Balances):
     rate_card: str | None
     price_multiplier: Credits | None
     """What it says itself of prices."""
+    budgets: dict[str, Budget]
+    """By their ids: of the account and all below it."""
     metadata: Members | None = None
 
 
@@ -326,7 +337,9 @@ class Explanation(Balances):
 
     user_id: str
     amount: Credits
-    would: Literal["ok", "insufficient", "suspended"]
+    would: Would
+    violations: list[Violation]
+    """What would refuse it: each rule of the account and of the levels above it."""
     short: Credits
     burns: list[Burn]
     overdraft_limit: Credits

@@ -16,7 +16,7 @@ OF_EVERY_CALL = ("metering-unavailable",)
 OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")
 OF_AN_ACTOR = ("invalid-actor",)
 OF_A_KEY = ("invalid-idempotency-key", "idempotency-key-reused")
-OF_SPENDING = ("insufficient-credits", "account-suspended")
+OF_SPENDING = ("insufficient-credits", "budget-reached", "account-suspended", "rate-limited")
 OF_A_USAGE = ("unknown-model",)
 OF_AN_API_KEY = ("invalid-key", "key-not-allowed")
 

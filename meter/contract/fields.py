@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from meter.amount import AmountScale, plain_decimal
+from meter.clock import UnknownTimeZone, time_zone, zone_names
 from meter.errors import InvalidAmount
 from meter.keys import ACTOR, OBJECT_ID, REQUEST_ID, USER_ID
 
@@ -234,6 +235,20 @@ Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
 
 Credits = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An amount of an answer: credits as an exact decimal."""
+
+
+def _zone(value: object) -> str:
+    try:
+        return time_zone(str(value)).key
+    except UnknownTimeZone as error:
+        raise PydanticCustomError("time_zone", "{reason}", {"reason": str(error)}) from None
+
+
+TimeZone = Annotated[
+    str,
+    BeforeValidator(_zone),
+    WithJsonSchema({"type": "string", "enum": cast("list[JsonValue]", sorted(zone_names()))}),
+]
 
 
 def is_actor(text: str) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from meter.amount import is_countable, plain_decimal
-from meter.clock import UnknownTimeZone, time_zone, zone_names
 from meter.contract.answers import Answer
 from meter.contract.fields import (
     AS_WHOLE,
@@ -25,6 +24,7 @@ from meter.contract.fields import (
     PositiveAmount,
     Text,
     Time,
+    TimeZone,
 )
 from meter.contract.requests import Body, Query
 from meter.errors import InvalidAmount
@@ -57,22 +57,10 @@ def _price(value: object) -> str:
     return text
 
 
-def _zone(value: object) -> str:
-    try:
-        return time_zone(str(value)).key
-    except UnknownTimeZone as error:
-        raise PydanticCustomError("time_zone", "{reason}", {"reason": str(error)}) from None
-
-
 Price = Annotated[
     str,
     BeforeValidator(_price),
     WithJsonSchema(_PRICE_SCHEMA),
-]
-TimeZone = Annotated[
-    str,
-    BeforeValidator(_zone),
-    WithJsonSchema({"type": "string", "enum": cast("list[JsonValue]", sorted(zone_names()))}),
 ]
 PlanGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from meter.contract.answers import Answer, Balances, Price
+from meter.contract.answers import Answer, Balances, Price, Would
 from meter.contract.fields import AS_WHOLE, MARK, POSITIVE_AMOUNT, Amount, Credits, Time, read_units
 from meter.contract.requests import Body
+from meter.contract.rules import Violation
 from meter.contract.usage import DIMENSION, DIMENSIONS_MAX, OF_THE_LINE, QUANTITY_MAX, Model
 
 RATE_MAX_UNITS = 10**12
@@ -146,6 +147,6 @@ class Quote(Balances):
 
     user_id: str
     amount: Credits
-    would: Literal["ok", "insufficient", "suspended"]
-    violations: list[dict[str, Any]]
+    would: Would
+    violations: list[Violation]
     price: Price | None = None

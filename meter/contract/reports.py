@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, fi
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
-from meter.contract.fields import Credits, Time, UserId
+from meter.contract.fields import Credits, Time, TimeZone, UserId
 from meter.contract.figures import GroupBy, UsageFigures
-from meter.contract.plans import TimeZone
 from meter.contract.requests import Format, Query
 
 _OF_FIGURES = frozenset({"group_by", "path", "time_zone"})

@@ -38,6 +38,7 @@ from meter.contract.fields import (
     TtlSeconds,
     UserId,
 )
+from meter.contract.rules import RULES_MAX, BudgetChange, RuleId, names_of_rules
 from meter.contract.usage import CommittedUsage, Usage
 
 Over = Literal["cap", "reject", "overdraft", "hold_only"]
@@ -233,6 +234,11 @@ class UserRequest(Body):
     rate_card: ObjectId | None = None
     price_multiplier: Multiplier | None = None
     """What usage of the account, and of all below it, is priced by; null: what the levels above it say."""
+    budgets: Annotated[
+        dict[RuleId, BudgetChange | None] | None,
+        Field(max_length=RULES_MAX * 2, json_schema_extra=names_of_rules(RULES_MAX * 2)),
+    ] = None
+    """By their ids; those that are not named stay, null takes one away."""
     metadata: Metadata | None = None
     description: Description | None = None
     """Why it is changed, for the ledger."""

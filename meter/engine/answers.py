@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from meter.engine.outbox import Entry, Kind
 from meter.engine.prices import without_price
+from meter.engine.rules import without_limit
 
 Operation = tuple[str, ...]
 """(name, key, fingerprint, extra, own arguments…), all text; `as_arguments` makes of it what a script reads."""
@@ -44,6 +45,7 @@ class Form(Enum):
     YES_OR_NO = "1 or 0"
     MARK = "NOTHING for no, anything else for yes"
     LIST_OF_UNITS = "amounts between commas, or NOTHING"
+    VIOLATIONS = "rules that refuse (meter/engine/rules.py), or NOTHING"
 
 
 FORMS: Mapping[str, Form] = {
@@ -58,8 +60,11 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("late", "frozen", "rotated", "was_full", "trimmed"), Form.YES_OR_NO),
     "suspended": Form.MARK,
     "low_credit_thresholds": Form.LIST_OF_UNITS,
-    **dict.fromkeys(("dimension", "key_id", "scopes", "scope"), Form.TEXT),
+    **dict.fromkeys(("dimension", "key_id", "scopes", "scope", "rule"), Form.TEXT),
     **dict.fromkeys(("model", "models"), Form.TEXT_OR_NONE),
+    "violations": Form.VIOLATIONS,
+    "held": Form.UNITS,
+    **dict.fromkeys(("holds", "requests"), Form.COUNT),
 }
 """What the field of a name is, in whichever answer it stands. An answer with another field cannot be declared."""
 
@@ -89,8 +94,10 @@ class Refusal:
     balances: bool = True
 
 
-INSUFFICIENT = Refusal("insufficient", ("user_id", "required"))
-SUSPENDED = Refusal("suspended")
+INSUFFICIENT = Refusal("insufficient", ("user_id", "required", "violations"))
+BUDGET_REACHED = Refusal("budget_reached", ("user_id", "required", "violations"))
+RATE_LIMITED = Refusal("rate_limited", ("violations",))
+SUSPENDED = Refusal("suspended", ("violations",))
 OVERFLOW = Refusal("overflow")
 OUTBOX_FULL = Refusal("outbox_full", balances=False)
 TOO_MANY = Refusal("too_many")
@@ -114,14 +121,19 @@ SCOPE_MISSING = Refusal("scope_missing", ("scope",), balances=False)
 MODEL_NOT_ALLOWED = Refusal("model_not_allowed", ("model",), balances=False)
 OF_ANY = (KEY_REUSED, INVALID_KEY, SCOPE_MISSING, MODEL_NOT_ALLOWED)
 """What any operation may be refused with that has a key or is asked for by an API key."""
+INCOMPLETE_RULE = Refusal("incomplete_rule", ("rule",), balances=False)
+NO_RULE = Refusal("no_rule", ("rule",), balances=False)
+TOO_MANY_RULES = Refusal("too_many_rules", balances=False)
 PENDING = Refusal("pending", ("user_id", "grant_id", "amount"), balances=False)
 """No word of the scripts: the grant is durable, but Redis went away before it had it."""
 
 
 class Line:
-    """A line of answer, read. `line[name]` is the text of a field, `price` the text of a price, "" of none."""
+    """A line of answer, read. `line[name]` is the text of a field, `price` the text of a price, `limited_by` the id of
+    the budget that cut it, "" of none.
+    """
 
-    __slots__ = ("_fields", "balances", "items", "price", "replayed", "text", "word")
+    __slots__ = ("_fields", "balances", "items", "limited_by", "price", "replayed", "text", "word")
 
     def __init__(
         self,
@@ -133,9 +145,10 @@ class Line:
         balances: Balances | None,
         items: tuple[str, ...],
         price: str = "",
+        limited_by: str = "",
     ) -> None:
         self.text, self.word, self.replayed, self.price = text, word, replayed, price
-        self._fields, self.balances, self.items = fields, balances, items
+        self._fields, self.balances, self.items, self.limited_by = fields, balances, items, limited_by
 
     @property
     def ok(self) -> bool:
@@ -213,6 +226,7 @@ class Declared:
     def read(self, text: str) -> Line:
         """Reads a line that the operation answered. Raises `ValueError` for one that is not as declared."""
         told, price = without_price(text)
+        told, limited_by = without_limit(told)
         head, *items = told.split(";")
         flag, word, *values = head.split(" ")
         names, has_balances = self._shape(word)
@@ -225,7 +239,16 @@ class Declared:
         fields = dict(zip(names, values, strict=True))
         listed = tuple(item for item in items if item)
         replayed = flag == REPLAYED
-        return Line(text, word=word, replayed=replayed, fields=fields, balances=balances, items=listed, price=price)
+        return Line(
+            text,
+            word=word,
+            replayed=replayed,
+            fields=fields,
+            balances=balances,
+            items=listed,
+            price=price,
+            limited_by=limited_by,
+        )
 
     def refusing(self, word: str, balances: Balances | None, **fields: object) -> str:
         """The line of a refusal with this word; of the fields those that it has."""

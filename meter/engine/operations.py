@@ -12,20 +12,25 @@ from meter.clock import NEVER_MS
 from meter.engine import answers
 from meter.engine import asked as asked_for
 from meter.engine.answers import (
+    BUDGET_REACHED,
     ENDED,
     EXCEEDS,
     EXISTS,
     FINISHED,
+    INCOMPLETE_RULE,
     INSUFFICIENT,
     KEY_REUSED,
+    NO_RULE,
     NOT_FOUND,
     NOTHING,
     OUTBOX_FULL,
     OVER,
     OVERFLOW,
     PENDING,
+    RATE_LIMITED,
     SUSPENDED,
     TOO_MANY,
+    TOO_MANY_RULES,
     Declared,
     Subject,
     Values,
@@ -37,6 +42,7 @@ from meter.engine.asked import fingerprint_of, keyed
 from meter.engine.at_end import AT_END_ARGUMENTS, NOTHING_AT_END, AtEnd
 from meter.engine.outbox import Entry, Kind
 from meter.engine.prices import with_price
+from meter.engine.rules import with_limit
 
 Operation = answers.Operation
 
@@ -51,7 +57,7 @@ DEDUCT = Declared(
     Subject.USER,
     names("user_id amount shortfall"),
     names("user_id transaction_id amount taken uncovered"),
-    refusals=(INSUFFICIENT, SUSPENDED, OVERFLOW, OUTBOX_FULL),
+    refusals=(INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED, OVERFLOW, OUTBOX_FULL),
     books=(Kind.DEDUCT,),
     answered=lambda entry: (
         entry.transaction_id,
@@ -70,7 +76,7 @@ def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = 
 REFUND = Declared(
     "refund",
     Subject.USER,
-    names("user_id transaction_id amount charged refunded draws"),
+    names("user_id transaction_id amount charged refunded draws charged_at_ms charged_seq"),
     names("user_id transaction_id amount forfeited left"),
     refusals=(EXCEEDS,),
     books=(Kind.REFUND, Kind.GRANT_EXPIRED),
@@ -90,12 +96,15 @@ def refund(
     charged: int,
     refunded: int,
     draws: tuple[tuple[str, int], ...],
+    charged_at_ms: int = 0,
+    charged_seq: int = 0,
     asked: Asked = UNKEYED,
 ) -> Operation:
-    """Gives back part of a charge; what was charged and from where comes from the ledger."""
+    """Gives back part of a charge; what was charged, when and from where comes from the ledger."""
     own = (user_id, transaction_id, "" if amount is None else str(amount))
     fingerprint = fingerprint_of("refund", own, asked.extra) if asked.key else ""
-    return ("refund", asked.key, fingerprint, asked.row, *own, str(charged), str(refunded), drawn(draws))
+    of_charge = (str(charged), str(refunded), drawn(draws), str(charged_at_ms), str(charged_seq))
+    return ("refund", asked.key, fingerprint, asked.row, *own, *of_charge)
 
 
 # Reservations.
@@ -105,7 +114,10 @@ RESERVE = Declared(
     Subject.USER,
     names("user_id reservation_id amount ttl_ms chosen at_end"),
     names("user_id reservation_id amount expires_at_ms expires_in_ms"),
-    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL, FINISHED),
+    refusals=(
+        *(INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED),
+        *(TOO_MANY, KEY_REUSED, OUTBOX_FULL, FINISHED),
+    ),
     books=(Kind.RESERVE, Kind.EXTEND),
     answered=lambda entry: (entry.text("reservation_id"), entry.amount, *_until(entry)),
 )
@@ -153,7 +165,7 @@ COMMIT = Declared(
     Subject.RESERVATION,
     names("reservation_id amount over shortfall"),
     names("user_id reservation_id transaction_id charged released forfeited uncovered late"),
-    refusals=(INSUFFICIENT, OVERFLOW, NOT_FOUND, FINISHED),
+    refusals=(INSUFFICIENT, BUDGET_REACHED, OVERFLOW, NOT_FOUND, FINISHED),
     books=(Kind.COMMIT, Kind.GRANT_EXPIRED),
     answered=lambda entry: (
         entry.text("reservation_id"),
@@ -208,7 +220,7 @@ EXTEND = Declared(
     Subject.RESERVATION,
     names("reservation_id ttl_ms add_amount"),
     names("user_id reservation_id amount expires_at_ms expires_in_ms"),
-    refusals=(INSUFFICIENT, SUSPENDED, NOT_FOUND, FINISHED),
+    refusals=(INSUFFICIENT, BUDGET_REACHED, SUSPENDED, NOT_FOUND, FINISHED),
     books=(Kind.EXTEND,),
     answered=lambda entry: (
         (entry.text("reservation_id"), entry.units("held"), *_until(entry)) if "held" in entry.detail else None
@@ -350,9 +362,12 @@ def expiring(user_id: str, until_ms: int, cursor: str, limit: int) -> Operation:
 CONFIGURE = Declared(
     "configure",
     Subject.USER,
-    names("user_id overdraft_limit suspended low_credit_thresholds metadata rate_card price_multiplier"),
+    names(
+        "user_id overdraft_limit suspended low_credit_thresholds metadata rate_card price_multiplier"
+        " budgets rate_limits"
+    ),
     names("user_id overdraft_limit suspended low_credit_thresholds"),
-    refusals=(TOO_MANY,),
+    refusals=(TOO_MANY, INCOMPLETE_RULE, NO_RULE, TOO_MANY_RULES),
     books=(Kind.ACCOUNT,),
     answered=lambda entry: (
         entry.units("overdraft_limit"),
@@ -371,10 +386,13 @@ def configure(
     metadata: str = "",
     rate_card: str = "",
     price_multiplier: str = "",
+    budgets: str = "",
+    rate_limits: str = "",
     asked: Asked = UNKEYED,
 ) -> Operation:
     """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text, `price_multiplier`
-    millionths; of it and `rate_card` "" leaves, and NOTHING takes away what is set.
+    millionths; of it and `rate_card` "" leaves, and NOTHING takes away what is set. `budgets` and `rate_limits` are
+    changes as `rules.change_words` makes them.
     """
     own = (
         user_id,
@@ -384,9 +402,11 @@ def configure(
         metadata,
     )
     terms = (rate_card, price_multiplier)
+    rules = (budgets, rate_limits)
     body = (*own, *terms) if any(terms) else own  # what asks for nothing new is told apart as ever
+    body = (*body, *rules) if any(rules) else body
     fingerprint = fingerprint_of("configure", body, asked.extra) if asked.key else ""
-    return ("configure", asked.key, fingerprint, asked.row, *own, *terms)
+    return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules)
 
 
 BALANCE = Declared(
@@ -408,7 +428,7 @@ EXPLAIN = Declared(
     "explain",
     Subject.USER,
     names("user_id amount"),
-    names("user_id would short next_credits_at_ms next_credits_amount overdraft_limit"),
+    names("user_id would short next_credits_at_ms next_credits_amount overdraft_limit violations"),
     items=names("grant_id amount"),
 )
 
@@ -454,7 +474,7 @@ def answer_of(entry: Entry) -> str | None:
     # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
     available = entry.available - entry.units("forfeited")
     line = f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
-    return with_price(line, entry.text("price"))
+    return with_price(with_limit(line, entry.text("limited_by")), entry.text("price"))
 
 
 def _until(entry: Entry) -> Values:

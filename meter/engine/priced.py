@@ -6,17 +6,15 @@ Each answers as its namesake does, with the price behind it (meter/engine/prices
 from __future__ import annotations
 
 from meter.engine.answers import (
-    FINISHED,
+    BUDGET_REACHED,
     INSUFFICIENT,
-    KEY_REUSED,
     MODEL_NOT_ALLOWED,
-    NOT_FOUND,
     NOT_PRICED,
     OUTBOX_FULL,
     OVERFLOW,
+    RATE_LIMITED,
     RATES_MISSING,
     SUSPENDED,
-    TOO_MANY,
     UNBOUNDED,
     UNCOUNTABLE,
     UNKNOWN_MODEL,
@@ -37,7 +35,7 @@ DEDUCT_USAGE = Declared(
     Subject.USER,
     names("user_id usage shortfall amount"),
     DEDUCT.answer,
-    refusals=(INSUFFICIENT, SUSPENDED, OVERFLOW, OUTBOX_FULL, *_COSTS),
+    refusals=(INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED, OVERFLOW, OUTBOX_FULL, *_COSTS),
     books=DEDUCT.books,
     answered=DEDUCT.answered,
 )
@@ -55,7 +53,7 @@ RESERVE_USAGE = Declared(
     Subject.USER,
     names("user_id reservation_id usage ttl_ms chosen at_end amount"),
     RESERVE.answer,
-    refusals=(INSUFFICIENT, SUSPENDED, TOO_MANY, KEY_REUSED, OUTBOX_FULL, FINISHED, UNBOUNDED, *_COSTS),
+    refusals=(*RESERVE.refusals, UNBOUNDED, *_COSTS),
     books=RESERVE.books,
     answered=RESERVE.answered,
 )
@@ -94,7 +92,7 @@ COMMIT_USAGE = Declared(
     Subject.RESERVATION,
     names("reservation_id usage over shortfall amount"),
     COMMIT.answer,
-    refusals=(INSUFFICIENT, OVERFLOW, NOT_FOUND, FINISHED, NOT_PRICED, *_COSTS),
+    refusals=(*COMMIT.refusals, NOT_PRICED, *_COSTS),
     books=COMMIT.books,
     answered=COMMIT.answered,
 )
@@ -117,7 +115,7 @@ QUOTE = Declared(
     "quote",
     Subject.USER,
     names("user_id usage amount"),
-    names("user_id amount would"),
+    names("user_id amount would violations"),
     refusals=(UNBOUNDED, *_COSTS),
 )
 

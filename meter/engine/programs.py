@@ -6,7 +6,7 @@ Knows nothing of Redis connections. A program is plain concatenation, so a line 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha1
@@ -16,20 +16,13 @@ from pathlib import Path
 from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 
+_LEVELS = ("calendar", "level", "counting", "level_writing", "bucket", "judging", "editing")
+"""What rules of levels need: made where the partition has some, or the batch may make the first."""
+_MAKE_RULES = "wanted.configure or wanted.restore or wanted.calendars"
 # Each file may use what the files before it define.
 _STATE = (
-    "grant",
-    "account",
-    "agenda",
-    "order",
-    "stranger",
-    "alert",
-    "outbox",
-    "key_terms",
-    "hold",
-    "ending",
-    "settle",
-    "write",
+    *("agenda", "order", "stranger", "alert", "outbox", "key_terms", "hold", "ending", "settle", "write"),
+    "admission",
 )
 _PLAIN = {
     "wanted.deduct": ("deduct",),
@@ -85,6 +78,8 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
         parts.add(_SENTINEL, "state/refusal.lua")
     parts.say("".join(_subject_of(name) for name in operations))
     parts.say("".join(f"if wanted.{name} then wanted.{twin} = true end " for name, twin in _TWINS.items()))
+    with parts.when(f"is_ruled or {_MAKE_RULES} or {_wanted(_PRICED)}"):
+        parts.add("state/path.lua")
     parts.add("batch.lua")
     with parts.when("ARGV[api_keys.from]"):
         parts.add("state/api_keys.lua")
@@ -92,11 +87,14 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
     if plain:
         with parts.when("ARGV[3] ~= 'trial'"):
             _add_plain(parts)
+    parts.add("state/grant.lua", "state/account.lua")
+    with parts.when(f"is_ruled or {_MAKE_RULES}"):
+        parts.add(*(f"state/{name}.lua" for name in _LEVELS))
     parts.add(*(f"state/{name}.lua" for name in _STATE))
     for name in (one for one in operations if one not in _PRICED):
         with parts.when(f"wanted.{name}"):
             parts.add(*_files_of(name))
-    with parts.when(" or ".join(f"wanted.{name}" for name in _PRICED)):
+    with parts.when(_wanted(_PRICED)):
         parts.add("state/rates.lua", "state/price.lua")
         for name in _PRICED:
             with parts.when(f"wanted.{name}"):
@@ -118,6 +116,10 @@ def _add_plain(parts: _Parts) -> None:
         with parts.when(condition):
             parts.add(*(f"plain/{name}.lua" for name in names))
     parts.add("plain/run.lua")
+
+
+def _wanted(names: Sequence[str]) -> str:
+    return " or ".join(f"wanted.{name}" for name in names)
 
 
 def _files_of(operation: str) -> tuple[str, ...]:

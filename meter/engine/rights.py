@@ -47,6 +47,7 @@ SCRIPT_COMMANDS: dict[str, Arguments] = {
     "XTRIM": (KEY, "MINID", "~", "0-1"),
     "ZADD": (KEY, "0", "m"),
     "ZRANGEBYLEX": (KEY, "-", "+"),
+    "ZRANGEBYSCORE": (KEY, "-inf", "0"),
     "ZREM": (KEY, "m"),
 }
 PROCESS_COMMANDS: dict[str, Arguments] = {

@@ -24,6 +24,7 @@ from meter.engine.answers import (
     plain,
 )
 from meter.engine.at_end import AT_END_ARGUMENTS, AtEnd
+from meter.engine.calendars import calendar_text
 from meter.engine.outbox import Kind
 
 EXPIRE = Declared("expire", Subject.USER, names("user_id"), names("user_id transactions"), upkeep=True)
@@ -63,6 +64,21 @@ CONFIRM = Declared(
 def confirm(reservation_id: str) -> Operation:
     """The caller of a reserve was told that it has it: what becomes of it at its end holds from now on."""
     return plain("confirm", reservation_id)
+
+
+RULES = Declared(
+    "rules",
+    Subject.USER,
+    names("user_id"),
+    names("user_id charged held holds requests"),
+    items=names("members"),
+    upkeep=True,
+)
+
+
+def rules(user_id: str) -> Operation:
+    """Reads the rules of an account, and what they have counted by now (meter/engine/rules.py)."""
+    return plain("rules", user_id)
 
 
 WITHDRAW = Declared(
@@ -183,7 +199,8 @@ class KeptGrant(NamedTuple):
 
 class KeptReservation(NamedTuple):
     """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts,
-    `price` is that of its reserve, `api_key` what it keeps of the one that it was asked for by, "" of none.
+    `price` is that of its reserve, `api_key` what it keeps of the one that it was asked for by, "" of none; `seq` that
+    of its reserve, 0 where no level counted it.
     """
 
     reservation_id: str
@@ -194,6 +211,7 @@ class KeptReservation(NamedTuple):
     draws: Sequence[tuple[str, int]]
     price: str = ""
     api_key: str = ""
+    seq: int = 0
 
 
 RESTORE = Declared(
@@ -201,7 +219,7 @@ RESTORE = Declared(
     Subject.NONE,
     names(
         "user_id overdraft_limit suspended low_credit_thresholds debt granted spent expired voided metadata rate_card"
-        " price_multiplier grants reservations"
+        " price_multiplier rules counters grants reservations"
     ),
     names("user_id"),
     several={
@@ -226,6 +244,8 @@ def restore(
     metadata: str = "",
     rate_card: str | None = None,
     price_multiplier: int | None = None,
+    rules: str = "",
+    counters: str = "",
     grants: Sequence[KeptGrant] = (),
     reservations: Sequence[KeptReservation] = (),
 ) -> Operation:
@@ -233,11 +253,11 @@ def restore(
     own = [user_id, str(overdraft_limit), str(int(suspended)), thresholds]
     own += [str(debt), str(granted), str(spent), str(expired), str(voided), metadata]
     own += [rate_card or NOTHING, NOTHING if price_multiplier is None else str(price_multiplier)]
-    own += [str(len(grants)), str(len(reservations))]
+    own += [rules, counters, str(len(grants)), str(len(reservations))]
     for kept in grants:
         own += [*map(str, kept[:-1]), *kept.at_end.arguments]
     for held in reservations:
-        own += [*map(str, held[:-3]), drawn(held.draws), held.price, held.api_key]
+        own += [*map(str, held[:-4]), drawn(held.draws), held.price, held.api_key, str(held.seq)]
     return plain("restore", *own)
 
 
@@ -257,6 +277,16 @@ ACTIVATE = Declared("activate", Subject.NONE, names("rate_card_id number activat
 def activate(rate_card_id: str, number: int, activations: str) -> Operation:
     """Takes over which versions of a card are active from when, unless what is there is of a later change."""
     return plain("activate", rate_card_id, str(number), activations)
+
+
+CALENDARS = Declared(
+    "calendars", Subject.NONE, names("zones"), balances=False, several={"zones": ("zone", "offsets")}, upkeep=True
+)
+
+
+def calendars(zones: Sequence[str]) -> Operation:
+    """Takes over the calendars of time zones (meter/engine/calendars.py), before a budget names them."""
+    return plain("calendars", str(len(zones)), *(part for zone in zones for part in (zone, calendar_text(zone))))
 
 
 RECALL = Declared("recall", Subject.NONE, names("what id fingerprint answer"), balances=False, upkeep=True)
@@ -317,6 +347,7 @@ DECLARED = (
     EXPIRE,
     LAPSE,
     CONFIRM,
+    RULES,
     WITHDRAW,
     CLOCK,
     ROTATE,
@@ -327,6 +358,7 @@ DECLARED = (
     RESTORE,
     RATES,
     ACTIVATE,
+    CALENDARS,
     RECALL,
     RECALL_END,
 )

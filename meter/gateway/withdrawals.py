@@ -138,6 +138,8 @@ class Withdrawals:
                 charged=charge.amount,
                 refunded=0,
                 draws=draws_of(charge),
+                charged_at_ms=charge.created_at_ms,
+                charged_seq=charge.seq,
                 asked=Asked(key, operations.members("the gateway was not allowed it", None, charge.reference)),
             )
         ]

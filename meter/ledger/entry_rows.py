@@ -19,6 +19,8 @@ _TEXTS: dict[str, str] = {kind: str.__str__(kind) for kind in Kind}
 """Kinds as plain texts, which database drivers take as they are."""
 WAS = "was"
 """The member of an entry that says which name its account had before (lua/operations/anonymise.lua)."""
+COUNTERS = "counters"
+"""The member that says what the levels of an entry's account have counted behind it; accounts keep it, no row does."""
 ANONYMISED = "anonymised"
 """What the row of such an entry says instead: no row has the name."""
 
@@ -39,6 +41,7 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
             del rest[WAS]
             rest[ANONYMISED] = True
         member = rest.pop
+        member(COUNTERS, None)
         reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
         reference, description = member("reference", None), member("description", None)
         metadata = member("metadata", None)

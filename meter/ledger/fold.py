@@ -16,6 +16,7 @@ from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
+from meter.ledger.counted import configured, levels_in, move_levels, step_of
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
 from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, gaps_before, tags_of
 from meter.store.base import Flush
@@ -79,6 +80,8 @@ def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], 
         user_id = entry.user_id
         if user_id not in accounts:
             users.add(user_id)
+        if "counters" in entry.detail:
+            users |= {level for level in levels_in(entry) if level not in accounts}
         for draw in entry.draws:
             if (key := (user_id, draw[0])) not in known_grants:
                 grants.add(key)
@@ -238,6 +241,10 @@ class Fold:
         if way.counter == "spent":
             self._count(entry, way, reservation)
         self._account(entry, way)
+        if "counters" in detail:
+            rows = {name: self._accounts.get(name) or self._own_account(name) for name in levels_in(entry)}
+            for fault in move_levels(entry, step_of(way.counter, way.step, entry), rows):
+                self._alarm(entry, fault)
         self._follow(entry, way, reservation_id)
 
     def _count(self, entry: Entry, way: _Way, reservation: ReservationRow | None) -> None:
@@ -291,14 +298,15 @@ class Fold:
         if way.counter is not None:
             values[way.counter] += way.step * amount
         if kind is _ACCOUNT:
-            values.update(_configured(entry, values))
+            values.update(configured(entry, values))
 
     def _rename(self, was: str, entry: Entry) -> None:
         """The account goes on under the entry's name; whoever has the old one from then on begins with nothing."""
         known, values = self._known.accounts, self._accounts.get(was) or self._own_account(was)
         self._figures.rename(was, entry.user_id)
         self._renamed.append((was, entry.user_id))
-        row = known[entry.user_id] = row_of(AccountRow, {**values, "user_id": entry.user_id, "profile": None})
+        gone = {"profile": None, "rules": None, "counters": None}
+        row = known[entry.user_id] = row_of(AccountRow, {**values, "user_id": entry.user_id, **gone})
         self._accounts[entry.user_id] = row.__dict__
         empty = known[was] = AccountRow(user_id=was, partition=self._partition, last_seq=entry.seq)
         self._accounts[was] = empty.__dict__
@@ -424,6 +432,7 @@ class Fold:
             "price": entry.text("price"),
             "feature": feature_of(detail.get("metadata")) or None,
             "api_key": _api_key(entry),
+            "counted_seq": entry.seq if "counters" in detail else None,
             "last_seq": 0,
         }
         return row_of(ReservationRow, values)
@@ -488,13 +497,3 @@ _STAYS = ("voided", "expired", "scheduled")
 
 def _left(remaining: int) -> str:
     return "active" if remaining else "exhausted"
-
-
-def _configured(entry: Entry, before: Values) -> dict[str, object]:
-    detail = entry.detail
-    return {
-        "overdraft_limit": detail["overdraft_limit"],
-        "suspended": detail["suspended"],
-        "low_credit_thresholds": detail["low_credit_thresholds"],
-        **{name: detail.get(name, before[name]) for name in ("rate_card", "price_multiplier", "profile")},
-    }

@@ -31,6 +31,7 @@ from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.rate_cards import restore_operations
 from meter.ledger.restoring import (
+    calendar_operations,
     recall_end,
     recall_operations,
     restore_operation,
@@ -233,7 +234,8 @@ class Rebuild:
         return [_Stored(one, grants.get(one.user_id, []), holds.get(one.user_id, [])) for one in accounts]
 
     async def _restore_page(self, number: int, report: RebuildReport, page: Sequence[_Stored]) -> None:
-        many = [restore_operation(*stored) for stored in page]
+        many = [*calendar_operations(account for account, _, _ in page)]
+        many += [restore_operation(*stored) for stored in page]
         for batch in _batches(many):
             await self._run(number, report.epoch, batch)
         for account, grants, holds in page:

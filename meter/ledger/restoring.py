@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -10,6 +10,7 @@ from meter.engine import upkeep
 from meter.engine.at_end import read_at_end
 from meter.engine.operations import Operation
 from meter.engine.prices import kept_end
+from meter.engine.rules import levels_of, read_terms
 from meter.engine.upkeep import KeptGrant, KeptReservation
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.fold import CHOSEN
@@ -31,9 +32,24 @@ def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Se
         metadata="" if account.profile is None else orjson.dumps(account.profile).decode(),
         rate_card=account.rate_card,
         price_multiplier=account.price_multiplier,
+        rules=_rules_of(account),
+        counters=account.counters or "",
         grants=[_kept_grant(grant) for grant in grants],
         reservations=[_kept_reservation(hold) for hold in holds],
     )
+
+
+def calendar_operations(accounts: Iterable[AccountRow]) -> list[Operation]:
+    """What brings the calendars of the time zones that their budgets name."""
+    terms = [read_terms(account.rules) for account in accounts if account.rules]
+    zones = {budget.zone for one in terms for budget in one.budgets} - {"UTC"}
+    return [upkeep.calendars(sorted(zones))] if zones else []
+
+
+def _rules_of(account: AccountRow) -> str:
+    """The terms of its rules; a suspension of before levels had any is one for all below."""
+    is_level = account.user_id in levels_of(account.user_id)
+    return account.rules or ("0 s" if account.suspended and is_level else "")
 
 
 def recall_operations(row: OperationRow) -> list[Operation]:
@@ -93,4 +109,5 @@ def _kept_reservation(row: ReservationRow) -> KeptReservation:
         draws_of(row),
         row.price or "",
         row.api_key or "",
+        row.counted_seq or 0,
     )

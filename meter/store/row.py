@@ -18,6 +18,8 @@ AnswerLine = Annotated[str, Field(max_length=3000)]
 Feature = Annotated[str, Field(max_length=64)]
 PriceText = Annotated[str, Field(max_length=2000)]
 KeyMark = Annotated[str, Field(max_length=2000)]
+TermsText = Annotated[str, Field(max_length=4000)]
+CountersText = Annotated[str, Field(max_length=100)]
 
 
 class Row(BaseModel):

@@ -13,6 +13,7 @@ from meter.store.key_rows import ApiKeyRow
 from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanRow, PlanTermsRow, SubscriptionRow
 from meter.store.row import (
     AnswerLine,
+    CountersText,
     Feature,
     KeyMark,
     Millionths,
@@ -21,6 +22,7 @@ from meter.store.row import (
     PriceText,
     Reference,
     Row,
+    TermsText,
     TransactionId,
     Units,
     UserId,
@@ -85,6 +87,8 @@ class AccountRow(Row):
     low_credit_thresholds: Annotated[str, Field(max_length=200)] = "-"
     rate_card: ObjectId | None = None
     price_multiplier: Millionths | None = None
+    rules: TermsText | None = None  # of budgets and rate limits, as lua/state/level.lua has them
+    counters: CountersText | None = None  # what it and all below it have moved since they count
     profile: JsonValue = None
     last_seq: int = 0
     updated_at_ms: Milliseconds = 0
@@ -161,6 +165,8 @@ class ReservationRow(Row):
     """Of its reserve: what its charges count for in the usage figures."""
     api_key: KeyMark | None = None
     """What it keeps of the API key that it was asked for by, as lua/state/hold.lua has it."""
+    counted_seq: int | None = None
+    """Of its reserve, where a level counts it."""
     last_seq: int = 0
 
 
@@ -290,8 +296,7 @@ class DeliveryRow(VersionedRow):
     attempts: int = 0
     next_attempt_at_ms: Milliseconds = 0
     attempted_at_ms: Milliseconds | None = None
-    status: int | None = None
-    """The HTTP status of the last attempt, if it came to one."""
+    status: int | None = None  # the HTTP status of the last attempt, if it came to one
     error: Annotated[str, Field(max_length=500)] | None = None
 
 

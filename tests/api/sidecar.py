@@ -148,6 +148,8 @@ def problem_members(answer: Answer, status: int, slug: str) -> dict[str, Any]:
     assert members.pop("title")
     assert members.pop("detail")
     assert not {"type", "status", "code", "title", "detail"} & set(members)
+    rule = {"insufficient-credits": "credits", "account-suspended": "suspended"}.get(slug)
+    assert rule is None or all(one["rule"] == rule for one in members.pop("violations"))
     return members
 
 

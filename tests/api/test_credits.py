@@ -236,6 +236,7 @@ def test_explain_tells_what_would_burn_and_changes_nothing(api: Api) -> None:
         "user_id": "u",
         "amount": 4,
         "would": "ok",
+        "violations": [],
         "short": 0,
         "burns": [{"grant_id": "first", "amount": 2}, {"grant_id": "second", "amount": 2}],
         "overdraft_limit": 0,
@@ -267,6 +268,7 @@ def test_patch_changes_what_is_named_and_makes_the_account(api: Api) -> None:
         **balances(0),
         "rate_card": None,
         "price_multiplier": None,
+        "budgets": {},
         "metadata": {"plan": "ü🙂", "n": Decimal("1.5")},
     }
     changed = api.patch("/users/new", {"overdraft_limit": 2.5, "suspended": True})

@@ -33,7 +33,7 @@ def slot(key: str) -> int:
 def test_all_keys_of_a_partition_share_a_slot(number: int) -> None:
     keys = PartitionKeys(number, "prefix").all
 
-    assert len(set(keys)) == 13
+    assert len(set(keys)) == 16
     assert len({slot(key) for key in keys}) == 1
     assert all(key.startswith(f"prefix:{{p{number}}}:") for key in keys)
 
@@ -124,12 +124,15 @@ def test_without_a_key_there_is_nothing_to_compare() -> None:
 
 _AT_END = AtEnd(7, 9, "pro", renews=True)
 _GRANT = upkeep.KeptGrant("g", 1, 2, 3, 4, 5, 6, 7, "active", "api", _AT_END)
-_HOLD = upkeep.KeptReservation("r", 1, 2, 3, "charge", [("g", 4), ("h", 5)], "p")
+_HOLD = upkeep.KeptReservation("r", 1, 2, 3, "charge", [("g", 4), ("h", 5)], "p", "k", 6)
 _DRAWS = (("g", 4), ("h", 5))
 
 MADE: list[tuple[Operation, str]] = [
     (operations.deduct("u", 5, "partial"), "u 5 partial"),
-    (operations.refund("u", "t", 5, charged=6, refunded=7, draws=_DRAWS), "u t 5 6 7 g_4_h_5"),
+    (
+        operations.refund("u", "t", 5, charged=6, refunded=7, draws=_DRAWS, charged_at_ms=8, charged_seq=9),
+        "u t 5 6 7 g_4_h_5 8 9",
+    ),
     (operations.reserve("u", "r", 5, 6, chosen=True, at_end="charge"), "u r 5 6 1 charge"),
     (operations.commit("r", 5, "overdraft", shortfall="reject"), "r 5 overdraft reject"),
     (operations.release("r"), "r"),
@@ -162,11 +165,15 @@ MADE: list[tuple[Operation, str]] = [
             metadata="{}",
             rate_card="c",
             price_multiplier="7",
+            budgets="b,-",
+            rate_limits="l,-",
         ),
-        "u 5 1 9,3 {} c 7",
+        "u 5 1 9,3 {} c 7 b,- l,-",
     ),
     (operations.balance("u"), "u"),
     (operations.explain("u", 5), "u 5"),
+    (upkeep.rules("u"), "u"),
+    (upkeep.calendars(["Asia/Kathmandu"]), "1"),
     (upkeep.expire("u"), "u"),
     (upkeep.lapse("u", "g", 7), "u g 7"),
     (upkeep.confirm("r"), "r"),
@@ -189,10 +196,12 @@ MADE: list[tuple[Operation, str]] = [
             metadata="{}",
             rate_card="c",
             price_multiplier=7,
+            rules="t",
+            counters="d",
             grants=[_GRANT],
             reservations=[_HOLD, _HOLD],
         ),
-        "u 1 1 9,3 2 3 4 5 6 {} c 7 1 2",
+        "u 1 1 9,3 2 3 4 5 6 {} c 7 t d 1 2",
     ),
     (upkeep.recall("key", "k", "f", "a"), "key k f a"),
     (

@@ -38,7 +38,7 @@ def test_the_program_is_every_file_and_nothing_else() -> None:
 def test_each_operation_stands_in_a_block_that_only_a_batch_which_wants_it_enters() -> None:
     lines = apply_program().source.split("\n")
     starts = {file: first for first, file in apply_program().starts if file.startswith("operations/")}
-    [ahead] = [lines[first - 1] for first, file in apply_program().starts if file == "batch.lua"]
+    [ahead] = [lines[first - 1] for first, file in apply_program().starts if file == "state/path.lua"]
 
     for file, first in starts.items():
         name = Path(file).stem

@@ -6,6 +6,7 @@ import pytest
 
 from meter.engine.operations import balance, commit, configure, deduct, grant, release, reserve, void
 from tests.invariants import AMOUNT_MAX
+from tests.lua.levels import budget
 from tests.partition import DAY, HOUR, MINUTE, T0, Answer, Partition, dump
 
 
@@ -327,3 +328,16 @@ def test_finished_reservations_are_remembered_for_the_window(held: Partition) ->
     held.freeze(T0 + DAY - 1)
 
     assert held.run(commit("r")).replayed
+
+
+def test_a_budget_bounds_what_is_beyond_the_hold_and_never_the_hold(partition: Partition) -> None:
+    partition.batch(
+        grant("t/a", "g", 100), budget("t", 10), reserve("t/a", "r", 6, HOUR, chosen=True), deduct("t/a", 3)
+    )
+
+    assert partition.run(commit("r", 9, "reject")).status == "budget_reached"
+    partition.run(budget("t", 1))
+    answer = partition.run(commit("r", 9))
+    assert (answer["charged"], answer["uncovered"], answer.line.endswith(" !b")) == (6, 3, True)
+    assert partition.entries()[-1].detail["limited_by"] == "b"
+    assert partition.entries()[-1].detail["counters"] == [["t", 9, 0, 0, 2]]

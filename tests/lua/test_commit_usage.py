@@ -10,6 +10,7 @@ from meter.engine.operations import UNKEYED, Asked, commit, configure, deduct, g
 from meter.engine.priced import commit_usage, reserve_usage
 from meter.engine.prices import Activation, RateLine, read_price, usage_text
 from tests.lua.api_keys import by, put_key
+from tests.lua.levels import budget
 from tests.lua.prices import CARD, amount_of, put_card
 from tests.partition import GRACE, HOUR, MINUTE, T0, Answer, Partition
 
@@ -146,3 +147,14 @@ def test_an_activation_between_reserve_and_commit_moves_no_charge(partition: Par
             assert answer["charged"] == amount_of(versions[version]["gpt-4o"], used)
         else:
             partition.advance(pick.randrange(10))
+
+
+def test_a_budget_bounds_what_is_beyond_the_hold(held: Partition) -> None:
+    held.run(budget("u", 7600))
+    more = usage_text(None, {"input": 1000, "output": 520})
+
+    assert _commit(held, more, over="reject").status == "budget_reached"
+    answer = _commit(held, more)
+    assert (answer.status, answer["charged"], answer["uncovered"]) == ("ok", 7600, 100)
+    assert " !b $" in answer.line
+    assert _commit(held, more).line[1:] == answer.line[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from meter.engine.operations import balance, configure, deduct, grant
+from meter.engine.rules import change_words, read_terms
+from tests.lua.levels import budget, none, rate
 from tests.partition import Partition
 
 
@@ -41,6 +43,7 @@ def test_every_setting_and_the_ledger_row(partition: Partition) -> None:
         "suspended": True,
         "low_credit_thresholds": "30,10",
         "profile": {"plan": "pro x"},
+        "counters": [["u", 0, 0, 0, 0, "0 s"]],
     }
 
 
@@ -80,3 +83,31 @@ def test_large_limits_stay_exact(partition: Partition, amount: int) -> None:
 
     assert (answer["overdraft_limit"], answer["low_credit_thresholds"]) == (amount, str(amount))
     assert partition.run(deduct("u", amount, "overdraft")).balances == (0, 0, amount)
+
+
+def _terms(partition: Partition, user: str) -> object:
+    text = partition.client.hget(partition.keys.rules, user)
+    return None if text is None else read_terms(text.decode())
+
+
+def test_rules_are_merged_by_id_and_by_member(partition: Partition) -> None:
+    partition.batch(budget("u", 5), rate("u", 7))
+    since = partition.entries()[0].seq
+    partition.run(configure("u", budgets="b,9,~,~,~,~,~,~ c,1,total,~,~,~,~,~"))
+    terms = read_terms(partition.client.hget(partition.keys.rules, "u").decode())
+    assert [(one.budget_id, one.limit, one.window) for one in terms.budgets] == [("b", 9, "day"), ("c", 1, "total")]
+    assert (terms.since, [one.limit for one in terms.limits]) == (since, [7])
+    partition.batch(none("u"), configure("u", budgets="c,-", rate_limits="b,-"))
+    assert (_terms(partition, "u"), partition.fields("counters")) == (None, {})
+    assert partition.client.hget(partition.keys.accounts, "u").split(b" ")[6] == b"-"
+
+
+def test_changes_that_cannot_be_made_change_nothing(partition: Partition) -> None:
+    partition.run(budget("u", 5))
+    before = partition.fields("rules")
+    assert partition.run(configure("u", budgets="c,5,~,~,~,~,~,~"))["rule"] == "budgets/c"
+    assert partition.run(configure("u", rate_limits="c,~,5,~,~,~,~,~")).status == "incomplete_rule"
+    assert partition.run(configure("u", budgets="b,! c,!")).status == "no_rule"
+    many = change_words({f"n{n}": ("1", "day", *"~~~~~") for n in range(8)})
+    assert partition.run(configure("u", budgets=many)).status == "too_many_rules"
+    assert partition.fields("rules") == before

@@ -8,6 +8,7 @@ import pytest
 
 from meter.engine.operations import balance, configure, deduct, grant, reserve
 from tests.invariants import AMOUNT_MAX
+from tests.lua.levels import budget, rate
 from tests.partition import DAY, HOUR, T0, Partition, dump
 
 
@@ -245,3 +246,18 @@ def test_no_other_user_is_touched(partition: Partition) -> None:
 
 def _draws_of(partition: Partition, amount: int) -> tuple[Any, ...]:
     return partition.entry_of(partition.run(deduct("u", amount))["transaction_id"]).draws
+
+
+def test_rules_of_its_levels_refuse_it_and_say_so(partition: Partition) -> None:
+    """And what they refuse changes nothing, nor is a bucket any emptier."""
+    partition.batch(grant("t/a", "g", 100), budget("t", 10), rate("t/a", 2), deduct("t/a", 6))
+    before = dump(partition.client)
+
+    answer = partition.run(deduct("t/a", 5))
+    assert (answer.status, answer["required"]) == ("budget_reached", 5)
+    assert answer["violations"].startswith("budget,t,b,day,c,10,6,0,-,")
+    assert dump(partition.client) == before
+    assert partition.run(deduct("t/a", 1)).status == "ok"
+    limited = partition.run(deduct("t/a", 1))
+    assert (limited.status, limited["violations"]) == ("rate_limited", "rate_limit,t/a,b,-,r,2,-,-,-,-,30000")
+    assert partition.run(deduct("t/a", 0)).status == "ok"

@@ -10,6 +10,7 @@ from meter.engine.priced import deduct_usage
 from meter.engine.prices import Activation, RateLine, read_price, usage_text
 from meter.engine.upkeep import clock, flushed
 from tests.lua.api_keys import by, put_key
+from tests.lua.levels import budget, rate
 from tests.lua.prices import CARD, put_card
 from tests.partition import MINUTE, T0, Answer, Partition
 
@@ -141,3 +142,13 @@ def test_a_free_model_costs_nothing_and_books_nothing(carded: Partition) -> None
     answer = carded.run(deduct_usage("u", usage_text("gift", {"input": 10**6, "images": 3})))
 
     assert (answer.status, answer["amount"], answer["transaction_id"]) == ("ok", 0, "-")
+
+
+def test_rules_judge_the_price(carded: Partition) -> None:
+    carded.batch(budget("u", 5700), rate("u", 1))
+    assert (
+        carded.run(deduct_usage("u", usage_text("gpt-4o", {"input": 1000, "output": 321}))).status == "budget_reached"
+    )
+    assert carded.run(deduct_usage("u", ONE)).status == "ok"
+    carded.run(budget("u", 99_000))
+    assert carded.run(deduct_usage("u", ONE)).status == "rate_limited"

@@ -15,6 +15,7 @@ from meter.engine.operations import (
     reservation,
     reserve,
 )
+from tests.lua.levels import budget
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 
 
@@ -131,3 +132,12 @@ def test_several_times_in_one_batch(held: Partition) -> None:
 
     held.freeze(T0 + 2 * HOUR)
     assert held.run(balance("u")).balances == (0, 60, 0)
+
+
+def test_a_budget_bounds_what_is_added(partition: Partition) -> None:
+    partition.batch(grant("t/a", "g", 100), budget("t", 10), reserve("t/a", "r", 6, HOUR, chosen=True))
+
+    assert partition.run(extend("r", None, 5)).status == "budget_reached"
+    assert partition.run(extend("r", None, 4)).status == "ok"
+    assert partition.run(extend("r", HOUR)).status == "ok"
+    assert partition.entries()[-2].detail["counters"] == [["t", 0, 10, 1, 1]]

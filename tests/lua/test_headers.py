@@ -152,6 +152,10 @@ def test_each_refusal_in_the_code_is_declared(path: Path) -> None:
     refused = set(re.findall(r"'0 ([a-z_]+)", code))
     shared = {"finished"} if "refuse_finished" in code else set()
     replayed = {"key_reused"} if "replay(" in code else set()
+    shared |= {"suspended"} if "admission.refuse_suspended(" in code else set()
+    shared |= {"insufficient", "budget_reached"} if "admission.refuse(" in code else set()
+    shared |= {"rate_limited"} if "admission.refuse(" in code and "requests =" in code else set()
+    shared |= {"incomplete_rule", "no_rule", "too_many_rules"} if "levels.planned(" in code else set()
 
     declared = {refusal.word for refusal in DECLARED[path.stem].refusals} - OF_NO_SCRIPT
     assert declared == refused | shared | replayed

@@ -39,7 +39,7 @@ def test_an_empty_redis_gets_a_partition(closed: Partition) -> None:
         "head": "-",
         "recent": "a",
         "flushed": "0",
-        "sentinels": "3",
+        "sentinels": "4",
         "recent_seq": "0",
     }
 

@@ -17,6 +17,7 @@ from meter.engine.operations import (
     reserve,
     reserve_for_request,
 )
+from tests.lua.levels import budget, rate
 from tests.partition import HOUR, MINUTE, T0, Answer, Partition, dump
 
 
@@ -257,3 +258,15 @@ def test_x10_holds_of_nothing_by_who_has_nothing_are_bounded_in_all(partition: P
     assert partition.run(reserve("stranger-0", "s0", 0, MINUTE, chosen=True)).status == "ok", (
         "they end, and are swept away"
     )
+
+
+def test_rules_of_its_levels_refuse_it(partition: Partition) -> None:
+    """The hold remembers that a level counts it, by the seq of its reserve."""
+    partition.batch(grant("t/a", "g", 100), budget("t", 10), rate("t", 1, "concurrent"))
+
+    assert partition.run(reserve("t/a", "r", 11, HOUR, chosen=False)).status == "budget_reached"
+    assert partition.run(reserve("t/a", "r", 5, HOUR, chosen=False)).status == "ok"
+    limited = partition.run(reserve("t/a", "s", 5, HOUR, chosen=False))
+    assert (limited.status, limited["violations"]) == ("rate_limited", "concurrency,t,b,-,r,1,1,-,-,-,-")
+    [text] = partition.fields("holds").values()
+    assert text.decode().split(" ")[3] == f"{T0}@{partition.entries()[-1].seq}"

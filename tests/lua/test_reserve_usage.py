@@ -9,6 +9,7 @@ from meter.engine.priced import RESERVE_USAGE, commit_usage, reserve_usage
 from meter.engine.prices import RateLine, read_price, usage_text
 from meter.engine.upkeep import flushed
 from tests.lua.api_keys import by, put_key
+from tests.lua.levels import budget, rate
 from tests.lua.prices import CARD, put_card
 from tests.partition import HOUR, MINUTE, Answer, Partition
 
@@ -123,3 +124,16 @@ def test_a_commit_of_all_has_the_price_and_one_of_an_amount_says_that_it_has_non
     prices = [entry.text("price") for entry in told]
     assert [text and read_price(text).amount for text in prices] == [7500, None, 3, None]
     assert [entry.detail.get("priced") for entry in told] == [None, False, None, None]
+
+
+def test_rules_judge_the_price(partition: Partition) -> None:
+    partition.run(grant("u", "g", 5_000_000))
+    put_card(partition)
+    partition.batch(budget("u", 7500), rate("u", 1))
+    asked = usage_text("gpt-4o", {"input": 1000}, 500)
+
+    dearer = usage_text("gpt-4o", {"input": 1000}, 501)
+    assert partition.run(reserve_usage("u", "r", dearer, HOUR, chosen=False)).status == "budget_reached"
+    assert partition.run(reserve_usage("u", "r", asked, HOUR, chosen=False)).status == "ok"
+    partition.run(budget("u", 99_000))
+    assert partition.run(reserve_usage("u", "s", asked, HOUR, chosen=False)).status == "rate_limited"

@@ -9,9 +9,10 @@ from meter.engine.at_end import NOTHING_AT_END, AtEnd, read_at_end
 from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, refund, release, reserve, void
 from meter.engine.upkeep import KeptGrant, KeptReservation, restore, state
 from tests import invariants
+from tests.lua.levels import budget, rate
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition, dump
 
-REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due")
+REBUILT = ("accounts", "grants", "order", "holds", "agenda", "due", "rules", "counters")
 
 
 def _stored(partition: Partition, user: str) -> Operation:
@@ -37,6 +38,8 @@ def _stored(partition: Partition, user: str) -> Operation:
         spent=account.spent,
         expired=account.expired,
         voided=account.voided,
+        rules=partition.fields("rules").get(user.encode(), b"").decode(),
+        counters=partition.fields("counters").get(user.encode(), b"").decode(),
         grants=sorted(grants, reverse=True),
         reservations=holds,
     )
@@ -52,8 +55,9 @@ def _grant(grant_id: str, text: str) -> KeptGrant:
 
 def _hold(reservation_id: str, text: str) -> KeptReservation:
     _, amount, ends, created, *draws = text.split(" ")
+    created, _, seq = created.partition("@")
     pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
-    return KeptReservation(reservation_id, int(amount), int(ends), int(created), "release", pairs)
+    return KeptReservation(reservation_id, int(amount), int(ends), int(created), "release", pairs, seq=int(seq or 0))
 
 
 def _lose_and_restore(partition: Partition, *users: str) -> None:
@@ -79,6 +83,7 @@ def varied(partition: Partition) -> Partition:
         partition.run(grant("u", f"g{n:02}", 10, priority=n % 4, expires_at_ms=T0 + DAY + n))
     partition.run(grant("u", "never", 50, priority=9, source="plan:x"))
     partition.run(grant("u", "coming", 30, effective_at_ms=T0 + HOUR))
+    partition.batch(budget("u", 90), rate("v", 9))
     partition.run(reserve("u", "r1", 25, HOUR, chosen=True))
     partition.run(reserve("u", "r2", 25, 2 * HOUR, chosen=True))
     partition.batch(deduct("u", 13), void("u", "g11"), release("r1"))

@@ -48,8 +48,9 @@ def test_it_is_opened_and_nothing_but_its_schema_changes(older: Partition) -> No
 
     assert older.open() == "present"
 
-    before[older.keys.meta] |= {b"schema": b"2", b"sentinels": b"3"}
-    before[older.keys.rates] = before[older.keys.api_keys] = {b"": b""}  # keys that there were not then
+    before[older.keys.meta] |= {b"schema": b"2", b"sentinels": b"4"}
+    for name in ("rates", "keys", "rules", "counters", "calendar"):  # keys that there were not then
+        before[f"{older.keys.prefix}:{name}"] = {b"": b""}
     assert dump(older.client) == before
 
 

@@ -7,13 +7,23 @@ from meter.contract.call import Call, Example, JsonObject
 from meter.contract.table.story import USER, balances
 
 TAG = "accounts"
+_BUDGET: JsonObject = {"limit": 25, "window": "day", "time_zone": "Europe/Berlin"}
 _SETTINGS: JsonObject = {
     "overdraft_limit": 10,
     "low_credit_thresholds": [20, 5],
     "price_multiplier": 1.5,
+    "budgets": {"daily": _BUDGET},
     "metadata": {"team": "red"},
 }
-_USER: JsonObject = {**USER, "suspended": False, "rate_card": None, **_SETTINGS, **balances(70.5, 0)}
+_COUNTED: JsonObject = {"used": 0, "reserved": 0, "remaining": 25, "resets_at": "2026-01-01T23:00:00.000Z"}
+_USER: JsonObject = {
+    **USER,
+    "suspended": False,
+    "rate_card": None,
+    **_SETTINGS,
+    **balances(70.5, 0),
+    "budgets": {"daily": {**_BUDGET, **_COUNTED}},
+}
 
 CALLS = (
     Call(

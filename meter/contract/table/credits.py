@@ -193,6 +193,7 @@ CALLS = (
                 **USER,
                 "amount": 50,
                 "would": "ok",
+                "violations": [],
                 "short": 0,
                 "burns": [{**WELCOME, "amount": 50}],
                 "overdraft_limit": 0,

@@ -97,7 +97,10 @@ CALLS = (
             path=JOB,
         ),
         body=requests.CommitRequest,
-        refuses=("insufficient-credits", "key-not-allowed", *OF_A_USAGE, "reservation-not-priced", *_FINISHED),
+        refuses=(
+            *("insufficient-credits", "budget-reached", "key-not-allowed"),
+            *(*OF_A_USAGE, "reservation-not-priced", *_FINISHED),
+        ),
         keyed=True,
     ),
     Call(
@@ -136,7 +139,7 @@ CALLS = (
             path=JOB,
         ),
         body=requests.ExtendRequest,
-        refuses=(*OF_SPENDING, *_FINISHED),
+        refuses=(*(slug for slug in OF_SPENDING if slug != "rate-limited"), *_FINISHED),
         keyed=True,
     ),
 )

@@ -1,0 +1,110 @@
+-- Editing: the rules of a level as `configure` changes them. Rules are merged by their ids, and a rule by its members.
+--
+-- A change is a word: "id,-" takes the rule away, "id,!" begins the budget anew, else the rule's members, "~" for one that stays
+-- as it is (of a new rule: has its default):
+--   id,limit,window,zone,mode,unit,scope,alerts        a budget
+--   id,kind,limit,per_ms,burst,dimension,scope,mode    a rate limit (burst "*": its limit)
+
+local RULES_MAX = 8 -- of each kind
+
+local function pick(new, old, default)
+  if new ~= '~' then return new end
+  return old or default
+end
+
+-- A budget of the same window, zone, unit and scope goes on with what it has used.
+local function edit_budget(level, id, rest, old)
+  local limit, window, zone, mode, unit, scope, alerts = match(rest, '^(.-),(.-),(.-),(.-),(.-),(.-),(.-)$')
+  local was = old or {}
+  limit, window = pick(limit, was.limit), pick(window, was.window)
+  if not limit or not window then return nil end
+  local b = {
+    id = id, limit = limit + 0, window = window, zone = pick(zone, was.zone, 'UTC'), mode = pick(mode, was.mode, 'e'),
+    unit = pick(unit, was.unit, 'c'), scope = pick(scope, was.scope, '-'), alerts = pick(alerts, was.alerts, '-'), source = '-',
+  }
+  if old and b.window == old.window and b.zone == old.zone and b.unit == old.unit and b.scope == old.scope then
+    b.from, b.base, b.starts, b.ends = old.from, old.base, old.starts, old.ends
+  else
+    levels.begin(level, b)
+  end
+  return b
+end
+
+-- A budget begins with nothing used, in the window that lasts now.
+function levels.begin(level, b)
+  b.from, b.base, b.alerts = seq + 1, level[TOTALS[b.unit]], (gsub(b.alerts, '!', ''))
+  b.starts, b.ends = calendar.window(b.window, b.zone, now)
+end
+
+local function edit_limit(_, id, rest, old)
+  local kind, limit, per, burst, dimension, scope, mode = match(rest, '^(.-),(.-),(.-),(.-),(.-),(.-),(.-)$')
+  local was = old or {}
+  kind, limit = pick(kind, was.kind), pick(limit, was.limit)
+  if not kind or not limit then return nil end
+  local is_same = old and old.kind == kind
+  return {
+    id = id, kind = kind, limit = limit + 0, per = pick(per, was.per, 60000) + 0,
+    burst = pick(burst, was.burst, limit) + 0,
+    dimension = pick(dimension, was.dimension, '-'), scope = pick(scope, was.scope, '-'), mode = pick(mode, was.mode, 'e'),
+    source = '-', from = is_same and old.from or seq + 1, tat = is_same and old.tat or nil,
+    most = is_same and old.most or nil,
+  }
+end
+
+local EDITS = { budgets = edit_budget, limits = edit_limit }
+local POINTERS = { budgets = 'budgets', limits = 'rate_limits' }
+
+-- The rules of a kind after changes; nil and the refusal.
+local function edited(level, kind, changes)
+  local list = {}
+  for n, rule in ipairs(level[kind]) do list[n] = rule end
+  for word in gmatch(changes, '%S+') do
+    local id, rest = match(word, '^([^,]+),(.*)$')
+    local at = #list + 1
+    for n, rule in ipairs(list) do if rule.id == id then at = n end end
+    local old = list[at]
+    if rest == '-' then
+      if old then table.remove(list, at) end
+    elseif rest == '!' then
+      if not old then return nil, format('0 no_rule %s/%s', POINTERS[kind], id) end
+      list[at] = levels.parse_rule(levels.pack_budget(old))
+      levels.begin(level, list[at])
+    else
+      list[at] = EDITS[kind](level, id, rest, old)
+      if not list[at] then return nil, format('0 incomplete_rule %s/%s', POINTERS[kind], id) end
+    end
+  end
+  if #list > RULES_MAX then return nil, '0 too_many_rules' end
+  return list
+end
+
+-- What a level would be after changes: its rules, or nil and the refusal. Nothing is changed yet.
+function levels.planned(user, budgets, limits, suspended)
+  local level = levels.at(user) or levels.parse(user)
+  levels.roll(level)
+  local refusal
+  budgets, refusal = edited(level, 'budgets', budgets)
+  if refusal then return nil, refusal end
+  limits, refusal = edited(level, 'limits', limits)
+  if refusal then return nil, refusal end
+  local is_suspended = level.suspended
+  if suspended ~= '' then is_suspended = suspended == '1' end
+  return { level = level, budgets = budgets, limits = limits, suspended = is_suspended }
+end
+
+-- Makes a level what was planned. Answers whether it has rules.
+function levels.adopt(plan)
+  local level, counts = plan.level, #plan.budgets + #plan.limits > 0
+  level.budgets, level.limits, level.suspended = plan.budgets, plan.limits, plan.suspended
+  if counts and level.since == 0 then level.since = seq + 1 end
+  if not counts then level.since, level.charged, level.reserved, level.holds, level.requests = 0, 0, 0, 0, 0 end
+  local was_there = levels.known[level.user] and not level.is_gone
+  level.is_gone = not counts and not level.suspended
+  if was_there or not level.is_gone then
+    level.has_new_terms = true
+    levels.touch(level)
+  end
+  levels.count = levels.count + (level.is_gone and 0 or 1) - (was_there and 1 or 0)
+  levels.known[level.user], levels.of_path = level, {}
+  return not level.is_gone
+end

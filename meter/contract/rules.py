@@ -1,0 +1,74 @@
+"""What goes over the wire about the rules of an account: budgets, and what refused an operation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from meter.contract.fields import Amount, Credits, TimeZone
+
+RULE_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
+RULES_MAX = 8
+"""Budgets of an account."""
+
+Window = Literal["hour", "day", "week", "month", "total"]
+RuleId = Annotated[str, Field(pattern=RULE_ID)]
+
+
+def names_of_rules(most: int) -> JsonDict:
+    """What the document says of a map of rules: their names, and how many."""
+    return {"propertyNames": {"pattern": RULE_ID}, "maxProperties": most}
+
+
+class Rule(BaseModel):
+    """A change of a rule: a member that is left out stays as it is, null has its default again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BudgetChange(Rule):
+    """How much the account, and all below it, may be charged per window. A new one needs a limit and a window; with the
+    same window and zone it goes on with what it has used, else it begins anew.
+    """
+
+    limit: Amount | None = None
+    window: Window | None = None
+    """Of the calendar: a week begins on Monday; `total` never ends."""
+    time_zone: TimeZone | None = None
+    """Of the window; UTC."""
+
+
+class Budget(BaseModel):
+    """A budget, and where its window stands: what is left of it is free to be charged or reserved."""
+
+    limit: Credits
+    window: Window
+    time_zone: str
+    used: Credits
+    """Charged in this window, less what was refunded of that."""
+    reserved: Credits
+    """Held by open reservations now."""
+    remaining: Credits
+    resets_at: datetime | None
+    """When the window ends; null: never."""
+
+
+class Violation(BaseModel):
+    """A rule that refused: the `credits` of the account, a `budget` or a suspension (`suspended`) of it or of a level
+    above it, `user_id`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    rule: Literal["suspended", "credits", "budget"]
+    user_id: str
+    id: str | None
+    window: Window | None = None
+    limit: Credits | None = None
+    used: Credits | None = None
+    reserved: Credits | None = None
+    required: Credits | None = None
+    resets_at: datetime | None = None

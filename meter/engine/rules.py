@@ -1,0 +1,157 @@
+"""What levels keep of rules, as text: for the scripts, the outbox and the store alike (lua/state/level.lua).
+
+Scripts judge and count; here is what they are told of a change of rules, and what is read of what they keep and refuse.
+Amounts are units, times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+LEVELS_MAX = 6
+"""Levels of a path that count: deeper paths are metered under their first ones."""
+RULES_MAX = 8
+"""Budgets of a level; rate limits likewise."""
+LIMITED_MARK = "!"
+"""What stands in front of the id of the budget that cut an operation, behind its answer."""
+KEPT = "~"
+"""Of a member that a change leaves as it is."""
+
+
+class Budget(NamedTuple):
+    """How much may be charged per window, and where that window stands. `source` is NOTHING or plan."""
+
+    budget_id: str
+    limit: int
+    window: str
+    zone: str
+    mode: str
+    unit: str
+    scope: str
+    alerts: str
+    source: str
+    from_seq: int
+    base: int
+    starts_at_ms: int
+    ends_at_ms: int
+
+    @property
+    def alert_at(self) -> tuple[int, ...]:
+        """Millionths of the limit at which somebody is told."""
+        return () if self.alerts == "-" else tuple(int(part.rstrip("!")) for part in self.alerts.split("+"))
+
+
+class RateLimit(NamedTuple):
+    """How fast. `per_ms` and `burst` are of no use for concurrent ones."""
+
+    limit_id: str
+    kind: str
+    limit: int
+    per_ms: int
+    burst: int
+    dimension: str
+    scope: str
+    mode: str
+    source: str
+    from_seq: int
+
+
+class Terms(NamedTuple):
+    """The rules of a level. `since`: it counts what is younger than that seq; 0 where it counts nothing."""
+
+    since: int
+    suspended: bool
+    budgets: tuple[Budget, ...]
+    limits: tuple[RateLimit, ...]
+
+
+class Counters(NamedTuple):
+    """What a level and all below it have moved since it counts."""
+
+    charged: int = 0
+    held: int = 0
+    holds: int = 0
+    requests: int = 0
+
+    @property
+    def text(self) -> str:
+        """As the scripts and the store keep it."""
+        return " ".join(map(str, self))
+
+
+class Violation(NamedTuple):
+    """A rule that refuses, by the names of its parts in a line; NOTHING stands for what it does not have."""
+
+    rule: str
+    user_id: str
+    id: str
+    window: str
+    unit: str
+    limit: str
+    used: str
+    reserved: str
+    required: str
+    resets_at_ms: str
+    retry_after_ms: str
+
+
+def read_rule(word: str) -> Budget | RateLimit:
+    """Reads a rule. Raises `ValueError` for what no script wrote."""
+    kind, *parts = word.split(",")
+    if kind == "b":
+        texts, numbers = parts[:9], tuple(map(int, parts[9:]))
+        budget_id, limit, window, zone, mode, unit, scope, alerts, source = texts
+        modes: Mapping[str, str] = {"e": "enforce", "o": "observe"}
+        units: Mapping[str, str] = {"c": "credits", "r": "requests"}
+        head = (budget_id, int(limit), window, zone, modes[mode], units[unit], scope, alerts, source)
+        return Budget(*head, *numbers)
+    limit_id, what, limit, per_ms, burst, dimension, scope, mode, source, from_seq = parts
+    mode = "enforce" if mode == "e" else "observe"
+    return RateLimit(limit_id, what, int(limit), int(per_ms), int(burst), dimension, scope, mode, source, int(from_seq))
+
+
+def read_terms(text: str) -> Terms:
+    """Reads the terms of a level. Raises `ValueError` for what no script wrote."""
+    since, suspended, *words = text.split(" ")
+    rules = [read_rule(word) for word in words]
+    return Terms(
+        int(since),
+        suspended == "s",
+        tuple(rule for rule in rules if isinstance(rule, Budget)),
+        tuple(rule for rule in rules if isinstance(rule, RateLimit)),
+    )
+
+
+def read_counters(text: str | None) -> Counters:
+    """Reads what a level has counted; zeros of one that counts nothing."""
+    return Counters(*map(int, text.split(" ")[:4])) if text else Counters()
+
+
+def read_violations(text: str) -> tuple[Violation, ...]:
+    """Reads what refused an operation."""
+    return () if text == "-" else tuple(Violation(*part.split(",")) for part in text.split("|"))
+
+
+def without_limit(line: str) -> tuple[str, str]:
+    """A line of answer (without a price) and the id of the budget that cut the operation, "" where none did."""
+    before, _, last = line.rpartition(" ")
+    return (before, last[1:]) if last.startswith(LIMITED_MARK) else (line, "")
+
+
+def with_limit(line: str, budget_id: str | None) -> str:
+    """A line of answer with the id of the budget that cut the operation."""
+    return line if budget_id is None else f"{line} {LIMITED_MARK}{budget_id}"
+
+
+def change_words(changes: Mapping[str, Iterable[str] | None]) -> str:
+    """Changes of rules as the scripts read them: the members of each, KEPT for one that stays; None takes it away."""
+    return " ".join(
+        f"{rule_id},{'-' if members is None else ','.join(members)}" for rule_id, members in changes.items()
+    )
+
+
+def levels_of(user_id: str) -> list[str]:
+    """The levels of a path, the root's first: each part of it before a `/` that is not empty, and itself."""
+    cuts = [at for at, letter in enumerate(user_id) if letter == "/" and at > 0]
+    return [user_id[:cut] for cut in cuts[:LEVELS_MAX]] + ([user_id] if len(cuts) < LEVELS_MAX else [])

@@ -1,0 +1,1 @@
+"""What budgets and rate limits do, from outside."""
