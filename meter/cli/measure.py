@@ -31,6 +31,10 @@ def replay(
     prefix: Annotated[str | None, typer.Option(help="Of the user ids; a new one for each run by default.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 64,
     patience: Annotated[float, typer.Option(help="Seconds for which a call is repeated before the run stops.")] = 30.0,
+    card: Annotated[
+        Path | None, typer.Option(help="Price the rows by this rate card: the body of PUT /credits/rate-cards/….")
+    ] = None,
+    model_column: Annotated[str | None, typer.Option(help="Column of the trace that names models. [Model]")] = None,
     journal: Annotated[Path | None, typer.Option(help="Write sent and answered calls to this file.")] = None,
     verify: Annotated[Path | None, typer.Option(help="Send nothing: check the sidecar against a journal.")] = None,
     as_json: Json = False,
@@ -73,6 +77,8 @@ def replay(
             concurrency=concurrency,
             patience_seconds=patience,
             journal=journal,
+            card=card,
+            model_column=model_column,
         )
     except OptionError as error:
         complain(error, 2)

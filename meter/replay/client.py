@@ -84,7 +84,11 @@ class Client:
 
     async def post(self, path: str, body: Mapping[str, object]) -> Answer:
         """Calls until there is an answer. Raises `SidecarUnreachable`."""
-        return await self._call("POST", path, orjson.dumps(body), self._patience_seconds)
+        return await self.send("POST", path, orjson.dumps(body))
+
+    async def send(self, method: str, path: str, body: bytes) -> Answer:
+        """The same by another method, with a body that is JSON already."""
+        return await self._call(method, path, body, self._patience_seconds)
 
     async def _call(self, method: str, path: str, body: bytes, patience_seconds: float) -> Answer:
         start = time.perf_counter()

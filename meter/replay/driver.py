@@ -1,7 +1,8 @@
 """Replays a trace against a sidecar: reserve, then commit or release, row by row, and then the conservation check.
 
-One credit is one token. A row reserves its context and an estimate, and commits what it really used. What each row
-does follows from the seed and the row's number alone, so two runs with one seed ask for the same.
+One credit is one token, or, with a rate card, a row costs what the card says. A row reserves its context and an
+estimate, and commits what it really used. What each row does follows from the seed and the row's number alone, so two
+runs with one seed ask for the same.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+import orjson
 from rich.console import Console
 
+from meter.replay.card import Card, read_card
 from meter.replay.client import Answer, Client, SidecarUnreachable, UnexpectedAnswer
 from meter.replay.journal import Journal, read_journal
 from meter.replay.options import OptionError, ReplayOptions
@@ -34,6 +37,8 @@ FIRST_PATIENCE_SECONDS = 2.0
 TTL_MIN_SECONDS = 300
 
 _T = TypeVar("_T")
+_Costs = tuple[Decimal, Decimal, dict[str, object], dict[str, object]]
+"""What a row reserves and commits, and the members of the bodies that say so."""
 
 
 async def replay(options: ReplayOptions, console: Console, stop: asyncio.Event | None = None) -> ReplayReport:
@@ -42,7 +47,8 @@ async def replay(options: ReplayOptions, console: Console, stop: asyncio.Event |
     Raises `TraceError`, `OptionError` and `JournalError`; before the first row also `SidecarUnreachable` and
     `UnexpectedAnswer`, later the report says why the run stopped.
     """
-    run = _Replay(options, read_trace(options.trace, options.rows_max), stop or asyncio.Event())
+    rows = read_trace(options.trace, options.rows_max, options.model_column)
+    run = _Replay(options, rows, stop or asyncio.Event())
     return await run.run(console)
 
 
@@ -92,7 +98,13 @@ class _Step:
     row: TraceRow
     user_id: str
     reservation_id: str
-    amount: int
+    amount: Decimal
+    """What is reserved."""
+    used: Decimal
+    """What is committed."""
+    reserve: dict[str, object]
+    """The member of the body that says so: an amount, or a usage."""
+    commit: dict[str, object]
     release: bool
 
 
@@ -106,7 +118,9 @@ class _Replay:
         self._run = Run(secrets.token_hex(4), options.url, str(options.trace), started_at)
         self._prefix = options.prefix or f"replay-{self._run.run_id}"
         self._ttl_seconds = max(TTL_MIN_SECONDS, math.ceil(2 * options.patience_seconds))
-        self._steps = [self._step(row) for row in rows]
+        self._rows = rows
+        self._card: Card | None = None
+        self._steps: list[_Step] = []
         self._record = Record()
         self._journal: Journal | None = None
         self._seconds: dict[str, array[float]] = {name: array("d") for name in ("reserve", "commit", "release", "pair")}
@@ -122,6 +136,10 @@ class _Replay:
             async with client:
                 self._client = client
                 await _greet(client, options.url, options.patience_seconds)
+                if options.card is not None:
+                    self._card = read_card(options.card, await _decimal_places(client))
+                self._steps = [self._step(row) for row in self._rows]
+                await self._put_card()
                 await _each(self._credit().items(), self._grant, options.concurrency)
                 elapsed_seconds, calls = await self._replay_rows(console)
                 differences, checked = await self._check(console)
@@ -148,19 +166,45 @@ class _Replay:
         draw = blake2b(b"%d %d" % (options.seed, row.number), digest_size=8).digest()
         user, chance = int.from_bytes(draw[:4]) % options.users, int.from_bytes(draw[4:]) / 2**32
         estimate = row.generated_tokens if options.estimate is None else options.estimate
-        return _Step(
-            row,
-            f"{self._prefix}-{user}",
-            f"replay-{self._run.run_id}-{row.number}",
-            row.context_tokens + estimate,
-            chance < options.release_share,
+        costs = self._in_tokens(row, estimate) if self._card is None else self._by_card(self._card, row, estimate)
+        most, used, reserve, commit = costs
+        reservation_id, release = f"replay-{self._run.run_id}-{row.number}", chance < options.release_share
+        return _Step(row, f"{self._prefix}-{user}", reservation_id, most, used, reserve, commit, release)
+
+    def _in_tokens(self, row: TraceRow, estimate: int) -> _Costs:
+        most, used = row.context_tokens + estimate, row.total_tokens
+        return Decimal(most), Decimal(used), {"amount": most}, {"amount": used}
+
+    def _by_card(self, card: Card, row: TraceRow, estimate: int) -> _Costs:
+        model = card.model_of(row.model, row.number)
+        held = card.usage(model, row.context_tokens, estimate)
+        used = card.usage(model, row.context_tokens, row.generated_tokens)
+        most = held.pop("output", None)
+        bound = {} if most is None else {"max_output": most}
+        return (
+            card.credits(model, row.context_tokens, estimate),
+            card.credits(model, row.context_tokens, row.generated_tokens),
+            {"usage": {"model": model, **held, **bound}},
+            {"usage": used},
         )
+
+    async def _put_card(self) -> None:
+        """The sidecar gets the card under a name of this run, for the users of this run alone."""
+        if self._card is None:
+            return
+        answer = await self._client.send("PUT", f"/credits/rate-cards/{self._card_id}", self._card.text)
+        if answer.status != 200:
+            raise OptionError(f"--card {self._options.card}: the sidecar refuses it: {_complaint(answer)}")
+
+    @property
+    def _card_id(self) -> str:
+        return f"replay-{self._run.run_id}"
 
     def _credit(self) -> dict[str, Decimal]:
         """What each user is granted, in the order of their first rows."""
         credit: dict[str, Decimal] = {}
         for step in self._steps:
-            most = max(step.amount, step.row.total_tokens)
+            most = max(step.amount, step.used)
             credit[step.user_id] = credit.get(step.user_id, ZERO) + most
         given = self._options.credit
         return {user_id: max(most, Decimal(1)) if given is None else given for user_id, most in credit.items()}
@@ -180,6 +224,11 @@ class _Replay:
         self._note(Done(Verb.GRANT, user_id, answer.status, code=answer.code))
         if answer.status != 200:
             raise OptionError(f"the grant of {credits_text(amount)} to {user_id} was refused: {_complaint(answer)}")
+        if self._card is not None:
+            chosen = orjson.dumps({"rate_card": self._card_id})
+            answer = await self._client.send("PATCH", f"/credits/users/{user_id}", chosen)
+            if answer.status != 200:
+                raise OptionError(f"--card: {user_id} cannot be given the card: {_complaint(answer)}")
 
     async def _replay_rows(self, console: Console) -> tuple[float, int]:
         calls = self._client.calls
@@ -207,16 +256,19 @@ class _Replay:
             start + step.row.offset_seconds / self._options.speed
         ):
             return
-        self._note(Sent(Verb.RESERVE, step.reservation_id, step.user_id, Decimal(step.amount)))
+        self._note(Sent(Verb.RESERVE, step.reservation_id, step.user_id, step.amount))
         body = {
             "user_id": step.user_id,
-            "amount": step.amount,
+            **step.reserve,
             "reservation_id": step.reservation_id,
             "ttl_seconds": self._ttl_seconds,
         }
         answer = await self._client.post("/credits/reservations", body)
         self._seconds["reserve"].append(answer.seconds)
-        self._note(_done(Verb.RESERVE, step, answer))
+        done = _done(Verb.RESERVE, step, answer)
+        if answer.status == 201:
+            done = replace(done, amount=answer.amount("amount"))
+        self._note(done)
         if answer.status == 201:
             seconds = await (self._release(step) if step.release else self._commit(step))
             self._seconds["pair"].append(answer.seconds + seconds)
@@ -235,9 +287,9 @@ class _Replay:
         return True
 
     async def _commit(self, step: _Step) -> float:
-        self._note(Sent(Verb.COMMIT, step.reservation_id, step.user_id, Decimal(step.row.total_tokens)))
+        self._note(Sent(Verb.COMMIT, step.reservation_id, step.user_id, step.used))
         path = f"/credits/reservations/{step.reservation_id}/commit"
-        answer = await self._client.post(path, {"amount": step.row.total_tokens})
+        answer = await self._client.post(path, step.commit)
         done = _done(Verb.COMMIT, step, answer)
         if answer.status == 200:
             late = answer.body.get("late") is True
@@ -276,6 +328,18 @@ async def _greet(client: Client, url: str, patience_seconds: float) -> None:
     answer = await client.get("/readyz", patience_seconds=min(FIRST_PATIENCE_SECONDS, patience_seconds))
     if answer.status != 200:
         raise UnexpectedAnswer(f"{url} is no sidecar: GET /readyz answers {answer.status}")
+
+
+async def _decimal_places(client: Client) -> int:
+    """How finely a sidecar counts, as its OpenAPI document says."""
+    answer = await client.get("/openapi.json")
+    found: object = answer.body
+    for part in ("components", "schemas", "AddRequest", "properties", "amount", "anyOf"):
+        found = found.get(part) if isinstance(found, dict) else None
+    step = found[0].get("multipleOf", 1) if isinstance(found, list) and isinstance(found[0], dict) else None
+    if not isinstance(step, int | Decimal):
+        raise UnexpectedAnswer("GET /openapi.json does not say how finely the sidecar counts")
+    return max(0, -Decimal(step).adjusted())
 
 
 async def _balances(client: Client, user_id: str) -> dict[str, Decimal]:

@@ -47,6 +47,10 @@ class ReplayOptions:
     patience_seconds: float = 30.0
     """How long a call is repeated before the run stops."""
     journal: Path | None = None
+    card: Path | None = None
+    """What a request costs: the body of `PUT /credits/rate-cards/…`. None: one credit is one token."""
+    model_column: str | None = None
+    """The column of the trace that has the model; None: `Model`, where there is one."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -61,6 +65,7 @@ class ReplayOptions:
                 f"--credit is {self.credit}, not above 0",
             ),
             (_is_prefix(self.prefix), f"--prefix is {self.prefix!r}, not 1 to {PREFIX_MAX} of A-Z a-z 0-9 . _ : -"),
+            (self.model_column is None or self.card is not None, "--model-column is of no use without --card"),
             (1 <= self.concurrency <= 10_000, f"--concurrency is {self.concurrency}, not from 1 to 10000"),
             (
                 0 < self.patience_seconds <= PATIENCE_MAX_SECONDS,

@@ -48,7 +48,8 @@ class Sent:
 class Done:
     """A call was answered. `doubtful`: an earlier try of it went without an answer.
 
-    `amount` is what was charged or released; `late`: the hold had ended; `code` is the sidecar's word for a refusal.
+    `amount` is what was held, charged or released; `late`: the hold had ended; `code` is the sidecar's word for a
+    refusal.
     """
 
     verb: Verb
@@ -210,6 +211,8 @@ class Record:
         if event.status == 201:
             one.held = True
             self.granted += 1
+            if event.amount not in (ZERO, one.amount):  # older journals do not have it
+                self._contradict(one, f"held by {event.subject}", one.amount, event)
         elif event.status == 402:
             self.refused += 1
             if not event.doubtful:  # else the first try may still have been granted

@@ -1,4 +1,4 @@
-"""Reads a trace of production requests: CSV with TIMESTAMP, ContextTokens and GeneratedTokens.
+"""Reads a trace of production requests: CSV with TIMESTAMP, ContextTokens and GeneratedTokens, and maybe a model.
 
 The format of the Azure LLM inference traces. Other columns are left alone. What cannot be read is a `TraceError` that
 names the file, the line and what is wrong with it; nothing is guessed and nothing is skipped but blank lines.
@@ -17,6 +17,8 @@ from typing import TextIO
 from meter.errors import MeterError
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+MODEL_COLUMN = "Model"
+"""Of a trace that says which model each request was for."""
 TOKENS_MAX = 1_000_000_000
 
 
@@ -32,6 +34,7 @@ class TraceRow:
     offset_seconds: float
     context_tokens: int
     generated_tokens: int
+    model: str = ""
 
     @property
     def total_tokens(self) -> int:
@@ -39,11 +42,13 @@ class TraceRow:
         return self.context_tokens + self.generated_tokens
 
 
-def read_trace(path: Path, rows_max: int | None = None) -> list[TraceRow]:
-    """The rows of a trace in the order of the file, at most `rows_max`. Raises `TraceError`."""
+def read_trace(path: Path, rows_max: int | None = None, model_column: str | None = None) -> list[TraceRow]:
+    """The rows of a trace in the order of the file, at most `rows_max`. Models are those of a column that must be
+    there, or of the column `Model` where that is. Raises `TraceError`.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(islice(_rows(path, file), rows_max))
+            rows = list(islice(_rows(path, file, model_column), rows_max))
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -53,13 +58,14 @@ def read_trace(path: Path, rows_max: int | None = None) -> list[TraceRow]:
     return rows
 
 
-def _rows(path: Path, file: TextIO) -> Iterator[TraceRow]:
+def _rows(path: Path, file: TextIO, model_column: str | None) -> Iterator[TraceRow]:
     reader = csv.reader(file, strict=True)
     try:
         header = next(reader, None)
         if header is None:
             raise TraceError(f"{path}: is empty; a header with {', '.join(COLUMNS)} was expected")
-        places = _places(path, header)
+        places = _places(path, header, (*COLUMNS, model_column) if model_column else COLUMNS)
+        model_at = _model_at(header, model_column or MODEL_COLUMN)
         start: datetime | None = None
         number = 0
         for fields in reader:
@@ -76,18 +82,24 @@ def _rows(path: Path, file: TextIO) -> Iterator[TraceRow]:
                 (time - start).total_seconds(),
                 _tokens(place, COLUMNS[1], fields[places[1]]),
                 _tokens(place, COLUMNS[2], fields[places[2]]),
+                "" if model_at is None else fields[model_at].strip(),
             )
     except csv.Error as error:
         raise TraceError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
 
 
-def _places(path: Path, header: Sequence[str]) -> list[int]:
+def _model_at(header: Sequence[str], column: str) -> int | None:
     names = [name.strip() for name in header]
-    missing = [name for name in COLUMNS if names.count(name) != 1]
+    return names.index(column) if names.count(column) == 1 else None
+
+
+def _places(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int]:
+    names = [name.strip() for name in header]
+    missing = [name for name in columns if names.count(name) != 1]
     if missing:
         found = ", ".join(names)[:120]
         raise TraceError(f"{path}:1: needs one column {' and one '.join(missing)}; the header is: {found}")
-    return [names.index(name) for name in COLUMNS]
+    return [names.index(name) for name in columns]
 
 
 def _time(place: str, text: str) -> datetime:

@@ -22,8 +22,9 @@ Hook = Callable[[str, str], Awaitable[int | None]]
 class Sidecar:
     """One sidecar at a port of its own."""
 
-    def __init__(self, gateway: RedisGateway) -> None:
+    def __init__(self, gateway: RedisGateway, store_url: str = "none") -> None:
         self._gateway = gateway
+        self._store_url = store_url
         self._task: asyncio.Task[None] | None = None
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.port: int = found.getsockname()[1]
@@ -38,7 +39,7 @@ class Sidecar:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        app = self._intercept(create_app(Settings(redis_timeout_ms=10_000, store_url="none"), self._gateway))
+        app = self._intercept(create_app(Settings(redis_timeout_ms=10_000, store_url=self._store_url), self._gateway))
         config = uvicorn.Config(app, port=self.port, access_log=False, log_level="error", lifespan="on")
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._serve())
