@@ -152,6 +152,11 @@ class Batcher:
         self._memory.remember(place)
 
     @property
+    def told(self) -> Place:
+        """The last transaction of the partition that this process was told of."""
+        return self._memory.last
+
+    @property
     def waiting(self) -> int:
         """Operations that no batch has taken yet."""
         return self._waiting

@@ -18,6 +18,7 @@ from meter.engine import operations, upkeep
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, LineDone, Lines, Mode
 from meter.engine.counts import Counts
+from meter.engine.history import Place
 from meter.engine.key_owners import KeyOwners
 from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
@@ -148,6 +149,10 @@ class Engine:
         future: asyncio.Future[Lines] = asyncio.get_running_loop().create_future()
         self._batchers[partition].submit(many, lambda lines: _resolve(future, lines), mode)
         return await future
+
+    def told(self, number: int) -> Place:
+        """The last transaction of a partition that this process was told of."""
+        return self._batchers[number].told
 
     def partition_of(self, user_id: str) -> int:
         """The number of a user's partition."""

@@ -117,13 +117,16 @@ class Watch:
 
     async def _refusals(self) -> dict[int, MeterError]:
         """Why partitions are not served, by number."""
-        found: dict[int, MeterError] = {}
-        for number in range(len(self._engine.partitions)):
-            try:
-                await self._engine.run_many(number, (upkeep.clock(),))
-            except MeterError as error:
-                found[number] = error
-        return found
+        every = range(len(self._engine.partitions))
+        return {number: error for number in every if (error := await self._refusal(number)) is not None}
+
+    async def _refusal(self, number: int) -> MeterError | None:
+        """Why a partition is not served."""
+        try:
+            await self._engine.run_many(number, (upkeep.clock(),))
+        except MeterError as error:
+            return error
+        return None
 
     async def _run(self) -> None:
         while True:
@@ -164,6 +167,12 @@ class Watch:
             word = "missing" if state is None else state.state
             return PartitionFacts(number, state, f"partition {number} is not served: {word}")
         self._engine.opening.compare_with(state.ledger)
+        if (state.epoch, state.seq) < self._engine.told(number)[:2]:
+            # The script closes a partition that lost history; nobody may call before this process is gone, and with it
+            # what it knows.
+            refusal = await self._refusal(number)
+            if refusal is not None:
+                return PartitionFacts(number, state, str(refusal))
         oldest_ms = None
         if state.seq > state.flushed:
             with suppress(NewerEntry):  # the flush tells of it, and of an unreadable one

@@ -61,8 +61,7 @@ class Intake:
         Raises `Unavailable` only before anything is written.
         """
         now_ms = await self._engine.now_ms(self._engine.partition_of(row.user_id))
-        if row.created_at_ms > now_ms:  # this machine's clock is ahead, and the sweep would wait for it
-            row = row.model_copy(update={"created_at_ms": now_ms})
+        row = row.model_copy(update={"created_at_ms": now_ms})  # by Redis: this machine's clock may be ahead, or behind
         first, extra = await self._store.add_pending_grant(row), told_of(row)
         if first is not None:
             if first.fingerprint != row.fingerprint:
@@ -73,7 +72,7 @@ class Intake:
         told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
-        was_promised = first is not None and row.pending and row.created_at_ms < row.expires_at_ms
+        was_promised = first is not None and row.pending and _is_promised(row)
         one = grant_operation(row, extra, actor, late=was_promised)
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
@@ -92,12 +91,16 @@ class Intake:
         """Applies pending grants; answers how many Redis has now.
 
         What Redis could not be told stays pending and is swept up. One that is refused, or that cannot even be asked
-        about, stays with an alarm and holds nobody up. Raises `Unavailable` when the alarm cannot be kept.
+        about, stays with an alarm and holds nobody up. One that had ended before it was asked for is dropped: whoever
+        was to tell its caller ended in between, and another try is refused. Raises `Unavailable` when the alarm cannot
+        be kept.
         """
         by_partition: dict[int, list[GrantRow]] = {}
         for row in rows:
-            if row.pending:  # one that was applied may be forgotten in Redis, and would be applied again
+            if row.pending and _is_promised(row):  # one that was applied may be forgotten, and would be applied again
                 by_partition.setdefault(row.partition, []).append(row)
+            elif row.pending:
+                await self._store.drop_pending_grant(row.user_id, row.grant_id)
         applied = 0
         for partition, share in by_partition.items():
             for first in range(0, len(share), GRANTS_PER_CALL):
@@ -168,6 +171,11 @@ def grant_operation(row: GrantRow, extra: str, actor: str = "", *, late: bool = 
         late=late,
         asked=Asked(_key_of(row), extra, actor=actor),
     )
+
+
+def _is_promised(row: GrantRow) -> bool:
+    """Whether it could be given when it was asked for."""
+    return row.created_at_ms < row.expires_at_ms
 
 
 def _key_of(row: GrantRow) -> str:

@@ -72,14 +72,15 @@ class Mind:
 class Author:
     """Makes up operations, from a seed."""
 
-    def __init__(self, seed: str, prefix: str, users: Sequence[str]) -> None:
+    def __init__(self, seed: str, prefix: str, users: Sequence[str], *, without_key: float = 6) -> None:
+        """`without_key`: how many of about 100 operations have no key."""
         self.lot = random.Random(seed)
         self._prefix, self._users = prefix, users
         self._number = 0
         self.mind = Mind()
         self._makers: dict[Callable[[str, str], Operation], float] = {
             self._deduct: 40,
-            self._without_key: 6,
+            self._without_key: without_key,
             self._reserve: 16,
             self._settle: 13,
             self._extend: 3,

@@ -97,6 +97,19 @@ async def test_u4_a_partition_that_is_lost_is_refused(
     assert "missing" in (await watch.look_and_try()).faults[0]
 
 
+async def test_x3_history_that_was_lost_is_found_by_a_look_though_nobody_calls(
+    watch: Watch, engine: Engine, partition: Partition, server: Server, unchecked: None
+) -> None:
+    before = server.client.hgetall(partition.keys.meta)
+    await engine.run("u", operations.configure("u", overdraft_limit=1))
+    assert (await watch.look()).word != "unavailable"
+    server.client.hset(partition.keys.meta, mapping=before)
+    status = await watch.look()
+    assert states(status)["partitions"] == "refused"
+    assert "was acknowledged" in status.faults[0]
+    assert server.client.hget(partition.keys.meta, "state") == b"lost"
+
+
 async def test_u4_a_redis_that_answers_and_yet_refuses_is_found_by_trying(
     watch: Watch, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

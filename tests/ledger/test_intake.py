@@ -180,6 +180,26 @@ async def test_one_that_had_ended_when_it_was_asked_for_is_no_promise(ground: Gr
     row = wanted(expires_at_ms=T0 - MINUTE)
     await ground.store.add_pending_grant(row)
     assert (await intake(ground).add(row)).startswith("0 ended")
+    assert await sweep(ground) == 0
+    assert await ground.store.pending_grants(SOON, 10) == [] and await alarms(ground.store) == []
+    assert ground.partition.entries() == []
+
+
+async def test_a_clock_that_is_behind_makes_no_promise_of_what_has_ended(ground: Ground) -> None:
+    """A sidecar an hour behind ends before it can tell its caller no."""
+    row = wanted(expires_at_ms=T0 - MINUTE).model_copy(update={"created_at_ms": T0 - 60 * MINUTE})
+
+    class Killed(Failing):
+        def __getattr__(self, name: str) -> Any:
+            if name == "drop_pending_grant":
+                raise RuntimeError("killed")
+            return getattr(self._store, name)
+
+    store: Any = Killed(ground.store, "")
+    with pytest.raises(RuntimeError):
+        await intake(ground, store).add(row)
+    assert await sweep(ground) == 0
+    assert await ground.store.pending_grants(SOON, 10) == [] and ground.partition.entries() == []
 
 
 async def test_what_redis_refuses_is_not_kept(ground: Ground) -> None:
