@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meter.store.base import Store
-from meter.store.rows import SubscriptionRow
+from meter.store.plan_rows import SubscriptionRow
 from tests.faults.checker.evidence import Balance, Row, Side
 
 
