@@ -268,6 +268,16 @@ def test_a_module_says_what_it_is_for() -> None:
     ] == []
 
 
+def test_each_step_of_the_schema_follows_the_one_before_it() -> None:
+    """Two steps that follow the same one, as two branches make them, would open no database."""
+    files = sorted((ROOT / "meter" / "store" / "sql" / "migrations" / "versions").glob("v*.py"))
+    names = [re.findall(r'^(?:down_)?revision = "?(\w+)"?$', file.read_text(), re.MULTILINE) for file in files]
+    assert names[0] == ["0001", "None"]
+    for number, (file, name) in enumerate(zip(files[1:], names[1:], strict=True), 2):
+        assert name == [f"{number:04d}", f"{number - 1:04d}"] and file.name.startswith(f"v{number:04d}_"), file.name
+        assert file.read_text().startswith(f'"""Version {number}: '), file.name
+
+
 def test_no_test_goes_without_an_assertion() -> None:
     """An assert or `pytest.raises` of its own, or a call of something in this folder that has one."""
     calls = {
