@@ -1,7 +1,7 @@
 """The text of an API key: drawn by lot, kept nowhere but as its hash, and checked for slips without asking anybody.
 
-`mk_live_` (`mk_test_` where the test clock is allowed), eight hex digits of the CRC-32 of the root of its path, which
-find the partition for any number of them, 32 random bytes in base 62, and the CRC-32 of all that in base 62.
+`mk_live_` (`mk_test_` where it was made with the test clock allowed), eight hex digits of the CRC-32 of the root of its
+path, which find the partition for any number of them, 32 random bytes in base 62, and the CRC-32 of that in base 62.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ class ApiKey(NamedTuple):
     hash: str
     """SHA-256 of the text, in hex. The text has 256 random bits, so that nobody guesses one by its hash."""
     root: int
-    is_test: bool
 
 
 def new_api_key(user_id: str, *, is_test: bool) -> tuple[str, ApiKey]:
@@ -52,7 +51,7 @@ def read_api_key(text: str) -> ApiKey | None:
 def unknown_api_key(text: str) -> ApiKey:
     """What stands for a text that is no key: nobody has one of that hash."""
     hashed = sha256(b"\0" + text.encode("utf-8", "surrogatepass")).hexdigest()
-    return ApiKey(key_id_of(hashed), hashed, 0, is_test=False)
+    return ApiKey(key_id_of(hashed), hashed, 0)
 
 
 def key_id_of(hashed: str) -> str:
@@ -62,8 +61,8 @@ def key_id_of(hashed: str) -> str:
 
 def _known(text: str) -> ApiKey:
     hashed = sha256(text.encode()).hexdigest()
-    kind, root = text[len(PREFIX) :].split("_")
-    return ApiKey(key_id_of(hashed), hashed, int(root[:8], 16), kind == "test")
+    root = text.rpartition("_")[2][:8]
+    return ApiKey(key_id_of(hashed), hashed, int(root, 16))
 
 
 def _root_of(user_id: str) -> bytes:

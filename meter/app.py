@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from meter.amount import AmountScale
+from meter.api.gate import ADMIN_READ, ADMIN_WRITE, Gate
 from meter.api.handlers import Handlers, handlers_of
 from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
@@ -28,7 +29,7 @@ from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
 from meter.http.endpoint import AnyMethod
-from meter.http.exchange import Coroutine, awaitable
+from meter.http.exchange import Coroutine, Handler, awaitable
 from meter.http.request_id import Identified
 from meter.jobs import Jobs
 from meter.openapi.host import mounted_docs
@@ -47,6 +48,16 @@ class Parts:
     gateway: GatewayHandlers
     metrics: Metrics
     jobs: Jobs
+    gate: Gate | None = None
+    """Who looks at the keys of callers, where somebody does."""
+
+    def hot(self, handler: Handler) -> Handler:
+        """What gateways call, behind the gate."""
+        return handler if self.gate is None else self.gate.hot(ADMIN_WRITE, handler)
+
+    def coroutine(self, scope: str, run: Coroutine) -> Coroutine:
+        """Another path that is not for everybody."""
+        return run if self.gate is None else self.gate.coroutine(scope, run)
 
 
 def services_of(runtime: Runtime) -> Services:
@@ -88,13 +99,16 @@ def parts_of(runtime: Runtime) -> Parts:
     gateway = GatewayHandlers(services)
     metrics = Metrics(services.engine.counts, lambda: services.engine.waiting)
     gateway.counts.show(metrics.counted)
+    handlers = handlers_of(services)
+    gate = Gate(services) if services.settings.auth == "keys" else None
     if runtime.refusals is not None:
         text = "Lines of refusals that the ledger log had to drop."
         metrics.counted("meter_ledger_dropped_lines", text, (), runtime.refusals.drops)
     if runtime.kept_refusals is not None:
         text = "Refusals that the store was not given, because there were too many or it was away."
         metrics.counted("meter_refusals_dropped", text, (), runtime.kept_refusals.drops)
-    return Parts(runtime.settings, runtime, handlers_of(services), gateway, metrics, services.jobs)
+    handlers = handlers if gate is None else gate.over(handlers)
+    return Parts(runtime.settings, runtime, handlers, gateway, metrics, services.jobs, gate)
 
 
 def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]:
@@ -105,15 +119,18 @@ def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]
     plain = [
         ("GET", "/livez", probes.livez),
         ("GET", "/readyz", probes.readyz),
-        ("GET", "/metrics", probes.metrics),
+        ("GET", "/metrics", parts.coroutine(ADMIN_READ, probes.metrics)),
         ("GET", "/problems/{slug}", probes.problem),
     ]
     return [
         *routes(plain, settings.body_max_bytes),
-        Route("/gateway/authorize", AnyMethod(awaitable(gateway.authorize))),
-        Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(gateway.authorize))),
-        Route("/gateway/commit", AnyMethod(awaitable(gateway.commit))),
-        *routes([("POST", "/gateway/logs", gateway.logs.logs)], settings.gateway_logs_max_bytes),
+        Route("/gateway/authorize", AnyMethod(awaitable(parts.hot(gateway.authorize)))),
+        Route("/gateway/authorize/{rest:path}", AnyMethod(awaitable(parts.hot(gateway.authorize)))),
+        Route("/gateway/commit", AnyMethod(awaitable(parts.hot(gateway.commit)))),
+        *routes(
+            [("POST", "/gateway/logs", parts.coroutine(ADMIN_WRITE, gateway.logs.logs))],
+            settings.gateway_logs_max_bytes,
+        ),
         *docs_routes(settings),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
         *call_routes(parts.handlers.coroutines, ME, settings.body_max_bytes, below=ME),
@@ -146,7 +163,7 @@ def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:
         exception_handlers=PROBLEM_HANDLERS,
     )
     app.router.redirect_slashes = False  # a path that is not ours is a problem, not a redirect
-    of_gateway = {"authorize": gateway.authorize, "commit": gateway.commit}
+    of_gateway = {"authorize": parts.hot(gateway.authorize), "commit": parts.hot(gateway.commit)}
     app.state.hot_lane = HotLane(
         parts.handlers.hot, settings.body_max_bytes, parts.metrics.responses, guard, of_gateway
     )

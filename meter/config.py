@@ -112,6 +112,16 @@ class Settings(BaseSettings):
     ] = 6
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    auth: Annotated[
+        Literal["none", "keys"],
+        Field(description="Who may call: `none`: whoever reaches the address; `keys`: who has an API key that may."),
+    ] = "none"
+    unsafe_open_bind: Annotated[
+        bool,
+        Field(
+            description="Listen beyond this machine without `METER_AUTH=keys`, for whoever comes: behind a firewall."
+        ),
+    ] = False
     uds: Annotated[str, Field(description="Unix socket to listen on instead of host and port.")] = ""
     processes: Annotated[
         int, Field(ge=1, le=64, description="Processes of `meter serve` that share its address; one per core at most.")

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from starlette.applications import Starlette
 
 from meter.api.direct import DirectCalls
+from meter.api.gate import Gate
 from meter.api.handlers import handlers_of
 from meter.app import credits_app, services_of
 from meter.client.calls import Carried
@@ -44,8 +45,11 @@ class Meter(Credits):
         self._runtime = Runtime(settings, redis, store, role="sidecar")
         services = services_of(self._runtime)
         self._jobs = services.jobs
-        coroutines = handlers_of(services).coroutines
-        self._coroutines = {name: self._opening(run) for name, run in coroutines.items()}
+        handlers = handlers_of(services)
+        self._coroutines = {name: self._opening(run) for name, run in handlers.coroutines.items()}
+        served = Gate(services).over(handlers) if settings.auth == "keys" else handlers
+        self._served = {name: self._opening(run) for name, run in served.coroutines.items()}
+        """What others call over HTTP."""
         self._direct: DirectCalls | None = DirectCalls(services)
         super().__init__(_InProcess(self._coroutines))
 
@@ -77,13 +81,13 @@ class Meter(Credits):
         """The HTTP routes, to be mounted: `app.mount("/credits", meter.api)`. They share this meter's balances, and
         have their own `docs` and `openapi.json` below the mount.
         """
-        return credits_app(self._coroutines, self._settings)
+        return credits_app(self._served, self._settings)
 
     def fastapi_router(self) -> Any:
         """The same routes as a `fastapi.APIRouter`, which shows each in the host's own OpenAPI document:
         `app.include_router(meter.fastapi_router(), prefix="/credits")`. Raises `ConfigError` without FastAPI.
         """
-        return fastapi_router(self._coroutines, self._settings)
+        return fastapi_router(self._served, self._settings)
 
     async def _carried(
         self,

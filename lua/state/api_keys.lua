@@ -15,12 +15,20 @@ function api_keys.names_no_model(place)
     or name == 'quote' and ARGV[place + 1] == ''
 end
 
+-- Whether a reservation is of that path or below.
+function api_keys.owns(user, id)
+  local holder = match(hold_texts[id] or '', '^%S+') or match(recent('r ' .. id) or '', '^%a+ (%S+)')
+  return holder and (holder == user or sub(holder, 1, #user + 1) == user .. '/')
+end
+
 -- The refusal of what is asked for by a key, else nil; then its models, nil of one for all.
 function api_keys.judge(text, place, scope, hash)
   local own, user, scopes, expires, models = match(text or '', api_keys.PATTERN)
-  if own ~= hash or expires + 0 <= now or user ~= ARGV[place] then return '0 invalid_key' end
+  local subject = subjects[ARGV[place - 3]]
+  if own ~= hash or expires + 0 <= now or subject == 'user' and user ~= ARGV[place] then return '0 invalid_key' end
+  if subject == 'reservation' and not api_keys.owns(user, ARGV[place]) then return '0 not_found' end
   if not string.find(',' .. scopes .. ',', ',' .. scope .. ',', 1, true) then return '0 scope_missing ' .. scope end
-  if models == '-' then return nil end
+  if models == '-' or subject == 'reservation' then return nil end
   if api_keys.names_no_model(place) then return '0 model_not_allowed -' end
   return nil, models
 end
@@ -33,7 +41,8 @@ function api_keys.read_all()
     local at = api_keys.from + 3 * (n - 1)
     local place = ARGV[at] + 0
     local refusal, models = api_keys.judge(text, place, ARGV[at + 1], ARGV[at + 2])
-    found[place] = { id = ids[n], refusal = refusal, models = models }
+    local makes = subjects[ARGV[place - 3]] == 'user' -- what settles is told by its hold whose key that was
+    found[place] = { id = makes and ids[n], refusal = refusal, models = models }
   end
   return found
 end

@@ -60,7 +60,7 @@ class CreditHandlers:
             self._services.ask_by_key(body.api_key, by_key, respond)
             return
         user_id = user_of(body)
-        self._services.ask(user_id, deduct_operation(body, key, request, user_id), respond)
+        self._services.ask(user_id, deduct_operation(body, key, request, user_id), respond, request.caller)
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""

@@ -20,6 +20,7 @@ from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, page, problem, validation_problem
+from meter.keys import OBJECT_ID
 
 BY_END = Cursors("open reservations", r"([0-9]{13} h [A-Za-z0-9_.:-]{1,128})")  # as the script has it
 BY_CREATION = Cursors("reservations", NUMBER, ID)
@@ -45,21 +46,22 @@ class ReservationHandlers:
             self._services.ask_by_key(body.api_key, by_key, respond)
             return
         user_id = user_of(body)
-        self._services.ask(user_id, reserve_operation(self._services, body, key, request, user_id), respond)
+        operation = reserve_operation(self._services, body, key, request, user_id)
+        self._services.ask(user_id, operation, respond, request.caller)
 
     def commit(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/commit`"""
         body = self._plain.commit(request) or read_body(CommitRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         operation = commit_operation(reservation_id, body, read_key(request), request)
-        self._services.ask_of_reservation(reservation_id, operation, respond)
+        self._services.ask_of_reservation(reservation_id, operation, respond, request.caller)
 
     def release(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/release`"""
         body = self._plain.release(request) or read_body(ReleaseRequest, request, self._scale)
         reservation_id = path_id(request, "reservation_id")
         operation = operations.release(reservation_id, asked_of(body, read_key(request), request))
-        self._services.ask_of_reservation(reservation_id, operation, respond)
+        self._services.ask_of_reservation(reservation_id, operation, respond, request.caller)
 
     def extend(self, request: Request, respond: Respond) -> None:
         """`POST /credits/reservations/{reservation_id}/extend`"""
@@ -69,12 +71,13 @@ class ReservationHandlers:
         operation = operations.extend(
             reservation_id, ttl_ms, body.add_amount, asked_of(body, read_key(request), request)
         )
-        self._services.ask_of_reservation(reservation_id, operation, respond)
+        self._services.ask_of_reservation(reservation_id, operation, respond, request.caller)
 
     def reservation(self, request: Request, respond: Respond) -> None:
         """`GET /credits/reservations/{reservation_id}`"""
         reservation_id = path_id(request, "reservation_id")
-        self._services.ask_of_reservation(reservation_id, operations.reservation(reservation_id), respond)
+        operation = operations.reservation(reservation_id)
+        self._services.ask_of_reservation(reservation_id, operation, respond, request.caller)
 
     async def reservations(self, request: Request) -> Rendered:
         """`GET /credits/reservations`: open ones by their end, others by their making."""
@@ -106,8 +109,14 @@ def reserve_operation(
 ) -> Operation:
     """The operation of a reserve; the id is the caller's or ours. `pointer`: where the body is in the request."""
     ttl_seconds = body.ttl_seconds or services.settings.reservation_ttl_seconds
-    reservation_id = body.reservation_id or services.engine.new_reservation_id(user_id)
     ttl_ms, chosen = milliseconds_to_live(services, ttl_seconds, pointer), body.reservation_id is not None
+    reservation_id = body.reservation_id or services.engine.new_reservation_id(user_id)
+    if chosen and request.caller is not None:
+        reservation_id = request.caller.own(reservation_id)
+        if not OBJECT_ID.fullmatch(reservation_id):
+            raise Answered(
+                validation_problem([(f"{pointer}/reservation_id", "is too long for a user's key to choose")])
+            )
     asked = asked_of(body, key, request, begins=True)
     if body.amount is None:
         usage = usage_of(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import usage_text
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
-from meter.http.exchange import Request, Respond
+from meter.http.exchange import Caller, Request, Respond
 from meter.http.reading import failure, read_actor
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.http.request_id import brought_id
@@ -51,8 +52,10 @@ class Services:
     jobs: Jobs
     refusals: Refusals | None = None
 
-    def ask(self, user_id: str, operation: Operation, respond: Respond) -> None:
+    def ask(self, user_id: str, operation: Operation, respond: Respond, caller: Caller | None = None) -> None:
         """Runs an operation on a user's account and responds with its answer. Raises `Overloaded`."""
+        if caller is not None:
+            operation = asked_by(caller, operation, user_id)
         self.engine.submit(user_id, operation, self._answering(operation[NAME], respond))
 
     def ask_by_key(self, text: str, operation_of: Callable[[str], Operation], respond: Respond) -> None:
@@ -93,21 +96,21 @@ class Services:
 
     def read_key(self, text: str) -> ApiKey:
         """An API key that may be one of this deployment. Raises `Answered`."""
-        key = self._readable_key(text)
+        key = read_api_key(text)
         if key is None:
             raise Answered(INVALID_KEY)
         return key
 
     def any_key(self, text: str) -> ApiKey:
         """The same where the script is to refuse what cannot be one."""
-        return self._readable_key(text) or unknown_api_key(text)
+        return read_api_key(text) or unknown_api_key(text)
 
-    def _readable_key(self, text: str) -> ApiKey | None:
-        key = read_api_key(text)
-        return None if key is None or key.is_test is not self.settings.test_clock else key
-
-    def ask_of_reservation(self, reservation_id: str, operation: Operation, respond: Respond) -> None:
+    def ask_of_reservation(
+        self, reservation_id: str, operation: Operation, respond: Respond, caller: Caller | None = None
+    ) -> None:
         """The same for an operation that names a reservation."""
+        if caller is not None:
+            operation = asked_by(caller, operation)
         self.engine.submit_for_reservation(reservation_id, operation, self._answering(operation[NAME], respond))
 
     def _answering(self, name: str, respond: Respond) -> LineDone:
@@ -148,6 +151,17 @@ def usage_of(body: Costing | CommitRequest | Plain) -> str:
     return "" if usage is None else usage_text(usage.model, usage.quantities, usage.max_output, usage.aliases)
 
 
+def asked_by(caller: Caller, operation: Operation, user_id: str | None = None) -> Operation:
+    """The operation of a caller; of a user's key it is judged by the script once more. Raises `Answered` where it is on
+    another user's account.
+    """
+    if caller.user_id is None:
+        return operation
+    if user_id is not None and user_id != caller.user_id:
+        raise Answered(problem("invalid-id", "The API key is not that of the user who is named beside it."))
+    return PresentedOperation.of(operation, Presented(caller.key))
+
+
 def user_of(body: Spending | PlainDeduct | PlainReserve) -> str:
     """Who pays, of a body that names no API key. Raises `Answered` where it names nobody."""
     if body.user_id is None:
@@ -166,10 +180,20 @@ def path_user(request: Request) -> str:
 def path_id(request: Request, name: str) -> str:
     """An id of the path; one that cannot exist is not found. Raises `Answered`."""
     value = request.path[name]
+    if request.caller is not None and name == "reservation_id":
+        value = own_reservation_id(request.caller, value)
     if not OBJECT_ID.fullmatch(value):
         slug = "grant-not-found" if name == "grant_id" else "reservation-not-found"
         raise Answered(problem(slug, "No such id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -"))
     return value
+
+
+_OUR_RESERVATION_ID = re.compile(r"[rq][0-9]{1,4}_[A-Za-z0-9_-]{22}")
+
+
+def own_reservation_id(caller: Caller, reservation_id: str) -> str:
+    """A reservation_id as it is known here: one that a user's key chose is its root's."""
+    return reservation_id if _OUR_RESERVATION_ID.fullmatch(reservation_id) else caller.own(reservation_id)
 
 
 def unanswered(line: str | MeterError) -> Rendered | None:

@@ -16,10 +16,20 @@ from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
 from meter.cli.imports import imports
 from meter.cli.jobs import jobs
+from meter.cli.keys import keys
 from meter.cli.measure import Json, commands
 from meter.cli.processes import meeting_place
 from meter.cli.proxy import proxy
-from meter.cli.starting import begin_log, check_address, check_socket, end_on_sigterm, ends_of, tell_start, url_of
+from meter.cli.starting import (
+    begin_log,
+    check_address,
+    check_open,
+    check_socket,
+    end_on_sigterm,
+    ends_of,
+    tell_start,
+    url_of,
+)
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -37,10 +47,20 @@ app = typer.Typer(
 app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
+app.add_typer(keys, name="keys")
 app.add_typer(imports, name="import")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
+
+Open = Annotated[
+    bool | None,
+    typer.Option(
+        "--unsafe-open-bind",
+        help="Listen beyond this machine without keys. [METER_UNSAFE_OPEN_BIND]",
+        show_default=False,
+    ),
+]
 
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
@@ -60,6 +80,7 @@ def dev(
     host: Host = None,
     port: Port = None,
     data_dir: Annotated[Path, typer.Option(help="Where state lives; it survives restarts.")] = Path(".meter"),
+    unsafe_open_bind: Open = None,
 ) -> None:
     """Run everything, with nothing to install: the API, the worker and a Redis-compatible server."""
     from meter.config import load_settings
@@ -68,9 +89,10 @@ def dev(
 
     end_on_sigterm()
     try:
-        alone = {"uds": "", "processes": 1}
+        alone = {"uds": "", "processes": 1, "unsafe_open_bind": unsafe_open_bind}
         settings = load_settings(host=host, port=port, **alone)  # a bad setting is told before anything starts
         begin_log(settings)
+        check_open(settings)
         check_address("METER", settings.host, settings.port)
         with RedisKeeper(data_dir) as server:
             settings = load_settings(
@@ -110,17 +132,22 @@ def serve(
         int | None,
         typer.Option("--processes", "--workers", min=1, help="Processes that share the address. [METER_PROCESSES, 1]"),
     ] = None,
+    unsafe_open_bind: Open = None,
 ) -> None:
     """Serve the API on the Redis of METER_REDIS_URL."""
     from meter.config import load_settings
 
     end_on_sigterm()
     try:
-        settings = load_settings(host=host, port=port, uds=None if uds is None else str(uds), processes=processes)
+        socket = None if uds is None else str(uds)
+        settings = load_settings(
+            host=host, port=port, uds=socket, processes=processes, unsafe_open_bind=unsafe_open_bind
+        )
         begin_log(settings)
         if settings.uds:
             check_socket(Path(settings.uds))
         else:
+            check_open(settings)
             check_address("METER", settings.host, settings.port)
         check(settings)
         address = f"unix:{settings.uds}" if settings.uds else url_of(settings.host, settings.port)

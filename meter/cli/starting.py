@@ -55,6 +55,19 @@ def url_of(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def check_open(settings: Settings) -> None:
+    """Raises `ConfigError` where whoever reaches this machine could add credits to any account."""
+    from meter.http.browsers import is_loopback
+
+    if settings.uds or is_loopback(settings.host) or settings.auth == "keys" or settings.unsafe_open_bind:
+        return
+    raise ConfigError(
+        f"METER_HOST={settings.host}: others than this machine could reach it, and nothing asks who they are. Set "
+        "METER_AUTH=keys (`meter keys create --admin` makes the first key), or METER_UNSAFE_OPEN_BIND=1 where a "
+        "firewall keeps everybody else out"
+    )
+
+
 def check_address(variables: str, host: str, port: int) -> None:
     """Raises `ConfigError`, with the names of the two variables, when nothing can listen there. A host may have an
     address of a family that is off here.

@@ -26,9 +26,15 @@ class MeterClient(Credits):
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, connections_max: int = CONNECTIONS_MAX
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
-        self._carrier = _Http(url.rstrip("/"), timeout_seconds, connections_max)
+        """`api_key`: by which the calls are made, where the sidecar asks for one (METER_AUTH=keys)."""
+        self._carrier = _Http(url.rstrip("/"), timeout_seconds, connections_max, api_key)
         super().__init__(self._carrier)
 
     async def __aenter__(self) -> MeterClient:
@@ -41,8 +47,9 @@ class MeterClient(Credits):
 class _Http:
     """Carries a call over a kept-alive connection. Nothing is repeated here: the caller's key decides that."""
 
-    def __init__(self, url: str, timeout_seconds: float, connections_max: int) -> None:
+    def __init__(self, url: str, timeout_seconds: float, connections_max: int, api_key: str | None) -> None:
         self._url = url
+        self._own = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._connections_max = connections_max
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
@@ -59,7 +66,7 @@ class _Http:
         call = BY_NAME[name]
         place = call.path.format_map({member: quote(value, safe="") for member, value in path.items()})
         url = URL(self._url + call.prefix + place, encoded=True)
-        headers = {"content-type": "application/json"} if body is not None else {}
+        headers = {**self._own, "content-type": "application/json"} if body is not None else {**self._own}
         if key is not None:
             headers["idempotency-key"] = key
         if actor:

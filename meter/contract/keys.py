@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
@@ -74,7 +74,7 @@ class KeyChanges(Body):
 class RotateKeyRequest(Body):
     """For how long the old key still works beside the new one."""
 
-    overlap_seconds: Seconds = 0
+    overlap_seconds: Annotated[Seconds, PlainSerializer(str, when_used="json")] = 0
 
 
 class RevokeKeyRequest(Body):

@@ -64,10 +64,7 @@ class Engine:
         for number, batcher in enumerate(self._batchers):
             batcher.on_cut_off = partial(self._close_cut_off, number)
         self._closing: set[asyncio.Task[None]] = set()
-        self._owners = KeyOwners(
-            settings.partitions, lambda number, one, done: self._batchers[number].submit_one(one, done)
-        )
-        self.find_owner = self._owners.find
+        self.find_owner = KeyOwners(settings.partitions, self.submit_to).find
         self.opening = Opening(redis, settings, self.partitions, self._batchers, watermark_of, ledger_of)
         self._started: asyncio.Future[None] | None = None
 
@@ -106,6 +103,10 @@ class Engine:
         """
         number = partition_of(user_id, len(self._batchers))
         self._batchers[number].submit_one(operation, done, begin_by)
+
+    def submit_to(self, number: int, operation: Operation, done: LineDone) -> None:
+        """Runs an operation in a partition. Raises `Overloaded`."""
+        self._batchers[number].submit_one(operation, done)
 
     def made(self, transaction_id: str) -> bool:
         """Whether a transaction was made for this process."""

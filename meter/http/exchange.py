@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
+from meter.api_key import ApiKey
 from meter.http.rendered import Rendered
 
 TELLING: Final = (b"idempotency-key", b"x-request-id", b"x-actor")
@@ -15,11 +17,29 @@ TELLING: Final = (b"idempotency-key", b"x-request-id", b"x-actor")
 NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
+class Caller(NamedTuple):
+    """Who calls, by an API key that was let in. `user_id` is the path that the key names, None of an operator's."""
+
+    key: ApiKey
+    user_id: str | None
+
+    @property
+    def own_mark(self) -> str:
+        """What ids that a user's key chooses begin with here, so that nobody meets anybody else's: its root's."""
+        root = (self.user_id or "").partition("/")[0]
+        return f"k{blake2b(root.encode(), digest_size=5).hexdigest()}."
+
+    def own(self, name: str) -> str:
+        """An id as it is known here."""
+        return name if self.user_id is None else self.own_mark + name
+
+
 @dataclass(slots=True)
 class Request:
     """A request: path members by name, header names in lower case, the whole body.
 
-    `bare`: it is known to have none of `TELLING`, so that nobody needs to look for them.
+    `bare`: it is known to have none of `TELLING`, so that nobody needs to look for them. `caller`: who was let in,
+    where somebody looks (meter/api/gate.py).
     """
 
     path: Mapping[str, str] = field(default_factory=dict)
@@ -27,6 +47,7 @@ class Request:
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     bare: bool = False
+    caller: Caller | None = None
 
 
 def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:

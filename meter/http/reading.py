@@ -9,6 +9,7 @@ agree. NaN and Infinity are read, as writers that are not strict write them, and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,7 +20,7 @@ from pydantic_core import ErrorDetails
 from meter.amount import AmountScale
 from meter.contract.fields import NO_NUL, NUL_FREE
 from meter.errors import Unavailable
-from meter.http.exchange import NO_HEADERS, Request
+from meter.http.exchange import NO_HEADERS, Caller, Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.http.request_id import brought_id, new_request_id
 from meter.keys import ACTOR, OPERATION_KEY
@@ -36,7 +37,14 @@ def read_body(model: type[_M], request: Request, scale: AmountScale) -> _M:
         value = jiter.from_json(request.body or b"{}", catch_duplicate_keys=True, float_mode="decimal")
     except ValueError as error:
         raise Answered(_json_fault(str(error))) from None
-    return read_value(model, value, scale)
+    return read_value(model, value if request.caller is None else _of_caller(request.caller, model, value), scale)
+
+
+def _of_caller(caller: Caller, model: type[BaseModel], value: object) -> object:
+    """A body in which a user, who may call for itself alone, does not say who that is."""
+    if caller.user_id is None or not isinstance(value, dict) or "user_id" not in model.model_fields:
+        return value
+    return value if "api_key" in value else {"user_id": caller.user_id, **value}
 
 
 def read_value(model: type[_M], value: object, scale: AmountScale) -> _M:
@@ -73,15 +81,24 @@ def read_key(request: Request) -> str:
     if not OPERATION_KEY.fullmatch(key):
         detail = "The key must be 1 to 128 visible ASCII characters without quotes and backslashes."
         raise Answered(problem("invalid-idempotency-key", detail))
-    return key
+    if request.caller is None or request.caller.user_id is None:
+        return key
+    own = request.caller.own(key)  # one that is too long for the ledger is known by its hash
+    return own if OPERATION_KEY.fullmatch(own) else request.caller.own(sha256(key.encode()).hexdigest())
 
 
 def read_actor(request: Request) -> str:
-    """Who asks, by the header `X-Actor`; "" where nobody says. Raises `Answered`."""
-    raw = request.headers.get(b"x-actor")
+    """Who asks: by the header `X-Actor`, "" where nobody says; behind the key_id of an operator that was let in, and of
+    a user that alone. Raises `Answered`.
+    """
+    raw, caller = request.headers.get(b"x-actor"), request.caller
+    if caller is not None and (raw is None or caller.user_id is not None):
+        return caller.key.key_id
     if raw is None:
         return ""
     actor = raw.decode("latin-1")
+    if caller is not None:
+        actor = f"{caller.key.key_id}:{actor}"
     if not ACTOR.fullmatch(actor):
         detail = "X-Actor must be 1 to 128 visible ASCII characters without quotes and backslashes, once."
         raise Answered(problem("invalid-actor", detail))

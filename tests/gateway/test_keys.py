@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.sidecar import Answer
-from tests.keys.conftest import Counter, counter
+from tests.keys.conftest import Counter, counter, mistyped
 
 __all__ = ["counter"]
 
@@ -63,7 +63,7 @@ def test_what_refuses_it(counter: Counter, text: str) -> None:
     assert told(authorization=bearer, x_user_id="u, v") == (400, "/problems/invalid-id")
     assert told(authorization=bearer, x_api_key=blind) == (400, "/problems/invalid-id")
     assert told(authorization=f"{bearer}, {bearer}") == (401, "/problems/invalid-key")
-    assert told(authorization=f"Bearer {text[:-1]}0", x_user_id="u") == (401, "/problems/invalid-key")
+    assert told(authorization=f"Bearer {mistyped(text)}", x_user_id="u") == (401, "/problems/invalid-key")
     assert told(authorization=f"Bearer {blind}") == (403, "/problems/key-not-allowed")
     assert told(authorization="Bearer sk-of-a-provider", x_user_id="u")[0] == 200
     assert told(authorization="Bearer sk-of-a-provider") == (401, "/problems/missing-identity")

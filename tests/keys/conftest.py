@@ -76,6 +76,11 @@ def counter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter]
             yield found
 
 
+def mistyped(text: str) -> str:
+    """The text of a key with a slip at its end."""
+    return text[:-1] + ("1" if text[-1] == "0" else "0")
+
+
 def opened(counter: Counter) -> Counter:
     counter.call("PUT", "/test-clock", {"now": "2030-01-01T12:00:00Z"})
     answer = counter.call("PUT", "/credits/rate-cards/default", {"models": CARD})

@@ -76,6 +76,7 @@ class HotCycle(Request):
         self.waiting_for_100_continue = expects
         self.body = body or b""
         self.bare = bare
+        self.caller = None
         self.pieces = bytearray() if body is None else None
         self.more_body = body is None
         self.started = body is not None

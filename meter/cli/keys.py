@@ -1,0 +1,123 @@
+"""`meter keys …`: API keys by hand, on the deployment itself: the first operator's key is made so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meter.cli.acting import Actor, actor_of
+from meter.cli.deployment import DATA_DIR, DataDir, settings_of
+from meter.cli.ending import run
+from meter.cli.measure import Json
+
+if TYPE_CHECKING:
+    from meter.contract.answers import Refusal
+    from meter.contract.keys import IssuedKey, KeyPage, ListedKey
+    from meter.in_process import Meter
+
+    Told = IssuedKey | ListedKey | KeyPage | Refusal
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of users and operators. Each text is told once.")
+
+PAGE = 500
+KeyId = Annotated[str, typer.Argument(help="The key_id, as `meter keys list` shows it.")]
+
+
+@keys.command()
+def create(
+    user_id: Annotated[str | None, typer.Argument(help="The path that the key names; with --admin none.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="An operator's: scopes admin:read and admin:write.")] = False,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="A scope; all of its kind when none is given.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model that it is for; every one when none is.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="From when on it works no more.")] = None,
+    actor: Actor = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Make a key and show its text, this once."""
+    if admin is (user_id is not None):
+        raise typer.BadParameter("name a user_id, or --admin for an operator's key: one of them")
+    scopes = scope or (["admin:read", "admin:write"] if admin else None)
+    ends = None if expires_at is None else expires_at.astimezone()
+
+    async def make(meter: Meter) -> Told:
+        return await meter.create_key(user_id, name=name, scopes=scopes, models=model, expires_at=ends)
+
+    _tell(make, actor, data_dir, as_json=as_json)
+
+
+@keys.command("list")
+def list_(
+    user_id: Annotated[str | None, typer.Argument(help="Whose; everybody's when not given.")] = None,
+    cursor: Annotated[str, typer.Option(help="The next_cursor of the page before.")] = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Show what is known of keys: all but their texts."""
+    _tell(lambda meter: meter.keys(user_id, limit=PAGE, cursor=cursor), "", data_dir, as_json=as_json)
+
+
+@keys.command()
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[float, typer.Option(help="Seconds for which the old one still works.")] = 0,
+    actor: Actor = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Make a new key of the same path in the place of one, and show its text, this once."""
+    _tell(lambda meter: meter.rotate_key(key_id, overlap_seconds=overlap), actor, data_dir, as_json=as_json)
+
+
+@keys.command()
+def revoke(
+    key_id: KeyId,
+    reason: Annotated[str | None, typer.Option(help="Why, for the log of changes.")] = None,
+    actor: Actor = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """End a key: the very next call with it is refused."""
+    _tell(lambda meter: meter.revoke_key(key_id, reason=reason), actor, data_dir, as_json=as_json)
+
+
+def _tell(ask: Callable[[Meter], Awaitable[Told]], actor: str, data_dir: DataDir, *, as_json: bool) -> None:
+    settings, who = settings_of(data_dir), actor_of(actor)
+
+    async def told() -> int:
+        from meter.contract.answers import Refusal
+        from meter.contract.keys import KeyPage
+        from meter.in_process import Meter
+
+        async with Meter(settings) as meter:
+            answer = await ask(meter.by(who))
+        if isinstance(answer, Refusal):
+            typer.echo(f"meter: {answer.detail}", err=True)
+            return 1
+        if as_json:
+            typer.echo(answer.model_dump_json())
+            return 0
+        for one in answer.items if isinstance(answer, KeyPage) else [answer]:
+            typer.echo(_line(one))
+        if isinstance(answer, KeyPage) and answer.next_cursor:
+            typer.echo(f"more: --cursor {answer.next_cursor}", err=True)
+        text = getattr(answer, "key", None)
+        if text:
+            typer.echo(text)
+            if sys.stdout.isatty():
+                typer.echo("This text is shown once and kept nowhere.", err=True)
+        return 0
+
+    run(told())
+
+
+def _line(key: ListedKey) -> str:
+    models = "" if key.models is None else f" models {','.join(key.models)}"
+    ends = "" if key.expires_at is None else f" until {key.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    named = f" ({key.name})" if key.name else ""
+    return f"{key.key_id} {key.state} {key.user_id or 'operator'} {','.join(key.scopes)}{models}{ends}{named}"
