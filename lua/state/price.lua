@@ -86,7 +86,7 @@ function prices.of(basis, usage, estimates, models)
   if basis.model and (names == '-' or sub(names, -2) == ',-') then names = sub(names, 1, -2) .. basis.model end
   local line, model = rates.line_of(basis, names)
   local named = line and model or match(names, '^[^,]+')
-  if models and named ~= '-' and not rates.allows(basis, named, models) then return nil, '0 model_not_allowed ' .. named end
+  if models and not rates.allows(basis, named, models) then return nil, '0 model_not_allowed ' .. named end
   if not line then return nil, model end
   local free, per_request, minimum, max_output, over, own, above = match(line, prices.LINE)
   local is_free = free == 'f'

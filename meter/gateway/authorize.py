@@ -30,7 +30,7 @@ from meter.engine.answers import (
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.presented import Presented
-from meter.engine.prices import usage_text
+from meter.engine.prices import usage_text, without_price
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -257,7 +257,8 @@ class Authorizer:
             if isinstance(line, MeterError):
                 _give_up(answer, line)
                 return True
-            fields = line.split(" ")
+            told, _ = without_price(line)
+            fields = told.split(" ")
             if fields[WORD] == OK:
                 self._learn(user_id, fields[AVAILABLE])
                 return on_ok(fields)
