@@ -34,6 +34,7 @@ for n = number, count do
   local answer = api_keys.refusal or run(ARGV[at], at + 3)
   local first = sub(answer, 1, 1)
   if first == 'o' then answer = '0 ' .. answer end
+  if levels and levels.behind then answer, levels.behind = answer .. levels.behind, nil end
   if first == '0' then refused = refused or true end
   answers[n] = answer
   at = at + 2 + ARGV[at + 1]

@@ -8,7 +8,10 @@ levels.buckets = {}
 
 function levels.buckets.step(l, cost) return math.floor(cost * l.per * 1000 / l.limit) end
 
-function levels.buckets.tolerance(l) return math.ceil(l.burst * l.per * 1000 / l.limit) end
+-- A burst of 0 is the limit's own.
+function levels.buckets.tolerance(l)
+  return l.burst == 0 and l.per * 1000 or math.ceil(l.burst * l.per * 1000 / l.limit)
+end
 
 -- Where the bucket stands: tat, or now where it is full.
 function levels.buckets.stand(l)
@@ -41,14 +44,30 @@ function levels.buckets.judge(level, l, ask, broken)
   }
 end
 
--- Something was let through. Its entry, which the level counts, writes it.
+-- What a limit lets through yet, and in how many milliseconds all of it will be there again.
+function levels.buckets.left(level, l, ask)
+  if l.kind == 'concurrent' then return math.max(0, l.limit - level.holds - (ask.holds or 0)), 0 end
+  local stand, now_us = levels.buckets.stand(l)
+  local room = levels.buckets.tolerance(l) - (stand - now_us)
+  return math.max(0, math.floor(room * l.limit / (l.per * 1000))), math.ceil((stand - now_us) / 1000)
+end
+
+-- Something was let through. Its entry, which the level counts, writes it; its answer tells of the limit that leaves least:
+-- " %id,kind,limit,per_ms,left,reset_ms" (apply.lua).
 function levels.buckets.take(user, ask)
+  local least
   for _, level in ipairs(levels.of(user)) do
     for _, l in ipairs(level.limits) do
       local cost, stand, now_us = levels.buckets.cost(l, ask), levels.buckets.stand(l)
       if cost > 0 then
         local step = levels.buckets.step(l, cost)
         l.tat, l.most = stand + step, math.max(stand == now_us and 0 or l.most or 0, step)
+      end
+      local left, reset = levels.buckets.left(level, l, ask)
+      local counts = l.mode == 'e' and (cost > 0 or l.kind == 'concurrent' and ask.holds)
+      if counts and (not least or left < least) then
+        least = left
+        levels.behind = format(' %%%s,%s,%d,%d,%d,%d', l.id, l.kind, l.limit, l.per, left, reset)
       end
     end
   end

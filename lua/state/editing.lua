@@ -44,7 +44,7 @@ local function edit_limit(_, id, rest, old)
   local is_same = old and old.kind == kind
   return {
     id = id, kind = kind, limit = limit + 0, per = pick(per, was.per, 60000) + 0,
-    burst = pick(burst, was.burst, limit) + 0,
+    burst = burst == '*' and 0 or pick(burst, was.burst, 0) + 0,
     dimension = pick(dimension, was.dimension, '-'), scope = pick(scope, was.scope, '-'), mode = pick(mode, was.mode, 'e'),
     source = '-', from = is_same and old.from or seq + 1, tat = is_same and old.tat or nil,
     most = is_same and old.most or nil,

@@ -8,7 +8,7 @@ import orjson
 
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
-from meter.contract.rules import BudgetChange
+from meter.contract.rules import BudgetChange, RateLimitChange
 from meter.engine import operations, upkeep
 from meter.engine.answers import NAME, NOTHING
 from meter.engine.operations import Asked, Operation
@@ -46,9 +46,10 @@ class AccountHandlers:
             return validation_problem([(f"/{name}", fault) for name in terms])
         if body.rate_card is not None and await self._is_unknown(body.rate_card):
             return validation_problem([("/rate_card", "there is no rate card of that id")])
-        if body.budgets is not None and user_id.count("/") + 1 > LEVELS_MAX:
-            return validation_problem([("/budgets", f"are of no use below {LEVELS_MAX} levels")])
-        budgets = body.budgets or {}
+        rules = [name for name in ("budgets", "rate_limits") if getattr(body, name) is not None]
+        if rules and user_id.count("/") >= LEVELS_MAX:
+            return validation_problem([(f"/{name}", f"are of no use below {LEVELS_MAX} levels") for name in rules])
+        budgets, limits = body.budgets or {}, body.rate_limits or {}
         one = operations.configure(
             user_id,
             overdraft_limit=body.overdraft_limit,
@@ -58,6 +59,7 @@ class AccountHandlers:
             rate_card=terms.get("rate_card", ""),
             price_multiplier=terms.get("price_multiplier", ""),
             budgets=change_words({name: _budget(change) for name, change in budgets.items()}),
+            rate_limits=change_words({name: _limit(change) for name, change in limits.items()}),
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
         zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
@@ -86,6 +88,17 @@ def _budget(change: BudgetChange | None) -> tuple[str, ...] | None:
     limit, window = (KEPT if value is None else str(value) for value in (change.limit, change.window))
     zone = (change.time_zone or "UTC") if "time_zone" in said else KEPT
     return limit, window, zone, KEPT, KEPT, KEPT, KEPT
+
+
+def _limit(change: RateLimitChange | None) -> tuple[str, ...] | None:
+    """The members of a rate limit likewise."""
+    if change is None:
+        return None
+    said = change.model_fields_set
+    kind, limit = (KEPT if value is None else str(value) for value in (change.kind, change.limit))
+    per_ms = str((change.per_seconds or 60) * 1000) if "per_seconds" in said else KEPT
+    burst = ("*" if change.burst is None else str(change.burst)) if "burst" in said else KEPT
+    return kind, limit, per_ms, burst, KEPT, KEPT, KEPT
 
 
 def _term(value: str | int | None) -> str:

@@ -32,8 +32,8 @@ from meter.engine.answers import (
     Declared,
     Form,
 )
+from meter.engine.behind import MARKS
 from meter.engine.operations import COMMIT, DEDUCT, RELEASE, RESERVE
-from meter.engine.prices import PRICE_MARK
 from meter.http.exchange import Request
 from meter.http.reading import read_value
 from meter.http.rendered import Rendered
@@ -100,7 +100,7 @@ class DirectCalls:
         call = self._calls[name]
         line = await call.ask(path, {member: value for member, value in body.items() if value is not None})
         fields = line.split(" ")
-        if fields[WORD] != OK or fields[-1][0] == PRICE_MARK:
+        if fields[WORD] != OK or fields[-1][0] in MARKS:
             return self._services.renderer.render(name, line)  # the commit of a priced hold has more to tell
         available, reserved = fields[AVAILABLE], fields[RESERVED]
         members = {member: read(fields[place]) for member, read, place in call.answers}

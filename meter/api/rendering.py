@@ -13,7 +13,7 @@ from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
-from meter.api.rule_text import retry_after, rules_json, violations_json
+from meter.api.rule_text import rate_json, retry_after, rules_json, violations_json
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
@@ -47,11 +47,12 @@ from meter.engine.answers import (
     Line,
 )
 from meter.engine.at_end import read_at_end
+from meter.engine.behind import MARKS, read_behind
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVATIONS
 from meter.engine.priced import QUOTE
-from meter.engine.prices import PRICE_MARK, read_price, without_price
-from meter.engine.rules import LIMITED_MARK, without_limit
+from meter.engine.prices import read_price
+from meter.engine.rules import read_rate
 from meter.engine.upkeep import CLOCK, RULES
 from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
@@ -69,8 +70,6 @@ _USER = CONFIGURE.answer
 
 _OF_RULES = {one.word: one.fields for one in (INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED)}
 """Refusals that name the rules which refuse."""
-_MARKS = (PRICE_MARK, LIMITED_MARK)
-"""What a text begins with that stands behind the balances of an answer."""
 
 _Convert = Callable[[str], str]
 
@@ -126,33 +125,36 @@ class Renderer:
         flag, word, *fields = line.split(" ")
         if word != OK:
             return self._refusal(name, [flag, word, *fields])
-        if fields[-1][0] in _MARKS:
+        if fields[-1][0] in MARKS:
             return self.render_any(name, line)
         body = f"{{{write(*fields)}}}".encode()
         return tuple.__new__(Rendered, (_STATUS[name], body, JSON_TYPE, flag == REPLAYED, (), None, ""))
 
     def render_any(self, name: str, line: str) -> Rendered:
         """The answer of any operation, by its declaration alone: `render` is this, and quicker for those that count."""
-        told, price = without_price(line)
-        told, limited_by = without_limit(told)
-        fields = told.split(" ")
+        fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
-        limited = f',"limited_by":"{limited_by}"' if limited_by else ""
-        text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(price)
+        told, behind = read_behind(line)
+        fields = told.split(" ")
+        limited = f',"limited_by":"{behind.limited_by}"' if behind.limited_by else ""
+        text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(behind.price)
+        if behind.rate:
+            text += f',"rate_limit":{rate_json(read_rate(behind.rate))}'
         return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
     def quote(self, line: str) -> Rendered:
         """What a reserve would hold, and what refuses it."""
-        told, price = without_price(line)
-        fields = told.split(" ")
+        fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(QUOTE.name, fields)
+        told, behind = read_behind(line)
+        fields = told.split(" ")
         answer = QUOTE.read(told)
         text = (
             f'"user_id":"{answer["user_id"]}","amount":{self._amount(answer.units("amount"))},'
             f'"would":"{answer["would"]}","violations":{violations_json(answer["violations"], self._amount)}'
-            f"{self._balances(fields)}{self._price(price)}"
+            f"{self._balances(fields)}{self._price(behind.price)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from meter.clock import NEVER_MS, time_text
 from meter.engine.answers import NOTHING, Line
-from meter.engine.rules import Budget, Violation, read_rule, read_violations
+from meter.engine.rules import Budget, Rate, RateLimit, Violation, read_rule, read_violations
 from meter.http.rendered import json_text
 
 _Amount = Callable[[int], str]
@@ -17,7 +17,8 @@ def rules_json(answer: Line, amount: _Amount) -> str:
     rules = [read_rule(item) for item in answer.items]
     budgets = [one for one in rules if isinstance(one, Budget)]
     text = ",".join(f'"{one.budget_id}":{_budget(one, answer, amount)}' for one in budgets)
-    return f'"budgets":{{{text}}}'
+    limits = ",".join(f'"{one.limit_id}":{_limit(one)}' for one in rules if isinstance(one, RateLimit))
+    return f'"budgets":{{{text}}},"rate_limits":{{{limits}}}'
 
 
 def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
@@ -28,6 +29,25 @@ def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
         f'"used":{amount(used)},"reserved":{amount(reserved)},"remaining":{amount(left)},'
         f'"resets_at":{time_text(budget.ends_at_ms)}}}'
     )
+
+
+def _limit(limit: RateLimit) -> str:
+    head = f'{{"kind":"{limit.kind}","limit":{limit.limit}'
+    if limit.kind == "concurrent":
+        return head + "}"
+    return f'{head},"per_seconds":{_seconds(limit.per_ms)},"burst":{limit.burst or limit.limit}}}'
+
+
+def rate_json(rate: Rate) -> str:
+    """Where the tightest rate limit stands."""
+    head = f'{{"id":"{rate.limit_id}","kind":"{rate.kind}","limit":{rate.limit},"remaining":{rate.left}'
+    if rate.kind == "concurrent":
+        return head + "}"
+    return f'{head},"per_seconds":{_seconds(rate.per_ms)},"resets_in":{_seconds(rate.reset_ms)}}}'
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1000:g}" if ms % 1000 else str(ms // 1000)
 
 
 def violations_json(text: str, amount: _Amount) -> str:
@@ -46,10 +66,12 @@ def _violation(one: Violation, amount: _Amount) -> str:
     for name in ("limit", "used", "reserved", "required"):
         value = getattr(one, name)
         if value != NOTHING:
-            members.append(f'"{name}":{amount(int(value))}')
+            members.append(f'"{name}":{value if one.unit == "r" else amount(int(value))}')
     if one.rule == "budget":
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         members.append(f'"resets_at":{time_text(ends_ms)}')
+    if one.rule == "rate_limit":
+        members.append(f'"retry_after_ms":{one.retry_after_ms}')
     return f"{{{','.join(members)}}}"
 
 

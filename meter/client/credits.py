@@ -387,12 +387,13 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
         budgets: Mapping[str, Mapping[str, object] | None] | None = None,
+        rate_limits: Mapping[str, Mapping[str, object] | None] | None = None,
         metadata: Metadata | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
-        """Changes what an account may do; what is None stays as it is. `budgets` by their ids: members of
-        `meter.contract.rules.BudgetChange`, or None to take one away.
+        """Changes what an account may do; what is None stays as it is. `budgets` and `rate_limits` by their
+        ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`, or None to take one away.
         """
         body = {
             "overdraft_limit": overdraft_limit,
@@ -401,6 +402,7 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
             "rate_card": rate_card,
             "price_multiplier": price_multiplier,
             "budgets": budgets,
+            "rate_limits": rate_limits,
             "metadata": metadata,
             "description": description,
         }

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from meter.contract.fields import Credits, Members
-from meter.contract.rules import Budget, Violation
+from meter.contract.rules import Budget, Rate, RateLimit, Violation
 
 Kind = Literal[
     "grant",
@@ -132,6 +132,8 @@ class Deducted(Balances):
     limited_by: str | None = None
     """The id of the budget that left less than there were credits."""
     price: Price | None = None
+    rate_limit: Rate | None = None
+    """The tightest of those that it counts for."""
 
 
 class Reserved(Balances):
@@ -143,6 +145,8 @@ class Reserved(Balances):
     expires_at: datetime
     expires_in: float
     price: Price | None = None
+    rate_limit: Rate | None = None
+    """The tightest of those that it counts for."""
 
 
 class Committed(Balances):
@@ -237,6 +241,8 @@ class User(Balances):
     """What it says itself of prices."""
     budgets: dict[str, Budget]
     """By their ids: of the account and all below it."""
+    rate_limits: dict[str, RateLimit]
+    """Likewise."""
     metadata: Members | None = None
 
 

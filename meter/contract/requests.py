@@ -38,7 +38,7 @@ from meter.contract.fields import (
     TtlSeconds,
     UserId,
 )
-from meter.contract.rules import RULES_MAX, BudgetChange, RuleId, names_of_rules
+from meter.contract.rules import RULES_MAX, BudgetChange, RateLimitChange, RuleId, names_of_rules
 from meter.contract.usage import CommittedUsage, Usage
 
 Over = Literal["cap", "reject", "overdraft", "hold_only"]
@@ -239,6 +239,11 @@ class UserRequest(Body):
         Field(max_length=RULES_MAX * 2, json_schema_extra=names_of_rules(RULES_MAX * 2)),
     ] = None
     """By their ids; those that are not named stay, null takes one away."""
+    rate_limits: Annotated[
+        dict[RuleId, RateLimitChange | None] | None,
+        Field(max_length=RULES_MAX * 2, json_schema_extra=names_of_rules(RULES_MAX * 2)),
+    ] = None
+    """Likewise."""
     metadata: Metadata | None = None
     description: Description | None = None
     """Why it is changed, for the ledger."""

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from meter.contract.fields import Amount, Credits, TimeZone
+from meter.contract.fields import AS_WHOLE, Amount, Credits, TimeZone
 
 RULE_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 RULES_MAX = 8
-"""Budgets of an account."""
+"""Budgets of an account; rate limits likewise."""
+LIMIT_MAX = 10**9
+PER_SECONDS_MAX = 86_400
 
 Window = Literal["hour", "day", "week", "month", "total"]
 RuleId = Annotated[str, Field(pattern=RULE_ID)]
@@ -41,6 +43,41 @@ class BudgetChange(Rule):
     """Of the window; UTC."""
 
 
+class RateLimitChange(Rule):
+    """How fast the account, and all below it, may ask. A new one needs a kind and a limit."""
+
+    kind: Literal["requests", "concurrent"] | None = None
+    """`requests`: reserves and deducts; `concurrent`: open reservations."""
+    limit: Annotated[int | None, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] = None
+    """Of requests: as many per `per_seconds`."""
+    per_seconds: Annotated[int | None, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)] = None
+    """Of requests; 60."""
+    burst: Annotated[int | None, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] = None
+    """How many pass at once after a rest; as many as `limit`. With 1 they are spaced evenly."""
+
+
+class RateLimit(BaseModel):
+    """A rate limit. One of `concurrent` has neither `per_seconds` nor `burst`."""
+
+    kind: Literal["requests", "concurrent"]
+    limit: int
+    per_seconds: int | None = None
+    burst: int | None = None
+
+
+class Rate(BaseModel):
+    """Where the tightest rate limit stands behind what it let through: `remaining` more pass now, and all of it in
+    `resets_in` seconds.
+    """
+
+    id: str
+    kind: Literal["requests", "concurrent"]
+    limit: int
+    remaining: int
+    per_seconds: int | None = None
+    resets_in: float | None = None
+
+
 class Budget(BaseModel):
     """A budget, and where its window stands: what is left of it is free to be charged or reserved."""
 
@@ -57,13 +94,13 @@ class Budget(BaseModel):
 
 
 class Violation(BaseModel):
-    """A rule that refused: the `credits` of the account, a `budget` or a suspension (`suspended`) of it or of a level
-    above it, `user_id`.
+    """A rule that refused: the `credits` of the account; a `budget`, a `rate_limit`, a limit of `concurrency` or a
+    suspension (`suspended`) of it or of a level above it, `user_id`.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    rule: Literal["suspended", "credits", "budget"]
+    rule: Literal["suspended", "credits", "budget", "rate_limit", "concurrency"]
     user_id: str
     id: str | None
     window: Window | None = None
@@ -72,3 +109,4 @@ class Violation(BaseModel):
     reserved: Credits | None = None
     required: Credits | None = None
     resets_at: datetime | None = None
+    retry_after_ms: int | None = None

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from meter.engine.behind import NOTHING_BEHIND, Behind, read_behind
 from meter.engine.outbox import Entry, Kind
-from meter.engine.prices import without_price
-from meter.engine.rules import without_limit
 
 Operation = tuple[str, ...]
 """(name, key, fingerprint, extra, own arguments…), all text; `as_arguments` makes of it what a script reads."""
@@ -129,11 +128,9 @@ PENDING = Refusal("pending", ("user_id", "grant_id", "amount"), balances=False)
 
 
 class Line:
-    """A line of answer, read. `line[name]` is the text of a field, `price` the text of a price, `limited_by` the id of
-    the budget that cut it, "" of none.
-    """
+    """A line of answer, read. `line[name]` is the text of a field, `behind` what stands behind them."""
 
-    __slots__ = ("_fields", "balances", "items", "limited_by", "price", "replayed", "text", "word")
+    __slots__ = ("_fields", "balances", "behind", "items", "replayed", "text", "word")
 
     def __init__(
         self,
@@ -144,11 +141,10 @@ class Line:
         fields: dict[str, str],
         balances: Balances | None,
         items: tuple[str, ...],
-        price: str = "",
-        limited_by: str = "",
+        behind: Behind = NOTHING_BEHIND,
     ) -> None:
-        self.text, self.word, self.replayed, self.price = text, word, replayed, price
-        self._fields, self.balances, self.items, self.limited_by = fields, balances, items, limited_by
+        self.text, self.word, self.replayed, self.behind = text, word, replayed, behind
+        self._fields, self.balances, self.items = fields, balances, items
 
     @property
     def ok(self) -> bool:
@@ -225,8 +221,7 @@ class Declared:
 
     def read(self, text: str) -> Line:
         """Reads a line that the operation answered. Raises `ValueError` for one that is not as declared."""
-        told, price = without_price(text)
-        told, limited_by = without_limit(told)
+        told, behind = read_behind(text) if is_ok(text) else (text, NOTHING_BEHIND)
         head, *items = told.split(";")
         flag, word, *values = head.split(" ")
         names, has_balances = self._shape(word)
@@ -246,8 +241,7 @@ class Declared:
             fields=fields,
             balances=balances,
             items=listed,
-            price=price,
-            limited_by=limited_by,
+            behind=behind,
         )
 
     def refusing(self, word: str, balances: Balances | None, **fields: object) -> str:

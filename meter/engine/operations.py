@@ -40,9 +40,8 @@ from meter.engine.answers import (
 )
 from meter.engine.asked import fingerprint_of, keyed
 from meter.engine.at_end import AT_END_ARGUMENTS, NOTHING_AT_END, AtEnd
+from meter.engine.behind import with_behind
 from meter.engine.outbox import Entry, Kind
-from meter.engine.prices import with_price
-from meter.engine.rules import with_limit
 
 Operation = answers.Operation
 
@@ -474,7 +473,7 @@ def answer_of(entry: Entry) -> str | None:
     # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
     available = entry.available - entry.units("forfeited")
     line = f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
-    return with_price(with_limit(line, entry.text("limited_by")), entry.text("price"))
+    return with_behind(line, price=entry.text("price"), limited_by=entry.text("limited_by"))
 
 
 def _until(entry: Entry) -> Values:

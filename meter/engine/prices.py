@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from meter.engine.behind import PRICE_MARK
+
 MILLION = 10**6
 DIMENSIONS = ("input", "cache_read", "cache_write", "output", "reasoning", "audio_input", "audio_output", "images")
 """The dimensions that everybody knows, in the order in which a price names them; those of one's own come after."""
 
-PRICE_MARK = "$"
-"""What a price begins with that stands behind an answer."""
 KEY_MARK = "#"
 """The same of the key that a hold keeps."""
-_SIGN = f" {PRICE_MARK}"
 NO_ALIASES: Mapping[str, str] = {}
 
 
@@ -101,17 +100,6 @@ def read_price(text: str) -> Price:
 def _read_part(text: str) -> Part:
     dimension, quantity, rate = text.split("=")
     return Part(dimension, int(quantity), int(rate.removesuffix("!")), rate.endswith("!"))
-
-
-def with_price(line: str, price: str | None) -> str:
-    """A line of answer with the price of what it tells."""
-    return line if price is None else f"{line}{_SIGN}{price}"
-
-
-def without_price(line: str) -> tuple[str, str]:
-    """A line of answer and the price that stands behind it, "" where none does."""
-    line, _, price = line.partition(_SIGN)
-    return line, price
 
 
 def kept_end(price: str | None, api_key: str | None, answer: str | None) -> str | None:

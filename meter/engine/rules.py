@@ -13,8 +13,6 @@ LEVELS_MAX = 6
 """Levels of a path that count: deeper paths are metered under their first ones."""
 RULES_MAX = 8
 """Budgets of a level; rate limits likewise."""
-LIMITED_MARK = "!"
-"""What stands in front of the id of the budget that cut an operation, behind its answer."""
 KEPT = "~"
 """Of a member that a change leaves as it is."""
 
@@ -80,6 +78,23 @@ class Counters(NamedTuple):
         return " ".join(map(str, self))
 
 
+class Rate(NamedTuple):
+    """Where the tightest rate limit stands behind what it let through: `left` more pass now, all in `reset_ms`."""
+
+    limit_id: str
+    kind: str
+    limit: int
+    per_ms: int
+    left: int
+    reset_ms: int
+
+
+def read_rate(text: str) -> Rate:
+    """Reads what stands behind an answer. Raises `ValueError` for what no script wrote."""
+    limit_id, kind, *numbers = text.split(",")
+    return Rate(limit_id, kind, *map(int, numbers))
+
+
 class Violation(NamedTuple):
     """A rule that refuses, by the names of its parts in a line; NOTHING stands for what it does not have."""
 
@@ -131,17 +146,6 @@ def read_counters(text: str | None) -> Counters:
 def read_violations(text: str) -> tuple[Violation, ...]:
     """Reads what refused an operation."""
     return () if text == "-" else tuple(Violation(*part.split(",")) for part in text.split("|"))
-
-
-def without_limit(line: str) -> tuple[str, str]:
-    """A line of answer (without a price) and the id of the budget that cut the operation, "" where none did."""
-    before, _, last = line.rpartition(" ")
-    return (before, last[1:]) if last.startswith(LIMITED_MARK) else (line, "")
-
-
-def with_limit(line: str, budget_id: str | None) -> str:
-    """A line of answer with the id of the budget that cut the operation."""
-    return line if budget_id is None else f"{line} {LIMITED_MARK}{budget_id}"
 
 
 def change_words(changes: Mapping[str, Iterable[str] | None]) -> str:

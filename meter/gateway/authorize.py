@@ -21,16 +21,18 @@ from meter.engine.answers import (
     NAME,
     NOTHING,
     OK,
+    RATE_LIMITED,
     REPLAYED,
     WORD,
     Line,
     is_ok,
     word_of,
 )
+from meter.engine.behind import fields_of
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.presented import Presented
-from meter.engine.prices import usage_text, without_price
+from meter.engine.prices import usage_text
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -206,7 +208,7 @@ class Authorizer:
             if isinstance(line, Undecided):
                 self._withdrawals.find_out(line, name, undo)
             elif not was_told and isinstance(line, str) and line.startswith("0 ok "):
-                undo(line.split(" "))
+                undo(fields_of(line))
             else:
                 self._withdrawals.leave(name)
 
@@ -233,7 +235,8 @@ class Authorizer:
                     self._learn(user_id, _available(explained))
                     answer.allow("", b"0", self._text(_available(explained)))
                     return
-                line = DEDUCT.refusing(explained["would"], explained.balances, user_id=user_id, required=units)
+                of = {"user_id": user_id, "required": units, "violations": explained["violations"]}
+                line = DEDUCT.refusing(explained["would"], explained.balances, **of)
             decided(line)
 
         self._engine.submit(user_id, answer.asking(operations.explain(user_id, units)), heard)
@@ -257,13 +260,12 @@ class Authorizer:
             if isinstance(line, MeterError):
                 _give_up(answer, line)
                 return True
-            told, _ = without_price(line)
-            fields = told.split(" ")
+            fields = fields_of(line)
             if fields[WORD] == OK:
                 self._learn(user_id, fields[AVAILABLE])
                 return on_ok(fields)
             available = _available(DECLARED[name].read(line))
-            self._learn(user_id, available if fields[WORD] == INSUFFICIENT.word else "")
+            self._learn(user_id, available if fields[WORD] in (INSUFFICIENT.word, RATE_LIMITED.word) else "")
             answer.refuse(self._refusal(name, line), self._text(available))
             return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meter.api.services import Services
 from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD
+from meter.engine.behind import fields_of
 from meter.engine.operations import COMMIT, RELEASE
 from meter.errors import MeterError, Unavailable
 from meter.gateway.answer import GatewayAnswer
@@ -61,7 +62,7 @@ class Commits:
                 if isinstance(line, Unavailable):
                     self._settlements.settle(settlement, "commit")
                 return
-            fields = line.split(" ")
+            fields = fields_of(line)
             name = settlement[NAME]
             if fields[WORD] != OK:
                 answer.refuse(self._render(name, line))

@@ -20,6 +20,7 @@ from meter.amount import AmountScale
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.answers import AVAILABLE, INSUFFICIENT, OK, WORD
+from meter.engine.behind import fields_of
 from meter.engine.engine import Engine
 from meter.engine.operations import DEDUCT, Asked
 from meter.errors import MeterError, Unavailable
@@ -159,7 +160,7 @@ class FailOpen:
             try:
                 for shortfall in ("overdraft", "partial"):
                     one = operations.deduct(served.user_id, served.amount, shortfall, Asked(served.key, row))
-                    fields = (await self._engine.run(served.user_id, one)).split(" ")
+                    fields = fields_of(await self._engine.run(served.user_id, one))
                     if fields[WORD] == OK:
                         break
             except Unavailable:

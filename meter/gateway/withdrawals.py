@@ -16,6 +16,7 @@ from meter.api.services import Services
 from meter.charging.settlements import BackgroundSettlements
 from meter.engine import operations, upkeep
 from meter.engine.answers import KEY, OK, WORD
+from meter.engine.behind import fields_of
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import seq_of
 from meter.errors import NotBegun, Undecided
@@ -82,7 +83,7 @@ class Withdrawals:
             elif not isinstance(found, list):
                 undo(None)
             elif found[0].startswith("0 ok "):
-                undo(found[0].split(" "))
+                undo(fields_of(found[0]))
             else:
                 self.leave(name)
 

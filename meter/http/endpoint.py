@@ -16,7 +16,7 @@ from meter.log import logger
 
 _log = logger("meter.api")
 
-RETRY_AFTER_SECONDS = b"1"
+RETRY_AFTER, RETRY_AFTER_SECONDS = b"retry-after", b"1"
 RETRIED = frozenset({429, 503})
 """What another try a moment later may mend; clients of providers give up on these without the header."""
 
@@ -79,8 +79,8 @@ def header_list(rendered: Rendered, body: bytes | None = None) -> list[tuple[byt
         headers.append((b"idempotency-replayed", b"true"))
     if rendered.status == 401:
         headers.append(CHALLENGE)
-    if rendered.status in RETRIED:
-        headers.append((b"retry-after", RETRY_AFTER_SECONDS))
+    if rendered.status in RETRIED and not any(name == RETRY_AFTER for name, _ in rendered.headers):
+        headers.append((RETRY_AFTER, RETRY_AFTER_SECONDS))
     return headers
 
 

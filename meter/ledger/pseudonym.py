@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from meter.engine.prices import PRICE_MARK
+from meter.engine.behind import PRICE_MARK
 from meter.ledger.figures import feature_of
 from meter.store.plan_rows import PastPlanRow
 from meter.store.rows import AnonymisationRow, GrantRow, OperationRow, QuarantineRow, ReservationRow, TransactionRow

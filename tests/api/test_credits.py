@@ -269,6 +269,7 @@ def test_patch_changes_what_is_named_and_makes_the_account(api: Api) -> None:
         "rate_card": None,
         "price_multiplier": None,
         "budgets": {},
+        "rate_limits": {},
         "metadata": {"plan": "ü🙂", "n": Decimal("1.5")},
     }
     changed = api.patch("/users/new", {"overdraft_limit": 2.5, "suspended": True})

@@ -71,7 +71,16 @@ def test_its_answer_is_what_its_call_answers_and_shows(name: str) -> None:
     call, members = call_of(name), members_of(DECLARED[name])
 
     in_model = set(call.answer.model_fields) - {"replayed"}
-    in_other_words = {"metadata", "price", "rate_card", "price_multiplier", "budgets", "limited_by"}
+    in_other_words = {
+        "metadata",
+        "price",
+        "rate_card",
+        "price_multiplier",
+        "budgets",
+        "rate_limits",
+        "limited_by",
+        "rate_limit",
+    }
     assert in_model - members <= in_other_words, f"{call.answer.__name__} has what {name} does not answer"
     assert members <= in_model, f"{call.answer.__name__} lacks what {name} answers"
     assert set(call.example.answer) - in_other_words == members, f"the example of {call.name} is another answer"

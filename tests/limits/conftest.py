@@ -39,6 +39,9 @@ class Shop(Api):
     def user(self, user_id: str = "u") -> Any:
         return self.get(f"/users/{quote(user_id, safe='')}")
 
+    def limits(self, user_id: str = "u", /, **limits: Any) -> Any:
+        return self.set(user_id, rate_limits=limits)
+
     def budget(self, user_id: str = "u", name: str = "daily") -> Any:
         return self.user(user_id)["budgets"][name]
 

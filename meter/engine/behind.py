@@ -1,0 +1,52 @@
+"""What stands behind an answer, word by word, each with a mark in front; nothing where there is nothing to tell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PRICE_MARK = "$"
+"""A price (meter/engine/prices.py)."""
+LIMITED_MARK = "!"
+"""The id of the budget that cut the operation."""
+RATE_MARK = "%"
+"""Where the tightest rate limit stands (meter/engine/rules.py)."""
+MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK})
+
+
+class Behind(NamedTuple):
+    """The texts, without their marks; "" of what is not there."""
+
+    price: str = ""
+    limited_by: str = ""
+    rate: str = ""
+
+
+NOTHING_BEHIND = Behind()
+
+
+def fields_of(line: str) -> list[str]:
+    """The words of a line of answer, without what stands behind it."""
+    fields = line.split(" ")
+    while fields[-1][:1] in MARKS and fields[1] == "ok":
+        fields.pop()
+    return fields
+
+
+def read_behind(line: str) -> tuple[str, Behind]:
+    """A line of answer without what stands behind it, and that."""
+    last = line.rfind(" ")
+    if line[last + 1 : last + 2] not in MARKS:
+        return line, NOTHING_BEHIND
+    found = dict.fromkeys(MARKS, "")
+    while line[last + 1 : last + 2] in MARKS:
+        found[line[last + 1]] = line[last + 2 :]
+        line = line[:last]
+        last = line.rfind(" ")
+    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK])
+
+
+def with_behind(line: str, *, price: str | None = None, limited_by: str | None = None) -> str:
+    """A line of answer with these behind it."""
+    if limited_by is not None:
+        line = f"{line} {LIMITED_MARK}{limited_by}"
+    return line if price is None else f"{line} {PRICE_MARK}{price}"
