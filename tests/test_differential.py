@@ -124,7 +124,8 @@ class Sender:
     def _usage(self) -> str:
         pick = self._chance.choice
         quantities = {name: pick((0, 1, 7, 10**6)) for name in ("input", "output", "cache_read") if pick((True, False))}
-        return usage_text(pick((*CARD, *CARD, "nope")), quantities, pick((None, 3)))
+        aliases = pick(((), (), ("nope", next(iter(CARD)))))
+        return usage_text(pick((*CARD, *CARD, "nope", None)), quantities, pick((None, 3)), aliases)
 
     def _rates(self) -> Operation:
         lines = dict([self._chance.choice(list(CARD.items()))])
@@ -137,20 +138,26 @@ class Sender:
         return upkeep.activate("default", version, activations_text([Activation(1, 0), later], T0))
 
     def _deduct_usage(self) -> Operation:
-        return priced.deduct_usage(self._user(), self._usage(), asked=self._asked())
+        otherwise = self._chance.choice((None, 2))
+        return priced.deduct_usage(self._user(), self._usage(), asked=self._asked(), amount=otherwise)
 
     def _reserve_usage(self) -> Operation:
         chosen = self._chance.choice((True, False))
         hold = self._hold() if chosen else f"m{self._chance.getrandbits(60)}"
         span, end = self._chance.choice(SPANS), self._chance.choice(("release", "charge", "confirm"))
+        user, otherwise, asked = self._user(), self._chance.choice((None, 3)), self._asked()
+        if self._chance.random() < 0.2:
+            return priced.reserve_usage_for_request(
+                user, self._hold(), self._usage(), span, at_end=end, asked=asked, amount=otherwise or 4
+            )
         return priced.reserve_usage(
-            self._user(), hold, self._usage(), span, chosen=chosen, at_end=end, asked=self._asked()
+            user, hold, self._usage(), span, chosen=chosen, at_end=end, asked=asked, amount=otherwise
         )
 
     def _commit_usage(self) -> Operation:
         usage = self._usage()
         own = usage if self._chance.choice((True, False)) else usage_text(None, {"input": 2})
-        return priced.commit_usage(self._hold(), own, asked=self._asked())
+        return priced.commit_usage(self._hold(), own, asked=self._asked(), amount=self._chance.choice((None, 3)))
 
     def _quote(self) -> Operation:
         return priced.quote(self._user(), usage=self._usage())

@@ -12,7 +12,7 @@
 local function price_of_then(id, user, usage, amount)
   local hold = hold_of(id)
   if not hold or hold.user ~= user then return nil end
-  if not hold.price then return hold.amount == tonumber(amount) and hold.amount or nil end
+  if not hold.price then return amount ~= '' and hold.amount == amount + 0 and hold.amount or nil end
   local _, text = prices.to_hold(rates.of_hold(hold), usage, amount, api_keys.models)
   if text == hold.price then return hold.amount, text end
 end

@@ -10,6 +10,8 @@ local plain = {} -- name -> function(index of its first own argument) -> answer,
 -- with something left means that something is available.
 local user, available, reserved, remaining, held, next_due, hold_count, grant, rest
 
+local price_kept, price_told -- of the hold that is being committed for a usage, and of that (plain/usage.lua)
+
 -- Takes an account to hand; false where it is not plain.
 local function take(whose)
   user = whose

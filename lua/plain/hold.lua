@@ -20,7 +20,9 @@ end
 
 -- Remembers how it ended, with the answer that a repeated call is to get (state/hold.lua has the format), by its key too.
 local function remember_plain_end(id, state, amount, charged, answer, key)
+  if price_told then answer = answer .. ' $' .. price_told end
   local kept = key and '#' .. key .. ' ' .. answer or answer
+  if price_kept then kept = '$' .. price_kept .. ' ' .. kept end
   recent_writes['r ' .. id] = format('%s %s %d %d %d %d %s', state, user, amount, charged, charged, now, kept)
   if current_key ~= '' then remember_answer('k ', current_key, current_fingerprint, answer) end
 end

@@ -8,15 +8,21 @@
 --                       rates above". f where it costs nothing, else -; 0 where there is no max_output and no over; rates are
 --                       ",dimension=units per million,..." or "-", those above hold for more input than `over`
 
-local rates = { read = {} } -- read: field of RATES -> text, or false where there is none
+local rates = {
+  read = {}, -- field of RATES -> text, or false where there is none
+  bases = {}, -- "card multiplier" -> what prices by them now; and the head of a price -> what priced by that
+}
 
 -- Reads fields that this call has not read yet.
 function rates.look_up(names)
-  local wanted = {}
-  for _, name in ipairs(names) do
-    if rates.read[name] == nil then wanted[#wanted + 1] = name end
+  local wanted
+  for n = 1, #names do
+    if rates.read[names[n]] == nil then
+      wanted = wanted or {}
+      wanted[#wanted + 1] = names[n]
+    end
   end
-  if not wanted[1] then return end
+  if not wanted then return end
   for n, text in ipairs(redis.call('HMGET', RATES, unpack(wanted))) do rates.read[wanted[n]] = text end
 end
 
@@ -30,26 +36,40 @@ end
 -- What prices a user's usage now: the card and the multiplier of the nearest level that says one, and the card's version
 -- that is active, nil where none is.
 function rates.of(user)
-  local names, card, multiplier = rates.fields_of(user), 'default', '1000000'
-  names[#names + 1] = 'a default'
-  rates.look_up(names)
-  for n = 1, #names - 1 do
-    local own, times = match(rates.read[names[n]] or '', '^(%S+) (%S+)$')
-    if own and own ~= '-' then card = own end
-    if times and times ~= '-' then multiplier = times end
+  local card, multiplier = 'default', '1000000'
+  local names = string.find(user, '/', 1, true) and rates.fields_of(user) or { 'u ' .. user }
+  for n = 1, #names do
+    if rates.read[names[n]] == nil then rates.look_up(names) end
+    local terms = rates.read[names[n]]
+    if terms then
+      local own, times = match(terms, '^(%S+) (%S+)$')
+      if own and own ~= '-' then card = own end
+      if times and times ~= '-' then multiplier = times end
+    end
   end
-  rates.look_up({ 'a ' .. card })
-  local version
-  for number, from in gmatch(rates.read['a ' .. card] or '', ' (%d+) (%d+)') do
-    if from + 0 <= now then version = number end
+  local key = card .. ' ' .. multiplier
+  local basis = rates.bases[key]
+  if not basis then
+    rates.look_up({ 'a ' .. card })
+    basis = { card = card, multiplier = multiplier }
+    for number, from in gmatch(rates.read['a ' .. card] or '', ' (%d+) (%d+)') do
+      if from + 0 <= now then basis.version = number end
+    end
+    rates.bases[key] = basis
   end
-  return { card = card, version = version, multiplier = multiplier }
+  return basis
 end
 
 -- What priced a hold, or what it ended with.
 function rates.of_hold(hold)
-  local card, version, model, multiplier = match(hold.price, '^([^,]+),(%d+),([^,]+),(%d+),')
-  return { card = card, version = version, model = model, multiplier = multiplier }
+  local head = match(hold.price, '^[^,]+,%d+,[^,]+,%d+')
+  local basis = rates.bases[head]
+  if not basis then
+    basis = {}
+    basis.card, basis.version, basis.model, basis.multiplier = match(head, '^([^,]+),(%d+),([^,]+),(%d+)$')
+    rates.bases[head] = basis
+  end
+  return basis
 end
 
 -- Whether nobody made a card for a user, who names none either.
@@ -79,22 +99,4 @@ function rates.line_of(basis, names)
   end
   if rates.read[other] then return rates.read[other], first == '-' and '*' or first end
   return nil, format('0 unknown_model %s', first)
-end
-
--- The model that a name is an alias of in the version that prices; every other name means itself.
-function rates.model_of(basis, name)
-  local field = basis.card .. '@' .. (basis.version or '') .. '='
-  rates.look_up({ field })
-  local _, cut = string.find(rates.read[field] or '', ' ' .. name .. ',', 1, true)
-  return cut and match(rates.read[field], '^%S+', cut + 1) or name
-end
-
--- Whether a model is one of those, by its own name or another one.
-function rates.allows(basis, model, models)
-  if string.find(',' .. models .. ',', ',' .. model .. ',', 1, true) then return true end
-  local meant = rates.model_of(basis, model)
-  for one in gmatch(models, '[^,]+') do
-    if rates.model_of(basis, one) == meant then return true end
-  end
-  return false
 end

@@ -33,7 +33,8 @@ _PLAIN = {
 _TWINS = {"deduct_usage": "deduct", "reserve_usage": "reserve", "commit_usage": "commit"}
 """Operations that price a usage, and the one that does the rest for them."""
 _PRICED = (*_TWINS, "quote")
-"""What needs lua/state/price.lua."""
+"""What needs them:"""
+_OF_PRICES = ("state/rates.lua", "state/cost.lua", "state/price.lua")
 _SENTINEL = "state/sentinel.lua"
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
@@ -95,7 +96,7 @@ def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
         with parts.when(f"wanted.{name}"):
             parts.add(*_files_of(name))
     with parts.when(_wanted(_PRICED)):
-        parts.add("state/rates.lua", "state/price.lua")
+        parts.add(*_OF_PRICES)
         for name in _PRICED:
             with parts.when(f"wanted.{name}"):
                 parts.add(*_files_of(name))
@@ -115,6 +116,8 @@ def _add_plain(parts: _Parts) -> None:
     for condition, names in _PLAIN.items():
         with parts.when(condition):
             parts.add(*(f"plain/{name}.lua" for name in names))
+    with parts.when(_wanted(tuple(_TWINS))):
+        parts.add(*_OF_PRICES, "plain/usage.lua")
     parts.add("plain/run.lua")
 
 

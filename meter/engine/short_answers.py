@@ -43,9 +43,27 @@ def _release(told: list[str], one: Operation, before: str, behind: str) -> str:
     return f"0 ok {user_id} {one[4]} {before}{seq}{behind} {released} 0 {available} {reserved} 0"
 
 
+def _deduct_usage(told: list[str], one: Operation, before: str, behind: str) -> str:
+    _, seq, amount, available, reserved, price = told
+    return f"0 ok {one[4]} {before}{seq}{behind} {amount} {amount} 0 {available} {reserved} 0 {price}"
+
+
+def _reserve_usage(told: list[str], one: Operation, _: str, __: str) -> str:
+    _, expires_at_ms, amount, available, reserved, *price = told
+    full = f"0 ok {one[4]} {one[5]} {amount} {expires_at_ms} {one[7]} {available} {reserved} 0"
+    return f"{full} {price[0]}" if price else full
+
+
+def _commit_usage(told: list[str], one: Operation, before: str, behind: str) -> str:
+    return f"{_commit(told[:-1], one, before, behind)} {told[-1]}"
+
+
 _TOLD: Mapping[str, Callable[[list[str], Operation, str, str], str]] = {
     "d": _deduct,
     "r": _reserve,
     "c": _commit,
     "l": _release,
+    "D": _deduct_usage,
+    "R": _reserve_usage,
+    "C": _commit_usage,
 }

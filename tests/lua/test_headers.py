@@ -85,7 +85,7 @@ def whole_code(path: Path) -> str:
     """The code of an operation, of the one that does the rest for it, and of what tells it a price."""
     code = path.read_text()
     others = [path.with_name(f"{name}.lua") for name in re.findall(r"(?<!function )operations\.([a-z_]+)\(", code)]
-    states = [lua_folder() / "state" / name for name in ("rates.lua", "price.lua") if "prices." in code]
+    states = [lua_folder() / "state" / name for name in ("rates.lua", "cost.lua", "price.lua") if "prices." in code]
     estimates = "prices.to_hold(" in code
     code = "".join([code, *(other.read_text() for other in (*others, *states))])
     return code if estimates else code.replace("'0 unbounded", "")

@@ -14,15 +14,32 @@ from typing import Any
 import pytest
 
 from meter.clock import NEVER_MS
+from meter.engine import upkeep
 from meter.engine.api_keys import Terms, put_keys
 from meter.engine.batcher import Mode
-from meter.engine.operations import Asked, Operation, balance, commit, configure, deduct, grant, release, reserve
+from meter.engine.operations import (
+    UNKEYED,
+    Asked,
+    Operation,
+    balance,
+    commit,
+    configure,
+    deduct,
+    grant,
+    release,
+    reserve,
+)
+from meter.engine.priced import commit_usage, deduct_usage, reserve_usage, reserve_usage_for_request
+from meter.engine.prices import RateLine, rate_fields, usage_text
 from meter.engine.programs import apply_program, lua_folder
 from tests import invariants
+from tests.lua.prices import CARD
 from tests.partition import HOUR, MINUTE, T0, Partition, dump
 from tests.servers import fake_server, real_server
 from tests.test_differential import API_KEYS, ASKED_BY_KEY, Sender
 
+PRICES = {name: RateLine({"input": 300_000, "output": 900_000, "cache_read": 1}, max_output=3) for name in CARD}
+"""Rates by which a few tokens cost a few units."""
 HISTORIES = int(os.environ.get("METER_TEST_HISTORIES", "4"))
 FULL = apply_program(plain=False)
 EACH: Mode = "each"
@@ -34,7 +51,8 @@ class Everyday(Sender):
     def _one(self) -> Operation:
         if self._chance.random() < 0.15:
             return super()._one()
-        name = self._chance.choice(("deduct", "deduct", "reserve", "reserve", "commit", "release", "balance"))
+        names = ("deduct", "deduct", "reserve", "reserve", "commit", "release", "balance")
+        name = self._chance.choice((*names, "deduct_usage", "reserve_usage", "commit_usage"))
         made: Operation = balance(self._user()) if name == "balance" else getattr(self, f"_{name}")()
         return self._by_key(made) if name in ASKED_BY_KEY else made
 
@@ -51,7 +69,8 @@ class Everyday(Sender):
         terms = [Terms(key.hash, user, ("spend",)).text for key, user in zip(API_KEYS, users, strict=True)]
         keys = put_keys([(key.key_id, 1, text) for key, text in zip(API_KEYS, terms, strict=True)])
         stock = [grant(user, "g0", self._chance.choice((50, 5000)), expires_at_ms=ends) for user in users]
-        return [keys, *stock]
+        lines = upkeep.rates(list(rate_fields("default", 1, PRICES)))
+        return [keys, lines, upkeep.activate("default", 1, "1 0"), *stock]
 
 
 @pytest.mark.parametrize("kind", ["fakeredis", "redis"])
@@ -110,6 +129,31 @@ def test_what_gateways_ask_for_every_day_is_plain(partition: Partition, short_wa
     )
 
     assert partition.run(deduct("u", 91)).balances == (5, 0, 0)
+
+
+def test_what_a_card_prices_every_day_is_plain(partition: Partition, short_way_only: Path) -> None:
+    """And what is asked for the sake of a card that nobody made."""
+    used = usage_text("gpt-4o", {"input": 10, "output": 10})  # 12 units
+    partition.batch(grant("u", "g", 1000), grant("v", "g", 1000))
+    kept, partition.program = partition.program, apply_program(short_way_only)
+    partition.batch(
+        reserve_usage("v", "r0", used, MINUTE, chosen=True, amount=5),
+        reserve_usage_for_request("v", "r1", "- input=9", MINUTE, at_end="release", asked=UNKEYED, amount=5),
+        commit_usage("r0", used, amount=3),
+    )
+    assert partition.run(deduct("v", 1)).balances == (991, 5, 0)
+    partition.program = kept
+    lines = rate_fields("default", 1, {"gpt-4o": RateLine({"input": 300_000, "output": 900_000})})
+    partition.batch(upkeep.rates(list(lines)), upkeep.activate("default", 1, "1 0"))
+    partition.program = apply_program(short_way_only)
+    partition.batch(
+        deduct_usage("u", used, asked=Asked("k")),
+        reserve_usage("u", "h1", used, MINUTE, chosen=True, asked=Asked("k2")),
+        reserve_usage("u", "h2", usage_text("gpt-4o", {"input": 10}, 10), MINUTE, chosen=False, amount=7),
+        commit_usage("h1", usage_text("gpt-4o", {"input": 10}), asked=Asked("k3")),
+        commit_usage("h2", usage_text(None, {"input": 10, "output": 5}), amount=7),
+    )
+    assert partition.run(deduct("u", 1)).balances == (1000 - 12 - 3 - 8 - 1, 0, 0)
 
 
 @pytest.mark.parametrize(
