@@ -147,9 +147,10 @@ class CreditDeductionMiddleware:
             body = ahead.raw() if ahead.is_whole() else None
             estimate = self._estimates.estimate(admitted, body, scope["path"])._replace(amount=admitted.estimate)
         try:
-            charge = await self._charger.open(admitted, estimate=estimate)
+            known = await self._charger.known(admitted) if admitted.api_key else admitted
+            charge = known if isinstance(known, Refusal) else await self._charger.open(known, estimate=estimate)
         except Unavailable as error:
-            if not self._fail_open:
+            if not self._fail_open or admitted.api_key:  # whether a key works nobody else can say
                 await self._refuse(unavailable(error), scope, receive, send)
                 return
             _log.warning("served unmetered", why=str(error))

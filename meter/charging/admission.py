@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meter.errors import InvalidAmount
+from meter.http.credentials import brought_key
 from meter.http.exchange import joined_headers
 from meter.http.rendered import Answered, Rendered, problem
 from meter.keys import REQUEST_ID, USER_ID
@@ -34,6 +35,10 @@ class Admitted:
     """The id of the request, which the ledger keeps; one that cannot be is not kept."""
     is_told: bool = field(default=False, compare=False)
     """Whether the client sent the estimate."""
+    api_key: str = field(default="", repr=False)
+    """The API key that the client brought; then the user_id is who is named beside it, "" where nobody is, until it is
+    known whose the key is (`Charger.known`).
+    """
 
 
 def json_number(value: bytes) -> Number:
@@ -76,12 +81,15 @@ class Admission:
         """The identity and the estimate, or the answer that refuses the request: 401 or 400."""
         joined = joined_headers(headers)
         try:
-            user_id, estimate = self.user_id(joined), self.estimate(joined)
+            api_key = brought_key(joined)
+            is_named = not api_key or bool(joined.get(self._user_id_name))
+            user_id, estimate = self.user_id(joined) if is_named else "", self.estimate(joined)
         except Answered as refusal:
             return refusal.rendered
         request_id = joined.get(self._request_id_name, b"").decode("latin-1")
         is_told = self._estimate_name in joined
-        return Admitted(user_id, estimate, request_id if REQUEST_ID.fullmatch(request_id) else None, is_told)
+        request_id = request_id if REQUEST_ID.fullmatch(request_id) else ""
+        return Admitted(user_id, estimate, request_id or None, is_told, api_key)
 
     def user_id(self, headers: JoinedHeaders) -> str:
         """The user_id: 401 without one, 400 for one that cannot be."""

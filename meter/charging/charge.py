@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
+from meter.api_key import read_api_key
 from meter.charging.admission import Admitted, Headers
 from meter.charging.amounts import plain
 from meter.charging.asking import Estimate
@@ -20,12 +21,18 @@ from meter.charging.settlements import BackgroundSettlements
 from meter.charging.verdicts import Settled, VerdictRunner, words
 from meter.client.credits import Credits
 from meter.contract.answers import Price, Refusal, Reserved
+from meter.contract.problems import PROBLEMS
 from meter.errors import Unavailable
 from meter.log import logger
 from meter.usage import Format, Number, Reader, Unread, Usage, open_reader
 from meter.usage.number import read_number
 
 RENEWALS_PER_TTL = 3
+
+OWNERS_MAX = 20_000
+_OF_ANOTHER = Refusal.model_validate_json(
+    PROBLEMS["invalid-id"].body("The API key is not that of the user who is named beside it.")
+)
 
 _log = logger("meter.charging")
 
@@ -42,6 +49,8 @@ class Charger:
         self.unread: Counter[tuple[str, ...]] = Counter()
         """Responses that told no usage, by why and by whose API it was."""
         self._open: set[Charge] = set()
+        self._owners: dict[str, str] = {}
+        """Paths of API keys, by their hashes."""
 
     async def open(
         self, admitted: Admitted, asked: Asked = CHARGED, estimate: Estimate | None = None
@@ -68,6 +77,25 @@ class Charger:
             charge.settle(Ending.CUT)
         return refusal or charge
 
+    async def known(self, admitted: Admitted, *, anew: bool = False) -> Admitted | Refusal:
+        """Whose the API key of a request is, which never changes; `anew`: asks whether it still works, as the hold of a
+        metered request does. Raises `Unavailable`.
+        """
+        key = read_api_key(admitted.api_key)
+        owner = "" if key is None or anew else self._owners.get(key.hash, "")
+        if not owner:
+            asked = await self.credits.deduct(api_key=admitted.api_key, amount=0)
+            if isinstance(asked, Refusal):
+                return asked
+            owner = asked.user_id
+            if len(self._owners) >= OWNERS_MAX:
+                self._owners.clear()
+            if key is not None:
+                self._owners[key.hash] = owner
+        if admitted.user_id and admitted.user_id != owner:
+            return _OF_ANOTHER
+        return replace(admitted, user_id=owner)
+
     async def has_credits(self, user_id: str) -> bool:
         """Whether a user has any; one of whom nobody can say so has."""
         try:
@@ -82,8 +110,9 @@ class Charger:
         is_auto = usage is not None and self.policy.charge_by is ChargeBy.AUTO
         try:
             return await self.credits.hold(
-                admitted.user_id,
+                None if admitted.api_key else admitted.user_id,
                 plain(amount) if usage is None else None,
+                api_key=admitted.api_key or None,
                 usage=usage,
                 amount_without_price=plain(amount) if is_auto else None,
                 ttl_seconds=self.policy.ttl_seconds,

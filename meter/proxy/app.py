@@ -73,6 +73,8 @@ class Proxy:
             Forwarding(
                 dropped=dropped,
                 preserve_host=options.preserve_host,
+                authorization=options.authorization(),
+                identity_header=options.user_id_header,
                 ours=(options.user_id_header, options.estimated_tokens_header),
             ),
             policy.usage_headers,
@@ -118,10 +120,24 @@ class Proxy:
         if isinstance(admitted, Rendered):
             await self._refuse(admitted, headers, receive, send, asked)
             return
-        if asked.free and not any(name in OVERRIDES for name, _ in headers):
+        is_free = asked.free and not any(name in OVERRIDES for name, _ in headers)
+        known = await self._known(admitted, anew=is_free) if admitted.api_key else admitted
+        if isinstance(known, Rendered):
+            await self._refuse(known, headers, receive, send, asked)
+            return
+        admitted = known
+        if is_free:
             self.counts.request("free")
             watched = self._charger.watch(admitted.user_id, asked)
-            await ProxyExchange(self._route, scope, receive, send, watched, provider=asked.clients).run([])
+            await ProxyExchange(
+                self._route,
+                scope,
+                receive,
+                send,
+                watched,
+                provider=asked.clients,
+                key_owner=_key_owner(admitted),
+            ).run([])
             return
         await self._serve_metered(scope, headers, admitted, asked, receive, send)
 
@@ -145,8 +161,23 @@ class Proxy:
         ours = [UNMETERED] if found is None else metered_headers(found)
         self.counts.request("unmetered" if found is None else "metered")
         await ProxyExchange(
-            self._route, scope, receive, send, found, asks_usage=first.asks_usage, provider=asked.provider
+            self._route,
+            scope,
+            receive,
+            send,
+            found,
+            asks_usage=first.asks_usage,
+            provider=asked.provider,
+            key_owner=_key_owner(admitted),
         ).run(ours)
+
+    async def _known(self, admitted: Admitted, *, anew: bool) -> Admitted | Rendered:
+        """Whose API key a request brings, or its refusal."""
+        try:
+            known = await self._charger.known(admitted, anew=anew)
+        except Unavailable as error:
+            return unavailable(error)
+        return refused(known) if isinstance(known, Refusal) else known
 
     async def _refuse(
         self, rendered: Rendered, headers: list[Header], receive: Receive, send: Send, asked: Asked = CHARGED
@@ -181,7 +212,7 @@ class Proxy:
         try:
             charge = await self._charger.open(admitted, asked, estimate)
         except Unavailable as error:
-            if self._options.fail == "closed":
+            if self._options.fail == "closed" or admitted.api_key:  # whether a key works nobody else can say
                 return unavailable(error)
             _log.warning("forwarded unmetered: user %s, estimate %s: %s", admitted.user_id, estimate.amount, error)
             return None
@@ -210,3 +241,8 @@ class Proxy:
             await send({"type": f"lifespan.{stage}.failed", "message": f"{type(error).__name__}: {error}"})
             raise
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _key_owner(admitted: Admitted) -> str:
+    """Whose API key a request brought; "" where it brought none."""
+    return admitted.user_id if admitted.api_key else ""

@@ -53,8 +53,11 @@ class ProxyExchange:
         *,
         asks_usage: bool = False,
         provider: str = OTHER,
+        key_owner: str = "",
     ) -> None:
+        """`key_owner`: whose API key the client brought, which was looked up; "" where it brought none."""
         self._route = route
+        self._key_owner = key_owner
         self._scope = scope
         self._headers: list[Header] = list(scope["headers"])
         self._receive = receive
@@ -103,7 +106,11 @@ class ProxyExchange:
         scope, metered = self._scope, self._charge is not None
         peer = scope.get("client")
         headers = self._route.forwarding.upstream(
-            self._headers, client=peer[0] if peer else None, scheme=scope["scheme"], metered=metered
+            self._headers,
+            client=peer[0] if peer else None,
+            scheme=scope["scheme"],
+            metered=metered,
+            key_owner=self._key_owner,
         )
         first = await self._client.read()
         body: bytes | RequestBody = first if self._client.requested else RequestBody(self._client, [first])

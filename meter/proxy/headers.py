@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Set
 from functools import lru_cache
 
+from meter.http.credentials import AUTHORIZATION, X_API_KEY, key_of
+
 Header = tuple[bytes, bytes]
+KEY_HEADERS = frozenset({AUTHORIZATION, X_API_KEY})
 
 HOP_BY_HOP = frozenset(
     {
@@ -44,8 +47,19 @@ _BODILESS_STATUSES = (204, 304)
 class Forwarding:
     """How requests look to the upstream. Header names are in lower case."""
 
-    def __init__(self, *, dropped: Iterable[str], preserve_host: bool, ours: Iterable[str] = ()) -> None:
-        """`dropped` are headers that are for us alone, `ours` those that we and the upstream go by."""
+    def __init__(
+        self,
+        *,
+        dropped: Iterable[str],
+        preserve_host: bool,
+        ours: Iterable[str] = (),
+        authorization: str = "",
+        identity_header: str = "",
+    ) -> None:
+        """`dropped` are headers that are for us alone, `ours` those that we and the upstream go by. `authorization` is
+        what the upstream is sent in the place of an API key of ours, and `identity_header` tells it whose that is.
+        """
+        self._authorization, self._identity_header = authorization.encode(), identity_header.lower().encode()
         self._ours = NOT_THE_CLIENTS | {name.lower().encode() for name in ours}
         self._dropped = HOP_BY_HOP | {
             b"expect",  # we answer it ourselves, by reading the body or by refusing the request
@@ -56,8 +70,13 @@ class Forwarding:
         if not preserve_host:
             self._dropped |= {b"host"}
 
-    def upstream(self, headers: list[Header], *, client: str | None, scheme: str, metered: bool) -> list[Header]:
-        """The request headers to send. A metered request asks for codings only that its usage can be read from."""
+    def upstream(
+        self, headers: list[Header], *, client: str | None, scheme: str, metered: bool, key_owner: str = ""
+    ) -> list[Header]:
+        """The request headers to send. A metered request asks for codings only that its usage can be read from. An API
+        key of ours goes to nobody; where somebody looked whose it is, the upstream's own stands in its place.
+        """
+        headers = self._without_keys(headers, key_owner)
         named = _named_by_connection(headers)
         dropped = self._dropped | (named - self._ours) if named else self._dropped
         forwarded: list[Header] = []
@@ -88,6 +107,18 @@ class Forwarding:
             forwarded.append((b"x-forwarded-proto", scheme.encode()))
         forwarded.append((b"via", b", ".join((*ways, VIA))))
         return forwarded
+
+    def _without_keys(self, headers: list[Header], key_owner: str) -> list[Header]:
+        """The headers with what is the upstream's own in the place of API keys of ours, and with whose they are."""
+        if not any(name in KEY_HEADERS and key_of(name, value) for name, value in headers):
+            return headers
+        own = {AUTHORIZATION: self._authorization, X_API_KEY: self._authorization.rpartition(b" ")[2]}
+        changed = [(name, own[name] if name in own and key_of(name, value) else value) for name, value in headers]
+        if not key_owner or not self._authorization:
+            changed = [now for now, (name, value) in zip(changed, headers, strict=True) if now[1] == value]
+        if key_owner and value_of(headers, self._identity_header) is None:
+            changed.append((self._identity_header, key_owner.encode()))
+        return changed
 
     def _is_meant(self, name: bytes, dropped: Set[bytes]) -> bool:
         """Whether CGI and WSGI applications will take it for one that is dropped."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,16 @@ class ProxyOptions:
         int, Doc("How much of a request that generates is read before it goes on; a larger one is refused (413).")
     ] = REQUEST_BYTES_MAX
     forward_identity: Annotated[bool, Doc("Pass the identity header on to the upstream.")] = True
+    upstream_authorization: Annotated[
+        str, Doc("What the upstream is sent in the place of a client's API key: `Bearer` and its own key.")
+    ] = field(default="", repr=False)
+    upstream_authorization_file: Annotated[
+        Path | None, Doc("A file that has it, so that it stands in no list of processes.")
+    ] = None
+    meter_key_file: Annotated[
+        Path | None,
+        Doc("A file with the operator's API key by which the sidecar is called; METER_KEY has it else."),
+    ] = None
     preserve_host: Annotated[bool, Doc("Pass the client's Host on, instead of the upstream's.")] = False
 
     charge_by: Annotated[
@@ -182,6 +193,14 @@ class ProxyOptions:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"meter proxy: {name}={getattr(self, name)!r}: must be positive")
 
+    def authorization(self) -> str:
+        """What the upstream is sent in the place of an API key of ours. Raises `ConfigError`."""
+        return _secret(self.upstream_authorization, "upstream_authorization_file", self.upstream_authorization_file)
+
+    def meter_key(self) -> str | None:
+        """The key by which the sidecar is called, where there is one. Raises `ConfigError`."""
+        return _secret(os.environ.get("METER_KEY", ""), "meter_key_file", self.meter_key_file) or None
+
     def described(self) -> dict[str, object]:
         """What an operator wants to see of them when the proxy starts."""
         place = f"unix:{self.uds}" if self.uds else f"http://{self.host}:{self.port}"
@@ -250,6 +269,20 @@ class ProxyOptions:
             ttl_seconds=self.ttl_seconds,
             inspect_bytes_max=self.inspect_bytes_max,
         )
+
+
+def _secret(given: str, name: str, path: Path | None) -> str:
+    """A secret, or what the file has of it. Raises `ConfigError`."""
+    if path is None:
+        return given
+    try:
+        found = path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"meter proxy: {name}={path}: {why}") from None
+    if not found or any(ord(letter) < 32 for letter in found):
+        raise ConfigError(f"meter proxy: {name}={path}: it has not one line")
+    return found
 
 
 def parse_statuses(text: str) -> frozenset[int]:

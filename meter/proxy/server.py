@@ -21,7 +21,9 @@ KEEP_ALIVE_SECONDS = 75
 
 def proxy_of(settings: Settings, options: ProxyOptions, stopping: Callable[[], bool] = lambda: False) -> Proxy:
     """The proxy with its own meter: over HTTP with `options.meter_url`, else in this process."""
-    meter = Meter(settings) if options.meter_url is None else MeterClient(options.meter_url)
+    meter = (
+        Meter(settings) if options.meter_url is None else MeterClient(options.meter_url, api_key=options.meter_key())
+    )
     return Proxy(options, meter, owned=meter, stopping=stopping)
 
 
