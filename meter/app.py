@@ -28,6 +28,7 @@ from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
 from meter.http.browsers import BrowserGuard, Guarded, is_loopback
+from meter.http.draining import Drain
 from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, Handler, awaitable
 from meter.http.request_id import Identified
@@ -48,6 +49,7 @@ class Parts:
     gateway: GatewayHandlers
     metrics: Metrics
     jobs: Jobs
+    drain: Drain
     gate: Gate | None = None
     """Who looks at the keys of callers, where somebody does."""
 
@@ -108,13 +110,14 @@ def parts_of(runtime: Runtime) -> Parts:
         text = "Refusals that the store was not given, because there were too many or it was away."
         metrics.counted("meter_refusals_dropped", text, (), runtime.kept_refusals.drops)
     handlers = handlers if gate is None else gate.over(handlers)
-    return Parts(runtime.settings, runtime, handlers, gateway, metrics, services.jobs, gate)
+    drain = Drain(runtime.settings.drain_seconds)
+    return Parts(runtime.settings, runtime, handlers, gateway, metrics, services.jobs, drain, gate)
 
 
 def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]:
     """Every path of the sidecar."""
     settings, gateway = parts.settings, parts.gateway
-    probes = Probes(parts.runtime.watch, parts.metrics)
+    probes = Probes(parts.runtime.watch, parts.metrics, drain=parts.drain)
     probes.siblings = siblings
     plain = [
         ("GET", "/livez", probes.livez),
@@ -145,7 +148,8 @@ def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with parts.runtime, parts.jobs, gateway.listening(settings), siblings or contextlib.nullcontext():
-            yield
+            with parts.drain.put_off():
+                yield
 
     guard = BrowserGuard(
         is_local=is_loopback(settings.host) and not settings.uds,  # no browser opens a unix socket

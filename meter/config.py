@@ -85,6 +85,15 @@ class Settings(BaseSettings):
             description="How long a start waits for a host of Redis, queue or store without an address, before exit 2.",
         ),
     ] = 30.0
+    drain_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="How long `meter serve` serves on after SIGTERM while `/readyz` says 503 `draining`, so that a "
+            "load balancer has time to send elsewhere. 0: it stops at once.",
+        ),
+    ] = 0.0
     redis_unsafe: Annotated[
         bool, Field(description="Take a Redis that may evict keys or keeps nothing on disk. Never with real balances.")
     ] = False

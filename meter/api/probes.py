@@ -15,6 +15,7 @@ from meter.contract.problems import PROBLEMS
 from meter.health.presence import Worker
 from meter.health.status import Status
 from meter.health.watch import Watch
+from meter.http.draining import Drain
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem
 
@@ -22,11 +23,14 @@ from meter.http.rendered import Answered, Rendered, problem
 class Probes:
     """`/livez`, `/readyz`, `/metrics`, `/problems/{slug}`."""
 
-    def __init__(self, watch: Watch, metrics: Metrics, told: Callable[[], Worker] | None = None) -> None:
-        """`told` is what the worker counted whose probes these are."""
+    def __init__(
+        self, watch: Watch, metrics: Metrics, told: Callable[[], Worker] | None = None, drain: Drain | None = None
+    ) -> None:
+        """`told` is what the worker counted whose probes these are; `drain` knows whether the process is to end."""
         self._watch = watch
         self._metrics = metrics
         self._told = told
+        self._drain = drain
         self._status: Status | None = None
         self.siblings: Siblings | None = None
         """The other processes of this address, where there are some."""
@@ -37,7 +41,12 @@ class Probes:
         return Rendered(200, b'{"status":"ok"}')
 
     async def readyz(self, _: Request) -> Rendered:
-        """200 with each part and what stops where one fails, "degraded" while charging goes on; else 503 with them."""
+        """200 with each part and what stops where one fails, "degraded" while charging goes on; else 503 with them. 503
+        too from the signal to end on, though everything is served as ever until nobody listens any more.
+        """
+        seconds = None if self._drain is None else self._drain.seconds_left
+        if seconds is not None:
+            return problem("draining", f"This process was told to end, and serves for {seconds:.1f} s more.")
         status = await self._watch.look_and_try()
         parts = orjson.dumps(status.document()).decode()
         if status.word != "unavailable":
