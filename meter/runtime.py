@@ -126,7 +126,7 @@ class Runtime:
         """Opens store and partitions once, for a command that wants to fail early. Raises `ConfigError`."""
 
         async def once() -> None:
-            await self._open_store()
+            await self.open_store()
             await self.engine.opening.open_all()
 
         try:
@@ -140,7 +140,7 @@ class Runtime:
         """What `check` does for a process that goes on, for a command: a host may have no address yet."""
 
         async def once() -> None:
-            await self._open_store()
+            await self.open_store()
             await self.redis.ping()
 
         with suppress(Unavailable):  # what comes next tells of it
@@ -151,7 +151,7 @@ class Runtime:
         if self._role == "command":
             await self._reach()
         try:
-            await self._open_store()
+            await self.open_store()
         except StoreUnavailable as error:
             self._store_fault = error
             self._opening = asyncio.create_task(self._open_store_when_possible(), name="meter-open-store")
@@ -204,7 +204,10 @@ class Runtime:
             return None
         return Refusals(self.store, AmountScale(settings.decimal_places), self.engine.now_ms)
 
-    async def _open_store(self) -> None:
+    async def open_store(self) -> None:
+        """Opens the store, which gives it the schema of this version; not twice. Raises `StoreUnavailable`, and
+        `ConfigError` where it refuses us or was made with other settings.
+        """
         if self.store is None or self._store_open:
             return
         agreed = {"decimal_places": self.settings.decimal_places, "partitions": self.settings.partitions}
@@ -220,7 +223,7 @@ class Runtime:
         while not self._store_open:
             await asyncio.sleep(STORE_OPEN_PAUSE_SECONDS)
             try:
-                await self._open_store()
+                await self.open_store()
             except StoreUnavailable as error:
                 self._store_fault = error
             except ConfigError as error:

@@ -227,6 +227,18 @@ def rollup(
 
 
 @app.command()
+def migrate(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a store that is away.")] = 60,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Give the store the schema of this version, and end; every process does it too when it starts."""
+    from meter.cli.migrating import migrate as migrated
+
+    run(migrated(settings_of(data_dir), wait, as_json=as_json))
+
+
+@app.command()
 def schema(
     backend: Annotated[Literal["sql", "nosql"], typer.Option(help="SQL tables, or MongoDB validators.")] = "sql",
     dialect: Annotated[Literal["postgres", "mysql", "sqlite"], typer.Option(help="Of the SQL.")] = "postgres",
