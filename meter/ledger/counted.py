@@ -23,6 +23,15 @@ def configured(entry: Entry, before: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+def without_counts(entry: Entry) -> Entry:
+    """The entry without what levels had counted behind it in its own history, but with the terms that it gave them."""
+    told = entry.detail.get(COUNTERS)
+    if not isinstance(told, list):
+        return entry
+    kept = [one for one in told if len(one) > len(Counters._fields) + 1]
+    return entry._replace(detail={**entry.detail, COUNTERS: kept})
+
+
 def levels_in(entry: Entry) -> list[str]:
     """The levels that an entry has moved (lua/state/level_writing.lua)."""
     told = entry.detail.get(COUNTERS)

@@ -17,6 +17,7 @@ from meter.engine.operations import answer_of
 from meter.engine.outbox import Entry, Kind, Unread, entry_text
 from meter.ledger.books import Charge
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, last_unread
+from meter.ledger.counted import without_counts
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.figures_known import learn_for_figures
 from meter.ledger.fold import CHOSEN, Fold, is_chosen, unknown
@@ -236,6 +237,7 @@ class _Page:
         self._seq += 1
         name = entry.transaction_id or f"{self._partition}-{self._seq}-rebuild-{self._epoch}"
         entry = entry._replace(epoch=self._epoch, seq=self._seq, prev=self._head, transaction_id=name)
+        entry = without_counts(entry)  # which the rebuild adds up anew
         self._fold.take([entry])
         self._head = name
         self._rebase.note(entry)

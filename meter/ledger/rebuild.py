@@ -30,13 +30,14 @@ from meter.ledger.merge import Overtaken, merge
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.rate_cards import restore_operations
+from meter.ledger.recount import recount, recounted
 from meter.ledger.restoring import (
     calendar_operations,
     recall_end,
     recall_operations,
     restore_operation,
 )
-from meter.store.base import Store
+from meter.store.base import Flush, Store
 from meter.store.rows import AccountRow, EventRow, GrantRow, ReservationRow, WatermarkRow
 
 ACCOUNTS_PER_PAGE = 1_000
@@ -205,7 +206,23 @@ class Rebuild:
         report.reapplied, report.lost, report.doubled = merged.booked, merged.lost, merged.doubled
         if merged.reached.seq > reached.seq:
             await self._close(reached.partition, "rebuild", merged.reached)
+            await self._recount(merged.reached)
         return found
+
+    async def _recount(self, reached: WatermarkRow) -> None:
+        """Adds up what levels have counted, after entries of another history: their own counts are not the store's."""
+        after = ""
+        while page := await self._store.scan_accounts(reached.partition, after, ACCOUNTS_PER_PAGE):
+            after = page[-1].user_id
+            rows = [recounted(row, await recount(self._store, row)) for row in page if row.rules is not None]
+            if not rows:
+                continue
+            watermark = await self._store.watermark(reached.partition)
+            if watermark is None or (watermark.epoch, watermark.seq) != (reached.epoch, reached.seq):
+                raise RebuildFailed(_overtaken(reached.partition, reached.epoch, watermark.epoch if watermark else 0))
+            noted = watermark.model_copy(update={"updated_at_ms": watermark.updated_at_ms + 1})
+            if not (await self._store.apply(Flush(reached.partition, watermark, noted, accounts=rows))).done:
+                raise RebuildFailed(_overtaken(reached.partition, reached.epoch, watermark.epoch))
 
     async def _close(self, number: int, how: str, reached: WatermarkRow) -> None:
         """Closes the partition for a rebuild from there on. Raises `RebuildFailed`."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
+from meter.ledger.recount import Counted, recount
 from meter.store.base import Store
 from meter.store.rows import AccountRow
 
@@ -38,11 +40,20 @@ class Figures:
     spent: int = 0
     expired: int = 0
     voided: int = 0
+    rules: str = ""
+    """The terms of its rules (lua/state/level.lua)."""
+    charged: int = 0
+    """Since its level counts; `held` and `holds` likewise, `used` by the budgets in order."""
+    held: int = 0
+    holds: int = 0
+    used: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An account on which the two sides differ."""
+    """An account on which the two sides differ; of its level, the store and what its transactions add up to may be the
+    sides.
+    """
 
     user_id: str
     redis: Figures
@@ -81,6 +92,12 @@ class Reconcile:
             found, moving = await self._compare(number, users[first : first + ACCOUNTS_PER_PAGE])
             drifts += found
             unsettled += moving
+        for user in sorted(await self._ruled(number, users)):
+            level = await self._compare_level(number, user)
+            if level is None:
+                unsettled.append(user)
+            else:
+                drifts += level
         return ReconcileReport(len(users), tuple(drifts), tuple(unsettled))
 
     async def _users(self, number: int) -> set[str]:
@@ -114,6 +131,33 @@ class Reconcile:
                 break
         return drifts, pending
 
+    async def _ruled(self, number: int, users: Sequence[str]) -> set[str]:
+        """The accounts that have rules on one side or the other."""
+        found = set(await self._redis.account_users(self._engine.partitions[number].rules))
+        for first in range(0, len(users), ACCOUNTS_PER_PAGE):
+            rows = await self._store.accounts(users[first : first + ACCOUNTS_PER_PAGE])
+            found |= {row.user_id for row in rows.values() if row.rules is not None}
+        return found
+
+    async def _compare_level(self, number: int, user: str) -> list[Drift] | None:
+        """The drifts of a level: of Redis from the store, and of the store from its own transactions. None where it
+        never stood still.
+        """
+        keys = self._engine.partitions[number]
+        for _ in range(ROUNDS_MAX):
+            ours = await self._redis.field(keys.rules, user), await self._redis.field(keys.counters, user)
+            await self._catch_up(number, await self._seq(number))
+            row = (await self._store.accounts([user])).get(user, AccountRow(user_id=user, partition=number))
+            proved = _counted(row, await recount(self._store, row))
+            later = await self._redis.field(keys.rules, user), await self._redis.field(keys.counters, user)
+            if ours != later or row != (await self._store.accounts([user])).get(user, row):
+                continue
+            terms, counters = ("" if text is None else text.decode() for text in ours)
+            of_redis = row.model_copy(update={"rules": terms or None, "counters": counters or None})
+            sides = _counted(of_redis, Counted.of(of_redis)), _counted(row, Counted.of(row)), proved
+            return [Drift(user, one, other) for one, other in pairwise(sides) if one != other]
+        return None
+
     async def _seq(self, number: int) -> int:
         state = await self._redis.partition_state(self._engine.partitions[number].meta)
         return 0 if state is None else state.seq
@@ -129,6 +173,11 @@ class Reconcile:
                     f"partition {number}: the store is not flushed up to seq {seq}; is a worker running?"
                 )
             await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
+
+
+def _counted(row: AccountRow, counted: Counted) -> Figures:
+    figures = Figures(rules=row.rules or "", charged=counted.charged, held=counted.held, holds=counted.holds)
+    return replace(figures, used=tuple(counted.used.values()))
 
 
 def _of_line(line: str) -> Figures:

@@ -8,6 +8,8 @@ from meter.engine.operations import commit, configure, deduct, grant, refund, re
 from meter.engine.upkeep import rules
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.reconcile import Reconcile
+from meter.ledger.recount import Counted, recount
+from meter.store.base import Flush
 from tests.ledger.ground import Ground
 from tests.lua.levels import budget, none
 from tests.partition import DAY, HOUR, T0, dump
@@ -58,6 +60,62 @@ async def test_levels_windows_zones_and_suspensions_come_back(ground: Ground) ->
     ground.partition.freeze(T0 + DAY)
     assert (ground.run(rules("t"))["held"], ground.run(rules("t"))["holds"]) == (5, 1)
     assert ground.partition.run(deduct("s/x", 1)).status == "suspended"
+
+
+async def drifts(ground: Ground) -> list[tuple[str, list[str]]]:
+    report = await Reconcile(ground.engine, ground.gateway, ground.store).partition(0)
+    assert report.unsettled == ()
+    return [(drift.user_id, drift.members) for drift in report.drifts]
+
+
+async def test_the_reconciliation_proves_what_levels_counted(ground: Ground) -> None:
+    """By the transactions alone: windows, refunds, holds of before and after a level counts."""
+    ground.partition.freeze(T0)
+    ground.partition.batch(grant("t/a", "g", 100), reserve("t/a", "old", 2, 9 * DAY, chosen=True), deduct("t/a", 1))
+    ground.partition.batch(budget("t", 50), budget("t/a", 40, "hour"), deduct("t/a", 7))
+    first = ground.partition.entries()[-1]
+    ground.partition.batch(reserve("t/a", "new", 5, 9 * DAY, chosen=True), reserve("t/a", "gone", 5, HOUR, chosen=True))
+    ground.partition.freeze(T0 + DAY)
+    ground.partition.batch(deduct("t/a", 3), commit("old", 2))
+    draws = tuple((draw.grant_id, draw.amount) for draw in first.draws)
+    one = refund("t/a", first.transaction_id, 4, charged=7, refunded=0, draws=draws)
+    ground.run((*one[:-2], str(first.created_at_ms), str(first.seq)))
+    await ground.drain()
+    assert await drifts(ground) == []
+    [row] = (await ground.store.accounts(["t"])).values()
+    assert Counted.of(row) == await recount(ground.store, row) == Counted(8, 5, 1, {"b": 5})
+
+
+async def test_a_planted_drift_of_a_level_is_found(ground: Ground, unchecked: None) -> None:
+    ground.partition.batch(grant("u", "g", 100), budget("u", 50), deduct("u", 7))
+    await ground.drain()
+    ground.client.hset(ground.partition.keys.counters, "u", "8 0 0 1")
+    assert await drifts(ground) == [("u", ["charged", "used"])]
+    watermark = await ground.store.watermark(0)
+    assert watermark is not None
+    rows = [row.model_copy(update={"counters": "8 0 0 1"}) for row in (await ground.store.accounts(["u"])).values()]
+    later = watermark.model_copy(update={"updated_at_ms": 1})
+    assert (await ground.store.apply(Flush(0, watermark, later, accounts=rows))).done
+    assert await drifts(ground) == [("u", ["charged", "used"])], "the store and its transactions"
+
+
+async def test_two_histories_of_a_level_are_added_up(ground: Ground) -> None:
+    """What only Redis had is booked, and counted with what the store went on with."""
+    ground.partition.batch(grant("t/a", "g", 100), grant("t/b", "g", 100), budget("t", 50), deduct("t/a", 7))
+    await ground.drain()
+    copy = {key: ground.client.dump(key) for key in ground.client.keys("meter:*")}
+    ground.partition.batch(deduct("t/a", 5), reserve("t/a", "r", 2, 9 * DAY, chosen=True))
+    await ground.drain()
+    for key, text in copy.items():
+        ground.client.restore(key, 0, text, replace=True)
+    ground.partition.sender, ground.partition.batch_number = "other", 0
+    ground.partition.told = (0, 0, "-")
+    ground.partition.batch(deduct("t/b", 11))
+    report = await Rebuild(ground.engine, ground.gateway, ground.store, DAY).partition(0)
+    assert report.reapplied == 1
+    assert [ground.run(rules("t"))[name] for name in ("charged", "held", "holds")] == [23, 2, 1]
+    await ground.drain()
+    assert await drifts(ground) == []
 
 
 async def test_the_ledger_keeps_no_counters_in_its_rows(ground: Ground) -> None:
