@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from fakeredis import FakeRedis, FakeServer
 
 from meter import Meter, Refusal
 from meter.charging.priced import ChargeBy
 from meter.contract.answers import TransactionPage
-from meter.testing import meter_in_step
-from tests import invariants
-from tests.partition import WINDOW
 from tests.proxy.proxied import Proxied, proxied
 from tests.proxy.serving import connected, fetch, request
 from tests.proxy.upstream import Asked, Reply, Script
@@ -59,16 +54,6 @@ TOLD: dict[str, dict[str, int]] = {
 """What each answer tells, by dimension; the others are CHAT."""
 
 
-@pytest.fixture
-async def shop(meter_server: FakeServer) -> AsyncIterator[Meter]:
-    """A meter with a store, where user-1 has 1000 credits."""
-    async with meter_in_step(meter_server) as meter:
-        assert await meter.add("user-1", 1000)
-        yield meter
-    with FakeRedis(server=meter_server) as client:
-        invariants.check(client, window_ms=WINDOW)
-
-
 async def put(shop: Meter, models: dict[str, Any], card: str = "default", **members: Any) -> None:
     """A version of a card, which prices at once."""
     answer = await shop.put_rate_card(card, models, **members)
@@ -77,7 +62,8 @@ async def put(shop: Meter, models: dict[str, Any], card: str = "default", **memb
 
 def cost(quantities: dict[str, int], rates: dict[str, Any] = RATES) -> Decimal:
     """By the card, without the meter."""
-    return sum((quantity * Decimal(rates[name]) for name, quantity in quantities.items()), Decimal(0)) / 10**6
+    units = sum((quantity * Decimal(rates[name]) for name, quantity in quantities.items()), Decimal(0))
+    return units.to_integral_value(ROUND_CEILING) / 10**6
 
 
 def answering(body: object, *headers: str, status: int = 200) -> Script:
