@@ -20,6 +20,7 @@ from meter.cli.keys import keys
 from meter.cli.measure import Json, commands
 from meter.cli.processes import meeting_place
 from meter.cli.proxy import proxy
+from meter.cli.rate_cards import rate_cards
 from meter.cli.starting import (
     begin_log,
     check_address,
@@ -48,6 +49,7 @@ app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
+app.add_typer(rate_cards, name="rate-cards")
 app.add_typer(imports, name="import")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
