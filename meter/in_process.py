@@ -60,7 +60,8 @@ class Meter(Credits):
         """
         is_told = redis_url is not None or "store_url" in settings
         beside = {} if is_told else settings_beside(Path(".meter"), os.environ)
-        return cls(load_settings(redis_url=redis_url, **{**beside, **settings}))
+        told = {} if redis_url is None else {"redis_url": redis_url}
+        return cls(load_settings(**{**beside, **told, **settings}))
 
     async def __aenter__(self) -> Self:
         await self._runtime.__aenter__()

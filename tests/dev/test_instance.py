@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from meter import Meter
 from meter.config import load_settings
 from meter.dev.instance import NAME, forget_instance, running_instance, settings_beside, write_instance
 
@@ -34,6 +35,16 @@ def test_u7_the_running_instance_is_found_and_a_dead_one_is_not(
     assert beside["store_url"] == f"sqlite:///{tmp_path}/.meter/meter.db"
     assert (beside["partitions"], beside["ledger_file"]) == (3, f"{tmp_path}/l.jsonl")
     assert load_settings(**beside).partitions == 3
+    (tmp_path / ".meter").mkdir()
+    write_instance(tmp_path / ".meter", settings, "http://127.0.0.1:8000")
+    monkeypatch.delenv("METER_REDIS_URL", raising=False)
+    monkeypatch.delenv("METER_STORE_URL", raising=False)
+    for made, url, partitions in (
+        (Meter.connect(), "redis://127.0.0.1:41234/0", 3),
+        (Meter.connect(batch_max=7), "redis://127.0.0.1:41234/0", 3),
+        (Meter.connect("redis://127.0.0.1:1/0"), "redis://127.0.0.1:1/0", 1),
+    ):
+        assert (made._settings.redis_url, made._settings.partitions) == (url, partitions)
     assert "partitions" not in settings_beside(tmp_path, {"METER_PARTITIONS": "5"})
     assert settings_beside(tmp_path, {"METER_REDIS_URL": "redis://h"}) == {}
     assert settings_beside(tmp_path, {"METER_STORE_URL": "none"}) == {}
