@@ -209,3 +209,9 @@ def test_p1_a_difference_counts_from_now_on_and_not_from_the_start_of_the_period
         step = planner.changed_by_difference(row, larger, KNOWN, at_ms)
         assert sum(one.amount for one in step.grants) == owed(500, (start, end), at_ms, given)
         assert [one.effective_at_ms for one in step.grants] == [at_ms] * len(step.grants)
+
+
+def test_p1_a_clock_that_was_set_back_gives_a_difference_no_more_than_the_period() -> None:
+    """Redis' clock may step back, to before the period began: its whole is the most that there is."""
+    [grant] = planner.changed_by_difference(small(), LARGE, KNOWN, ms(AT) - DAY_MS).grants
+    assert (grant.amount, grant.effective_at_ms) == (400, ms(AT))

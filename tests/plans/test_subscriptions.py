@@ -212,3 +212,14 @@ async def test_p18_who_has_a_plan_that_was_withdrawn_or_was_promised_it_goes_on_
     done(await both.meter.unsubscribe("u"))
     assert refusal(await both.meter.subscribe("u", "pro")).code == "PLAN_NOT_FOUND"
     assert refusal(await both.meter.upgrade("u", "pro")).code == "PLAN_NOT_FOUND"
+
+
+async def test_p4_a_call_after_more_periods_than_one_step_gives_still_acts_on_the_present_one(here: Town) -> None:
+    """Rule 1, and 600 periods of a day that nobody looked at, all of which live: a step gives 500 of them at most."""
+    done(await here.meter.create_plan("Tiny", 1, 1, "daily", plan_id="tiny", validity_days=700))
+    await here.plan("other", 5, "daily")
+    done(await here.meter.subscribe("u", "tiny"))
+    await here.set_time(START + days(600.5))
+    row = done(await here.meter.upgrade("u", "other", proration="difference"))
+    assert (row.period, row.period_started_at) == (600, START + days(600))
+    assert await here.available() == 601 + 2  # 1 a day, and half a day of 5 less half a day of 1
