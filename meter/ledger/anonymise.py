@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from meter.engine import operations, upkeep
 from meter.engine.answers import LIVE, NOT_FOUND, Line
+from meter.engine.api_keys import REVOKED, put_keys
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
@@ -27,6 +28,7 @@ from meter.ledger.fold import CHOSEN
 from meter.ledger.identity import kept_ledger
 from meter.ledger.pseudonym import Pseudonym
 from meter.store.base import Store
+from meter.store.key_rows import ApiKeyRow
 from meter.store.plan_rows import ErrandRow, PastPlanRow, SubscriptionRow
 from meter.store.rows import (
     AlertRow,
@@ -97,6 +99,7 @@ class Anonymiser:
             mark = mark or await self._marked(user_id)
             if mark is None:
                 return Anonymised("busy")
+            await self._end_keys(user_id)
             if not_now := await self._rename(mark, extra):
                 return not_now
             entry = await self._flushed(mark)
@@ -132,6 +135,13 @@ class Anonymiser:
                 return Anonymised("busy")
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return None
+
+    async def _end_keys(self, user_id: str) -> None:
+        """API keys that name the user end, and nothing keeps them."""
+        while rows := await self._store.find(ApiKeyRow, {"user_id": user_id}, order_by="created_at_ms", limit=PAGE):
+            ended = put_keys([(row.key_id, row.version, REVOKED) for row in rows])
+            await self._engine.run_many(self._number(user_id), [ended])
+            await self._store.remove(rows)
 
     async def _marked(self, user_id: str) -> AnonymisationRow | None:
         """The mark of a user, made now unless another process did."""
