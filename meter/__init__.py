@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from meter.client.calls import NULL
     from meter.client.credits import Credits, Hold, HoldRefused
     from meter.client.over_http import MeterClient
     from meter.contract.answers import Refusal
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
     Refused = HoldRefused
     """The name of `HoldRefused` until 0.2."""
 
-__all__ = ["CreditDeductionMiddleware", "Credits", "Hold", "HoldRefused", "Meter", "MeterClient", "Refusal", "Refused"]
+__all__ = [
+    "NULL",
+    "CreditDeductionMiddleware",
+    "Credits",
+    "Hold",
+    "HoldRefused",
+    "Meter",
+    "MeterClient",
+    "Refusal",
+    "Refused",
+]
 
 _HOMES = {
     "CreditDeductionMiddleware": ("meter.middleware", "CreditDeductionMiddleware"),
     "Credits": ("meter.client.credits", "Credits"),
     "Hold": ("meter.client.credits", "Hold"),
     "HoldRefused": ("meter.client.credits", "HoldRefused"),
+    "NULL": ("meter.client.calls", "NULL"),
     "Meter": ("meter.in_process", "Meter"),
     "MeterClient": ("meter.client.over_http", "MeterClient"),
     "Refusal": ("meter.contract.answers", "Refusal"),

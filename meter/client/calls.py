@@ -8,11 +8,22 @@ from collections.abc import Mapping
 from copy import copy
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Protocol, Self, TypeVar
 
 from meter.contract.answers import Answer, Refusal
 from meter.contract.fields import is_actor
 from meter.errors import OtherLoop, Unavailable
+
+
+class Null(Enum):
+    """The type of `NULL`."""
+
+    NULL = "null"
+
+
+NULL = Null.NULL
+"""Takes away what is there, where None leaves it as it is: `configure("user-1", rate_card=NULL)`."""
 
 CreditAmount = int | float | str | Decimal
 Metadata = Mapping[str, object]
@@ -138,5 +149,6 @@ def wire_text(value: object) -> str:
 
 
 def _dump(body: Mapping[str, object]) -> bytes:
-    """JSON without the members that are None; decimals travel as strings, so that none is rounded."""
-    return json.dumps({name: value for name, value in body.items() if value is not None}, default=wire_text).encode()
+    """JSON without the members that are None, `NULL` as null; decimals travel as strings, so that none is rounded."""
+    told = {name: None if value is NULL else value for name, value in body.items() if value is not None}
+    return json.dumps(told, default=wire_text).encode()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Literal
 
-from meter.client.calls import CreditAmount, Metadata, wire_text
+from meter.client.calls import CreditAmount, Metadata, Null, wire_text
 from meter.client.jobs import JobCalls
 from meter.client.keys import KeyCalls
 from meter.client.plans import PlanCalls
@@ -384,16 +384,17 @@ class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, RateCalls, KeyCall
         overdraft_limit: CreditAmount | None = None,
         low_credit_thresholds: Sequence[CreditAmount] | None = None,
         suspended: bool | None = None,
-        rate_card: str | None = None,
-        price_multiplier: CreditAmount | None = None,
+        rate_card: str | Null | None = None,
+        price_multiplier: CreditAmount | Null | None = None,
         budgets: Mapping[str, Mapping[str, object] | None] | None = None,
         rate_limits: Mapping[str, Mapping[str, object] | None] | None = None,
         metadata: Metadata | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
-        """Changes what an account may do; what is None stays as it is. `budgets` and `rate_limits` by their
-        ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`, or None to take one away.
+        """Changes what an account may do; what is None stays as it is, and `NULL` takes it away. `budgets` and
+        `rate_limits` by their ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`, or None
+        to take one away.
         """
         body = {
             "overdraft_limit": overdraft_limit,
