@@ -97,6 +97,25 @@ def test_a_path_and_all_below_it_by_model(http: TestClient) -> None:
     assert get(http, "/usage?path=nobody")["items"] == []
 
 
+def test_charges_by_an_api_key_are_told_apart_by_it(http: TestClient) -> None:
+    """A commit counts for the key of its reserve, a refund for that of its charge."""
+    made = post(http, "/keys", {"user_id": "acme"}, 201)
+    key = {"api_key": made["key"]}
+    charge = post(http, "/deduct", {**key, "amount": 3})
+    held = post(http, "/reservations", {**key, "usage": {"model": "gpt", "input": 1000, "max_output": 1}}, 201)
+    post(http, f"/reservations/{held['reservation_id']}/commit", {"usage": {"input": 400, "output": 0}})
+    post(http, "/deduct", {"user_id": "acme", "amount": 5})
+    post(http, "/refund", {"user_id": "acme", "transaction_id": charge["transaction_id"], "amount": 1})
+
+    found = pages(http, "/usage?path=acme&group_by=key,model")
+
+    assert told(found, "key", "model", "requests", "charged", "refunded") == [
+        ("", "", 1, 5, 0),
+        (made["key_id"], "", 1, 3, 1),
+        (made["key_id"], "gpt", 1, 0.001, 0),
+    ]
+
+
 def test_days_of_a_zone_have_23_to_25_hours_and_refunds_count_at_their_own_time(http: TestClient) -> None:
     charge = post(http, "/deduct", {"user_id": "acme", "amount": 10})
     hours = ("2030-10-27T00:10:00Z", "2030-10-27T01:10:00Z", "2030-10-27T22:10:00Z", "2030-10-27T23:10:00Z")

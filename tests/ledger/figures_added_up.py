@@ -48,7 +48,12 @@ def _tags(row: Any, reserve: Any) -> tuple[str, ...]:
         for one in (row, reserve)
         if one is not None and one.metadata and "feature" in one.metadata
     ]
-    return model, features[0] if features else "", "", f"{card}@{version}" if price else ""
+    return (
+        model,
+        features[0] if features else "",
+        str((row.detail or {}).get("key_id", "")),
+        f"{card}@{version}" if price else "",
+    )
 
 
 async def figures(store: Store) -> Sums:
