@@ -27,7 +27,7 @@ from meter.ledger.log_file import LedgerFile
 from meter.ledger.pending_grants import OLD_AFTER_MS, Intake, apply_old
 from meter.ledger.rate_cards import DUE, apply_due
 from meter.ledger.refusals import forget_refusals
-from meter.ledger.rollup import gaps_of, roll_up_page
+from meter.ledger.rollup import is_counting, roll_up_page
 from meter.ledger.sweep import any_due, expire_page
 from meter.plans.allocation import Allocation
 from meter.plans.runways import warn_page
@@ -142,7 +142,7 @@ class Jobs:
 
     async def rollup(self) -> Page:
         """Counts a page of what the usage figures do not have yet; counts transactions that were looked at."""
-        return Page(*await roll_up_page(self._store()))
+        return Page(*await roll_up_page(self._store(), self._runtime.settings.usage_bucket_minutes))
 
     async def runway(self) -> Page:
         """Makes the alerts of credits that run out soon; counts those that are new."""
@@ -166,7 +166,7 @@ class Jobs:
                 due or due_keys or await self._store().pending_grants(await self._pending_until_ms() + ahead_ms, 1)
             )
         if name == "rollup":
-            return bool(await gaps_of(self._store()))
+            return await is_counting(self._store())
         return True
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:

@@ -16,7 +16,7 @@ from meter.engine.prices import DIMENSIONS
 from meter.http.cursors import Cursors
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, model_json, validation_problem
-from meter.ledger.rollup import bucket_minutes_of, gaps_of
+from meter.ledger.rollup import bucket_minutes_of, is_counting
 from meter.ledger.usage_query import Asked, Unaligned, wanted_of
 from meter.store.base import Store
 from meter.store.usage import Key, UsageSum, UsageWanted
@@ -37,7 +37,7 @@ class Figures:
         """The figures as the request wants them. Raises `Answered`, and `Unavailable`."""
         store = self._services.catalog("reports")
         is_complete = await is_settled(self._services.engine, self._services.redis, store)
-        is_complete = is_complete and not await gaps_of(store)
+        is_complete = is_complete and not await is_counting(store)
         wanted, words = await self._wanted(store, query), query.group_by or ()
         scope = repr((words, query.path, query.from_, query.to, query.time_zone))
 
@@ -65,7 +65,10 @@ class Figures:
         bucket_minutes = await bucket_minutes_of(store, self._services.settings.usage_bucket_minutes)
         wanted = wanted_of(asked, bucket_minutes, await self._span(store))
         if isinstance(wanted, Unaligned):
-            raise Answered(validation_problem([(f"/{wanted.parameter}", wanted.reason)]))
+            set_to = self._services.settings.usage_bucket_minutes
+            again = f"; it is {set_to} now: `meter rollup --from 1970-01-01` counts by that"
+            reason = wanted.reason if set_to == bucket_minutes else wanted.reason + again
+            raise Answered(validation_problem([(f"/{wanted.parameter}", reason)]))
         return wanted
 
     async def _span(self, store: Store) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from meter.clock import utc_time
 from meter.contract.runway import Runway
 from meter.http.exchange import Request
 from meter.http.rendered import Rendered, answer
-from meter.ledger.rollup import gaps_of
+from meter.ledger.rollup import is_counting
 from meter.plans.runways import Runways
 
 
@@ -34,6 +34,6 @@ class RunwayHandler:
             next_credits_at=None if next_at_ms is None else utc_time(next_at_ms),
             covered_until_next_credits=None if coming is None else coming.is_covered,
             confidence=None if found.pace is None else found.pace.confidence,
-            is_complete=is_complete and not await gaps_of(store),
+            is_complete=is_complete and not await is_counting(store),
         )
         return answer(200, told)

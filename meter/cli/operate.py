@@ -117,7 +117,7 @@ async def rollup(settings: Settings, from_: str, *, as_json: bool) -> int:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("transactions", total=total)
             while more:
-                page, more = await roll_up_page(store)
+                page, more = await roll_up_page(store, settings.usage_bucket_minutes)
                 done += page
                 _progressed(progress, task, done)
     print(orjson.dumps({"counted": done}).decode() if as_json else f"{done} counted")  # noqa: T201

@@ -13,9 +13,21 @@ from typing import NamedTuple
 
 from meter.clock import HOUR_MS
 from meter.ledger.entry_rows import ANONYMISED
-from meter.ledger.figures import BUCKET_MINUTES, CHARGED, PLAIN, REFUND, Day, Figures, Tags, Values, day_of, tags_of_row
+from meter.ledger.figures import (
+    BUCKET_MINUTES,
+    CHARGED,
+    PLAIN,
+    REFUND,
+    Day,
+    Figures,
+    Tags,
+    Values,
+    day_of,
+    gaps_before,
+    tags_of_row,
+)
 from meter.ledger.figures_known import learn_values, reservations_of, tags_of_charges
-from meter.store.base import Store
+from meter.store.base import Flush, Store
 from meter.store.rows import AnonymisationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.usage_rows import UsageGapRow
 
@@ -49,8 +61,19 @@ async def gaps_of(store: Store) -> list[UsageGapRow]:
     return await store.find(UsageGapRow, {}, order_by="partition", limit=GAPS_MAX)
 
 
-async def roll_up_page(store: Store) -> tuple[int, bool]:
-    """Counts a page of the first gap; answers how many transactions that were, and whether more is left."""
+async def is_counting(store: Store) -> bool:
+    """Whether the figures do not have everything yet that the ledger has."""
+    return bool(await gaps_of(store) or await _uncounted(store))
+
+
+async def roll_up_page(store: Store, bucket_minutes: int) -> tuple[int, bool]:
+    """Counts a page of the first gap; answers how many transactions that were, and whether more is left. Buckets are of
+    `bucket_minutes` where there are no figures yet.
+    """
+    for mark in await _uncounted(store):
+        counted = {"counted_seq": mark.seq, "bucket_minutes": mark.bucket_minutes or bucket_minutes}
+        reached = mark.model_copy(update=counted)
+        await store.apply(Flush(mark.partition, mark, reached, gaps=gaps_before(mark)))
     gaps = await gaps_of(store)
     if not gaps:
         return 0, False
@@ -61,6 +84,11 @@ async def roll_up_page(store: Store) -> tuple[int, bool]:
     figures = await _figures(store, gap, rows, names)
     done = await store.fill_usage_gap(gap, after_seq, figures.added())
     return len(rows) if done else 0, not (done and after_seq == gap.until_seq and len(gaps) == 1)
+
+
+async def _uncounted(store: Store) -> list[WatermarkRow]:
+    """Partitions whose last flush was by a worker of before there were figures."""
+    return [mark for mark in await store.watermarks() if gaps_before(mark)]
 
 
 async def _figures(
@@ -110,7 +138,7 @@ async def bucket_minutes_of(store: Store, by_default: int) -> int:
     """How long the buckets of all figures are, by what the store keeps; the setting has only then to do with it when
     there are none.
     """
-    marks = await store.find(WatermarkRow, {}, order_by="partition", limit=MARKS_MAX)
+    marks = await store.watermarks()
     return max((mark.bucket_minutes for mark in marks if mark.bucket_minutes), default=by_default)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from meter.clock import HOUR_MS
-from meter.store.rows import TransactionRow
+from meter.store.rows import TransactionRow, WatermarkRow
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 LEVELS = tuple(f"level_{depth}" for depth in range(1, 7))
@@ -95,6 +95,10 @@ class UsageStore(Protocol):
         many transactions that may be. The gaps have a `version` that none had before. No flush happens meanwhile, and
         those that were computed with other buckets are fenced.
         """
+        ...
+
+    async def watermarks(self) -> list[WatermarkRow]:
+        """Of all partitions, also of those of before there were others."""
         ...
 
     async def usage_sums(self, wanted: UsageWanted, after: Key, limit: int) -> list[UsageSum]:

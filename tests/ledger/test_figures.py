@@ -16,7 +16,7 @@ from meter.engine.prices import RateLine, rate_fields
 from meter.ledger import figures as rules
 from meter.ledger.anonymise import Anonymiser
 from meter.ledger.rebuild import Rebuild
-from meter.ledger.rollup import begin_rollup, gaps_of, roll_up_page
+from meter.ledger.rollup import begin_rollup, gaps_of, is_counting, roll_up_page
 from meter.store.usage import UsageWanted
 from tests.ledger.figures_added_up import figures, of_the_ledger
 from tests.ledger.ground import Ground
@@ -120,7 +120,7 @@ async def rolled_up(ground: Ground, from_ms: int = 0, bucket_minutes: int = 60) 
     await begin_rollup(ground.store, from_ms, bucket_minutes)
     done, more = 0, True
     while more:
-        page, more = await roll_up_page(ground.store)
+        page, more = await roll_up_page(ground.store, 60)
         done += page
     return done
 
@@ -142,14 +142,14 @@ async def test_a_rollup_that_is_cut_off_goes_on_beside_a_flush(priced: Ground, m
     story(priced)
     await priced.drain(flusher)
     total = await begin_rollup(priced.store, 0, 60)
-    await roll_up_page(priced.store)
+    await roll_up_page(priced.store, 60)
     story_step(priced, 1)
     await priced.drain(flusher)
     assert await begin_rollup(priced.store, 0, 60) == total - 3, "the same again goes on with what is left"
 
     more = True
     while more:
-        await roll_up_page(priced.store)
+        await roll_up_page(priced.store, 60)
         story_step(priced, random.randrange(10**6))
         await priced.drain(flusher)
         more = bool(await gaps_of(priced.store))
@@ -177,7 +177,26 @@ async def test_what_a_worker_of_before_wrote_is_found_and_counted(priced: Ground
     assert [(gap.after_seq, gap.until_seq) for gap in gaps] == [(0, mark.seq)]
     more = True
     while more:
-        _, more = await roll_up_page(priced.store)
+        _, more = await roll_up_page(priced.store, 60)
+
+
+async def test_an_upgrade_is_counted_though_nothing_is_flushed_anymore(priced: Ground) -> None:
+    story(priced)
+    await priced.drain()
+    before = await figures(priced.store)
+    mark = await priced.store.watermark(0)
+    assert mark is not None
+    await priced.store.begin_rollup(0, 60, 1)
+    await priced.store.remove(await gaps_of(priced.store))
+    old = mark.model_copy(update={"counted_seq": None, "bucket_minutes": None})
+    await priced.store.move_epoch(await priced.store.watermark(0), old)
+    assert await is_counting(priced.store) and await figures(priced.store) == {}
+
+    more = True
+    while more:
+        _, more = await roll_up_page(priced.store, 60)
+
+    assert await figures(priced.store) == before and not await is_counting(priced.store)
 
 
 async def test_other_buckets_count_everything_again_and_fence_who_counts_by_the_old_ones(priced: Ground) -> None:
@@ -253,14 +272,14 @@ async def test_figures_of_a_user_who_is_anonymised_are_the_pseudonyms(
     before = sorted(sums for sums in (await figures(priced.store)).values())
     await begin_rollup(priced.store, 0, 60)
     for _ in range(pages):
-        await roll_up_page(priced.store)
+        await roll_up_page(priced.store, 60)
 
     async with working(flusher):
         done = await Anonymiser(priced.engine, priced.gateway, priced.store).run(ADA, "")
     assert done.state == "anonymised"
     more = True
     while more:
-        _, more = await roll_up_page(priced.store)
+        _, more = await roll_up_page(priced.store, 60)
 
     assert sorted(sums for sums in (await figures(priced.store)).values()) == before
     assert await rows_naming(priced.store, ADA) == []

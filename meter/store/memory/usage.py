@@ -55,6 +55,9 @@ class MemoryUsage:
             gaps |= {(at, mark.seq): gap} if mark.seq else {}
         return sum(mark.seq for mark in self._marks.values())
 
+    async def watermarks(self) -> list[WatermarkRow]:
+        return [self._marks[partition] for partition in sorted(self._marks)]
+
     async def usage_sums(self, wanted: UsageWanted, after: Key, limit: int) -> list[UsageSum]:
         found: dict[Key, tuple[list[int], dict[str, int]]] = {}
         plans = self._plans()

@@ -10,7 +10,7 @@ from meter.store.mongo.documents import Document
 from meter.store.mongo.flush import Fenced, MongoFlush
 from meter.store.records import R
 from meter.store.row import Row
-from meter.store.rows import TransactionRow
+from meter.store.rows import TransactionRow, WatermarkRow
 from meter.store.usage import Added, Key, UsageSum, UsageWanted, next_path, sum_of
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
@@ -62,6 +62,9 @@ class MongoUsage:
             return self._transact(lambda flush: flush.begin_rollup(from_ms, bucket_minutes, version))
 
         return await self._run(begin, timeout_seconds=ROLLUP_TIMEOUT_SECONDS)
+
+    async def watermarks(self) -> list[WatermarkRow]:
+        return await self._all(WatermarkRow, {}, ("partition",))
 
     async def usage_sums(self, wanted: UsageWanted, after: Key, limit: int) -> list[UsageSum]:
         sums = {name: {"$sum": f"${name}"} for name in UsageRow.SUMS}

@@ -261,6 +261,10 @@ class SqlUsage:
 
         return await self._write(work, timeout_seconds=ROLLUP_TIMEOUT_SECONDS)
 
+    async def watermarks(self) -> list[WatermarkRow]:
+        marks = table_of(WatermarkRow)
+        return await self._all(WatermarkRow, select(marks).order_by(marks.c.partition))
+
     async def usage_sums(self, wanted: UsageWanted, after: Key, limit: int) -> list[UsageSum]:
         found = await self._rows(sums(wanted, after, limit))
         width = len(wanted.group_by)
