@@ -2,7 +2,7 @@
 -- refusal that names each of them. All refusals come before anything is changed.
 
 local admission = {
-  VIOLATION = '%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s', -- rule level id window unit limit used reserved required resets retry_ms
+  VIOLATION = '%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s', -- as meter/engine/rules.py has it
   DUE_PAGE = '100',
   is_settled_elsewhere = false, -- whether this call has settled what was due for others
 }
@@ -19,7 +19,7 @@ function admission.violations_of(broken)
   for n, v in ipairs(order) do
     texts[n] = format(admission.VIOLATION, v.rule, v.of, v.id or '-', v.window or '-', v.unit or '-', shown(v.limit),
       shown(v.used), shown(v.reserved), shown(v.required),
-      shown(v.resets and v.resets < NEVER and v.resets), shown(v.retry_ms))
+      shown(v.resets and v.resets < NEVER and v.resets), shown(v.retry_ms), shown(v.per))
   end
   return texts[1] and concat(texts, '|') or '-', order[1]
 end

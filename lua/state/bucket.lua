@@ -40,7 +40,7 @@ function levels.buckets.judge(level, l, ask, broken)
   if cost == 0 or missing <= 0 or stand == now_us then return end
   broken[#broken + 1] = {
     class = 3, room = 0, rule = 'rate_limit', of = level.user, id = l.id, unit = 'r', limit = l.limit,
-    retry_ms = math.ceil(missing / 1000),
+    retry_ms = math.ceil(missing / 1000), per = l.per,
   }
 end
 

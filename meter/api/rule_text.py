@@ -71,13 +71,35 @@ def _violation(one: Violation, amount: _Amount) -> str:
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         members.append(f'"resets_at":{time_text(ends_ms)}')
     if one.rule == "rate_limit":
-        members.append(f'"retry_after_ms":{one.retry_after_ms}')
+        members += [f'"per_seconds":{_seconds(int(one.per_ms))}', f'"retry_after_ms":{one.retry_after_ms}']
     return f"{{{','.join(members)}}}"
 
 
+def rate_headers(rate: Rate) -> tuple[tuple[bytes, bytes], ...]:
+    """`RateLimit-Policy` and `RateLimit`, as the IETF drafts have them: the quota and its window, what is left of it
+    and when all of it is back.
+    """
+    if rate.kind == "concurrent":
+        policy, stands = f';q={rate.limit};qu="concurrent-requests"', f";r={rate.left}"
+    else:
+        policy = f";q={rate.limit};w={-(-rate.per_ms // 1000)}"
+        stands = f";r={rate.left};t={-(-rate.reset_ms // 1000)}"
+    name = f'"{rate.limit_id}"'
+    return ((b"ratelimit-policy", f"{name}{policy}".encode()), (b"ratelimit", f"{name}{stands}".encode()))
+
+
 def retry_after(text: str) -> tuple[tuple[bytes, bytes], ...]:
-    """The header that says how long to wait, where waiting helps against all that refuses: the longest wait."""
-    waits = [one.retry_after_ms for one in read_violations(text)]
+    """The headers of a refusal: how long to wait, where waiting helps against all that refuses (the longest wait), and
+    the rate limit that refuses.
+    """
+    violations = read_violations(text)
+    limit = next((one for one in violations if one.rule == "rate_limit"), None)
+    headers = () if limit is None else rate_headers(_refusing(limit))
+    waits = [one.retry_after_ms for one in violations]
     if not waits or NOTHING in waits:
-        return ()
-    return ((b"retry-after", str(-(-max(map(int, waits)) // 1000)).encode()),)
+        return headers
+    return ((b"retry-after", str(-(-max(map(int, waits)) // 1000)).encode()), *headers)
+
+
+def _refusing(one: Violation) -> Rate:
+    return Rate(one.id, "requests", int(one.limit), int(one.per_ms), 0, int(one.retry_after_ms))

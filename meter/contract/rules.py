@@ -109,4 +109,5 @@ class Violation(BaseModel):
     reserved: Credits | None = None
     required: Credits | None = None
     resets_at: datetime | None = None
+    per_seconds: float | None = None
     retry_after_ms: int | None = None

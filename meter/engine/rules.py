@@ -109,6 +109,7 @@ class Violation(NamedTuple):
     required: str
     resets_at_ms: str
     retry_after_ms: str
+    per_ms: str
 
 
 def read_rule(word: str) -> Budget | RateLimit:

@@ -19,7 +19,7 @@ class GatewayAnswer:
     `serves` is asked, where it is set, when nobody can decide, and answers whether it allowed the request.
     """
 
-    __slots__ = ("_respond", "_timer", "done", "due", "identity", "nginx", "presented", "serves")
+    __slots__ = ("_respond", "_timer", "done", "due", "identity", "limits", "nginx", "presented", "serves")
 
     def __init__(self, respond: Respond, timeout_seconds: float) -> None:
         self._respond = respond
@@ -30,6 +30,8 @@ class GatewayAnswer:
         """The API key that the request brought."""
         self.identity: tuple[tuple[bytes, bytes], ...] = ()
         """The header that tells the gateway whose key that is."""
+        self.limits: tuple[tuple[bytes, bytes], ...] = ()
+        """The headers that tell where the tightest rate limit stands."""
         loop = asyncio.get_running_loop()
         self.due = loop.time() + timeout_seconds
         self._timer = loop.call_at(self.due, self._expire)
@@ -54,6 +56,7 @@ class GatewayAnswer:
             (b"x-credits-remaining", remaining),
             *more,
             *self.identity,
+            *self.limits,
         )
         if self.serves is not None and more is not UNMETERED:
             headers = (*headers, (b"x-credits-metered", b"1"))  # none that the client sent is passed on

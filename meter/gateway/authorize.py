@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from meter.api.rule_text import rate_headers
 from meter.api.services import Services
 from meter.contract.usage import QUANTITY_MAX
 from meter.engine import operations, priced
@@ -28,11 +29,12 @@ from meter.engine.answers import (
     is_ok,
     word_of,
 )
-from meter.engine.behind import fields_of
+from meter.engine.behind import fields_of, read_behind
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.presented import Presented
 from meter.engine.prices import usage_text
+from meter.engine.rules import read_rate
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -262,6 +264,8 @@ class Authorizer:
                 return True
             fields = fields_of(line)
             if fields[WORD] == OK:
+                if rate := read_behind(line)[1].rate:
+                    answer.limits = rate_headers(read_rate(rate))
                 self._learn(user_id, fields[AVAILABLE])
                 return on_ok(fields)
             available = _available(DECLARED[name].read(line))

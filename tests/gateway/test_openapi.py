@@ -80,6 +80,14 @@ def test_exactly_the_declared_refusals_are_served() -> None:
 
 def authorize_refusals(caller: Caller, seen: Seen) -> None:
     caller.http.patch("/credits/users/bad", json={"suspended": True})
+    for user, rules in (
+        ("spent", {"budgets": {"all": {"limit": 0, "window": "total"}}}),
+        ("fast", {"rate_limits": {"rpm": {"kind": "requests", "limit": 1}}}),
+    ):
+        caller.add(user, 1000)
+        assert caller.http.patch(f"/credits/users/{user}", json=rules).status_code == 200
+        caller.authorize("?mode=deduct", x_user_id=user)
+        seen.add(("authorize", slug_of(caller.authorize(x_user_id=user))))
     for answer in (
         caller.authorize(),
         caller.authorize(x_user_id="a b"),

@@ -30,7 +30,9 @@ def test_h33_sixty_a_minute(shop: Shop) -> None:
         "resets_in": 60,
     }
     refused = shop.deduct(1)
-    assert limited(refused) == {"rule": "rate_limit", "user_id": "u", "id": "rpm", "limit": 60, "retry_after_ms": 1000}
+    violation = {"rule": "rate_limit", "user_id": "u", "id": "rpm", "limit": 60, "per_seconds": 60}
+    assert limited(refused) == {**violation, "retry_after_ms": 1000}
+    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == ('"rpm";q=60;w=60', '"rpm";r=0;t=1')
     assert refused.headers["retry-after"] == "1" and shop.available("u") == 940
     shop.advance(1)
     assert [shop.deduct(1).status for _ in range(2)] == [200, 429]
@@ -149,3 +151,26 @@ def test_a_commit_and_a_release_are_never_limited(shop: Shop) -> None:
     shop.limits(c={"limit": 1})
     assert shop.commit(holds[0], 1).status == 200
     assert shop.release(holds[1]).status == 200
+
+
+def test_a_gateway_is_told_where_the_tightest_limit_stands(shop: Shop) -> None:
+    """RateLimit-Policy, RateLimit and Retry-After; a check takes nothing."""
+    shop.add("acme/u", 100)
+    shop.limits("acme", team={"kind": "requests", "limit": 3})
+    shop.limits("acme/u", rpm={"kind": "requests", "limit": 60}, c={"kind": "concurrent", "limit": 9})
+
+    def authorize(mode: str) -> Answer:
+        return shop.call("GET", f"/gateway/authorize?mode={mode}&amount=1", headers={"x-user-id": "acme/u"})
+
+    assert [authorize("check").status for _ in range(5)] == [200] * 5
+    told = [authorize("deduct"), authorize("reserve"), authorize("deduct")]
+    assert [one.status for one in told] == [200] * 3
+    assert [one.headers["ratelimit"] for one in told] == ['"team";r=2;t=20', '"team";r=1;t=40', '"team";r=0;t=60']
+    assert {one.headers["ratelimit-policy"] for one in told} == {'"team";q=3;w=60'}
+    refused = authorize("reserve")
+    assert (refused.status, refused.headers["retry-after"], refused.headers["ratelimit"]) == (
+        429,
+        "20",
+        '"team";r=0;t=20',
+    )
+    assert authorize("check").status == 429

@@ -259,5 +259,5 @@ def test_rules_of_its_levels_refuse_it_and_say_so(partition: Partition) -> None:
     assert dump(partition.client) == before
     assert partition.run(deduct("t/a", 1)).status == "ok"
     limited = partition.run(deduct("t/a", 1))
-    assert (limited.status, limited["violations"]) == ("rate_limited", "rate_limit,t/a,b,-,r,2,-,-,-,-,30000")
+    assert (limited.status, limited["violations"]) == ("rate_limited", "rate_limit,t/a,b,-,r,2,-,-,-,-,30000,60000")
     assert partition.run(deduct("t/a", 0)).status == "ok"

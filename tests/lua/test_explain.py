@@ -61,7 +61,7 @@ def test_of_a_user_nobody_heard_of(partition: Partition) -> None:
         "next_credits_at_ms": 0,
         "next_credits_amount": 0,
         "overdraft_limit": 0,
-        "violations": "credits,u,-,-,-,0,-,-,5,-,-",
+        "violations": "credits,u,-,-,-,0,-,-,5,-,-,-",
     }
     assert partition.fields("accounts") == {}
 

@@ -267,6 +267,6 @@ def test_rules_of_its_levels_refuse_it(partition: Partition) -> None:
     assert partition.run(reserve("t/a", "r", 11, HOUR, chosen=False)).status == "budget_reached"
     assert partition.run(reserve("t/a", "r", 5, HOUR, chosen=False)).status == "ok"
     limited = partition.run(reserve("t/a", "s", 5, HOUR, chosen=False))
-    assert (limited.status, limited["violations"]) == ("rate_limited", "concurrency,t,b,-,r,1,1,-,-,-,-")
+    assert (limited.status, limited["violations"]) == ("rate_limited", "concurrency,t,b,-,r,1,1,-,-,-,-,-")
     [text] = partition.fields("holds").values()
     assert text.decode().split(" ")[3] == f"{T0}@{partition.entries()[-1].seq}"
