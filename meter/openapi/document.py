@@ -98,6 +98,13 @@ _REQUEST_HEADER: JsonObject = {
     "description": "The id of the request: the one that it brought, else a new one.",
     "schema": _REQUEST_ID,
 }
+_OF_A_KEY = "An API key (docs/keys.md): wanted for every call with METER_AUTH=keys, and for those below /me always."
+_SECURITY: dict[str, JsonObject] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": _OF_A_KEY},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": _OF_A_KEY},
+    "X-Meter-Key": {"type": "apiKey", "in": "header", "name": "X-Meter-Key", "description": "The same, of a gateway."},
+}
+"""How a caller says who it is."""
 _SCHEMA_REF = "#/components/schemas/{model}"
 
 
@@ -148,7 +155,9 @@ def document(bounds: Bounds = Bounds(), *, is_mounted: bool = False) -> JsonObje
         },
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
+        "security": [{}, *({name: []} for name in _SECURITY)],
         "components": {
+            "securitySchemes": _SECURITY,
             "schemas": components,
             "parameters": {
                 "Idempotency-Key": _KEY_PARAMETER,

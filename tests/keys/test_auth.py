@@ -224,3 +224,15 @@ def test_a_gateway_sends_its_own_key_beside_its_clients(guarded: Guarded) -> Non
     assert guarded.by(text, "GET", "/gateway/commit", headers=hold).status == 403
     assert guarded.by("", "GET", "/gateway/commit", headers={**hold, **gateways}).status == 200
     assert guarded.get("/balance/u")["available"] == Decimal(4)
+
+
+def test_the_document_says_how_a_caller_says_who_it_is(guarded: Guarded) -> None:
+    document = guarded.by("", "GET", "/openapi.json").body
+
+    schemes = document["components"]["securitySchemes"]
+    assert {name: scheme["type"] for name, scheme in schemes.items()} == {
+        "bearer": "http",
+        "x-api-key": "apiKey",
+        "X-Meter-Key": "apiKey",
+    }
+    assert [next(iter(one), None) for one in document["security"]] == [None, *schemes]
