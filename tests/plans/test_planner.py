@@ -215,3 +215,12 @@ def test_p1_a_clock_that_was_set_back_gives_a_difference_no_more_than_the_period
     """Redis' clock may step back, to before the period began: its whole is the most that there is."""
     [grant] = planner.changed_by_difference(small(), LARGE, KNOWN, ms(AT) - DAY_MS).grants
     assert (grant.amount, grant.effective_at_ms) == (400, ms(AT))
+
+
+def test_p6_a_change_now_takes_the_coming_one_back_and_a_change_of_terms_counts_from_the_moment_after() -> None:
+    """Rules 14 and 4."""
+    step = planner.changed_by_difference(small(next_plan_id="small"), LARGE, KNOWN, ms(AT))
+    assert (step.row.plan_id, step.row.next_plan_id) == ("large", None)
+    later = SMALL.model_copy(update={"version": 2, "from_ms": MONTH[0]})
+    changed = Terms({"small": [SMALL, later]})
+    assert [changed.at("small", MONTH[0] + n).version for n in (0, 1)] == [1, 2]
