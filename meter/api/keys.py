@@ -29,10 +29,10 @@ from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
 from meter.http.rendered import Answered, Rendered, answer, model_json, page, problem, validation_problem
-from meter.ledger.api_keys import ACTIVE, DUE, EVERYWHERE, REVOKED, apply_keys, words_of
+from meter.ledger.api_keys import ACTIVE, DUE, EVERYWHERE, apply_keys, words_of
 from meter.store.base import Store
 from meter.store.catalog import Change, Plain
-from meter.store.key_rows import ApiKeyRow
+from meter.store.key_rows import REVOKED, ApiKeyRow
 
 _BY_CREATION = Cursors("API keys", NUMBER, ID)
 _USERS_SCOPES = ("spend", "read:self")

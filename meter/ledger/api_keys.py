@@ -13,9 +13,9 @@ from meter.engine.api_keys import Terms, change_key, put_keys
 from meter.engine.engine import Engine
 from meter.engine.operations import UNKEYED, Asked, Operation
 from meter.store.catalog import Catalog
-from meter.store.key_rows import ApiKeyRow
+from meter.store.key_rows import REVOKED, ApiKeyRow
 
-ACTIVE, DUE, REVOKED = "active", "due", "revoked"
+ACTIVE, DUE = "active", "due"
 EVERYWHERE = -1
 """The partition of an operator's key."""
 KEYS_PER_OPERATION = 100

@@ -110,6 +110,7 @@ class Fold:
         self._bucket_minutes = (expected.bucket_minutes if expected else None) or bucket_minutes
         self._figures = Figures(self._bucket_minutes, known.values)
         self._renamed: list[tuple[str, str]] = []
+        self._revoked_keys: list[str] = []
         self._partition = partition
         self._expected = expected
         self._known = known
@@ -185,6 +186,7 @@ class Fold:
             events=self._events,
             quarantine=self._quarantine,
             renamed=self._renamed,
+            revoked_keys=self._revoked_keys,
             usage=self._figures.added(),
             gaps=gaps_before(self._expected),
         )
@@ -236,8 +238,7 @@ class Fold:
             return
         if kind is _RESERVE and is_chosen(entry):
             self._operation(entry, f"{CHOSEN}{reservation_id}")
-        if kind is _ACCOUNT and (was := name_before(entry)) is not None:
-            self._rename(was, entry)
+        self._tell_others(entry)
         if way.counter == "spent":
             self._count(entry, way, reservation)
         self._account(entry, way)
@@ -246,6 +247,13 @@ class Fold:
             for fault in move_levels(entry, step_of(way.counter, way.step, entry), rows):
                 self._alarm(entry, fault)
         self._follow(entry, way, reservation_id)
+
+    def _tell_others(self, entry: Entry) -> None:
+        """What a transaction means for rows that are no account's, grant's or reservation's."""
+        if entry.kind is _ACCOUNT and (was := name_before(entry)) is not None:
+            self._rename(was, entry)
+        elif entry.kind is Kind.KEY and entry.detail.get("change") == "revoke":
+            self._revoked_keys.append(str(entry.detail["key_id"]))
 
     def _count(self, entry: Entry, way: _Way, reservation: ReservationRow | None) -> None:
         """Adds a charge or a refund to the usage figures."""

@@ -61,6 +61,8 @@ class Flush:
     usage: Added = NOTHING_ADDED
     """What is added to the usage figures; of a path that is renamed, under its other name."""
     gaps: Sequence[UsageGapRow] = ()
+    revoked_keys: Sequence[str] = ()
+    """key_ids that the ledger says are revoked: so are their rows, whoever did not come to write that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pydantic import Field, JsonValue
 
 from meter.store.row import Milliseconds, UserId, VersionedRow, Word
 
+REVOKED = "revoked"
+
 
 class ApiKeyRow(VersionedRow):
     """An API key: what may be known of it. Its text is nowhere."""

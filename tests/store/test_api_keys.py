@@ -5,16 +5,17 @@ from __future__ import annotations
 from meter.api_key import ApiKey, new_api_key
 from meter.config import Settings
 from meter.engine import operations
-from meter.engine.api_keys import identify
+from meter.engine.api_keys import REVOKED as REVOKED_TERMS
+from meter.engine.api_keys import change_key, identify
 from meter.engine.operations import UNKEYED
-from meter.ledger.api_keys import ACTIVE, DUE, EVERYWHERE, REVOKED, apply_due_keys, apply_keys
+from meter.ledger.api_keys import ACTIVE, DUE, EVERYWHERE, apply_due_keys, apply_keys
 from meter.ledger.flusher import Flusher
 from meter.ledger.rebuild import Rebuild
 from meter.ledger.reconcile import Reconcile
 from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.catalog import Change
-from meter.store.key_rows import ApiKeyRow
+from meter.store.key_rows import REVOKED, ApiKeyRow
 from tests.lua.api_keys import by
 from tests.partition import DAY, HOUR, MINUTE, T0, Partition
 from tests.servers import fake_server
@@ -76,6 +77,30 @@ async def test_a_rebuild_brings_keys_back_and_what_holds_keep_of_them(store: Sto
             assert partition.entry_of(transaction).detail["key_id"] == plain.key_id
         await Flusher(runtime.redis, runtime.engine, store, runtime.engine.partitions[0], SETTINGS).step()
         assert (await Reconcile(runtime.engine, runtime.redis, store).partition(0)).drifts == ()
+
+
+async def test_a_rebuild_brings_no_key_back_whose_revocation_the_store_was_not_told(store: Store) -> None:
+    """The sidecar that revoked it in Redis was killed; the ledger knows."""
+    server = fake_server()
+    partition = Partition(server.client)
+    partition.open()
+    async with Runtime(SETTINGS, server.gateway(), store) as runtime:
+        key, users = row("u")
+        other, stays = row("u")
+        await store.commit(Change(new=[users, stays]))
+        for one in (users, stays):
+            assert await apply_keys(runtime.engine, store, [(one, "issue")], UNKEYED)
+        partition.run(change_key("u", key.key_id, "revoke", 2, REVOKED_TERMS, UNKEYED))
+        flusher = Flusher(runtime.redis, runtime.engine, store, runtime.engine.partitions[0], SETTINGS)
+        await flusher.step()
+        (kept,) = await store.find(ApiKeyRow, {"key_id": key.key_id}, order_by="key_id", limit=1)
+        assert (kept.state, kept.version) == (REVOKED, 3)
+        server.client.flushall()
+
+        await Rebuild(runtime.engine, runtime.redis, store, 36_525 * DAY).partition(0)
+
+        assert partition.run(identify(key)).status == "invalid_key"
+        assert partition.run(identify(other)).status == "ok"
 
 
 async def test_what_a_process_left_half_done_is_told_by_the_sweep(store: Store) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import as_it_was
+from meter.store.key_rows import REVOKED, ApiKeyRow
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import had_by_user, sums_of
 from meter.store.memory.usage import MemoryUsage
@@ -122,6 +123,7 @@ class MemoryStore(MemoryCatalog, MemoryUsage, SharedCalls):
             self._rows.setdefault(EventRow, {}).setdefault((event.event_id,), event)
         for entry in flush.quarantine:
             tables.quarantine[entry.partition, entry.seq] = entry
+        self._revoke(flush.revoked_keys)
         for was, path in flush.renamed:
             self._rename_usage(flush.partition, was, path)
         self._add(flush.usage)
@@ -129,6 +131,13 @@ class MemoryStore(MemoryCatalog, MemoryUsage, SharedCalls):
             self._rows_of(UsageGapRow).setdefault((gap.partition, gap.until_seq), gap)
         tables.watermarks[flush.partition] = flush.reached
         return Flushed(done=True, repeated_operations=tuple(dict.fromkeys([*repeated, *doubled])))
+
+    def _revoke(self, key_ids: Sequence[str]) -> None:
+        keys = self._rows_of(ApiKeyRow)
+        for key_id in key_ids:
+            row = keys.get((key_id,))
+            if isinstance(row, ApiKeyRow) and row.state != REVOKED:
+                keys[key_id,] = row.model_copy(update={"state": REVOKED, "version": row.version + 1})
 
     async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> bool:
         rows, names = self._rows_of(type(old[0])), as_it_was(type(old[0]))

@@ -17,6 +17,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.catalog import Change, as_it_was, by_model
+from meter.store.key_rows import REVOKED, ApiKeyRow
 from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
@@ -70,6 +71,10 @@ class MongoFlush:
         await self.insert_missing(AlertRow, flush.alerts)
         await self.insert_missing(EventRow, flush.events)
         await self._insert(QuarantineRow, flush.quarantine)
+        for key_id in flush.revoked_keys:
+            live = {"_id": key_id, "state": {"$ne": REVOKED}}
+            revoke = {"$set": {"state": REVOKED}, "$inc": {"version": 1}}
+            await self._database[ApiKeyRow.TABLE].update_one(live, revoke, session=self._session)
         if not is_atomic:
             await self.move_watermark(flush.expected, flush.reached)
         await self._count(flush)

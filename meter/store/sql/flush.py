@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import Flush, Flushed
+from meter.store.key_rows import REVOKED, ApiKeyRow
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
 from meter.store.row import Row
@@ -88,7 +89,14 @@ class Outdate:
     partition: int
 
 
-Step = Move | Put | Ask | Rename | Outdate
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Revokes API keys, but those that are."""
+
+    key_ids: Sequence[str]
+
+
+Step = Move | Put | Ask | Rename | Outdate | Revoke
 Steps = Generator[Step, Sequence[Any], T]
 """What is answered to each: the rows of an `Ask`, else nothing that matters."""
 
@@ -106,6 +114,8 @@ def flush_steps(flush: Flush) -> Steps[Flushed]:
     yield from _missing(AlertRow, flush.alerts)
     yield from _missing(EventRow, flush.events)
     yield Put(QuarantineRow, flush.quarantine)
+    if flush.revoked_keys:
+        yield Revoke(flush.revoked_keys)
     if flush.renamed:
         yield Outdate(flush.partition)
     for was, path in flush.renamed:
@@ -175,7 +185,7 @@ async def carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: Ste
                     await put(connection, step.model, step.rows)
                 case Ask():
                     answer = await _ask(connection, dialect, step)
-                case Rename() | Outdate():
+                case Rename() | Outdate() | Revoke():
                     for statement in updates_of(step):
                         await connection.execute(statement)
             step = steps.send(answer)
@@ -184,8 +194,12 @@ async def carry_out(connection: AsyncConnection, dialect: SqlDialect, steps: Ste
         return done
 
 
-def updates_of(step: Rename | Outdate) -> list[Update]:
+def updates_of(step: Rename | Outdate | Revoke) -> list[Update]:
     """What such a step is in SQL."""
+    if isinstance(step, Revoke):
+        keys = table_of(ApiKeyRow)
+        live = update(keys).where(keys.c.state != REVOKED).values(state=REVOKED, version=keys.c.version + 1)
+        return [live.where(keys.c.key_id == key_id) for key_id in step.key_ids]
     if isinstance(step, Outdate):
         gaps = table_of(UsageGapRow)
         return [update(gaps).where(gaps.c.partition == step.partition).values(version=gaps.c.version + 1)]

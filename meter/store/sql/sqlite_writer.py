@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from meter.store.base import Flush, Flushed
 from meter.store.rows import WatermarkRow
 from meter.store.sql.dialect import SqlDialect
-from meter.store.sql.flush import PLACE, Ask, Fenced, Move, Outdate, Put, Rename, Step, flush_steps, updates_of
+from meter.store.sql.flush import PLACE, Ask, Fenced, Move, Outdate, Put, Rename, Revoke, Step, flush_steps, updates_of
 
 _WATERMARK = tuple(WatermarkRow.model_fields)
 _FIRST = f"INSERT INTO watermarks ({', '.join(_WATERMARK)}) VALUES ({', '.join('?' * len(_WATERMARK))})"  # noqa: S608
@@ -79,7 +79,7 @@ class SqliteWriter:
                 connection.executemany(statement, self._dialect.columns(step.model).tuples(step.rows))
             case Ask():
                 return connection.execute(*_asked(step)).fetchall()
-            case Rename() | Outdate():
+            case Rename() | Outdate() | Revoke():
                 for change in updates_of(step):
                     compiled = change.compile(dialect=self._sqlalchemy)
                     connection.execute(str(compiled), [compiled.params[name] for name in compiled.positiontup or ()])
