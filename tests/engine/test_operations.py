@@ -215,9 +215,9 @@ MADE: list[tuple[Operation, str]] = [
     (api_keys.change_key("u", "key_a", "issue", 1, "t"), "u key_a issue 1 t"),
     (api_keys.identify(unknown_api_key("x")), unknown_api_key("x").hash),
     (upkeep.activate("c", 5, "1 0"), "c 5 1_0"),
-    (priced.deduct_usage("u", "m a=1", "partial"), "u m_a=1 partial"),
-    (priced.reserve_usage("u", "r", "m a=1", 6, chosen=True, at_end="charge"), "u r m_a=1 6 1 charge"),
-    (priced.commit_usage("r", "- a=1", "overdraft", shortfall="reject"), "r -_a=1 overdraft reject"),
+    (priced.deduct_usage("u", "m a=1", "partial", amount=5), "u m_a=1 partial 5"),
+    (priced.reserve_usage("u", "r", "m a=1", 6, chosen=True, at_end="charge", amount=5), "u r m_a=1 6 1 charge 5"),
+    (priced.commit_usage("r", "- a=1", "overdraft", shortfall="reject", amount=5), "r -_a=1 overdraft reject 5"),
     (priced.quote("u", usage="m", amount=5), "u m 5"),
 ]
 

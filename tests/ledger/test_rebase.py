@@ -8,6 +8,7 @@ import random
 import pytest
 
 from meter.engine import operations
+from meter.engine.api_keys import change_key
 from meter.engine.outbox import Entry, Kind
 from meter.ledger.books import Charge
 from meter.ledger.chain import Known
@@ -41,6 +42,7 @@ def done_again(entries: list[Entry]) -> list[Entry]:
 
 def test_every_kind_is_done_again_exactly(partition: Partition) -> None:
     tell(partition, T0)
+    partition.run(change_key("w", "key_a", "issue", 1, "t"))
     partition.freeze(T0 + 2 * DAY)
     partition.run(operations.balance("u"))
     entries = partition.entries()

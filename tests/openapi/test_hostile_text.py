@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from meter.contract.call import Call
 from meter.contract.calls import BY_NAME, CALLS
-from tests.openapi.story import DOCUMENT, Json, call, operation, tell_the_story
+from tests.openapi.story import DOCUMENT, Json, call, key_of, operation, tell_the_story
 
 NUL = "a\0b"
 
@@ -33,7 +33,7 @@ def kinds(schema: Json) -> set[str]:
 def bodies_with_nul(body: Json, schema: Json) -> Iterator[tuple[str, Json]]:
     """Each pointer to a text of a body, and the body with a NUL there."""
     for name, member in resolved(schema)["properties"].items():
-        if "string" in kinds(member):
+        if "string" in kinds(member) and name != "api_key":  # what is no key is nobody's, whatever it is: 401
             yield f"/{name}", {**body, name: NUL}
         if name == "metadata":
             values: tuple[Json, ...] = ({NUL: 1}, {"k": NUL}, {"k": [{"deep": [NUL]}]}, {"k": {NUL: {}}})
@@ -73,9 +73,9 @@ def test_x18_the_texts_of_a_batch_are_judged_alike(client: TestClient) -> None:
 
 @pytest.mark.parametrize("name", [row.name for row in CALLS if row.query is not None])
 def test_x18_nul_in_a_query_is_refused_with_its_place(client: TestClient, name: str) -> None:
-    list(tell_the_story(client, until=name))
+    headers = key_of(name, list(tell_the_story(client, until=name)))
     for member in query_values(BY_NAME[name]):
-        answer = call(client, name, query={**BY_NAME[name].example.query, member: NUL})
+        answer = call(client, name, query={**BY_NAME[name].example.query, member: NUL}, headers=headers)
         assert (member, answer.status_code, answer.json().get("type")) == (member, 422, "/problems/validation-error")
         assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{member}"]
 
