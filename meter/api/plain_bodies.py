@@ -33,6 +33,7 @@ class PlainDeduct(NamedTuple):
     shortfall: str = "reject"
     api_key: None = None
     usage: None = None
+    amount_without_price: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -47,6 +48,7 @@ class PlainReserve(NamedTuple):
     reservation_id: None = None
     api_key: None = None
     usage: None = None
+    amount_without_price: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -80,7 +82,9 @@ class PlainBodies:
         amount = self._units(whole, part)
         if amount is None:
             return None
-        return tuple.__new__(PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None, None))
+        return tuple.__new__(
+            PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None, None, None)
+        )
 
     def reserve(self, request: Request) -> PlainReserve | None:
         """The body of a reserve."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from meter.app import create_app
+from meter.app import application_of, parts_of
 from meter.config import load_settings
+from meter.runtime import Runtime
 from meter.testing import fake_app
 from tests.api.sidecar import Api, serving
 from tests.partition import Partition
@@ -21,10 +23,12 @@ EPOCHS = itertools.count(2)
 
 @pytest.fixture(scope="session")
 def sidecar_url(redis_url: str) -> Iterator[str]:
-    """One sidecar on the real server of this session, for every test that empties that server and opens it anew."""
-    with serving(
-        create_app(load_settings(redis_url=redis_url, store_url="none", test_clock=True, redis_timeout_ms=10_000))
-    ) as url:
+    """One sidecar on the real server of this session, for every test that empties that server and opens it anew. It
+    does not look by itself: it would find, rightly, that the history which it was told of is gone.
+    """
+    settings = load_settings(redis_url=redis_url, store_url="none", test_clock=True, redis_timeout_ms=10_000)
+    parts = parts_of(Runtime(settings, role="sidecar"))
+    with patch.object(parts.runtime.watch, "start"), serving(application_of(parts)) as url:
         yield url
 
 

@@ -27,6 +27,7 @@ TEXTS = {
     Form.MOMENT: milliseconds.map(str),
     Form.SPAN: milliseconds.map(str),
     Form.YES_OR_NO: st.sampled_from(["0", "1"]),
+    Form.VIOLATIONS: st.sampled_from(["-", "c,u,-,-,c,0,-,-,4,-,-,-"]),
 }
 
 

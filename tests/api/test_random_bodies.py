@@ -70,6 +70,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "webhook_id": st.sampled_from(["w", "x"]),
     "rate_card_id": st.sampled_from(["default", "own"]),
     "rate_card": st.sampled_from(["default", "own"]),
+    "key_id": st.sampled_from(["key_0123456789abcdef0123", "k"]),
     "active": st.booleans(),
     "auto_renew": st.booleans(),
     "time_zone": st.sampled_from(["UTC", "Europe/Berlin", "Mars/Olympus"]),

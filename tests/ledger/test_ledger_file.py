@@ -141,8 +141,8 @@ def test_refusals_of_changes_are_errors(tmp_path: Path) -> None:
     asked = operations.Asked("key")
     log.refusals(
         [
-            (operations.deduct("u", 1_500_000, asked=asked), "0 insufficient u 1500000 1000000 0 0"),
-            (operations.reserve("v", "r", 2, 1000, chosen=True), "0 suspended 0 0 0"),
+            (operations.deduct("u", 1_500_000, asked=asked), "0 insufficient u 1500000 - 1000000 0 0"),
+            (operations.reserve("v", "r", 2, 1000, chosen=True), "0 suspended - 0 0 0"),
             (operations.commit("r", 7), "0 finished released w 0"),
             (operations.release("r"), "0 not_found"),
             (operations.grant("u", "g", 5, asked=operations.Asked("grant u g")), "0 exists 0 0 0"),
@@ -174,7 +174,7 @@ def test_refusals_of_changes_are_errors(tmp_path: Path) -> None:
 def test_a_flood_of_refusals_costs_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meter.ledger.log_file.REFUSALS_MAX", 10)
     log = LedgerFile(tmp_path / "l", AmountScale(6))
-    refused = [(operations.deduct("u", 1), "0 insufficient u 1 0 0 0")] * 4
+    refused = [(operations.deduct("u", 1), "0 insufficient u 1 - 0 0 0")] * 4
     for _ in range(3):
         log.refusals(refused)
     log.start()

@@ -61,6 +61,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         what_plans_refuse,
         what_rates_refuse,
         what_keys_refuse,
+        what_limits_refuse,
         what_accounts_cannot_take,
         what_cannot_be_worked_out,
         what_changes_meanwhile,
@@ -205,6 +206,29 @@ def what_rates_refuse(seen: Seen) -> None:
         refused("commit", "unknown-model", {"usage": asked["usage"]})
         assert call(client, "reserve", {"user_id": "user-1", "amount": 1, "reservation_id": "job-2"}).status_code == 201
         refused("commit", "reservation-not-priced", {"usage": asked["usage"]}, reservation_id="job-2")
+
+
+def what_limits_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://") as client:
+
+        def refused(name: str, slug: str, body: object) -> None:
+            assert refusal(name, call(client, name, body)) == slug
+            seen.add((name, slug))
+
+        one = {"user_id": "user-1", "amount": 1}
+        assert call(client, "add").status_code == 200
+        budget = {"budgets": {"daily": {"limit": 1, "window": "day"}}}
+        assert call(client, "configure", budget).status_code == 200
+        assert call(client, "reserve", {**one, "reservation_id": "job-1"}).status_code == 201
+        for name in ("deduct", "reserve"):
+            refused(name, "budget-reached", one)
+        refused("extend", "budget-reached", {"add_amount": 1})
+        refused("commit", "budget-reached", {"amount": 2, "over": "reject"})
+        limit = {"budgets": {"daily": None}, "rate_limits": {"rpm": {"kind": "requests", "limit": 1}}}
+        assert call(client, "configure", limit).status_code == 200
+        assert call(client, "deduct", one).status_code == 200
+        for name in ("deduct", "reserve"):
+            refused(name, "rate-limited", one)
 
 
 def what_keys_refuse(seen: Seen) -> None:

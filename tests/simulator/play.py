@@ -28,6 +28,7 @@ class Played:
 
 def play(seed: int, operations: int = OPERATIONS) -> Played:
     """Plays a seed."""
+    random.seed(seed)  # of code that draws from no lot of its own
     world = World(seed, operations)
 
     async def main() -> list[Finding]:

@@ -33,7 +33,7 @@ class Process:
         self.name = name
         self.is_gone = False
         self.ended = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # a set has an order of its own in each run
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """A task of this process; the tasks that it makes belong to it, too."""
@@ -47,15 +47,15 @@ class Process:
         """Ends it now."""
         self.is_gone = True
         self.ended.set()
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
 
     def own(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # whoever waited has it, and else asyncio would tell of it
 

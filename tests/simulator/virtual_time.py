@@ -1,6 +1,7 @@
 """An event loop whose time passes only when nobody has anything to do, and a world in which every clock is that one.
 
-With the random numbers seeded besides, a run is told by its seed alone (and by PYTHONHASHSEED, which orders sets).
+The random numbers are seeded besides, so that a seed tells what is asked and in which weather. The order in which tasks
+meet is not told to the last: two plays of a seed can differ in which call is struck.
 """
 
 from __future__ import annotations
