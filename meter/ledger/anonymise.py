@@ -23,8 +23,8 @@ from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
 from meter.engine.upkeep import ANONYMISE, FORGET
 from meter.keys import partition_of
+from meter.ledger.caller import CHOSEN
 from meter.ledger.entry_rows import ANONYMISED
-from meter.ledger.fold import CHOSEN
 from meter.ledger.identity import kept_ledger
 from meter.ledger.pseudonym import Pseudonym
 from meter.store.base import Store

@@ -6,7 +6,6 @@ before it, so that what the store says of an account is what its transactions ad
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, assert_never
 
@@ -15,6 +14,7 @@ from pydantic import JsonValue
 from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
+from meter.ledger.caller import CHOSEN, api_key_of, is_chosen
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
@@ -32,12 +32,6 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
-
-CHOSEN = "reserve "
-"""What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
-
-
-_OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
 Values = dict[str, Any]
 """The `__dict__` of a row that is a fold's own: it is changed in place, entry by entry."""
@@ -439,7 +433,7 @@ class Fold:
             "reference": entry.text("reference") or own_key(entry.operation_id),
             "price": entry.text("price"),
             "feature": feature_of(detail.get("metadata")) or None,
-            "api_key": _api_key(entry),
+            "api_key": api_key_of(entry),
             "counted_seq": entry.seq if "counters" in detail else None,
             "last_seq": 0,
         }
@@ -458,19 +452,6 @@ class Fold:
         if not isinstance(entry, Unread):
             about: dict[str, JsonValue] = {"transaction_id": entry.transaction_id, "seq": entry.seq}
             self._alerts.append(error_alert(event, entry.user_id, entry.created_at_ms, about))
-
-
-def is_chosen(entry: Entry) -> bool:
-    """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
-    if entry.kind is not _RESERVE or "fingerprint" not in entry.detail:
-        return False
-    return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
-
-
-def _api_key(entry: Entry) -> str | None:
-    """What a reservation keeps of the key that it was asked for by, as lua/state/hold.lua has it."""
-    key_id, models = entry.text("key_id"), entry.text("models")
-    return key_id if models is None else f"{key_id},{models}"
 
 
 def _makes(entry: Entry, way: _Way, grant_id: str) -> bool:

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from meter.engine.operations import answer_of
 from meter.engine.outbox import Entry, Kind, Unread, entry_text
 from meter.ledger.books import Charge
+from meter.ledger.caller import CHOSEN, is_chosen
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, last_unread
 from meter.ledger.counted import without_counts
 from meter.ledger.entry_rows import draws_of
 from meter.ledger.figures_known import learn_for_figures
-from meter.ledger.fold import CHOSEN, Fold, is_chosen, unknown
+from meter.ledger.fold import Fold, unknown
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.only_in_redis import OnlyInRedis
 from meter.ledger.rebase import Rebase

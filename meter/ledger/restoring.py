@@ -12,8 +12,8 @@ from meter.engine.operations import Operation
 from meter.engine.prices import kept_end
 from meter.engine.rules import levels_of, read_terms
 from meter.engine.upkeep import KeptGrant, KeptReservation
+from meter.ledger.caller import CHOSEN
 from meter.ledger.entry_rows import draws_of
-from meter.ledger.fold import CHOSEN
 from meter.store.rows import AccountRow, GrantRow, OperationRow, ReservationRow
 
 

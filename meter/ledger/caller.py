@@ -1,0 +1,24 @@
+"""What the entry of a reserve tells of its caller: whether it chose the id, and by which API key it asked."""
+
+from __future__ import annotations
+
+import re
+
+from meter.engine.outbox import Entry, Kind
+
+CHOSEN = "reserve "
+"""What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
+_OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
+
+
+def is_chosen(entry: Entry) -> bool:
+    """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
+    if entry.kind is not Kind.RESERVE or "fingerprint" not in entry.detail:
+        return False
+    return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
+
+
+def api_key_of(entry: Entry) -> str | None:
+    """What a reservation keeps of the key that it was asked for by, as lua/state/hold.lua has it."""
+    key_id, models = entry.text("key_id"), entry.text("models")
+    return key_id if models is None else f"{key_id},{models}"
