@@ -19,6 +19,9 @@ from meter.store.base import Store
 
 _T = TypeVar("_T")
 
+HAPPENED_MAX = 120
+"""Then it is over: a rebuild takes some hundred calls, and need not come to its end in a weather that never does."""
+
 _current: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
@@ -95,6 +98,8 @@ class Fate:
         await asyncio.sleep(lot.uniform(0.3, 4.0) if lot.random() < self.lingers else lot.uniform(0.0002, 0.003))
         if process.is_gone:
             raise Gone
+        if len(self.happened) >= HAPPENED_MAX:
+            self.end()
         if lot.random() < self.crashes and not process.name.startswith(self.spared):
             self.happened.append(f"{process.name} ended at {call}")
             process.crash()

@@ -27,7 +27,7 @@ pytestmark = [  # a process that is killed closes nothing
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SEEDS = int(os.environ.get("METER_SIMULATOR_SEEDS", "20"))
+SEEDS = int(os.environ.get("METER_SIMULATOR_SEEDS", "6"))
 SEEDS_OF_A_CONTROL = 300
 """So many are played at most until one is red."""
 IN_LUA = [control for control in CONTROLS if all(file.startswith("lua/") for file, _, _ in control.patches)]
