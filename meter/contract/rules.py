@@ -48,11 +48,11 @@ class RateLimitChange(Rule):
 
     kind: Literal["requests", "concurrent"] | None = None
     """`requests`: reserves and deducts; `concurrent`: open reservations."""
-    limit: Annotated[int | None, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] = None
+    limit: Annotated[int, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] | None = None
     """Of requests: as many per `per_seconds`."""
-    per_seconds: Annotated[int | None, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)] = None
+    per_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)] | None = None
     """Of requests; 60."""
-    burst: Annotated[int | None, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] = None
+    burst: Annotated[int, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] | None = None
     """How many pass at once after a rest; as many as `limit`. With 1 they are spaced evenly."""
 
 
