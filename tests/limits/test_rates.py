@@ -174,3 +174,13 @@ def test_a_gateway_is_told_where_the_tightest_limit_stands(shop: Shop) -> None:
         '"team";r=0;t=20',
     )
     assert authorize("check").status == 429
+
+
+def test_null_takes_a_member_back_to_what_it_is_by_itself(shop: Shop) -> None:
+    """As in budgets. A new limit without kind and limit is none, and no null is a fault of the server."""
+    for limit in ({"per_seconds": None}, {"kind": None, "limit": None, "per_seconds": None, "burst": None}):
+        members = shop.refused(422, "validation-error", "PATCH", "/users/u", {"rate_limits": {"new": limit}})
+        assert members["errors"][0]["pointer"] == "/rate_limits/new", members
+    shop.limits(rpm={"kind": "requests", "limit": 5, "per_seconds": 10, "burst": 2})
+    shop.limits(rpm={"limit": 6, "per_seconds": None, "burst": None})
+    assert shop.user()["rate_limits"] == {"rpm": {"kind": "requests", "limit": 6, "per_seconds": 60, "burst": 6}}
