@@ -68,7 +68,9 @@ DEDUCT = Declared(
 
 
 def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = UNKEYED) -> Operation:
-    """Spends in one step; `shortfall` is reject, partial or overdraft."""
+    """Spends in one step; `shortfall` is reject, partial or overdraft, or owed, which callers cannot ask for: it was
+    served already, so that no rule refuses or cuts it, and what neither credits nor debt cover stays uncovered.
+    """
     return keyed("deduct", asked, (user_id, str(amount), shortfall))
 
 

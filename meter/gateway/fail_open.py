@@ -158,11 +158,8 @@ class FailOpen:
         )
         while True:
             try:
-                for shortfall in ("overdraft", "partial"):
-                    one = operations.deduct(served.user_id, served.amount, shortfall, Asked(served.key, row))
-                    fields = fields_of(await self._engine.run(served.user_id, one))
-                    if fields[WORD] == OK:
-                        break
+                one = operations.deduct(served.user_id, served.amount, "owed", Asked(served.key, row))
+                fields = fields_of(await self._engine.run(served.user_id, one))
             except Unavailable:
                 await asyncio.sleep(PAUSE_SECONDS)
             except MeterError:

@@ -178,6 +178,27 @@ def test_what_was_charged_since_is_not_served_again(caller: Caller, journal: Pat
     assert caller.authorize(x_user_id="u", x_estimated_tokens="100").status_code == 200
 
 
+def test_what_was_served_is_charged_whatever_budgets_and_limits_say(journal: Path) -> None:
+    """They were nobody's to ask then: refused now, it would have been free."""
+    left = UnmeteredFile.new(journal)
+    for n in range(3):
+        left.add(Served(f"unmetered dead-{n}", "u", 20 * 10**6, "", 0))
+    left.close()
+    server = FakeServer()
+    with TestClient(fake_app(server)) as http:
+        Caller(http, server).add("u", 100)
+        rules = {
+            "budgets": {"daily": {"limit": 30, "window": "day"}},
+            "rate_limits": {"rpm": {"kind": "requests", "limit": 1}},
+        }
+        assert http.patch("/credits/users/u", json=rules).status_code == 200
+    with TestClient(fake_app(server, fail_mode="open", fail_journal=str(journal))) as http:
+        caller = Caller(http, server)
+        eventually(lambda: caller.balance() == (40, 0))
+        user = http.get("/credits/users/u").json()
+        assert user["budgets"]["daily"]["used"] == 60
+
+
 def test_what_is_not_paid_in_full_is_told_and_a_line_of_nobodys_holds_up_no_other(journal: Path) -> None:
     left = UnmeteredFile.new(journal)
     left.add(Served("unmetered dead-1", "u", 90 * 10**6, "", 0))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meter.engine.operations import balance, configure, deduct, grant, reserve
+from meter.engine.upkeep import rules
 from tests.invariants import AMOUNT_MAX
 from tests.lua.levels import budget, rate
 from tests.partition import DAY, HOUR, T0, Partition, dump
@@ -261,3 +262,20 @@ def test_rules_of_its_levels_refuse_it_and_say_so(partition: Partition) -> None:
     limited = partition.run(deduct("t/a", 1))
     assert (limited.status, limited["violations"]) == ("rate_limited", "rate_limit,t/a,b,-,r,2,-,-,-,-,30000,60000")
     assert partition.run(deduct("t/a", 0)).status == "ok"
+
+
+def test_what_was_served_already_is_refused_and_cut_by_no_rule(partition: Partition) -> None:
+    """Credits pay first, then debt as far as it may go. Budgets count it; limits and suspension pass it by."""
+    partition.batch(
+        grant("org/u", "g", 100), configure("org/u", overdraft_limit=20), budget("org", 50), rate("org/u", 1)
+    )
+    partition.run(configure("org", suspended=True))
+    told = [partition.run(deduct("org/u", 60, "owed")) for _ in range(3)]
+    assert [(one["taken"], one["uncovered"]) for one in told[:2]] == [(60, 0), (60, 0)]
+    assert (told[1].balances, told[2].status) == ((0, 0, 20), "insufficient")
+    assert partition.run(rules("org"))["charged"] == 120
+    partition.run(configure("org", suspended=False))
+    partition.run(grant("org/u", "more", 50))
+    assert partition.run(deduct("org/u", 60, "owed"))["uncovered"] == 10
+    partition.run(grant("org/u", "last", 50))
+    assert partition.run(deduct("org/u", 1)).status == "budget_reached", "its limit of requests is not used up"
