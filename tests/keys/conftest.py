@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from meter.app import create_app
-from meter.config import load_settings
-from meter.testing import app_in_step
-from tests.api.sidecar import Answer, Api, problem_members, serving
+from tests.api.sidecar import Answer, Api, problem_members
+from tests.api.with_a_store import WAYS, at_noon
 from tests.rates.conftest import CARD
-from tests.servers import fake_server, real_server
 
 Json = dict[str, Any]
 
@@ -57,33 +52,17 @@ class Counter(Api):
         return b"\n".join(self.client.dump(key) or b"" for key in self.client.scan_iter())
 
 
-@pytest.fixture(params=["asgi", "lane"])
+@pytest.fixture(params=WAYS)
 def counter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter]:
     """u has 5 credits, and the card of the acceptance cases is there."""
-    if request.param == "asgi":
-        server = fake_server()
-        with TestClient(app_in_step(server.fake, store_url="memory://", partitions=1)) as http:
-            yield opened(Counter(http, server.client))
-    else:
-        url: str = request.getfixturevalue("redis_url")
-        real = real_server(url)
-        settings = load_settings(
-            redis_url=url, store_url=f"sqlite:///{tmp_path}/m.db", test_clock=True, redis_timeout_ms=10_000
-        )
-        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
-            found = opened(Counter(http, real.client))
-            found.folder = tmp_path
-            yield found
+    with at_noon(Counter, request, tmp_path) as found:
+        answer = found.call("PUT", "/credits/rate-cards/default", {"models": CARD})
+        assert answer.status == 200, answer.raw
+        found.add("u", 5)
+        found.folder = tmp_path if request.param == "lane" else None
+        yield found
 
 
 def mistyped(text: str) -> str:
     """The text of a key with a slip at its end."""
     return text[:-1] + ("1" if text[-1] == "0" else "0")
-
-
-def opened(counter: Counter) -> Counter:
-    counter.call("PUT", "/test-clock", {"now": "2030-01-01T12:00:00Z"})
-    answer = counter.call("PUT", "/credits/rate-cards/default", {"models": CARD})
-    assert answer.status == 200, answer.raw
-    counter.add("u", 5)
-    return counter

@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from meter.app import create_app
-from meter.config import load_settings
-from meter.testing import app_in_step
-from tests.api.sidecar import Answer, Api, serving
-from tests.servers import fake_server, real_server
+from tests.api.sidecar import Answer, Api
+from tests.api.with_a_store import WAYS, at_noon
 
-NOON = "2030-01-01T12:00:00Z"
 DAY10: dict[str, Any] = {"daily": {"limit": 10, "window": "day"}}
 
 
@@ -75,23 +69,8 @@ def reached(answer: Answer) -> list[tuple[str, str]]:
     return [(one["user_id"], one["id"]) for one in answer.body["violations"]]
 
 
-@pytest.fixture(params=["asgi", "lane"])
+@pytest.fixture(params=WAYS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     """2030-01-01 12:00, a Tuesday."""
-    if request.param == "asgi":
-        server = fake_server()
-        with TestClient(app_in_step(server.fake, store_url="memory://", partitions=1)) as http:
-            yield opened(Shop(http, server.client))
-    else:
-        url: str = request.getfixturevalue("redis_url")
-        real = real_server(url)
-        settings = load_settings(
-            redis_url=url, store_url=f"sqlite:///{tmp_path}/m.db", test_clock=True, redis_timeout_ms=10_000
-        )
-        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
-            yield opened(Shop(http, real.client))
-
-
-def opened(shop: Shop) -> Shop:
-    shop.at(NOON)
-    return shop
+    with at_noon(Shop, request, tmp_path) as found:
+        yield found

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from meter.app import create_app
-from meter.config import load_settings
-from meter.testing import app_in_step
-from tests.api.sidecar import Api, serving
-from tests.servers import fake_server, real_server
+from tests.api.sidecar import Api
+from tests.api.with_a_store import WAYS, at_noon
 
 CARD: dict[str, dict[str, Any]] = {
     "gpt-4o": {"input": 2.5, "cache_read": 1.25, "output": 10, "max_output": 16384, "aliases": ["gpt-4o-2024-08-06"]},
@@ -38,25 +33,10 @@ class Shop(Api):
         self.post("/add", {"user_id": user_id, "amount": amount})
 
 
-@pytest.fixture(params=["asgi", "lane"])
+@pytest.fixture(params=WAYS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     """2030-01-01 12:00, u has 5 credits, and the card is there."""
-    if request.param == "asgi":
-        server = fake_server()
-        with TestClient(app_in_step(server.fake, store_url="memory://", partitions=1)) as http:
-            yield opened(Shop(http, server.client))
-    else:
-        url: str = request.getfixturevalue("redis_url")
-        real = real_server(url)
-        settings = load_settings(
-            redis_url=url, store_url=f"sqlite:///{tmp_path}/m.db", test_clock=True, redis_timeout_ms=10_000
-        )
-        with serving(create_app(settings)) as base, httpx2.Client(base_url=base) as http:
-            yield opened(Shop(http, real.client))
-
-
-def opened(shop: Shop) -> Shop:
-    shop.call("PUT", "/test-clock", {"now": "2030-01-01T12:00:00Z"})
-    shop.put()
-    shop.add("u", 5)
-    return shop
+    with at_noon(Shop, request, tmp_path) as found:
+        found.put()
+        found.add("u", 5)
+        yield found
