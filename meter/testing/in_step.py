@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from typing import Generic, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
@@ -93,30 +93,33 @@ class MeterInStep(Meter):
     def __init__(self, settings: Settings, redis: Callable[[], RedisGateway], store: Store | None) -> None:
         super().__init__(settings, redis(), store)
         self._direct = None  # each call goes by a handler, which is followed
-        first = dict(self._coroutines), WorkerInStep(self._runtime, self._jobs)
+        first = dict(self._coroutines), dict(self._served), WorkerInStep(self._runtime, self._jobs)
         self._loops = _OfEachLoop(first, lambda: _parts_of(Meter(settings, redis(), store)))
-        self._coroutines.update({name: self._followed(name) for name in first[0]})
+        self._coroutines.update({name: self._followed(name, 0) for name in first[0]})
+        self._served.update({name: self._followed(name, 1) for name in first[1]})
 
     async def __aenter__(self) -> Self:
-        await self._loops.here()[1].runtime.start()
+        await self._loops.here()[2].runtime.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        worker = self._loops.here()[1]
+        worker = self._loops.here()[2]
         await worker.jobs.close()
         await worker.runtime.close()
 
-    def _followed(self, name: str) -> Coroutine:
+    def _followed(self, name: str, which: Literal[0, 1]) -> Coroutine:
+        """A call by its name, of our own (0) or as others make it over HTTP (1)."""
+
         async def followed(request: Request) -> Rendered:
-            coroutines, worker = self._loops.here()
-            async with worker.following(clock_moves=name == "set_clock", waits=name == "anonymise"):
-                return await coroutines[name](request)
+            parts = self._loops.here()
+            async with parts[2].following(clock_moves=name == "set_clock", waits=name == "anonymise"):
+                return await parts[which][name](request)
 
         return followed
 
 
-def _parts_of(meter: Meter) -> tuple[dict[str, Coroutine], WorkerInStep]:
-    return meter._coroutines, WorkerInStep(meter._runtime, meter._jobs)
+def _parts_of(meter: Meter) -> tuple[dict[str, Coroutine], dict[str, Coroutine], WorkerInStep]:
+    return meter._coroutines, meter._served, WorkerInStep(meter._runtime, meter._jobs)
 
 
 def sidecar_in_step(settings: Settings, redis: Callable[[], RedisGateway], store: Store | None) -> Starlette:
