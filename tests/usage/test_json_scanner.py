@@ -355,7 +355,7 @@ def looked_up(document: str) -> dict[Path, Number]:
 def _flat(value: list[object]) -> Iterator[object]:
     """What is in an array and the arrays in it: the scanner passes over brackets at the top as over separators."""
     for item in value:
-        if isinstance(item, list):
+        if isinstance(item, list) and not isinstance(item, _Members):
             yield from _flat(item)
         else:
             yield item
