@@ -30,7 +30,12 @@ class Pair:
     def __init__(self, master: Node, replica: Node) -> None:
         self.master, self.replica = master, replica
         self.url = f"redis://127.0.0.1:{master.port}/0"
-        until(lambda: replica.client.info()["master_link_status"] == "up", "the replica follows")
+        until(self._is_followed, "the replica follows")
+
+    def _is_followed(self) -> bool:
+        """A replica that calls its link up is sent nothing before its next REPLCONF ACK, up to a second later."""
+        self.master.client.set("first", 1)
+        return bool(self.master.client.wait(1, 1_000))
 
     @contextmanager
     def stalled(self) -> Iterator[None]:
