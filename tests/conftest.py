@@ -124,6 +124,7 @@ HOW_TO_RUN = {
     "gateways": "real gateways: pytest -m gateways",
     "faults": "every fault of the table, and that the suite finds what is wrong: pytest -m faults",
     "slow": "real processes, databases, faults: pytest -m slow",
+    "wheel": "the built wheel: python -m build --wheel, then pytest -m wheel",
     "long": "minutes of random stories and faults: pytest -m long",
     "twice": "a real Redis, which fakeredis stands for: pytest -m twice",
 }
