@@ -23,7 +23,7 @@ from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
 from meter.api.services import Services
 from meter.api.siblings import Siblings
 from meter.config import Settings
-from meter.contract.call import CREDITS, ME
+from meter.contract.call import CREDITS, ME, SYSTEM
 from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
@@ -76,6 +76,7 @@ def services_of(runtime: Runtime) -> Services:
         Renderer(scale),
         PlainBodies(scale),
         jobs,
+        runtime.watch,
         runtime.kept_refusals,
     )
 
@@ -137,6 +138,7 @@ def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]
         *docs_routes(settings),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
         *call_routes(parts.handlers.coroutines, ME, settings.body_max_bytes, below=ME),
+        *call_routes(parts.handlers.coroutines, SYSTEM, settings.body_max_bytes, below=SYSTEM),
         *call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes, below=CREDITS),
     ]
 

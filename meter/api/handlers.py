@@ -23,6 +23,7 @@ from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.runway import RunwayHandler
 from meter.api.services import Services
+from meter.api.system import SystemHandlers
 from meter.api.webhooks import WebhookHandlers
 from meter.contract.calls import CALLS
 from meter.http.exchange import Coroutine, Handler, Request, awaitable
@@ -59,6 +60,7 @@ def handlers_of(services: Services) -> Handlers:
         WebhookHandlers(services),
         DeliveryHandlers(services),
         ClockHandlers(services),
+        SystemHandlers(services),
     )
     methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}
     hot = {name: cast("Handler", method) for name, method in methods.items() if not iscoroutinefunction(method)}

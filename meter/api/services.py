@@ -22,6 +22,7 @@ from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import usage_text
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
+from meter.health.watch import Watch
 from meter.http.exchange import Caller, Request, Respond
 from meter.http.reading import failure, read_actor
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -50,6 +51,7 @@ class Services:
     renderer: Renderer
     plain_bodies: PlainBodies
     jobs: Jobs
+    watch: Watch
     refusals: Refusals | None = None
 
     def ask(self, user_id: str, operation: Operation, respond: Respond, caller: Caller | None = None) -> None:

@@ -11,6 +11,7 @@ JsonObject = Mapping[str, object]
 
 CREDITS = "/credits"
 ME = "/me"
+SYSTEM = "/system"
 
 OF_EVERY_CALL = ("metering-unavailable",)
 OF_A_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")
@@ -63,6 +64,8 @@ class Call:
     keyed: bool = False
     operation: str = ""
     exports: bool = False
+    is_always_answered: bool = False
+    """Whether it tells what it knows where nothing else can be decided."""
 
     @property
     def names_actor(self) -> bool:
@@ -72,7 +75,7 @@ class Call:
     @property
     def problems(self) -> tuple[str, ...]:
         """The slugs of everything that it can refuse. A test provokes exactly these."""
-        slugs = [*self.refuses, *OF_EVERY_CALL]
+        slugs = [*self.refuses, *(() if self.is_always_answered else OF_EVERY_CALL)]
         if self.query is not None or "{user_id}" in self.path:
             slugs.append("validation-error")
         if self.keyed:

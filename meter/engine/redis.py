@@ -150,6 +150,19 @@ class RedisGateway:
             raise fault_of(error) from error
         return {_text(name): _text(value) for name, value in found.items()}
 
+    async def script_times(self) -> tuple[int, int] | None:
+        """How often it ran a script by its hash, and the microseconds that it took over all that; None where that is
+        not to be had. Raises `RedisUnavailable`.
+        """
+        try:
+            found = await self._client.info("commandstats")
+        except exceptions.ResponseError:
+            return None
+        except (exceptions.RedisError, OSError) as error:
+            raise fault_of(error) from error
+        told = found.get("cmdstat_evalsha")
+        return None if told is None else (int(told["calls"]), int(told["usec"]))
+
     async def refusals(self, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:
         """What Redis refuses its user of the commands of `who` (on `key`, which nobody uses) and of `keys`: names of
         commands, then keys. Nothing is run. Raises `RedisUnavailable`.

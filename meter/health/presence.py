@@ -1,4 +1,4 @@
-"""What each worker tells of itself, in one hash of Redis: written every few seconds, read by whoever wants to know.
+"""What each process tells of itself, in one hash of Redis: written every few seconds, read by whoever wants to know.
 
 Beside the partitions and their scripts, so that a worker is seen while a partition is refused or the store is away, and
 no request pays for it. Times are Redis' clock, which every process reads alike; the test clock moves none of them.
@@ -9,6 +9,9 @@ what is written grows Redis' append-only file, also where nobody uses it.
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
@@ -63,8 +66,24 @@ class Worker(BaseModel):
     """Rows that could not be handled, by what they are; the others went on."""
 
 
+class Sidecar(BaseModel):
+    """A sidecar process as it last told of itself. It has no `worker_id`, so that no reader takes it for a worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sidecar_id: str
+    version: str
+    started_at_ms: Ms
+    seen_at_ms: Ms
+
+
+def process_id() -> str:
+    """What a process is called: where it runs, and what tells it from those before and beside it."""
+    return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
 class Presences:
-    """The workers of one deployment."""
+    """The processes of one deployment."""
 
     def __init__(self, redis: RedisGateway, key_prefix: str) -> None:
         self._redis = redis
@@ -90,15 +109,48 @@ class Presences:
 
     async def seen(self) -> list[Worker]:
         """Every worker that is remembered, the one seen last first. Raises `RedisUnavailable`."""
+        return (await self.everybody())[0]
+
+    async def everybody(self) -> tuple[list[Worker], list[Sidecar]]:
+        """The same, and the sidecars."""
         fields = await self._redis.fields_of(self._key)
         found = [_read(text, fields.get(name + _SEEN, b"")) for name, text in fields.items()]
-        return sorted((one for one in found if one is not None), key=lambda one: one.seen_at_ms, reverse=True)
+        workers = sorted((one for one in found if one is not None), key=lambda one: one.seen_at_ms, reverse=True)
+        sidecars = [one for text in fields.values() if (one := _sidecar(text)) is not None]
+        return workers, sorted(sidecars, key=lambda one: one.seen_at_ms, reverse=True)
+
+    async def tell_sidecar(self, sidecar: Sidecar, others: Iterable[Sidecar]) -> None:
+        """Writes that a sidecar is there, and forgets those that were killed. Raises `RedisUnavailable`."""
+        await self._redis.put_field(self._key, sidecar.sidecar_id, sidecar.model_dump_json())
+        if gone := [one.sidecar_id for one in others if not _is_alive(one.seen_at_ms, sidecar.seen_at_ms)]:
+            await self._redis.drop_fields(self._key, gone)
+
+    async def forget_sidecar(self, sidecar_id: str) -> None:
+        """What a sidecar does that ends. Raises `RedisUnavailable`."""
+        await self._redis.drop_fields(self._key, [sidecar_id])
 
 
 def alive(workers: Iterable[Worker], now_ms: int) -> list[Worker]:
     """Those that have been seen lately and did not say goodbye."""
-    since_ms = now_ms - int(1000 * MISSING_AFTER_SECONDS)
-    return [one for one in workers if not one.stopped and one.seen_at_ms >= since_ms]
+    return [one for one in workers if not one.stopped and _is_alive(one.seen_at_ms, now_ms)]
+
+
+def serving(sidecars: Iterable[Sidecar], now_ms: int) -> list[Sidecar]:
+    """Those that have been seen lately."""
+    return [one for one in sidecars if _is_alive(one.seen_at_ms, now_ms)]
+
+
+def _is_alive(seen_at_ms: int, now_ms: int) -> bool:
+    return seen_at_ms >= now_ms - int(1000 * MISSING_AFTER_SECONDS)
+
+
+def _sidecar(text: bytes) -> Sidecar | None:
+    if b'"sidecar_id"' not in text:
+        return None
+    try:
+        return Sidecar.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _is_forgotten(worker: Worker, now_ms: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from meter.clock import time_text
 from meter.engine.redis import PartitionState
-from meter.health.presence import Worker, alive
+from meter.health.presence import Sidecar, Worker, alive
 
 HALF = 2
 """The backlog is high from half of its limit on."""
@@ -57,6 +57,7 @@ class Facts:
     store_fault: str | None = None
     """None where there is no store, "" when it answers."""
     workers: Sequence[Worker] = ()
+    sidecars: Sequence[Sidecar] = ()
     redis_word: str = "away"
     """Away, or refuses; so for the store."""
     store_word: str = "away"

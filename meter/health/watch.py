@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from time import monotonic
 
 from meter.config import Settings
@@ -19,7 +20,7 @@ from meter.engine.outbox import Entry, NewerEntry
 from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, RedisUnavailable, Unavailable
-from meter.health.presence import MISSING_AFTER_SECONDS, Presences
+from meter.health.presence import BEAT_SECONDS, MISSING_AFTER_SECONDS, Presences, Sidecar, process_id
 from meter.health.status import Facts, Name, Part, PartitionFacts, Status, status_of_sidecar, status_of_worker
 from meter.log import Changes, logger
 
@@ -28,6 +29,9 @@ WORKER_LOOKS_EVERY_SECONDS = 5.0
 """In a worker no call waits for what is found, and what stops it says so itself."""
 STORE_SECONDS_MAX = 1.0
 """A store that takes longer to answer a ping counts as away."""
+
+GOODBYE_SECONDS_MAX = 0.5
+PACKAGE = "meter-sidecar"
 
 PingStore = Callable[[], Awaitable[None]]
 """Returns when the store answers. Raises `MeterError`."""
@@ -78,12 +82,20 @@ class Watch:
         self._looking: asyncio.Task[Status] | None = None
         self._task: asyncio.Task[None] | None = None
         self._started_at = 0.0
+        self._sidecar_id = process_id()
+        self._beat_at: float | None = None
         self._last: Status | None = None
 
     def start(self) -> None:
         """Begins to look. Once, in the running event loop."""
         self._started_at = monotonic()
         self._task = asyncio.create_task(self._run(), name="meter-watch")
+
+    def sidecar(self, now_ms: int) -> Sidecar:
+        """This process, at a time of Redis' clock."""
+        started_at_ms = now_ms - int(1000 * (monotonic() - self._started_at)) if self._started_at else now_ms
+        told = {"version": version(PACKAGE), "started_at_ms": started_at_ms, "seen_at_ms": now_ms}
+        return Sidecar.model_validate({"sidecar_id": self._sidecar_id, **told})
 
     async def close(self) -> None:
         """Ends the looks. A process that was shorter than the patience for a worker is told now that none was seen."""
@@ -93,6 +105,10 @@ class Watch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._beat_at is not None:
+            with suppress(MeterError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS_MAX):
+                    await self._presences.forget_sidecar(self._sidecar_id)
 
     async def look(self) -> Status:
         """How everything is now; callers at the same time share one look."""
@@ -133,7 +149,17 @@ class Watch:
             self._last = status = await self.look()
             for name, part in status.parts.items():
                 self._tell(name, part)
+            if not self._of_worker and not status.facts.redis_fault:
+                await self._beat(status.facts)
             await asyncio.sleep(WORKER_LOOKS_EVERY_SECONDS if self._of_worker else LOOK_EVERY_SECONDS)
+
+    async def _beat(self, facts: Facts) -> None:
+        """Tells the others now and then that this sidecar serves."""
+        if self._beat_at is not None and monotonic() - self._beat_at < BEAT_SECONDS:
+            return
+        with suppress(RedisUnavailable):
+            await self._presences.tell_sidecar(self.sidecar(facts.now_ms), facts.sidecars)
+            self._beat_at = monotonic()
 
     def _tell(self, name: Name, part: Part) -> None:
         if part.state in ("unknown", "none", "high"):
@@ -153,12 +179,12 @@ class Watch:
     async def _facts(self) -> Facts:
         try:
             now_ms = await self._presences.now_ms()
-            workers = await self._presences.seen()
+            workers, sidecars = await self._presences.everybody()
             partitions = [await self._partition(number) for number in range(len(self._engine.partitions))]
         except RedisUnavailable as error:
             return Facts(redis_fault=str(error), redis_word=error.word)
         clocks = [one.state.clock_ms for one in partitions if one.state and one.state.clock_ms is not None]
-        return Facts("", partitions, now_ms, max(clocks, default=now_ms), None, workers)
+        return Facts("", partitions, now_ms, max(clocks, default=now_ms), None, workers, sidecars)
 
     async def _partition(self, number: int) -> PartitionFacts:
         keys = self._engine.partitions[number]

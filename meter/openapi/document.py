@@ -42,6 +42,7 @@ _TAGS = {
     "reports": "Who there is, who spent what, and what was refused or changed; for owners and support.",
     "plans": "What one period grants, and who has it.",
     "jobs": "Do by hand, a page at a time, what the worker does by itself.",
+    "system": "Whether everything works that has to, and what has to be done where it does not; for operators.",
     TAG: TAG_TEXT,
     "test clock": "Move the time of a test deployment (METER_TEST_CLOCK=1).",
     "operating": "For whoever runs the sidecar.",

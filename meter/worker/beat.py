@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 import time
 from contextlib import suppress
 from importlib.metadata import version
 
 from meter.errors import RedisUnavailable
-from meter.health.presence import BEAT_SECONDS, Presences, Worker
+from meter.health.presence import BEAT_SECONDS, Presences, Worker, process_id
 from meter.worker.context import Context
 
 GOODBYE_SECONDS_MAX = 1.0
@@ -28,7 +25,7 @@ class Beat:
         settings = ctx["runtime"].settings
         self._ctx = ctx
         self._presences = Presences(ctx["runtime"].redis, settings.key_prefix)
-        self._worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._worker_id = process_id()
         self._started = time.monotonic()
         self._zero_ms: int | None = None
         self._told: Worker | None = None

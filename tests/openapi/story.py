@@ -28,7 +28,19 @@ Json = dict[str, Any]
 
 DOCUMENT: Json = json.loads(orjson.dumps(document()))
 STORY = (
-    *("clock", "add", "deduct", "reserve", "reservations", "reservation", "extend", "commit", "batch", "release"),
+    *(
+        "clock",
+        "system_status",
+        "add",
+        "deduct",
+        "reserve",
+        "reservations",
+        "reservation",
+        "extend",
+        "commit",
+        "batch",
+        "release",
+    ),
     *(
         "refund",
         "balance",
