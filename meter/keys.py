@@ -55,6 +55,7 @@ class PartitionKeys:
         "holds",
         "meta",
         "number",
+        "offers",
         "outbox",
         "prefix",
         "profiles",
@@ -73,6 +74,7 @@ class PartitionKeys:
         self.holds = by_name["holds"]
         self.due = by_name["due"]
         self.outbox = by_name["outbox"]
+        self.offers = f"{self.prefix}:offers"
         self.profiles = by_name["profiles"]
         self.rates = by_name["rates"]
         self.api_keys = by_name["keys"]

@@ -33,6 +33,7 @@ from meter.errors import (
 from meter.health.watch import Watch
 from meter.ledger.identity import kept_ledger, ledger_of
 from meter.ledger.log_file import ledger_log
+from meter.ledger.offering import Offering
 from meter.ledger.refusals import Refusals
 from meter.ledger.serving import claim
 from meter.log import logger
@@ -68,7 +69,17 @@ class Runtime:
         asks = (None, None) if self.store is None else (self._watermark, self._ledger)
         self.engine = Engine(self.redis, settings, *asks)
         ping = None if self.store is None else self.ping_store
-        self.watch = Watch(self.engine, self.redis, settings, ping, of_worker=role == "worker")
+        offering = None
+        if role == "sidecar" and self.store is not None:
+            offering = Offering(self.engine, self.redis, self.store)
+        self.watch = Watch(
+            self.engine,
+            self.redis,
+            settings,
+            ping,
+            of_worker=role == "worker",
+            see_partition=None if offering is None else offering.see,
+        )
         self.refusals = ledger_log(settings) if role == "sidecar" else None
         self.kept_refusals = self._keeper(settings) if role == "sidecar" else None
         self._role = role

@@ -22,7 +22,7 @@ from meter.jobs import COUNTED, Jobs
 from meter.keys import partition_of
 from meter.ledger.identity import is_foreign, kept_ledger
 from meter.ledger.log_file import LedgerFile, ledger_log
-from meter.ledger.rebuild import Rebuild, RebuildReport
+from meter.ledger.rebuild import OFFERS_SECONDS, Rebuild, RebuildReport
 from meter.ledger.reconcile import Reconcile, ReconcileReport
 from meter.ledger.rollup import begin_rollup, gaps_of, roll_up_page
 from meter.ledger.serving import ServedElsewhere, address_of, check_served_here, claim
@@ -65,7 +65,7 @@ async def rebuild(
             if not agreed(str(elsewhere)):
                 raise ConfigError(f"{elsewhere}. Nothing was changed; --yes does it all the same.") from None
         with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
-            command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger, actor)
+            command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger, actor, OFFERS_SECONDS)
             for number in numbers:
                 task = progress.add_task(f"partition {number}", total=None)
                 report = await command.partition(
@@ -230,6 +230,7 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
         "reserved",
         "seconds",
         "applied again",
+        "offered back",
         "lost",
     ):
         table.add_column(name, justify="right")
@@ -242,6 +243,7 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
             scale.text(report.reserved),
             f"{report.seconds:.2f}",
             str(report.reapplied),
+            str(report.offered),
             str(len(report.lost)),
         )
     console = Console()

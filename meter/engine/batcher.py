@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
+from meter.engine.acknowledged import Acknowledged, Batch
 from meter.engine.answers import SUBJECT, Operation, as_arguments, is_ok
 from meter.engine.counts import Counts
 from meter.engine.history import Memory, Place, why_refused
@@ -135,6 +136,8 @@ class Batcher:
         self.on_cut_off: Callable[[str], None] = _log.error
         """Told why a program was cut off: the partition may be half written."""
         self._memory = Memory()
+        self.acknowledged: Acknowledged | None = None
+        """What callers were told is done and the store may not have, where somebody offers it back."""
         self._clock = ServerClock()
         self._lost = LostBatches(self._ask)
         self._names: set[str] = set()
@@ -275,12 +278,18 @@ class Batcher:
         else:
             reply, fault = await self._deliver(arguments, calls[0].deadline, self._run), None
         lines = reply.split("\n")
-        head = self._heard(lines.pop(0), ("done", "stored", "undone"))
+        first = lines.pop(0)
+        head = self._heard(first, ("done", "stored", "undone"))
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
         lines = in_full(lines, operations, self._keys.number, sender.name, sender.number)
         self.counts.answered(head, operations, lines)
-        return lines, None if head == "undone" else fault
+        if head == "undone":
+            return lines, None
+        if self.acknowledged is not None:
+            _, epoch, seq, _, server_ms = first.split(" ")
+            self.acknowledged.keep(Batch(int(epoch), int(seq), int(server_ms), operations, lines))
+        return lines, fault
 
     def _arguments(self, name: str, number: int, mode: str, count: int, latest_ms: int) -> list[str | int]:
         limits = self._limits

@@ -15,6 +15,7 @@ from typing import TypeVar
 from meter.api_key import ApiKey
 from meter.config import Settings
 from meter.engine import operations, upkeep
+from meter.engine.acknowledged import Acknowledged
 from meter.engine.answers import is_ok
 from meter.engine.batcher import Batcher, Limits, LineDone, Lines, Mode
 from meter.engine.counts import Counts
@@ -154,6 +155,18 @@ class Engine:
     def told(self, number: int) -> Place:
         """The last transaction of a partition that this process was told of."""
         return self._batchers[number].told
+
+    def keep_acknowledged(self) -> None:
+        """From now on remembers what callers are told, for whoever offers it back. Once."""
+        for batcher in self._batchers:
+            batcher.acknowledged = Acknowledged()
+
+    def acknowledged(self, number: int) -> Acknowledged:
+        """What callers were told is done in a partition and the store may not have. Nothing before
+        `keep_acknowledged`.
+        """
+        kept = self._batchers[number].acknowledged
+        return Acknowledged() if kept is None else kept
 
     def partition_of(self, user_id: str) -> int:
         """The number of a user's partition."""

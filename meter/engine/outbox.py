@@ -278,6 +278,11 @@ def entry_text(entry: Entry) -> bytes:
     return orjson.dumps(values)
 
 
+def read_entry(text: bytes) -> Entry:
+    """What `entry_text` made. Raises `ValueError` and `TypeError` for what it did not."""
+    return _of_schema_1(text)
+
+
 def seq_of(transaction_id: str) -> tuple[int, int] | None:
     """(partition, seq) that a transaction_id names; None when it is none of ours."""
     parts = transaction_id.split("-")

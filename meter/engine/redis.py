@@ -286,9 +286,9 @@ class RedisGateway:
         """Sets a field of a hash."""
         await self._command("HSET", key, name, value)
 
-    async def drop_fields(self, key: str, names: Sequence[str]) -> None:
-        """Removes fields of a hash."""
-        await self._command("HDEL", key, *names)
+    async def drop_fields(self, key: str, names: Sequence[str]) -> int:
+        """Removes fields of a hash; answers how many were there."""
+        return int(await self._command("HDEL", key, *names))
 
     async def close(self) -> None:
         """Closes every connection; one that is in use when its reply is there."""

@@ -7,7 +7,7 @@ A look costs three commands of Redis, two more per partition, and one question t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.outbox import Entry, NewerEntry
 from meter.engine.outbox_pages import read_outbox
-from meter.engine.redis import RedisGateway
+from meter.engine.redis import PartitionState, RedisGateway
 from meter.errors import MeterError, RedisUnavailable, Unavailable
 from meter.health.presence import BEAT_SECONDS, MISSING_AFTER_SECONDS, Presences, Sidecar, process_id
 from meter.health.status import Facts, Name, Part, PartitionFacts, Status, status_of_sidecar, status_of_worker
@@ -33,6 +33,8 @@ STORE_SECONDS_MAX = 1.0
 GOODBYE_SECONDS_MAX = 0.5
 PACKAGE = "meter-sidecar"
 
+SeePartition = Callable[[int, PartitionState | None], Awaitable[None]]
+"""Is told how each partition is, as often as this process looks by itself. Raises `MeterError`."""
 PingStore = Callable[[], Awaitable[None]]
 """Returns when the store answers. Raises `MeterError`."""
 
@@ -59,7 +61,9 @@ _BACK = {
 
 
 class Watch:
-    """The looks of one process. `ping_store` is None where there is no store; `of_worker`: it flushes itself."""
+    """The looks of one process. `ping_store` is None where there is no store; `of_worker`: it flushes itself;
+    `see_partition`: somebody else wants to know of each partition.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Watch:
         ping_store: PingStore | None,
         *,
         of_worker: bool = False,
+        see_partition: SeePartition | None = None,
     ) -> None:
         self._engine = engine
         self._redis = redis
@@ -77,6 +82,7 @@ class Watch:
         self._ping_store = ping_store
         self._judge = status_of_worker if of_worker else status_of_sidecar
         self._of_worker = of_worker
+        self._see_partition = see_partition
         self._changes = Changes(_log)
         self._pinging: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[Status] | None = None
@@ -151,6 +157,7 @@ class Watch:
                 self._tell(name, part)
             if not self._of_worker and not status.facts.redis_fault:
                 await self._beat(status.facts)
+            await self._show_partitions(status.facts.partitions)
             await asyncio.sleep(WORKER_LOOKS_EVERY_SECONDS if self._of_worker else LOOK_EVERY_SECONDS)
 
     async def _beat(self, facts: Facts) -> None:
@@ -160,6 +167,13 @@ class Watch:
         with suppress(RedisUnavailable):
             await self._presences.tell_sidecar(self.sidecar(facts.now_ms), facts.sidecars)
             self._beat_at = monotonic()
+
+    async def _show_partitions(self, partitions: Sequence[PartitionFacts]) -> None:
+        if self._see_partition is None:
+            return
+        for one in partitions:
+            with suppress(MeterError):  # the next look tells of it
+                await self._see_partition(one.number, one.state)
 
     def _tell(self, name: Name, part: Part) -> None:
         if part.state in ("unknown", "none", "high"):

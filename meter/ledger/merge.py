@@ -51,12 +51,19 @@ class Merged:
     """What both histories did, and the store has: "transaction_id kind user_id amount"."""
 
 
-async def merge(store: Store, reached: WatermarkRow, found: OnlyInRedis, ledger: LedgerFile | None = None) -> Merged:
+async def merge(
+    store: Store,
+    reached: WatermarkRow,
+    found: OnlyInRedis,
+    ledger: LedgerFile | None = None,
+    forked: Iterable[str] = (),
+) -> Merged:
     """Books entries behind the watermark, which no flusher moves meanwhile; `ledger` is told of them, as by a flush.
+    Those of the users `forked` are done again, whatever the store has of them.
 
     Raises `Overtaken` and `StoreUnavailable`.
     """
-    merging = _Merging(store, reached, found.agreed, await last_unread(store, reached.partition), ledger)
+    merging = _Merging(store, reached, found.agreed, await last_unread(store, reached.partition), ledger, forked)
     for first in range(0, len(found.entries), PAGE):
         await merging.book(found.entries[first : first + PAGE])
     return merging.merged
@@ -70,7 +77,13 @@ class _Merging:
     """`agreed`: up to that seq the two histories are one, so that an account of which the store has more has forked."""
 
     def __init__(
-        self, store: Store, reached: WatermarkRow, agreed: int, unread_seq: int, ledger: LedgerFile | None
+        self,
+        store: Store,
+        reached: WatermarkRow,
+        agreed: int,
+        unread_seq: int,
+        ledger: LedgerFile | None,
+        forked: Iterable[str],
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -78,7 +91,7 @@ class _Merging:
         self._unread_seq = unread_seq
         self._own: dict[str, int] = {}
         """The last seq that was booked here, by account: what the store has up to there is no fork."""
-        self._forked: set[str] = set()
+        self._forked: set[str] = {*forked}
         """user_ids of accounts that have more, or less, than Redis knew when it decided."""
         self._aside: dict[int, str] = {}
         """Entries, by the seq that Redis gave them, that cannot be booked, and why."""

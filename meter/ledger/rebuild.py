@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from meter.clock import NEVER_MS
 from meter.engine import upkeep
 from meter.engine.engine import Engine
+from meter.engine.offers import Offers
 from meter.engine.operations import Operation
 from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
@@ -27,6 +28,7 @@ from meter.ledger.api_keys import restore_keys
 from meter.ledger.identity import check_same_ledger, ledger_of
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
+from meter.ledger.offered import missing
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.rate_cards import restore_operations
@@ -46,6 +48,9 @@ OPERATIONS_PER_CALL = 200
 PENDING_MAX = 100_000
 RUN_ATTEMPTS_MAX = 5
 BEAT_SECONDS = 5.0
+OFFERS_SECONDS = 2.5
+"""A process that remembers looks at its partitions once a second (meter/health/watch.py), and twice before it is over.
+"""
 
 _U = TypeVar("_U", GrantRow, ReservationRow)
 
@@ -81,6 +86,8 @@ class RebuildReport:
     seconds: float = 0.0
     reapplied: int = 0
     """Transactions that only Redis had, and grants that were still pending, applied again."""
+    offered: int = 0
+    """Transactions that neither had, and that processes which remember them offered back."""
     lost: list[str] = field(default_factory=list)
     """Transactions that only Redis had and that could not be booked: "transaction_id kind user_id amount: why"."""
     doubled: list[str] = field(default_factory=list)
@@ -90,7 +97,9 @@ class RebuildReport:
 
 
 class Rebuild:
-    """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window, `actor` who asks."""
+    """Rebuilds the partitions of one deployment. `window_ms` is the idempotency window, `actor` who asks; so many
+    `offers_seconds` others have to offer back what was acknowledged, where some of it may be lost.
+    """
 
     def __init__(
         self,
@@ -100,8 +109,10 @@ class Rebuild:
         window_ms: int,
         ledger: LedgerFile | None = None,
         actor: str = "",
+        offers_seconds: float = 0.0,
     ) -> None:
         self._ledger = ledger
+        self._offers_seconds = offers_seconds
         self._actor = actor
         self._engine = engine
         self._redis = redis
@@ -140,8 +151,8 @@ class Rebuild:
         report = RebuildReport(number, reached.epoch, reached.seq)
         await self._close(number, "replace" if replaces else "rebuild", reached)
         # From here on nobody else changes it. What only Redis has goes into the store before Redis forgets it.
-        found = NOTHING_ELSE if replaces else await self._merge(report, reached, keys)
-        report.unknown = _replaced(state) if replaces else _unknown(state, report.seq, found)
+        found = NOTHING_ELSE if replaces else await self._merge(report, reached, keys, state)
+        report.unknown = _replaced(state) if replaces else _unknown(state, report.seq, found, report.offered)
         await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
         now_ms = await self._now_ms(number, reached.epoch)
         for batch in _batches(await restore_operations(self._store, now_ms)):
@@ -194,20 +205,40 @@ class Rebuild:
             raise RebuildFailed(f"partition {number} is being flushed or rebuilt by another process; try again")
         return reached
 
-    async def _merge(self, report: RebuildReport, reached: WatermarkRow, keys: PartitionKeys) -> OnlyInRedis:
-        """Books what only Redis has, and answers what that was. Raises `RebuildFailed`."""
+    async def _merge(
+        self, report: RebuildReport, reached: WatermarkRow, keys: PartitionKeys, state: PartitionState | None
+    ) -> OnlyInRedis:
+        """Books what only Redis has, and what processes offer back, and answers what Redis had. Raises
+        `RebuildFailed`.
+        """
         found = await only_in_redis(self._redis, self._store, keys.outbox)
         try:
             merged = await merge(self._store, reached, found, self._ledger)
+            report.reapplied, report.lost, report.doubled = merged.booked, merged.lost, merged.doubled
+            if _may_miss(state, reached.seq, found):
+                await asyncio.sleep(self._offers_seconds)
+            last = await self._take_offers(report, merged.reached, Offers(self._redis, keys))
         except Overtaken:
             other = await self._store.watermark(reached.partition)
             held = other.epoch if other else 0
             raise RebuildFailed(_overtaken(reached.partition, reached.epoch, held)) from None
-        report.reapplied, report.lost, report.doubled = merged.booked, merged.lost, merged.doubled
-        if merged.reached.seq > reached.seq:
-            await self._close(reached.partition, "rebuild", merged.reached)
-            await self._recount(merged.reached)
+        if last.seq > reached.seq:
+            await self._close(reached.partition, "rebuild", last)
+            await self._recount(last)
         return found
+
+    async def _take_offers(self, report: RebuildReport, reached: WatermarkRow, offers: Offers) -> WatermarkRow:
+        """Books what was acknowledged and is neither in the store nor in Redis. Raises `Overtaken`."""
+        offered = await offers.all()
+        entries = await missing(self._store, (entry for page in offered.values() for entry in page))
+        if entries:
+            users = {entry.user_id for entry in entries}
+            merged = await merge(self._store, reached, OnlyInRedis([*entries], reached.seq), self._ledger, users)
+            reached, report.offered = merged.reached, merged.booked
+            report.lost += merged.lost
+            report.doubled += merged.doubled
+        await offers.take_away([*offered])
+        return reached
 
     async def _recount(self, reached: WatermarkRow) -> None:
         """Adds up what levels have counted, after entries of another history: their own counts are not the store's."""
@@ -347,18 +378,26 @@ def _replaced(state: PartitionState | None) -> str:
     return f"Redis had the partition of ledger {whose} there: it is gone from it, and nothing of it was booked here"
 
 
-def _unknown(state: PartitionState | None, seq: int, found: OnlyInRedis) -> str:
-    """What no report can name: acknowledged by Redis, never flushed, and gone from it before the rebuild began. `seq`:
-    up to which the store had it.
+def _may_miss(state: PartitionState | None, seq: int, found: OnlyInRedis) -> bool:
+    """Whether something may have been acknowledged that neither the store, up to `seq`, nor Redis has."""
+    last = found.entries[-1].seq if found.entries else seq
+    return state is None or state.state != "open" or max(state.acknowledged, state.seq) > last
+
+
+def _unknown(state: PartitionState | None, seq: int, found: OnlyInRedis, offered: int) -> str:
+    """What no report can name: acknowledged by Redis, never flushed, gone from it before the rebuild began, and offered
+    back by nobody. `seq`: up to which the store had it.
     """
     goes_on = found.entries and found.agreed >= seq  # else Redis' entries tell of another history than the store's
     last = found.entries[-1].seq if goes_on else seq
     acknowledged = 0 if state is None else max(state.acknowledged, state.seq)
     if acknowledged > last and (goes_on or not found.entries):
-        return f"Redis acknowledged up to seq {acknowledged}; what came after seq {last} was never in the store"
-    if state is None and not found.entries:
-        return f"Redis had nothing: what it acknowledged after seq {last} was never in the store"
-    return f"what Redis acknowledged after seq {last} and lost before this rebuild, if anything, was never in the store"
+        told = f"Redis acknowledged up to seq {acknowledged}; what came after seq {last} was never in the store"
+    elif state is None and not found.entries:
+        told = f"Redis had nothing: what it acknowledged after seq {last} was never in the store"
+    else:
+        told = f"what Redis acknowledged after seq {last} and lost before, if anything, was never in the store"
+    return f"{told}; {offered} of those were offered back and are booked" if offered else told
 
 
 def _batches(many: Iterable[Operation]) -> Iterable[list[Operation]]:
@@ -388,7 +427,8 @@ def _event(report: RebuildReport, actor: str) -> EventRow:
         kind="system",
         message=(
             f"partition {report.partition} was rebuilt to epoch {report.epoch} seq {report.seq}: "
-            f"{report.accounts} accounts, {report.reapplied} transactions applied again, {len(report.lost)} lost"
+            f"{report.accounts} accounts, {report.reapplied} transactions applied again, "
+            f"{report.offered} offered back, {len(report.lost)} lost"
         ),
         detail={
             "lost": list(report.lost[:1000]),

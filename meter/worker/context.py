@@ -13,7 +13,7 @@ from meter.errors import ConfigError
 from meter.jobs import Jobs
 from meter.ledger.flusher import Flusher
 from meter.ledger.log_file import LedgerFile, ledger_log
-from meter.ledger.rebuild import Rebuild
+from meter.ledger.rebuild import OFFERS_SECONDS, Rebuild
 from meter.ledger.serving import check_served_here
 from meter.ledger.supervisor import Supervisor
 from meter.runtime import Runtime
@@ -111,7 +111,14 @@ def _flushing(ctx: Context, runtime: Runtime, store: Store) -> Supervisor:
         Flusher(runtime.redis, runtime.engine, store, keys, settings, ctx["ledger"], partial(_wake_delivery, ctx))
         for keys in runtime.engine.partitions
     ]
-    rebuild = Rebuild(runtime.engine, runtime.redis, store, settings.idempotency_window_seconds * 1000, ctx["ledger"])
+    rebuild = Rebuild(
+        runtime.engine,
+        runtime.redis,
+        store,
+        settings.idempotency_window_seconds * 1000,
+        ctx["ledger"],
+        offers_seconds=OFFERS_SECONDS,
+    )
 
     async def repair(partition: int) -> None:
         watermark = flushers[partition].watermark

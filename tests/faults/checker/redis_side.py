@@ -12,7 +12,7 @@ from tests.faults.checker.evidence import Balance, Entry, Side
 PREFIX = "meter:{p0}:"
 _OURS = re.compile(
     r"meter:(\{p0\}:(meta|accounts|grants|order|holds|agenda|due|recent:[ab]|outbox|profiles|rates|keys"
-    r"|rules|counters|calendar)|arq:.+|workers)"
+    r"|rules|counters|calendar|offers)|arq:.+|workers)"
 )
 _PAGE = 5_000
 
