@@ -27,6 +27,7 @@ _FLAGS = {
     "minimum_estimated_tokens": "estimate-minimum",
     "maximum_estimated_tokens": "estimate-maximum",
     "request_bytes_max": "request-bytes",
+    "request_memory_bytes": "request-memory",
     "inspect_bytes_max": "inspect-bytes",
     "ttl_seconds": "ttl",
     "drain_bytes_max": "drain-bytes",

@@ -116,6 +116,7 @@ _CATALOGUE = (
     Problem("not-implemented", 501, "Not implemented", "A later version has it."),
     Problem("upstream-unreachable", 502, "Upstream unreachable", "Try again; nothing was charged (meter proxy)."),
     Problem("too-many-connections", 503, "Too many connections", "Use fewer; METER_CONNECTIONS_MAX is the limit."),
+    Problem("too-many-large-requests", 503, "Too much to read", "Try again, or send less at once (meter proxy)."),
     Problem("draining", 503, "Draining", "Send requests elsewhere: /readyz of a process that is about to end."),
     Problem("metering-unavailable", 503, "Metering unavailable", "Try again; /readyz says what is wrong."),
     Problem("upstream-timeout", 504, "Upstream timeout", "Try again; nothing was charged (meter proxy)."),

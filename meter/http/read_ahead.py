@@ -12,17 +12,18 @@ class ReadAhead:
         self._is_whole = False
         self._receive = receive
         self._messages: list[Message] = []
-        self._size = 0
+        self.size = 0
+        """Bytes that were read."""
 
     async def __call__(self) -> Message:
         return self._messages.pop(0) if self._messages else await self._receive()
 
     async def read(self, bytes_max: int) -> None:
         """Reads on until the body is whole, larger than that, or its client is gone."""
-        while not self._is_whole and self._size <= bytes_max:
+        while not self._is_whole and self.size <= bytes_max:
             message = await self._receive()
             self._messages.append(message)
-            self._size += len(message.get("body", b""))
+            self.size += len(message.get("body", b""))
             if message["type"] != "http.request":
                 return
             self._is_whole = not message.get("more_body", False)
@@ -42,3 +43,8 @@ class ReadAhead:
     def replace(self, body: bytes) -> None:
         """Another body in the place of what was read."""
         self._messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    def forget(self) -> None:
+        """Nobody wants what was read, but for how it ended: what is yet to come of the body comes next."""
+        is_over = self.is_whole() or self.is_gone()
+        self._messages = self._messages[-1:] if is_over else []

@@ -28,6 +28,7 @@ from meter.proxy.counts import ProxyCounts
 from meter.proxy.exchange import ProxyExchange, Route, metered_headers
 from meter.proxy.headers import Forwarding, Header, wants_upgrade
 from meter.proxy.injection import may_inject
+from meter.proxy.large_requests import Claim, LargeRequests
 from meter.proxy.options import ProxyOptions
 from meter.proxy.probes import ProxyProbes
 from meter.proxy.problems import answer, readable
@@ -57,6 +58,7 @@ class Proxy:
         self._rules = options.rules()
         self._estimates = options.estimates()
         self._admission = options.admission()
+        self._large = LargeRequests(options.request_memory_bytes, options.request_bytes_max)
         policy = options.policy()
         self._prices = policy.charge_by is not ChargeBy.AMOUNT
         self._charger = Charger(credits_, policy)
@@ -139,16 +141,24 @@ class Proxy:
                 key_owner=_key_owner(admitted),
             ).run([])
             return
-        await self._serve_metered(scope, headers, admitted, asked, receive, send)
+        with self._large.claim(admitted.user_id) as claim:
+            await self._serve_metered(scope, headers, admitted, asked, receive, send, claim)
 
     async def _serve_metered(
-        self, scope: Scope, headers: list[Header], admitted: Admitted, asked: Asked, receive: Receive, send: Send
+        self,
+        scope: Scope,
+        headers: list[Header],
+        admitted: Admitted,
+        asked: Asked,
+        receive: Receive,
+        send: Send,
+        claim: Claim,
     ) -> None:
         injects = self._options.inject_include_usage and may_inject(scope["method"], scope["path"])
         first = AskedFirst(receive, headers)
         receive, found = first, None
         if injects or asked.provider != OTHER:
-            found = await self._read(first, admitted, asked)
+            found = await self._read(first, admitted, asked, claim)
         elif self._prices and is_small_json(headers):
             await first.read(READ_FIRST_BYTES)
         if found is None:
@@ -156,6 +166,7 @@ class Proxy:
             if isinstance(found, Charge) and not first.is_gone():
                 found = self._asked(found, first, injects=injects)
         if isinstance(found, Rendered):
+            first.forget()  # a client that sends on is read for a while, else it would not read the answer
             await self._refuse(found, headers, receive, send, asked)
             return
         ours = [UNMETERED] if found is None else metered_headers(found)
@@ -185,24 +196,32 @@ class Proxy:
         self.counts.request(str(rendered.status))
         await answer(readable(rendered, asked.clients), headers, receive, send)
 
-    async def _read(self, first: AskedFirst, admitted: Admitted, asked: Asked) -> Charge | Rendered | None:
-        """Reads the request whole; a refusal for one that is too large, or whose user has nothing to pay it with:
-        nobody else may fill our memory.
+    async def _read(
+        self, first: AskedFirst, admitted: Admitted, asked: Asked, claim: Claim
+    ) -> Charge | Rendered | None:
+        """Reads the request whole; a refusal for one that is too large, or whose user has nothing to pay it with.
+        Nobody else may fill our memory, and whoever has a little may not fill all of it.
         """
         await first.read(READ_FIRST_BYTES)
-        if first.is_whole() or first.is_gone():
-            return None
-        if not await self._charger.has_credits(admitted.user_id):
-            refused = await self._charged(admitted, asked, None, "")
-            if isinstance(refused, Rendered):
-                return refused
+        options = self._options
+        if not (first.is_whole() or first.is_gone()):
+            refused = await self._without_credits(admitted, asked)
+            if refused is None:
+                stall_seconds = options.client_stall_seconds
+                refused = await first.read_large(options.request_bytes_max, claim, stall_seconds)
             if refused is not None:
-                refused.settle(Ending.CUT)
-        bytes_max = self._options.request_bytes_max
-        await first.read(bytes_max)
-        if first.is_whole() or first.is_gone():
+                return refused
+        return await first.unpack(options.request_bytes_max, claim)
+
+    async def _without_credits(self, admitted: Admitted, asked: Asked) -> Rendered | None:
+        """What refuses a user who has no credits and may have no debt."""
+        if await self._charger.has_credits(admitted.user_id):
             return None
-        return problem("body-too-large", f"The proxy reads {bytes_max} bytes of a request that generates.")
+        refused = await self._charged(admitted, asked, None, "")
+        if isinstance(refused, Charge):
+            refused.settle(Ending.CUT)
+            return None
+        return refused
 
     async def _charged(
         self, admitted: Admitted, asked: Asked, body: bytes | None, path: str

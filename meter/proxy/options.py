@@ -22,6 +22,7 @@ from meter.errors import ConfigError
 from meter.usage import INSPECT_BYTES_MAX, Format, Number, Shape, shape_of, shape_of_work
 
 ACTUAL_HEADER = "X-Credits-Actual"
+REQUEST_MEMORY_BYTES = 8 * REQUEST_BYTES_MAX
 
 _STATUSES = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 
@@ -84,6 +85,13 @@ class ProxyOptions:
     request_bytes_max: Annotated[
         int, Doc("How much of a request that generates is read before it goes on; a larger one is refused (413).")
     ] = REQUEST_BYTES_MAX
+    request_memory_bytes: Annotated[
+        int,
+        Doc(
+            "How much of requests larger than 1 MiB is kept at once, of one user a quarter of it; beyond that they are "
+            "refused (503)."
+        ),
+    ] = REQUEST_MEMORY_BYTES
     forward_identity: Annotated[bool, Doc("Pass the identity header on to the upstream.")] = True
     upstream_authorization: Annotated[
         str, Doc("What the upstream is sent in the place of a client's API key: `Bearer` and its own key.")
@@ -156,7 +164,10 @@ class ProxyOptions:
         Doc("How long the upstream may say nothing, before its headers (504) and in its body (the client is cut off)."),
     ] = 600.0
     client_stall_seconds: Annotated[
-        float, Doc("How long a client may take nothing of what is sent, before it counts as gone.")
+        float,
+        Doc(
+            "How long a client may take nothing of what is sent, or send nothing of a large request, before it is gone."
+        ),
     ] = 60.0
     upstream_connections_max: Annotated[
         int, Doc("Connections to the upstream; more requests wait for one, within the time for connecting.")
@@ -185,6 +196,7 @@ class ProxyOptions:
             "background_ttl_seconds",
             "bytes_per_token",
             "request_bytes_max",
+            "request_memory_bytes",
             "connect_timeout_seconds",
             "upstream_silence_seconds",
             "client_stall_seconds",
