@@ -32,7 +32,7 @@ class MeHandlers:
 
     async def my_balance(self, request: Request) -> Rendered:
         """`GET /me/balance`"""
-        return await self._as_user(request, await self._me(request), self._credits.balance_at)
+        return await self._as_user(request, await self._me(request), self._credits.balance_at, request.query)
 
     async def my_history(self, request: Request) -> Rendered:
         """`GET /me/history`"""

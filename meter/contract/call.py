@@ -75,9 +75,8 @@ class Call:
     @property
     def problems(self) -> tuple[str, ...]:
         """The slugs of everything that it can refuse. A test provokes exactly these."""
-        slugs = [*self.refuses, *(() if self.is_always_answered else OF_EVERY_CALL)]
-        if self.query is not None or "{user_id}" in self.path:
-            slugs.append("validation-error")
+        of_every = ("validation-error",) if self.is_always_answered else ("validation-error", *OF_EVERY_CALL)
+        slugs = [*self.refuses, *of_every]
         if self.keyed:
             slugs += OF_AN_ACTOR
             slugs += OF_A_KEY[: 1 if self.name == "batch" else 2]  # in a batch, each operation has a key of its own

@@ -131,9 +131,13 @@ def _rfc3339(value: object) -> object:
     raise PydanticCustomError("time", "must be an RFC 3339 time with an offset, such as 2030-01-01T00:00:00Z")
 
 
+_WHOLE_MAX = 10**18
+"""Above every bound of a whole number here; a number of 400 digits is not worth working out to refuse it."""
+
+
 def _whole(value: object) -> object:
     """1.0 is a whole number in JSON, as JSON Schema has it."""
-    if not isinstance(value, Decimal | float) or not isfinite(value) or not -SECONDS_MAX <= value <= SECONDS_MAX:
+    if not isinstance(value, Decimal | float) or not isfinite(value) or not -_WHOLE_MAX <= value <= _WHOLE_MAX:
         return value
     return int(value) if value == int(value) else value
 

@@ -323,6 +323,14 @@ class Query(BaseModel):
     cursor: Annotated[str, WithJsonSchema(_CURSOR_SCHEMA)] = ""
 
 
+class NoQuery(BaseModel):
+    """The query of a call that takes no parameters: one that it does not know is refused there, too, because an answer
+    that says nothing of it would look as if it had been heard.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 Format = Literal["json", "csv", "ndjson"]
 """json: a page; csv and ndjson: every item from the cursor on, or `limit` of them where that is sent."""
 

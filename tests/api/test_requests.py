@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from meter.contract.call import Call
+from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS
 from tests.api.sidecar import Api, problem_members
 
@@ -304,3 +306,27 @@ def test_c14_a_whole_number_is_one_however_it_is_written(api: Api) -> None:
     for text in ("1e999999", "-1e999999", "1e-999999", "NaN", "Infinity"):
         body = f'{{"user_id":"u","amount":1,"priority":{text}}}'.encode()
         assert api.call("POST", "/credits/add", content=body).status == 422
+
+
+@pytest.mark.parametrize("text", ["1e12", "1000000000000.0", "1E+12", "1000000000000"])
+def test_c14_the_largest_whole_number_is_one_however_it_is_written(api: Api, text: str) -> None:
+    body = f'{{"user_id":"u","usage":{{"model":"big","input":{text}}}}}'.encode()
+    problem_members(api.call("POST", "/credits/quote", content=body), 422, "unknown-model")  # it was read
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call.query is None], ids=lambda call: call.name)
+def test_p6_a_call_without_parameters_refuses_one_instead_of_passing_over_it(api: Api, call: Call) -> None:
+    """P6: who asks for version 1 of a rate card, or for a balance of last year, must not be told of today's."""
+    path = call.prefix + call.path.format_map(Named())
+    refused = api.call(call.method, f"{path}?version=1&at=2020-01-01T00:00:00Z", {} if call.body else None)
+    assert [error["pointer"] for error in problem_members(refused, 422, "validation-error")["errors"]] == [
+        "/version",
+        "/at",
+    ]
+
+
+class Named(dict[str, str]):
+    """Any member of a path."""
+
+    def __missing__(self, name: str) -> str:
+        return "x"

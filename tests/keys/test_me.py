@@ -31,6 +31,15 @@ def test_one_sees_oneself_and_nobody_else(counter: Counter) -> None:
         problem_members(mine(counter, text, path), 422, "validation-error")
 
 
+def test_p6_a_balance_of_a_past_time_is_not_todays(counter: Counter) -> None:
+    text = counter.issue("u")["key"]
+    assert mine(counter, text, "balance").body["available"] > 0
+    if counter.folder is None:  # there is a store that has no past of this user
+        past = mine(counter, text, "balance?at=2020-01-01T00:00:00Z")
+        assert (past.status, past.body["available"]) == (200, 0)
+    problem_members(mine(counter, text, "balance?when=now"), 422, "validation-error")
+
+
 def test_it_needs_a_key_that_may_read(counter: Counter) -> None:
     blind = counter.issue("u", scopes=["spend"])["key"]
     operators = counter.issue(None, scopes=["admin:read"])["key"]

@@ -23,7 +23,7 @@ LISTED: JsonObject = {
 _AN_HOUR_ON = "2026-01-01T13:00:00.000Z"
 _CHANGED: JsonObject = {**LISTED, "expires_at": END}
 _TEXT = "mk_test_5f0c2d9akV3qYt8Zp0sLr2XwB6nM4cJ7hG1fD9eA5uI3oK0QbTz0mN2pR"
-_OF_ONE = ("key-not-found", "key-over", "busy", "validation-error")
+_OF_ONE = ("key-not-found", "key-over", "busy")
 
 CALLS = (
     Call(

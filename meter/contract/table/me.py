@@ -34,7 +34,13 @@ def _mine(
 
 
 CALLS = (
-    _mine("balance", "Read one's own balance", answers.Balance, {**USER_2, **balances(1000, 0)}),
+    _mine(
+        "balance",
+        "Read one's own balance, now or at a past time",
+        answers.Balance,
+        {**USER_2, **balances(1000, 0)},
+        requests.BalanceQuery,
+    ),
     _mine(
         "history",
         "List one's own transactions",

@@ -75,7 +75,7 @@ CALLS = (
         TAG,
         rates.RateCard,
         Example(_VERSION, path=_CARD),
-        refuses=("rate-card-not-found", "validation-error"),
+        refuses=("rate-card-not-found",),
     ),
     Call(
         "rate_card_versions",
