@@ -23,6 +23,7 @@ from meter.api.rate_cards import RateCardHandlers
 from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.runway import RunwayHandler
+from meter.api.search import SearchHandlers
 from meter.api.services import Services
 from meter.api.system import SystemHandlers
 from meter.api.webhooks import WebhookHandlers
@@ -63,6 +64,7 @@ def handlers_of(services: Services) -> Handlers:
         WebhookHandlers(services),
         DeliveryHandlers(services),
         ClockHandlers(services),
+        SearchHandlers(services),
         SystemHandlers(services),
     )
     methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}

@@ -148,6 +148,12 @@ def wire_text(value: object) -> str:
     return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else str(value)
 
 
+def wire_query(members: Mapping[str, object], limit: int, cursor: str) -> dict[str, str]:
+    """The query of a list: its members without those that are None, and the page."""
+    sent = {name: wire_text(value) for name, value in members.items() if value is not None}
+    return {**sent, "limit": str(limit), "cursor": cursor}
+
+
 def _dump(body: Mapping[str, object]) -> bytes:
     """JSON without the members that are None, `NULL` as null; decimals travel as strings, so that none is rounded."""
     told = {name: None if value is NULL else value for name, value in body.items() if value is not None}

@@ -18,6 +18,7 @@ from meter.client.keys import KeyCalls
 from meter.client.plans import PlanCalls
 from meter.client.rates import RateCalls, Usage
 from meter.client.reports import ReportCalls
+from meter.client.search import SearchCalls
 from meter.client.system import SystemCalls
 from meter.client.webhooks import WebhookCalls
 from meter.contract import answers
@@ -75,7 +76,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, SystemCalls, RateCalls, KeyCalls):
+class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, SearchCalls, SystemCalls, RateCalls, KeyCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(

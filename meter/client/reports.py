@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-from meter.client.calls import Calls, wire_text
+from meter.client.calls import Calls, wire_query
 from meter.contract.answers import Refusal
 from meter.contract.reports import EventKind, EventPage, FiguresPage, UsagePage, UserPage
 from meter.contract.runway import Runway
@@ -33,7 +32,7 @@ class ReportCalls(Calls):
     ) -> UsagePage | Refusal:
         """A page of sums of what was charged, refunded and granted."""
         query = {"by": by, "metadata_member": metadata_member, "user_id": user_id, "from": from_, "to": to}
-        return await self._call("usage", UsagePage, query=_query(query, limit, cursor))
+        return await self._call("usage", UsagePage, query=wire_query(query, limit, cursor))
 
     async def figures(
         self,
@@ -50,7 +49,7 @@ class ReportCalls(Calls):
         begin.
         """
         query = {"group_by": ",".join(group_by) or None, "path": path, "from": from_, "to": to, "time_zone": time_zone}
-        return await self._call("usage", FiguresPage, query=_query(query, limit, cursor))
+        return await self._call("usage", FiguresPage, query=wire_query(query, limit, cursor))
 
     async def runway(self, user_id: str) -> Runway | Refusal:
         """How long the credits of a user last at the pace of the last days."""
@@ -68,9 +67,4 @@ class ReportCalls(Calls):
     ) -> EventPage | Refusal:
         """A page of what was refused, changed by hand, or went wrong, newest first."""
         query = {"kind": kind, "user_id": user_id, "from": from_, "to": to}
-        return await self._call("events", EventPage, query=_query(query, limit, cursor))
-
-
-def _query(members: Mapping[str, object], limit: int, cursor: str) -> dict[str, str]:
-    sent = {name: wire_text(value) for name, value in members.items() if value is not None}
-    return {**sent, "limit": str(limit), "cursor": cursor}
+        return await self._call("events", EventPage, query=wire_query(query, limit, cursor))

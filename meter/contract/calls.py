@@ -14,6 +14,7 @@ from meter.contract.table.plans import CALLS as OF_PLANS
 from meter.contract.table.rates import CALLS as OF_RATES
 from meter.contract.table.reports import CALLS as OF_REPORTS
 from meter.contract.table.reservations import CALLS as OF_RESERVATIONS
+from meter.contract.table.search import CALLS as OF_SEARCH
 from meter.contract.table.system import CALLS as OF_THE_SYSTEM
 
 CALLS = (
@@ -25,6 +26,7 @@ CALLS = (
     *OF_ONESELF,
     *OF_RATES,
     *OF_REPORTS,
+    *OF_SEARCH,
     *OF_PLANS,
     *OF_JOBS,
     *OF_NOTIFICATIONS,

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
-from meter.engine.outbox import Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
+from meter.engine.outbox import CHARGES, Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
 from meter.ledger.caller import CHOSEN, api_key_of, is_chosen
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
@@ -46,9 +46,13 @@ class _Way(NamedTuple):
     leaves: ReservationState | None
     makes_a_grant: bool
     of_a_grant: OfAGrant | None
+    charges: bool
 
 
-_WAYS = {one: _Way(one.net, one.counter, one.step, one.leaves, one.makes_a_grant, one.of_a_grant) for one in Kind}
+_WAYS = {
+    one: _Way(one.net, one.counter, one.step, one.leaves, one.makes_a_grant, one.of_a_grant, one in CHARGES)
+    for one in Kind
+}
 _ACCOUNT, _DEDUCT, _GRANT, _GRANT_EXPIRED, _REFUND, _RESERVE = (
     Kind.ACCOUNT,
     Kind.DEDUCT,
@@ -299,6 +303,8 @@ class Fold:
         values["updated_at_ms"] = at_ms
         if way.counter is not None:
             values[way.counter] += way.step * amount
+            if way.charges and amount:
+                values["last_spent_at_ms"] = at_ms
         if kind is _ACCOUNT:
             values.update(configured(entry, values))
 

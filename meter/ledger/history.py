@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from meter.engine.outbox import Entry
@@ -87,6 +87,20 @@ class History:
             rows += await self._unflushed_of(partition, reference, rows)
         found = {_place(row): row for row in rows if before is None or _place(row) < before}
         return [found[place] for place in sorted(found, reverse=True)[:limit]]
+
+    async def unflushed(self, partition: int) -> list[TransactionRow]:
+        """The transactions of a partition that the store does not have, oldest first."""
+        return await self._rows(partition, await self._tail.naming(partition, ()))
+
+    async def naming(self, names: Collection[str]) -> list[TransactionRow]:
+        """The transactions that the store does not have and that say one of these ids, of all partitions."""
+        found = [await self._rows(number, await self._tail.naming(number, names)) for number in self._tail.partitions]
+        return [row for rows in found for row in rows]
+
+    @property
+    def partitions(self) -> range:
+        """The numbers of all partitions."""
+        return self._tail.partitions
 
     async def _under_key(self, store: Store, key: str) -> list[TransactionRow]:
         made = [await store.get(OperationRow, partition, key) for partition in self._tail.partitions]

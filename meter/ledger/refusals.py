@@ -20,6 +20,7 @@ from meter.engine.answers import EXTRA, KEY, NAME
 from meter.engine.counts import RefusedOperation
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import Operation
+from meter.engine.presented import PresentedOperation
 from meter.errors import MeterError
 from meter.store.base import Store
 from meter.store.rows import EventRow
@@ -111,6 +112,7 @@ def refusal_event(scale: AmountScale, at_ms: int, operation: Operation, line: st
     balances = refusal.balances
     amount = declared.asks(operation, "amount") or declared.asks(operation, "add_amount")
     told = orjson.loads(f"{{{operation[EXTRA]}}}")
+    reference = told.get("reference") or (key if key and " " not in key else None)
     return EventRow(
         event_id=f"refusal-{time.time_ns():016x}{secrets.token_hex(4)}",
         kind=REFUSAL,
@@ -123,11 +125,19 @@ def refusal_event(scale: AmountScale, at_ms: int, operation: Operation, line: st
             "reservation_id": declared.asks(operation, "reservation_id"),
             "amount": scale.text(int(amount)) if amount else None,
             "available": None if balances is None else scale.text(balances.available),
-            "reference": told.get("reference"),
+            "reference": reference,
             "actor": told.get("actor"),
+            "key_id": key_of(operation),
+            "violations": refusal.get("violations") or "-",
         },
         created_at_ms=at_ms,
+        reference=reference if isinstance(reference, str) else None,
     )
+
+
+def key_of(operation: Operation) -> str | None:
+    """The id of the API key that an operation was asked for by, if any."""
+    return operation.presented[0].key.key_id if isinstance(operation, PresentedOperation) else None
 
 
 async def forget_refusals(store: Store, before_ms: int, pages: int = 20) -> None:

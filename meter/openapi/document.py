@@ -40,6 +40,7 @@ _TAGS = {
     "rates": "What usage costs: versions of rate cards, each priced from a moment on, and what a usage would come to.",
     "notifications": "Who is told of alerts, and what was sent.",
     "reports": "Who there is, who spent what, and what was refused or changed; for owners and support.",
+    "search": "Whose an id is, and the transactions and refusals of everybody; for support.",
     "plans": "What one period grants, and who has it.",
     "jobs": "Do by hand, a page at a time, what the worker does by itself.",
     "system": "Whether everything works that has to, and what has to be done where it does not; for operators.",

@@ -38,7 +38,7 @@ class TransactionRow(Row):
     TABLE = "transactions"
     KEY = ("transaction_id",)
     UNIQUE = (("partition", "seq"),)
-    INDEXES = (("user_id", "seq"), ("refund_of",), ("reference", "created_at_ms"))
+    INDEXES = (("user_id", "seq"), ("refund_of",), ("reference", "created_at_ms"), ("kind", "created_at_ms"))
 
     transaction_id: TransactionId
     partition: int
@@ -92,6 +92,8 @@ class AccountRow(Row):
     profile: JsonValue = None
     last_seq: int = 0
     updated_at_ms: Milliseconds = 0
+    last_spent_at_ms: Milliseconds | None = None
+    """When it was last charged something; null also where that was before there was this column."""
 
 
 class GrantRow(Row):
@@ -100,7 +102,7 @@ class GrantRow(Row):
     TABLE = "grants"
     KEY = ("user_id", "grant_id")
     UNIQUE = (("partition", "operation_id"),)
-    INDEXES = (("pending", "created_at_ms"), ("user_id", "expires_at_ms"), ("state", "expires_at_ms"))
+    INDEXES = (("pending", "created_at_ms"), ("user_id", "expires_at_ms"), ("state", "expires_at_ms"), ("grant_id",))
 
     user_id: UserId
     grant_id: ObjectId
@@ -223,7 +225,12 @@ class EventRow(Row):
 
     TABLE = "ledger_events"
     KEY = ("event_id",)
-    INDEXES = (("user_id", "created_at_ms"), ("kind", "created_at_ms"), ("created_at_ms", "event_id"))
+    INDEXES = (
+        ("user_id", "created_at_ms"),
+        ("kind", "created_at_ms"),
+        ("created_at_ms", "event_id"),
+        ("reference", "created_at_ms"),
+    )
 
     event_id: Annotated[str, Field(max_length=64)]
     kind: Word
@@ -231,6 +238,8 @@ class EventRow(Row):
     message: Annotated[str, Field(max_length=500)]
     detail: JsonValue = None
     created_at_ms: Milliseconds
+    reference: Reference | None = None
+    """What the caller called the operation that was refused."""
 
 
 class AlertRow(VersionedRow):

@@ -46,6 +46,9 @@ STORY = (
         "balance",
         "history",
         "trace",
+        "find",
+        "transactions",
+        "transaction",
         "expiring",
         "grants",
         "explain",
@@ -141,6 +144,10 @@ def path_of(name: str, told: Iterable[tuple[Call, Response]]) -> dict[str, str]:
     """Path members of a call that its example cannot have, because they are drawn by lot while the story is told."""
     if name in ("change_key", "rotate_key", "revoke_key"):
         return {"key_id": next(said.json()["key_id"] for row, said in told if row.name == "create_key")}
+    if name == "transaction":
+        return {
+            name + "_id": next((said.json()[name + "_id"] for row, said in told if row.name == "deduct"), "0-0-0-0")
+        }
     if name != "retry_notification":
         return {}
     return {"notification_id": next(said.json()["notification_id"] for row, said in told if row.name == "test_webhook")}

@@ -162,6 +162,7 @@ def what_plans_refuse(seen: Seen) -> None:
 
         for name in ("plan", "update_plan", "delete_plan", "subscribe", "upgrade"):
             refused(name, "plan-not-found")
+        refused("transaction", "transaction-not-found")
         refused("unsubscribe", "subscription-not-found")
         assert call(client, "create_plan").status_code == 201
         refused("create_plan", "plan-exists", {**(EXAMPLES["create_plan"].body or {}), "name": "Another"})

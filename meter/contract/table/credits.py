@@ -8,7 +8,7 @@ from meter.contract.runway import Runway
 from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
 
 TAG = "credits"
-_CHARGE: JsonObject = {
+CHARGE: JsonObject = {
     "transaction_id": "0-2-5f0c2d9a3b-2",
     "seq": 2,
     "kind": "deduct",
@@ -27,8 +27,8 @@ _CHARGE: JsonObject = {
     "description": "One image",
     "metadata": None,
 }
-_REFUND: JsonObject = {
-    **_CHARGE,
+REFUND: JsonObject = {
+    **CHARGE,
     "transaction_id": "0-9-5f0c2d9a3b-8",
     "seq": 9,
     "kind": "refund",
@@ -161,7 +161,7 @@ CALLS = (
         answers.TransactionPage,
         Example(
             {
-                "items": [_REFUND],
+                "items": [REFUND],
                 "next_cursor": "LRxX2Dk",
             },
             path=USER,
@@ -177,7 +177,7 @@ CALLS = (
         "Find the transactions of a reference, whoever's they are",
         TAG,
         answers.TransactionPage,
-        Example({"items": [_REFUND, _CHARGE], "next_cursor": None}, query={"reference": "order-17"}),
+        Example({"items": [REFUND, CHARGE], "next_cursor": None}, query={"reference": "order-17"}),
         query=requests.TraceQuery,
         exports=True,
     ),

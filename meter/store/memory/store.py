@@ -71,6 +71,7 @@ class MemoryStore(MemoryCatalog, MemoryUsage, SharedCalls):
         super().__init__(tables.catalog)
         tables.catalog[GrantRow] = cast("dict[tuple[object, ...], Row]", tables.grants)
         tables.catalog[OperationRow] = cast("dict[tuple[object, ...], Row]", tables.operations)
+        tables.catalog[TransactionRow] = cast("dict[tuple[object, ...], Row]", tables.transactions)
         tables.catalog[QuarantineRow] = cast("dict[tuple[object, ...], Row]", tables.quarantine)
         self._tables = tables
 

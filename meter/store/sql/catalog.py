@@ -151,7 +151,8 @@ class SqlCatalog:
         wanted: list[ColumnElement[bool]] = [columns[name] == value for name, value in equal.items()]
         if until is not None:
             wanted.append(columns[order_by] <= until)
-        if after is not None:
+        if after is not None:  # the first condition says nothing new: it is the one that an index can be used for
+            wanted.append(order[0] <= after[0] if descending else order[0] >= after[0])
             wanted.append(
                 or_(
                     *(
