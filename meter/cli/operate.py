@@ -218,36 +218,14 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
     if as_json:
         print(_json([_in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
         return
-    table = Table(title="rebuild")
-    for name in (
-        "partition",
-        "epoch",
-        "seq",
-        "accounts",
-        "grants",
-        "holds",
-        "available",
-        "reserved",
-        "seconds",
-        "applied again",
-        "offered back",
-        "lost",
-    ):
-        table.add_column(name, justify="right")
+    console = Console(soft_wrap=True, highlight=False)
     for report in reports:
-        table.add_row(
-            *map(
-                str, (report.partition, report.epoch, report.seq, report.accounts, report.grants, report.reservations)
-            ),
-            scale.text(report.available),
-            scale.text(report.reserved),
-            f"{report.seconds:.2f}",
-            str(report.reapplied),
-            str(report.offered),
-            str(len(report.lost)),
+        made = f"{report.accounts} accounts, {report.grants} grants, {report.reservations} holds"
+        sums = f"{scale.text(report.available)} available, {scale.text(report.reserved)} reserved"
+        more = f"{report.reapplied} applied again, {report.offered} offered back, {len(report.lost)} lost"
+        console.print(
+            f"partition {report.partition}, epoch {report.epoch}: {made}; {sums}; {more}; {report.seconds:.2f} s"
         )
-    console = Console()
-    console.print(table)
     for report in reports:
         for line in report.lost[:SHOWN_MAX]:
             console.print(f"lost: {line}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,9 @@ BEAT_SECONDS = 10.0
 """A beat is about 90 bytes of Redis' append-only file: 0.8 MB a day. All that there is to tell is 600 bytes."""
 MISSING_AFTER_SECONDS = 30.0
 """Two beats may be late before a worker counts as missing."""
+SIDECAR_BEAT_SECONDS = 30.0
+"""0.2 MB a day each. A sidecar that is gone is missed by whoever calls it, long before anybody reads of it here."""
+SIDECAR_MISSING_AFTER_SECONDS = 90.0
 FORGOTTEN_AFTER_SECONDS = 3600.0
 
 _SEEN = " seen"  # no worker_id has a blank
@@ -116,41 +119,47 @@ class Presences:
         fields = await self._redis.fields_of(self._key)
         found = [_read(text, fields.get(name + _SEEN, b"")) for name, text in fields.items()]
         workers = sorted((one for one in found if one is not None), key=lambda one: one.seen_at_ms, reverse=True)
-        sidecars = [one for text in fields.values() if (one := _sidecar(text)) is not None]
+        told = [_sidecar(text, fields.get(name + _SEEN, b"")) for name, text in fields.items()]
+        sidecars = [one for one in told if one is not None]
         return workers, sorted(sidecars, key=lambda one: one.seen_at_ms, reverse=True)
 
-    async def tell_sidecar(self, sidecar: Sidecar, others: Iterable[Sidecar]) -> None:
-        """Writes that a sidecar is there, and forgets those that were killed. Raises `RedisUnavailable`."""
-        await self._redis.put_field(self._key, sidecar.sidecar_id, sidecar.model_dump_json())
-        if gone := [one.sidecar_id for one in others if not _is_alive(one.seen_at_ms, sidecar.seen_at_ms)]:
-            await self._redis.drop_fields(self._key, gone)
+    async def tell_sidecar(self, sidecar: Sidecar, seen: Sequence[Sidecar]) -> None:
+        """Writes that a sidecar is there, once more where it is among those `seen`, and forgets of these who were
+        killed. Raises `RedisUnavailable`.
+        """
+        if any(one.sidecar_id == sidecar.sidecar_id for one in seen):
+            await self.beat(sidecar.sidecar_id, sidecar.seen_at_ms)
+        else:
+            await self._redis.put_field(self._key, sidecar.sidecar_id, sidecar.model_dump_json())
+        for gone in {one.sidecar_id for one in seen} - {one.sidecar_id for one in serving(seen, sidecar.seen_at_ms)}:
+            if gone != sidecar.sidecar_id:
+                await self.forget_sidecar(gone)
 
     async def forget_sidecar(self, sidecar_id: str) -> None:
         """What a sidecar does that ends. Raises `RedisUnavailable`."""
-        await self._redis.drop_fields(self._key, [sidecar_id])
+        await self._redis.drop_fields(self._key, [sidecar_id, sidecar_id + _SEEN])
 
 
 def alive(workers: Iterable[Worker], now_ms: int) -> list[Worker]:
     """Those that have been seen lately and did not say goodbye."""
-    return [one for one in workers if not one.stopped and _is_alive(one.seen_at_ms, now_ms)]
+    since_ms = now_ms - int(1000 * MISSING_AFTER_SECONDS)
+    return [one for one in workers if not one.stopped and one.seen_at_ms >= since_ms]
 
 
 def serving(sidecars: Iterable[Sidecar], now_ms: int) -> list[Sidecar]:
     """Those that have been seen lately."""
-    return [one for one in sidecars if _is_alive(one.seen_at_ms, now_ms)]
+    since_ms = now_ms - int(1000 * SIDECAR_MISSING_AFTER_SECONDS)
+    return [one for one in sidecars if one.seen_at_ms >= since_ms]
 
 
-def _is_alive(seen_at_ms: int, now_ms: int) -> bool:
-    return seen_at_ms >= now_ms - int(1000 * MISSING_AFTER_SECONDS)
-
-
-def _sidecar(text: bytes) -> Sidecar | None:
+def _sidecar(text: bytes, beat: bytes) -> Sidecar | None:
     if b'"sidecar_id"' not in text:
         return None
     try:
-        return Sidecar.model_validate_json(text)
+        told = Sidecar.model_validate_json(text)
     except ValidationError:
         return None
+    return told.model_copy(update={"seen_at_ms": _later(told.seen_at_ms, beat)})
 
 
 def _is_forgotten(worker: Worker, now_ms: int) -> bool:
@@ -165,4 +174,8 @@ def _read(text: bytes, beat: bytes) -> Worker | None:
         told = Worker.model_validate_json(text)
     except ValidationError:
         return None
-    return told.model_copy(update={"seen_at_ms": int(beat)}) if beat.isdigit() and int(beat) > told.seen_at_ms else told
+    return told.model_copy(update={"seen_at_ms": _later(told.seen_at_ms, beat)})
+
+
+def _later(told_ms: int, beat: bytes) -> int:
+    return max(told_ms, int(beat)) if beat.isdigit() else told_ms

@@ -20,7 +20,7 @@ from meter.engine.outbox import Entry, NewerEntry
 from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.errors import MeterError, RedisUnavailable, Unavailable
-from meter.health.presence import BEAT_SECONDS, MISSING_AFTER_SECONDS, Presences, Sidecar, process_id
+from meter.health.presence import MISSING_AFTER_SECONDS, SIDECAR_BEAT_SECONDS, Presences, Sidecar, process_id
 from meter.health.status import Facts, Name, Part, PartitionFacts, Status, status_of_sidecar, status_of_worker
 from meter.log import Changes, logger
 
@@ -162,7 +162,7 @@ class Watch:
 
     async def _beat(self, facts: Facts) -> None:
         """Tells the others now and then that this sidecar serves."""
-        if self._beat_at is not None and monotonic() - self._beat_at < BEAT_SECONDS:
+        if self._beat_at is not None and monotonic() - self._beat_at < SIDECAR_BEAT_SECONDS:
             return
         with suppress(RedisUnavailable):
             await self._presences.tell_sidecar(self.sidecar(facts.now_ms), facts.sidecars)

@@ -98,5 +98,6 @@ class Beat:
 
 def _what_happened(worker: Worker) -> Worker:
     """What a worker tells, without what changes while it rests."""
-    jobs = {name: one.model_copy(update={"done": 0, "ended_at_ms": 0}) for name, one in worker.jobs.items()}
+    changing = {"done": 0, "seconds": 0.0, "ended_at_ms": 0}
+    jobs = {name: one.model_copy(update=changing) for name, one in worker.jobs.items()}
     return worker.model_copy(update={"seen_at_ms": 0, "jobs": jobs})
