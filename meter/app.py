@@ -23,6 +23,7 @@ from meter.api.routes import PROBLEM_HANDLERS, call_routes, routes
 from meter.api.services import Services
 from meter.api.siblings import Siblings
 from meter.config import Settings
+from meter.console.site import Site, site_of
 from meter.contract.call import CREDITS, ME, SYSTEM
 from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
@@ -136,11 +137,18 @@ def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]
             settings.gateway_logs_max_bytes,
         ),
         *docs_routes(settings),
+        *console_of(parts).routes(),
         *call_routes(parts.handlers.coroutines, "", settings.body_max_bytes),
         *call_routes(parts.handlers.coroutines, ME, settings.body_max_bytes, below=ME),
         *call_routes(parts.handlers.coroutines, SYSTEM, settings.body_max_bytes, below=SYSTEM),
         *call_routes(parts.handlers.coroutines, CREDITS, settings.body_max_bytes, below=CREDITS),
     ]
+
+
+def console_of(parts: Parts) -> Site:
+    """The console, which makes the calls of `/credits` in this process as whoever is logged in."""
+    engine, redis = parts.runtime.engine, parts.runtime.redis
+    return site_of(parts.settings, parts.handlers.coroutines, parts.gate, redis, engine.now_ms)
 
 
 def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:

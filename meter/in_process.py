@@ -6,15 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 
+from meter.api.carried import InProcess, carried
 from meter.api.direct import DirectCalls
 from meter.api.gate import Gate
 from meter.api.handlers import handlers_of
 from meter.app import credits_app, services_of
-from meter.client.calls import Carried
 from meter.client.credits import Credits
 from meter.config import Settings, load_settings
 from meter.contract import answers
@@ -24,8 +23,7 @@ from meter.engine.redis import RedisGateway
 from meter.errors import ConfigError
 from meter.http.exchange import Coroutine, Request
 from meter.http.reading import failure
-from meter.http.rendered import JSON_TYPE, Rendered
-from meter.http.request_id import id_to_answer, named
+from meter.http.rendered import Rendered
 from meter.openapi.host import fastapi_router
 from meter.runtime import Runtime
 from meter.store.base import Store
@@ -51,7 +49,7 @@ class Meter(Credits):
         self._served = {name: self._opening(run) for name, run in served.coroutines.items()}
         """What others call over HTTP."""
         self._direct: DirectCalls | None = DirectCalls(services)
-        super().__init__(_InProcess(self._coroutines))
+        super().__init__(InProcess(self._coroutines))
 
     @classmethod
     def connect(cls, redis_url: str | None = None, **settings: object) -> Meter:
@@ -109,7 +107,7 @@ class Meter(Credits):
             found = await direct.ask(name, answer, path or {}, body)
         except Exception as error:  # the same answers as over HTTP
             found = failure(error)
-        return self._read(_carried(found), answer, later) if isinstance(found, Rendered) else found
+        return self._read(carried(found), answer, later) if isinstance(found, Rendered) else found
 
     def _opening(self, run: Coroutine) -> Coroutine:
         """A handler that first opens what nobody has opened yet."""
@@ -119,36 +117,3 @@ class Meter(Credits):
             return await run(request)
 
         return opened
-
-
-class _InProcess:
-    """Carries a call to its handler."""
-
-    def __init__(self, coroutines: Mapping[str, Coroutine]) -> None:
-        self._coroutines = coroutines
-
-    async def __call__(
-        self,
-        name: str,
-        path: Mapping[str, str],
-        query: Mapping[str, str],
-        body: bytes | None,
-        key: str | None,
-        actor: str = "",
-    ) -> Carried:
-        headers = {b"content-type": JSON_TYPE}
-        if key is not None:
-            headers[b"idempotency-key"] = key.encode()
-        if actor:
-            headers[b"x-actor"] = actor.encode()
-        request = Request(path, urlencode(query), headers, body or b"")
-        try:
-            rendered = await self._coroutines[name](request)
-        except Exception as error:  # the same answers as over HTTP
-            rendered = failure(error)
-        return _carried(rendered)
-
-
-def _carried(rendered: Rendered) -> Carried:
-    rendered = named(rendered, id_to_answer(rendered))
-    return rendered.status, rendered.body, rendered.replayed

@@ -88,6 +88,11 @@ def workers_key(prefix: str) -> str:
     return f"{prefix}:workers"
 
 
+def console_key(prefix: str) -> str:
+    """Where the logins of the console are."""
+    return f"{prefix}:console"
+
+
 def queue_prefix(prefix: str) -> str:
     """What every key of arq's begins with."""
     return f"{prefix}:arq:"

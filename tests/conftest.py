@@ -126,6 +126,7 @@ HOW_TO_RUN = {
     "slow": "real processes, databases, faults: pytest -m slow",
     "wheel": "the built wheel: python -m build --wheel, then pytest -m wheel",
     "long": "minutes of random stories and faults: pytest -m long",
+    "browser": "the console in a real Chromium: pytest -m browser",
     "twice": "a real Redis, which fakeredis stands for: pytest -m twice",
 }
 LEFT_OUT = pytest.StashKey[Counter[str]]()

@@ -25,7 +25,7 @@ http client ledger alerts health schema_generator
 charging plans runtime
 jobs
 api middleware dev
-gateway worker
+gateway worker console
 openapi
 app
 in_process asgi
@@ -59,9 +59,11 @@ LIBRARIES = {
     "asyncmy": ("meter.store",),
     "starlette": (
         *("meter.api", "meter.http", "meter.openapi", "meter.middleware", "meter.proxy", "meter.app"),
+        "meter.console",
         *("meter.in_process", "meter.testing", "meter.bench"),
     ),
     "uvicorn": ("meter.http", "meter.api", "meter.proxy", "meter.worker", "meter.cli", "meter.dev", "meter.bench"),
+    "jinja2": ("meter.console",),
     "typer": ("meter.cli",),
     "structlog": ("meter.log",),
     "logging": ("meter.log",),

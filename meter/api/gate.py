@@ -19,7 +19,7 @@ from meter.engine.api_keys import IDENTIFY, identify
 from meter.engine.presented import SPEND
 from meter.errors import MeterError
 from meter.http.credentials import brought_key
-from meter.http.exchange import Caller, Coroutine, Handler, Request, Respond, awaitable
+from meter.http.exchange import Caller, Coroutine, Handler, KnownRequest, Request, Respond, awaitable
 from meter.http.reading import failure
 from meter.http.rendered import Answered, Rendered, problem
 
@@ -82,13 +82,25 @@ class Gate:
 
     def _identify(self, request: Request, heard: Callable[[ApiKey, str | MeterError], None]) -> None:
         """Looks the key of a request up. Raises `Answered`, and `Overloaded`."""
+        key = request.key if isinstance(request, KnownRequest) else self._key_of(request)
+        place = key.root % len(self._engine.partitions)
+        self._engine.submit_to(place, identify(key), lambda line: heard(key, line))
+
+    def _key_of(self, request: Request) -> ApiKey:
+        """The key that a request brings. Raises `Answered`."""
         text = request.headers.get(_METER_KEY, b"").decode("latin-1") or brought_key(request.headers)
         if not text:
             detail = "The call needs an API key: Authorization: Bearer mk_…, x-api-key or X-Meter-Key."
             raise Answered(problem("missing-identity", detail))
-        key = self._services.read_key(text)
-        place = key.root % len(self._engine.partitions)
-        self._engine.submit_to(place, identify(key), lambda line: heard(key, line))
+        return self._services.read_key(text)
+
+    async def scopes_of(self, key: ApiKey) -> frozenset[str]:
+        """What an operator's key may do now; nothing of one that works no more or is a user's. Raises `MeterError`."""
+        (line,) = await self._engine.run_many(key.root % len(self._engine.partitions), (identify(key),))
+        told = IDENTIFY.read(line) if is_ok(line) else None
+        if told is None or told["user_id"] != NOTHING:
+            return frozenset()
+        return frozenset(told["scopes"].split(","))
 
     def _let_in(
         self, scope: str, name: str, key: ApiKey, request: Request, respond: Respond, line: str | MeterError

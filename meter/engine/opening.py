@@ -27,7 +27,7 @@ from meter.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from meter.keys import SCHEMA, PartitionKeys, nobodys_key, workers_key
+from meter.keys import SCHEMA, PartitionKeys, console_key, nobodys_key, workers_key
 from meter.log import without_password
 from meter.redis_urls import Kind, place_of
 
@@ -139,7 +139,7 @@ class Opening:
         """
         prefix = self._settings.key_prefix
         keys = [*self._partitions[0].all, *(partition.meta for partition in self._partitions[1:])]
-        keys += [workers_key(prefix), *self._settings.notify_streams]
+        keys += [workers_key(prefix), console_key(prefix), *self._settings.notify_streams]
         who = [Who.SCRIPT, Who.PROCESS, *_ALSO[place_of(self._settings.redis_url).kind]]
         who += [Who.WAITING] if self._settings.wait_replicas else []
         refused = await server.refusals(who, nobodys_key(prefix), keys)

@@ -50,6 +50,13 @@ class Request:
     caller: Caller | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class KnownRequest(Request):
+    """A request that brings no key because whoever carries it has read one already: the session of a console."""
+
+    key: ApiKey
+
+
 def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
     """Headers by name in lower case; one that is sent twice is joined by a comma (RFC 9110, 5.3), never half read."""
     pairs = list(raw)

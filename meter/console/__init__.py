@@ -1,0 +1,1 @@
+"""The console at `/console`: pages for support, operators and owners, made of the public calls (docs/console.md)."""
