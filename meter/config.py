@@ -331,6 +331,17 @@ class Settings(BaseSettings):
         int,
         Field(ge=1, le=100_000, description="API keys that one user, or all operators, may have, but revoked ones."),
     ] = 10_000
+    code_failures_max: Annotated[
+        int,
+        Field(ge=1, le=60_000, description="Promo codes that a user may get wrong in a minute before more are 429."),
+    ] = 10
+    code_secret: Annotated[
+        str,
+        Field(
+            max_length=500,
+            description="Keys the HMACs that promo codes are kept as; `new,old` while codes of the old one are taken.",
+        ),
+    ] = ""
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")

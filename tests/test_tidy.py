@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The architecture, ground first: a folder (or a file at the top of `meter/`) imports what stands on lines above its
 # own, never what stands on its own line or below. A new folder has to be put into a line here.
 ORDER = """
-errors keys api_key clock usage heap log event_loop redis_urls connection_faults
+errors keys api_key promo_code failures clock usage heap log event_loop redis_urls connection_faults
 amount config extension
 store
 engine contract

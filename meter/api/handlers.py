@@ -11,6 +11,7 @@ from meter.amount import AmountScale
 from meter.api.accounts import AccountHandlers
 from meter.api.anonymisation import AnonymisationHandler
 from meter.api.batch import BatchHandler
+from meter.api.codes import CodeHandlers
 from meter.api.credits import CreditHandlers
 from meter.api.deliveries import DeliveryHandlers
 from meter.api.frozen_clock import ClockHandlers
@@ -57,6 +58,7 @@ def handlers_of(services: Services) -> Handlers:
         BatchHandler(services),
         ReportHandlers(services),
         KeyHandlers(services),
+        CodeHandlers(services),
         MeHandlers(services),
         RateCardHandlers(services),
         RunwayHandler(services),

@@ -68,18 +68,23 @@ class KeyedCall:
         return (row,)
 
 
-def keyed_call(name: str, request: Request, body: BaseModel | None = None) -> KeyedCall:
+def keyed_call(
+    name: str, request: Request, body: BaseModel | None = None, hidden: Mapping[str, str] | None = None
+) -> KeyedCall:
     """The key of a request, and what tells its call from others: name, path, query, and the members that its body has.
+    What is `hidden` stands in the place of members that are to be kept nowhere.
 
     Raises `Answered` for a key that is none.
     """
     asked = [name, *(f"{member}={value}" for member, value in sorted(request.path.items()))]
     asked += [f"{member}={value}" for member, value in sorted(parse_qsl(request.query, keep_blank_values=True))]
     if body is not None:
-        asked.append(body.model_dump_json(exclude_unset=True))
+        asked.append(body.model_copy(update=hidden).model_dump_json(exclude_unset=True))
     told: dict[str, JsonValue] = {"call": name, **request.path, "query": request.query or None}
     if body is not None:
-        told["body"] = orjson.loads(request.body or b"{}")
+        sent = orjson.loads(request.body or b"{}")
+        told["body"] = {name: value for name, value in sent.items() if name not in (hidden or ())}
+        told |= {"user_id": sent["user_id"]} if sent.get("user_id") else {}
     told |= {
         "actor": read_actor(request) or None,
         "request_id": brought_id(request.headers) or current_request_id() or None,
@@ -111,9 +116,9 @@ async def answered_once(store: Catalog, call: KeyedCall, run: Callable[[], Await
     return Rendered(first.status, first.body.encode(), replayed=True)
 
 
-async def until_first(once: Callable[[], Awaitable[Rendered | None]]) -> Rendered:
+async def until_first(once: Callable[[], Awaitable[Rendered | None]], tries: int = TRIES_MAX) -> Rendered:
     """What `once` answers when no other process was first, of a few tries."""
-    for _ in range(TRIES_MAX):
+    for _ in range(tries):
         if (done := await once()) is not None:
             return done
     return problem("busy", "Another process changed it at the same time; try again.")

@@ -12,6 +12,7 @@ import uvicorn
 
 from meter.cli.acting import Actor, actor_of
 from meter.cli.checking import check
+from meter.cli.codes import codes
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
 from meter.cli.imports import imports
@@ -49,6 +50,7 @@ app.command()(proxy)
 app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
+app.add_typer(codes, name="codes")
 app.add_typer(rate_cards, name="rate-cards")
 app.add_typer(imports, name="import")
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from meter.client.calls import CreditAmount, Metadata, Null, wire_text
+from meter.client.codes import CodeCalls
 from meter.client.jobs import JobCalls
 from meter.client.keys import KeyCalls
 from meter.client.plans import PlanCalls
@@ -76,7 +77,7 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, SearchCalls, SystemCalls, RateCalls, KeyCalls):
+class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, SearchCalls, SystemCalls, RateCalls, KeyCalls, CodeCalls):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meter.contract.table.accounts import CALLS as OF_ACCOUNTS
 from meter.contract.table.clock import CALLS as OF_THE_CLOCK
+from meter.contract.table.codes import CALLS as OF_CODES
 from meter.contract.table.credits import CALLS as OF_CREDITS
 from meter.contract.table.grants import CALLS as OF_GRANTS
 from meter.contract.table.jobs import CALLS as OF_JOBS
@@ -24,6 +25,7 @@ CALLS = (
     *OF_ACCOUNTS,
     *OF_KEYS,
     *OF_ONESELF,
+    *OF_CODES,
     *OF_RATES,
     *OF_REPORTS,
     *OF_SEARCH,

@@ -28,6 +28,7 @@ from meter.ledger.entry_rows import ANONYMISED
 from meter.ledger.identity import kept_ledger
 from meter.ledger.pseudonym import Pseudonym
 from meter.store.base import Store
+from meter.store.code_rows import RedemptionRow
 from meter.store.key_rows import ApiKeyRow
 from meter.store.plan_rows import ErrandRow, PastPlanRow, SubscriptionRow
 from meter.store.rows import (
@@ -246,6 +247,7 @@ class _Rewriting:
             self._grants,
             self._account,
             self._plans,
+            self._redemptions,
             self._figures,
             self._texts,
         ):
@@ -330,6 +332,15 @@ class _Rewriting:
         """The plans that the user had, so that sums of that time stay as they are."""
         mine, until = {"user_id": self._user_id}, self._entry.at_ms
         while page := await self._store.find(PastPlanRow, mine, order_by="from_ms", until=until, limit=PAGE):
+            if not self._in_time():
+                return False
+            await self._store.rewrite(page, [self._name.row(row) for row in page])
+        return True
+
+    async def _redemptions(self) -> bool:
+        """Of promo codes: they were given all the same."""
+        mine, until = {"user_id": self._user_id}, self._entry.at_ms
+        while page := await self._store.find(RedemptionRow, mine, order_by="created_at_ms", until=until, limit=PAGE):
             if not self._in_time():
                 return False
             await self._store.rewrite(page, [self._name.row(row) for row in page])

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from meter.engine.behind import PRICE_MARK
 from meter.ledger.figures import feature_of
+from meter.store.code_rows import RedemptionRow
 from meter.store.plan_rows import PastPlanRow
 from meter.store.rows import AnonymisationRow, GrantRow, OperationRow, QuarantineRow, ReservationRow, TransactionRow
 from meter.store.usage_rows import UsageQuantityRow, UsageRow
@@ -26,6 +27,7 @@ Renamed = TypeVar(
     ReservationRow,
     OperationRow,
     PastPlanRow,
+    RedemptionRow,
     QuarantineRow,
     UsageRow,
     UsageQuantityRow,
@@ -80,7 +82,7 @@ class Pseudonym:
                 return row.model_copy(update={"operation_id": key, "fingerprint": None, "answer": None})
             case UsageRow() | UsageQuantityRow():
                 return row.model_copy(update={"path": self.mark.pseudonym, "feature": self.identifier(row.feature)})
-            case PastPlanRow():
+            case PastPlanRow() | RedemptionRow():
                 return row.model_copy(update={"user_id": self.mark.pseudonym})
             case QuarantineRow():  # nobody can say what of an entry that cannot be read is free text
                 return row.model_copy(

@@ -36,6 +36,7 @@ _TAGS = {
     "grants": "Lots of credits, each with its own priority and end.",
     "accounts": "What an account may do.",
     "keys": "Who calls: API keys of users and operators, whose texts are told once.",
+    "codes": "Promo codes: made once, told once, redeemed as often as they may be.",
     "me": "What users may ask about themselves, by their own API keys.",
     "rates": "What usage costs: versions of rate cards, each priced from a moment on, and what a usage would come to.",
     "notifications": "Who is told of alerts, and what was sent.",

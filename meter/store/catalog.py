@@ -19,6 +19,18 @@ Plain = str | int | bool | None
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """One more in a column of a row, and in its `version`, where the column is below `most` and the row has that
+    state: whoever else counts meanwhile is no hindrance.
+    """
+
+    row: VersionedRow
+    column: str
+    most: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Rows that are written together or not at all. Rows of any models; no row twice."""
 
@@ -28,10 +40,17 @@ class Change:
     """None of whose keys may be there yet."""
     missing: Sequence[Row] = ()
     """Added where their keys are not there yet; the others stay as they are."""
+    counts: Sequence[Count] = ()
+    """Written first. Of one that is full, or in another state, nothing of the change is done."""
 
 
 class Catalog(Protocol):
     """Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether a change of several rows is done as a whole or not at all: not on a MongoDB that runs alone."""
+        ...
 
     async def get(self, model: type[R], *key: Plain) -> R | None:
         """The row of a key, in the order of `KEY`."""
@@ -61,7 +80,8 @@ class Catalog(Protocol):
 
     async def commit(self, change: Change) -> bool:
         """Writes a change in one transaction; False, and nothing changes, when another process was first: a version has
-        moved on, or a new key is there. MongoDB without transactions writes in the order of the members of `Change`.
+        moved on, a count is full, or a new key is there. MongoDB without transactions writes counts, then in the order
+        of the members of `Change`.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from meter.store.code_rows import CodeRow, CodeTextRow, RedemptionRow
 from meter.store.key_rows import ApiKeyRow
 from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanRow, PlanTermsRow, SubscriptionRow
 from meter.store.row import (
@@ -416,6 +417,9 @@ ROWS: tuple[type[Row], ...] = (
     RateCardVersionRow,
     ActivationRow,
     ApiKeyRow,
+    CodeRow,
+    CodeTextRow,
+    RedemptionRow,
     WebhookRow,
     DeliveryRow,
     QuarantineRow,

@@ -13,6 +13,10 @@ RACES_MAX = 3
 class SharedCalls:
     """A part of every store, which gives the calls below."""
 
+    @property
+    def has_transactions(self) -> bool:
+        return True
+
     async def apply(self, flush: Flush) -> Flushed:
         raise NotImplementedError
 

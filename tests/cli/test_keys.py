@@ -55,6 +55,21 @@ def test_the_first_operators_key_is_made_by_hand_and_told_once(variables: dict[s
     assert (code, err.count("\n")) == (1, 1)
 
 
+def test_promo_codes_are_made_listed_and_stopped_by_hand(variables: dict[str, str]) -> None:
+    code, out, _ = meter(variables, "codes", "create", "2.5", "--max-total", "3", "--valid-days", "7")
+    told, text = out.splitlines()
+    code_id = told.split(" ")[0]
+    assert (code, told) == (0, f"{code_id} active 2.5 credits for 7 days 0/3")
+    code, out, _ = meter(variables, "codes", "create", "1", "--max-total", "1", "--code", "spring", "--json")
+    assert (code, json.loads(out)["code"]) == (0, "SPRING")
+    code, out, _ = meter(variables, "codes", "list")
+    assert (code, len(out.splitlines()), text in out, "SPRING" in out) == (0, 2, False, False)
+    code, out, _ = meter(variables, "codes", "stop", code_id, "--reason", "shared")
+    assert (code, out.split(" ")[1]) == (0, "stopped")
+    code, _, err = meter(variables, "codes", "create", "1", "--max-total", "1", "--code", "Spring")
+    assert (code, err) == (1, "meter: There is a promo code of that text.\n")
+
+
 @pytest.mark.parametrize("arguments", [(), ("u", "--admin")])
 def test_a_key_is_a_users_or_an_operators(variables: dict[str, str], arguments: tuple[str, ...]) -> None:
     assert meter(variables, "keys", "create", *arguments)[0] == 2

@@ -72,6 +72,7 @@ STORY = (
         "rotate_key",
         "revoke_key",
     ),
+    *("create_code", "redeem", "codes", "stop_code"),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "anonymise", "set_clock"),
@@ -148,6 +149,8 @@ def path_of(name: str, told: Iterable[tuple[Call, Response]]) -> dict[str, str]:
         return {
             name + "_id": next((said.json()[name + "_id"] for row, said in told if row.name == "deduct"), "0-0-0-0")
         }
+    if name == "stop_code":
+        return {"code_id": next(said.json()["code_id"] for row, said in told if row.name == "create_code")}
     if name != "retry_notification":
         return {}
     return {"notification_id": next(said.json()["notification_id"] for row, said in told if row.name == "test_webhook")}
@@ -200,5 +203,5 @@ def refusal(name: str, response: Response) -> str:
 
 
 def told_again(content: bytes) -> bytes:
-    """What a repeated call finds: the text of an API key is told once."""
-    return re.sub(rb'"key":"mk_[^"]*"', b'"key":null', content)
+    """What a repeated call finds: the text of an API key or a promo code is told once."""
+    return re.sub(rb'"(key|code)":"(mk_[^"]*|SPRING)"', rb'"\1":null', content)

@@ -80,7 +80,7 @@ def without_lanes(text: str) -> object:
     text = re.sub(r'"(change-)?[0-9a-f]{12,24}(-[0-9a-f]+)?"', '"drawn"', text)
     text = re.sub(r'("\d+-\d+)-[0-9a-f]{10}-\d+"', r'\1"', text)
     text = re.sub(r'"(version|as_of|started_at|seen_at|id)":"[^"]*"', r'"\1":""', text)  # of this moment and machine
-    text = re.sub(r'"(key_|mk_test_)[0-9A-Za-z]{20,}"', r'"\1"', text)
+    text = re.sub(r'"(key_|mk_test_|code_)[0-9A-Za-z]{20,}(_1)?"', r'"\1\2"', text)
     return json.loads(re.sub(r'"(s_|whsec_|msg_)[A-Za-z0-9_+/=-]{12,}"', r'"\1"', text))
 
 

@@ -38,6 +38,8 @@ OTHER_BODIES: dict[str, dict[str, object]] = {
     "change_key": {"name": "other"},
     "rotate_key": {"overlap_seconds": 5},
     "revoke_key": {"reason": "other"},
+    "stop_code": {"reason": "other"},
+    "redeem": {"reference": "other"},
     "batch": {"operations": [{"op": "deduct", "user_id": "user-1", "amount": 2}]},
 }
 """Other members for a key that was used; a description for most."""
@@ -68,6 +70,7 @@ class Asked:
             "/webhooks",
             "/notifications",
             "/keys",
+            "/codes",
         )
         found = [self._client.get(f"/credits{path}").json() for path in (*reads, "/subscriptions/user-2")]
         return [*found, self._client.get("/test-clock").json() if self._name == "set_clock" else None]

@@ -45,6 +45,8 @@ OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
     "change_key": {"name": "other"},
     "rotate_key": {"overlap_seconds": 5},
     "revoke_key": {"reason": "other"},
+    "stop_code": {"reason": "other"},
+    "redeem": {"reference": "other"},
     "put_rate_card": {"minimum": 1},
     "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
 }
@@ -61,6 +63,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         what_plans_refuse,
         what_rates_refuse,
         what_keys_refuse,
+        what_codes_refuse,
         what_limits_refuse,
         what_accounts_cannot_take,
         what_cannot_be_worked_out,
@@ -323,6 +326,45 @@ class Contended(MemoryStore):
         return new and not change.swaps and await super().commit(change)
 
 
+class Alone(MemoryStore):
+    """A store without transactions."""
+
+    @property
+    def has_transactions(self) -> bool:
+        return False
+
+
+def what_codes_refuse(seen: Seen) -> None:
+    with sidecar(store_url="memory://", grants_max=1, code_failures_max=1) as client:
+
+        def refused(name: str, slug: str, body: object = None, **path: str) -> None:
+            assert refusal(name, call(client, name, body, path=path)) == slug
+            seen.add((name, slug))
+
+        def made(code: str, **more: object) -> str:
+            body = {"code": code, "amount": 1, "max_total": 1, **more}
+            answer = call(client, "create_code", body)
+            assert answer.status_code == 201, answer.text
+            return str(answer.json()["code_id"])
+
+        code_id = made("first")
+        refused("create_code", "code-exists", {"code": "FIRST", "amount": 1, "max_total": 1})
+        refused("stop_code", "code-not-found")
+        assert call(client, "redeem", {"user_id": "u", "code": "first"}).status_code == 200
+        refused("redeem", "code-redeemed", {"user_id": "u", "code": "first"})
+        refused("redeem", "code-used-up", {"user_id": "v", "code": "first"})
+        assert call(client, "stop_code", path={"code_id": code_id}).status_code == 200
+        refused("redeem", "code-ended", {"user_id": "v", "code": "first"})
+        made("second")
+        refused("redeem", "too-many-grants", {"user_id": "u", "code": "second"})
+        refused("redeem", "code-not-found", {"user_id": "v", "code": "third"})
+        refused("redeem", "rate-limited", {"user_id": "v", "code": "second"})
+    found = open_memory("memory://", timeout_seconds=1)
+    alone = Alone(found._tables)
+    with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), alone)) as client:
+        seen.add(("redeem", refusal("redeem", call(client, "redeem"))))
+
+
 def what_changes_meanwhile(seen: Seen) -> None:
     server, store = FakeServer(), open_memory("memory://contended", timeout_seconds=1)
     assert isinstance(store, MemoryStore)
@@ -342,6 +384,7 @@ def what_changes_meanwhile(seen: Seen) -> None:
             "delete_webhook",
             "put_rate_card",
             "create_key",
+            "create_code",
         ):
             seen.add((name, refusal(name, call(client, name))))
     with TestClient(create_app(fake_settings(), fake_redis(FakeServer()), store)) as client:
@@ -352,9 +395,13 @@ def what_changes_meanwhile(seen: Seen) -> None:
         assert call(client, "delete_webhook").status_code == 200
         assert call(client, "put_rate_card").status_code == 200
         key = {"key_id": call(client, "create_key").json()["key_id"]}
+        begun = {**(EXAMPLES["create_code"].body or {}), "starts_at": "2026-01-01T00:00:00Z"}
+        code = {"code_id": call(client, "create_code", begun).json()["code_id"]}
     with TestClient(create_app(fake_settings(), fake_redis(server), contended)) as client:
         for name in ("change_key", "rotate_key", "revoke_key"):
             seen.add((name, refusal(name, call(client, name, path=key))))
+        for name, path in (("redeem", {}), ("stop_code", code)):
+            seen.add((name, refusal(name, call(client, name, path=path))))
         seen.add(("activate_rate_card", refusal("activate_rate_card", call(client, "activate_rate_card"))))
         seen.add(("upgrade", refusal("upgrade", call(client, "upgrade", {"plan_id": "team"}))))
         seen.add(("create_webhook", refusal("create_webhook", call(client, "create_webhook"))))

@@ -13,6 +13,7 @@ from meter.ledger.rebuild import Rebuild
 from meter.ledger.reconcile import Reconcile
 from meter.runtime import Runtime
 from meter.store.base import Store
+from meter.store.code_rows import RedemptionRow
 from meter.store.plan_rows import SubscriptionRow
 from meter.store.rows import (
     AccountRow,
@@ -55,7 +56,7 @@ def tell(partition: Partition) -> list[operations.Operation]:
     return keyed
 
 
-def others_rows() -> list[SubscriptionRow | EventRow | DeliveryRow | AnswerRow | QuarantineRow]:
+def others_rows() -> list[SubscriptionRow | EventRow | DeliveryRow | AnswerRow | QuarantineRow | RedemptionRow]:
     """What else a store has of a user."""
     return [
         SubscriptionRow(
@@ -73,6 +74,7 @@ def others_rows() -> list[SubscriptionRow | EventRow | DeliveryRow | AnswerRow |
         samples.event("e1", user_id=ADA, message=f"{ADA} was refused"),
         samples.delivery("d1", user_id=ADA),
         AnswerRow(operation_id="k9", fingerprint="f", status=200, body=f'{{"user_id":"{ADA}"}}', created_at_ms=T0),
+        RedemptionRow(code_id="code_a", user_id=ADA, number=1, grant_id="code_a_1", created_at_ms=T0),
         QuarantineRow(partition=0, seq=10**9, text=f'["{ADA}"', reason="cut off", created_at_ms=T0),
     ]
 

@@ -15,6 +15,8 @@ USER = {"user_id": "user-1"}
 USER_2 = {"user_id": "user-2"}
 KEY = {"key_id": "key_5f0c2d9a3b5f0c2d9a3b"}
 """An id that nobody can choose: the one that the story draws stands in its place."""
+CODE = {"code_id": "code_5f0c2d9a3b5f0c2d9a3b"}
+"""Another one."""
 WELCOME = {"grant_id": "welcome"}
 JOB = {"reservation_id": "job-1"}
 JOB_2 = {"reservation_id": "job-2"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from operator import gt, lt
 from typing import TypeVar
 
-from meter.store.catalog import Change, Plain
+from meter.store.catalog import Change, Count, Plain
 from meter.store.row import Row, VersionedRow
 
 R = TypeVar("R", bound=Row)
@@ -50,6 +50,9 @@ class MemoryCatalog:
         return sum([await self.swap(row) for row in rows])
 
     async def commit(self, change: Change) -> bool:
+        counted = [(*self._place(one.row), one) for one in change.counts]
+        if not all(_is_open(rows.get(key), one) for rows, key, one in counted):
+            return False
         swaps = [(self._place(row), row) for row in change.swaps]
         stored = [(rows.get(key), row) for (rows, key), row in swaps]
         if any(not isinstance(old, VersionedRow) or old.version != row.version - 1 for old, row in stored):
@@ -57,6 +60,9 @@ class MemoryCatalog:
         new = [(self._place(row), row) for row in change.new]
         if any(key in rows for (rows, key), _ in new):
             return False
+        for rows, key, one in counted:
+            more = {name: getattr(rows[key], name) + 1 for name in (one.column, "version")}
+            rows[key] = rows[key].model_copy(update=more)
         for (rows, key), row in [*swaps, *new]:
             rows[key] = row
         for row in change.missing:
@@ -98,3 +104,12 @@ class MemoryCatalog:
 
 def _values(row: Row, names: Sequence[str]) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in names)
+
+
+def _is_open(stored: Row | None, count: Count) -> bool:
+    """Whether one more may be counted."""
+    return stored is not None and _values(stored, ("state",)) == (count.state,) and _counted(stored, count) < count.most
+
+
+def _counted(stored: Row, count: Count) -> int:
+    return int(getattr(stored, count.column))

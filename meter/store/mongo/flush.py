@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from meter.store.base import Flush, Flushed, StoreRefused
-from meter.store.catalog import Change, as_it_was, by_model
+from meter.store.catalog import Change, Count, as_it_was, by_model
 from meter.store.key_rows import REVOKED, ApiKeyRow
 from meter.store.mongo.documents import Document, documents_of, id_of, rows_from
 from meter.store.records import R
@@ -100,6 +100,8 @@ class MongoFlush:
         """Writes a change. Raises `Fenced`."""
         if self._session is None:
             await self._check_new(change.new)
+        for count in change.counts:
+            await self._count_one(count)
         for rows in by_model(change.swaps):
             written = await self._database[rows[0].TABLE].bulk_write(replacements(rows), session=self._session)
             if written.modified_count < len(rows):
@@ -115,6 +117,14 @@ class MongoFlush:
                 raise _refusal(type(new[0]), error) from error
         for missing in by_model(change.missing):
             await self.insert_missing(type(missing[0]), missing)
+
+    async def _count_one(self, count: Count) -> None:
+        place = documents_of([count.row])[0]["_id"]
+        open_one = {"_id": place, "state": count.state, count.column: {"$lt": count.most}}
+        more = {"$inc": {count.column: 1, "version": 1}}
+        done = await self._database[count.row.TABLE].update_one(open_one, more, session=self._session)
+        if done.matched_count != 1:
+            raise Fenced
 
     async def rewrite(self, old: Sequence[R], new: Sequence[R]) -> None:
         """Puts rows in the place of others. Raises `Fenced`. Each write can be repeated."""

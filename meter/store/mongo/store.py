@@ -124,6 +124,10 @@ class MongoStore(MongoCatalog, MongoUsage, SharedCalls):
         self._client = client
         self._database = database.with_options(write_concern=_MAJORITY, read_concern=ReadConcern("majority"))
 
+    @property
+    def has_transactions(self) -> bool:
+        return self._atomic is not False
+
     async def open(self, settings: Mapping[str, str]) -> None:
         await self._run(lambda: self._prepare(settings), timeout_seconds=OPEN_TIMEOUT_SECONDS)
 

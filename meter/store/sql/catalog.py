@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meter.store.base import StoreRefused
-from meter.store.catalog import Change, Plain, as_it_was, by_model
+from meter.store.catalog import Change, Count, Plain, as_it_was, by_model
 from meter.store.row import Row, VersionedRow
 from meter.store.shared import RACES_MAX
 from meter.store.sql.dialect import SqlDialect
@@ -87,6 +87,9 @@ class SqlCatalog:
                 attempt += 1
 
     async def _commit(self, connection: AsyncConnection, change: Change) -> None:
+        for count in change.counts:
+            if await _count_one(connection, count) != 1:
+                raise Outrun
         for swapped in by_model(change.swaps):
             if await self._swap(connection, swapped) < len(swapped):
                 raise Outrun
@@ -175,3 +178,16 @@ async def _swap_one(connection: AsyncConnection, row: VersionedRow) -> int:
     same = [table.c[name] == getattr(row, name) for name in row.KEY]
     changed = update(table).where(*same, table.c.version == row.version - 1).values(row.__dict__)
     return (await connection.execute(changed)).rowcount
+
+
+async def _count_one(connection: AsyncConnection, count: Count) -> int:
+    """Counts one more; answers how many rows there were to count in."""
+    table, row = table_of(type(count.row)), count.row
+    column = table.c[count.column]
+    same = [table.c[name] == getattr(row, name) for name in row.KEY]
+    counted = (
+        update(table)
+        .where(*same, table.c["state"] == count.state, column < count.most)
+        .values({count.column: column + 1, "version": table.c.version + 1})
+    )
+    return (await connection.execute(counted)).rowcount
