@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
@@ -19,14 +18,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import ConfigError
 from meter.redis_urls import checked_queue_url, checked_redis_url
+from meter.setting_files import IN_FILES, files_of, text_of_file
 
 STORE_VARIABLE = "METER_STORE_URL"
 SEED_DATABASE = "credit_management"
 """What `credit-management` calls its database when nobody names one."""
 
 _PREFIX = "METER_"
-_URLS = ("redis_url", "queue_url", "store_url")
-"""Settings that a file may have instead: they have passwords."""
 _READ_ELSEWHERE = {
     *("METER_URL", "METER_KEY", "METER_KEY_FILE"),  # by commands that call a sidecar
     *("METER_TEST_EXAMPLES", "METER_TEST_STEPS", "METER_TEST_HISTORIES", "METER_TEST_SEED"),  # and by our tests
@@ -251,6 +249,7 @@ class Settings(BaseSettings):
     gateway_secret: Annotated[
         str, Field(max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
     ] = ""
+    gateway_secret_file: Annotated[str, Field(description="File that has `METER_GATEWAY_SECRET`.")] = ""
     gateway_logs_max_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20, description="Largest body of `/gateway/logs`, unpacked too.")
     ] = 4 * 2**20
@@ -342,6 +341,7 @@ class Settings(BaseSettings):
             description="Keys the HMACs that promo codes are kept as; `new,old` while codes of the old one are taken.",
         ),
     ] = ""
+    code_secret_file: Annotated[str, Field(description="File that has `METER_CODE_SECRET`.")] = ""
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")
@@ -399,44 +399,12 @@ def load_settings(**overrides: object) -> Settings:
     seeds = store_url_of_seed(os.environ)
     if seeds and "store_url" not in given and variable_of_store(os.environ) != STORE_VARIABLE:
         given["store_url"] = seeds
-    given = {**{f"{name}_file": "" for name in _URLS if name in given}, **given}
-    given |= {name: _url_of_file(f"{_PREFIX}{name.upper()}", path) for name, path in _url_files(given)}
+    given = {**{f"{name}_file": "" for name in IN_FILES if name in given}, **given}
+    given |= {name: text_of_file(f"{_PREFIX}{name.upper()}", path) for name, path in files_of(given, _PREFIX)}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError("; ".join(_complaints(error))) from None
-
-
-def url_again(url: str, path: str) -> str:
-    """The URL that its file has now; the one that it had at the start where it has none that can be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip() or url
-    except (OSError, ValueError):
-        return url
-
-
-def _url_files(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The URLs that nobody gives and that a file has, by field name, with the file. Raises `ConfigError` for both."""
-    environment = {name.upper(): value for name, value in os.environ.items() if value}
-    for name in _URLS:
-        variable = f"{_PREFIX}{name.upper()}"
-        path = str(given.get(f"{name}_file") or environment.get(f"{variable}_FILE") or "")
-        if not path or name in given:
-            continue
-        if variable in environment:
-            raise ConfigError(f"{variable} and {variable}_FILE are both set: leave one of them out")
-        yield name, path
-
-
-def _url_of_file(variable: str, path: str) -> str:
-    try:
-        found = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"{variable}_FILE={path}: {why}") from None
-    if not found:
-        raise ConfigError(f"{variable}_FILE={path}: it is empty")
-    return found
 
 
 def store_url_of_seed(environment: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # own, never what stands on its own line or below. A new folder has to be put into a line here.
 ORDER = """
 errors keys api_key promo_code failures clock usage heap log event_loop redis_urls connection_faults
+setting_files
 amount config extension
 store
 engine contract
@@ -39,7 +40,17 @@ LINES = [line.split() for line in ORDER.split("\n") if line]
 LINE_OF = {room: number for number, rooms in enumerate(LINES) for room in rooms}
 
 ONLY = {
-    "engine": {"config", "clock", "keys", "api_key", "errors", "log", "redis_urls", "connection_faults"},
+    "engine": {
+        "config",
+        "clock",
+        "keys",
+        "api_key",
+        "errors",
+        "log",
+        "redis_urls",
+        "connection_faults",
+        "setting_files",
+    },
     "client": {"contract", "errors"},
     "http": {"contract", "amount", "keys", "api_key", "errors", "log"},
 }

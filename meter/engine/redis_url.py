@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from meter.config import Settings, url_again
+from meter.config import Settings
 from meter.errors import ConfigError
+from meter.setting_files import url_again
 
 
 @dataclass(frozen=True, slots=True)

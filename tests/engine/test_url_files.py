@@ -12,12 +12,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from meter.config import load_settings, url_again
+from meter.config import load_settings
 from meter.engine.redis_url import ReadAgain, without_credentials
 from meter.errors import ConfigError
 from meter.log import without_password
 from meter.redis_urls import Address, place_of
 from meter.runtime import Runtime
+from meter.setting_files import url_again
 from meter.worker.queue import check_queue, queue_pool
 from tests.servers import embedded_server
 
@@ -59,6 +60,24 @@ def test_c17_a_file_that_says_nothing_is_told(
     with pytest.raises(ConfigError, match=f"^METER_REDIS_URL.*{words}") as raised:
         load_settings()
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["gateway_secret", "code_secret"])
+def test_every_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """Siblings of C17: what is no URL."""
+    file = tmp_path / "secret"
+    file.write_text("hunter2\n")
+    monkeypatch.setenv(f"METER_{name.upper()}_FILE", str(file))
+    assert getattr(load_settings(), name) == "hunter2"
+    assert getattr(load_settings(**{name: "mine"}), name) == "mine"
+    monkeypatch.setenv(f"METER_{name.upper()}", "other")
+    with pytest.raises(ConfigError, match="are both set"):
+        load_settings()
+    file.write_text("s" * 600)
+    monkeypatch.delenv(f"METER_{name.upper()}")
+    with pytest.raises(ConfigError, match=f"^METER_{name.upper()}") as raised:
+        load_settings()
+    assert "sss" not in str(raised.value)
 
 
 def test_c17_what_auth_wants_is_taken_from_the_url() -> None:
