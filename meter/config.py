@@ -88,8 +88,8 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=3600,
-            description="How long `meter serve` serves on after SIGTERM while `/readyz` says 503 `draining`, so that a "
-            "load balancer has time to send elsewhere. 0: it stops at once.",
+            description="How long `meter serve` and `meter proxy` serve on after SIGTERM while `/readyz` says 503 "
+            "`draining`, so that a load balancer has time to send elsewhere. 0: they stop at once.",
         ),
     ] = 0.0
     redis_unsafe: Annotated[

@@ -34,6 +34,7 @@ _FLAGS = {
     "connect_timeout_seconds": "connect-timeout",
     "upstream_silence_seconds": "upstream-silence",
     "client_stall_seconds": "client-stall",
+    "grace_seconds": "grace",
     "upstream_connections_max": "upstream-connections",
 }
 

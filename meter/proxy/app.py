@@ -20,6 +20,7 @@ from meter.client.credits import Credits
 from meter.contract.answers import Refusal
 from meter.errors import Unavailable
 from meter.http.bounded import Bounds
+from meter.http.draining import Drain
 from meter.http.rendered import Rendered, problem
 from meter.http.request_id import Identified
 from meter.log import logger
@@ -50,8 +51,12 @@ class Proxy:
         *,
         owned: AbstractAsyncContextManager[object] | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        drain: Drain | None = None,
     ) -> None:
-        """`stopping`: whether the server takes no new requests any more, which `/readyz` tells."""
+        """`stopping`: whether the server is about to take no new requests any more, which `/readyz` tells; `drain` puts
+        that off.
+        """
+        self._drain = drain or Drain(0)
         self.state = State({"bounds": Bounds(body_seconds=None)})  # an upload may take as long as it likes
         self._options = options
         self._paths = options.paths()
@@ -101,6 +106,7 @@ class Proxy:
             stack.push_async_callback(self._charger.close)
             await stack.enter_async_context(self._route.upstream)
             await stack.enter_async_context(self._probes.served())
+            stack.enter_context(self._drain.put_off())
             yield
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

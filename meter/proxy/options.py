@@ -169,6 +169,10 @@ class ProxyOptions:
             "How long a client may take nothing of what is sent, or send nothing of a large request, before it is gone."
         ),
     ] = 60.0
+    grace_seconds: Annotated[
+        float,
+        Doc("How long exchanges may go on after the signal to stop; then they are cut off, and charged for what came."),
+    ] = 30.0
     upstream_connections_max: Annotated[
         int, Doc("Connections to the upstream; more requests wait for one, within the time for connecting.")
     ] = 4096
@@ -200,6 +204,7 @@ class ProxyOptions:
             "connect_timeout_seconds",
             "upstream_silence_seconds",
             "client_stall_seconds",
+            "grace_seconds",
             "upstream_connections_max",
         ):
             if getattr(self, name) <= 0:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 import uvicorn
 
 from meter.client.over_http import MeterClient
 from meter.config import Settings
 from meter.heap import collect_garbage_rarely
+from meter.http.draining import Drain
 from meter.in_process import Meter
 from meter.proxy.app import Proxy
 from meter.proxy.gathered import GatheredProtocol
 from meter.proxy.options import ProxyOptions
 
-GRACE_SECONDS = 30
-"""How long exchanges may go on after the signal to stop; then they are cut off, and charged for what was seen."""
 KEEP_ALIVE_SECONDS = 75
 
 
-def proxy_of(settings: Settings, options: ProxyOptions, stopping: Callable[[], bool] = lambda: False) -> Proxy:
+def proxy_of(
+    settings: Settings, options: ProxyOptions, stopping: Callable[[], bool] = lambda: False, drain: Drain | None = None
+) -> Proxy:
     """The proxy with its own meter: over HTTP with `options.meter_url`, else in this process."""
     meter = (
         Meter(settings) if options.meter_url is None else MeterClient(options.meter_url, api_key=options.meter_key())
     )
-    return Proxy(options, meter, owned=meter, stopping=stopping)
+    return Proxy(options, meter, owned=meter, stopping=stopping, drain=drain)
 
 
 def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
@@ -45,7 +47,7 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=ceil(options.grace_seconds),
         )
     )
 
@@ -53,6 +55,11 @@ def server_of(proxy: Proxy, options: ProxyOptions) -> uvicorn.Server:
 def run_proxy(settings: Settings, options: ProxyOptions) -> None:
     """Serves until it is told to stop. Raises `ConfigError` when Redis holds partitions made with other settings."""
     server: uvicorn.Server
-    server = server_of(proxy_of(settings, options, lambda: server.should_exit), options)
+    drain = Drain(settings.drain_seconds)
+
+    def stopping() -> bool:
+        return server.should_exit or drain.seconds_left is not None
+
+    server = server_of(proxy_of(settings, options, stopping, drain), options)
     collect_garbage_rarely()
     server.run()
