@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import cast
 
 from meter.api.exports import Items, listed
 from meter.api.figures import Figures
 from meter.api.services import Services
 from meter.api.settled import is_settled
-from meter.clock import milliseconds, utc_time
+from meter.clock import DAY_MS, milliseconds, time_text, utc_time
 from meter.contract import reports
 from meter.engine import operations
 from meter.engine.operations import BALANCE
@@ -19,9 +20,10 @@ from meter.http.reading import read_query
 from meter.http.rendered import Rendered, model_json
 from meter.store.base import Store
 from meter.store.rows import EventRow
-from meter.store.sums import Sum, Wanted
+from meter.store.sums import CHARGED_KINDS, Sum, Wanted
+from meter.store.users import UserFound, UserOrder, UsersWanted, value_of
 
-_BY_USER = Cursors("users", r"([A-Za-z0-9_.:@/-]{1,128})")
+_BY_USER = Cursors("users", r"(-?[0-9]{1,16})", r"([A-Za-z0-9_.:@/-]{1,128})")
 _BY_KEY = Cursors("usage", r"(.{1,1024})")
 _BY_TIME = Cursors("events", NUMBER, ID)
 _BALANCES_PER_BATCH = 100
@@ -42,14 +44,20 @@ class ReportHandlers:
         """`GET /credits/users`: ids from the store, balances from Redis."""
         query = read_query(reports.UsersQuery, request, self._scale)
         store, is_complete = self._store(), await self._settled()
+        now_ms = await self._engine.now_ms()
+        wanted = _users_wanted(query, now_ms - now_ms % DAY_MS)
+        scope = repr((query.starts_with, query.state, query.plan_id, query.metadata, query.order))
+        as_of_ms = now_ms if is_complete else min((mark.updated_at_ms for mark in await store.watermarks()), default=0)
+        told = f'{_told(is_complete)},"as_of":{time_text(as_of_ms)}'
 
         async def page_from(cursor: str, limit: int) -> Items:
-            [after] = _BY_USER.read(cursor, query.starts_with) or [_before(query.starts_with)]
-            pages = [await store.scan_accounts(n, after, limit) for n in range(len(self._engine.partitions))]
-            ids = sorted(row.user_id for rows in pages for row in rows)
-            found = [user_id for user_id in ids if user_id.startswith(query.starts_with)][:limit]
-            following = _BY_USER.write(found[-1], scope=query.starts_with) if len(found) == limit else None
-            return Items(await self._sums_of(found), following, _told(is_complete))
+            place = _BY_USER.read(cursor, scope)
+            found = await store.users(wanted, (int(place[0]), place[1]) if place else None, limit)
+            following = None
+            if len(found) == limit:
+                last = found[-1]
+                following = _BY_USER.write(value_of(last, wanted.order), last.account.user_id, scope=scope)
+            return Items(await self._sums_of(store, found), following, told)
 
         return await listed("users", request, query, reports.UserSums, page_from)
 
@@ -95,20 +103,21 @@ class ReportHandlers:
 
         return await listed("events", request, query, reports.Event, page_from)
 
-    async def _sums_of(self, user_ids: Sequence[str]) -> list[str]:
+    async def _sums_of(self, store: Store, users: Sequence[UserFound]) -> list[str]:
         """What each user has and had, as of now."""
         found: dict[str, str] = {}
         by_partition: dict[int, list[str]] = {}
-        for user_id in user_ids:
+        for one in users:
+            user_id = one.account.user_id
             by_partition.setdefault(self._engine.partition_of(user_id), []).append(user_id)
         for number, share in by_partition.items():
             for first in range(0, len(share), _BALANCES_PER_BATCH):
                 some = share[first : first + _BALANCES_PER_BATCH]
                 lines = await self._engine.run_many(number, [operations.balance(user_id) for user_id in some])
-                found.update(zip(some, map(self._sums, lines), strict=True))
-        return [found[user_id] for user_id in user_ids]
+                found.update(zip(some, lines, strict=True))
+        return [self._sums(one, found[one.account.user_id], await _last_spent_ms(store, one)) for one in users]
 
-    def _sums(self, line: str) -> str:
+    def _sums(self, user: UserFound, line: str, last_spent_ms: int | None) -> str:
         answer, credits_of = BALANCE.read(line), self._scale.credits
         balances = answer.balances
         available, reserved, debt = (0, 0, 0) if balances is None else balances
@@ -127,6 +136,9 @@ class ReportHandlers:
                 open_reservations=answer.units("reservations"),
                 overdraft_limit=credits_of(answer.units("overdraft_limit")),
                 suspended=answer["suspended"] not in ("-", "0"),
+                plan_ids=list(user.plan_ids),
+                spent_today=credits_of(user.spent),
+                last_spent_at=None if last_spent_ms is None else utc_time(last_spent_ms),
             )
         )
 
@@ -151,9 +163,27 @@ class ReportHandlers:
         return self._services.catalog("reports")
 
 
-def _before(starts_with: str) -> str:
-    """What is less than every user_id that begins so, and not less than those before: `~` is in no user_id."""
-    return "" if not starts_with else f"{starts_with[:-1]}{chr(ord(starts_with[-1]) - 1)}~"
+def _users_wanted(query: reports.UsersQuery, since_ms: int) -> UsersWanted:
+    name, _, value = (query.metadata or "").partition(":")
+    order = query.order.removeprefix("-")
+    return UsersWanted(
+        since_ms,
+        query.starts_with,
+        query.state,
+        query.plan_id,
+        (name, value) if query.metadata else None,
+        cast("UserOrder", order),
+        descending=query.order.startswith("-"),
+    )
+
+
+async def _last_spent_ms(store: Store, user: UserFound) -> int | None:
+    """When a user was last charged; of accounts of before that was kept, by the ledger."""
+    row = user.account
+    if row.last_spent_at_ms is not None or not row.spent:
+        return row.last_spent_at_ms
+    last = await store.history(row.user_id, kinds=CHARGED_KINDS, limit=1)
+    return last[0].created_at_ms if last else None
 
 
 def _told(is_complete: bool) -> str:

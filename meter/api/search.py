@@ -90,7 +90,7 @@ class SearchHandlers:
 
     async def _item(self, row: TransactionRow | EventRow) -> str:
         if isinstance(row, EventRow):
-            return refused_json(row, self._scale)
+            return refused_json(row)
         changes = None
         if row.kind == Kind.ACCOUNT:
             changes = await changes_of(row, self._history, self._scale)

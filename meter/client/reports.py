@@ -7,17 +7,43 @@ from typing import Literal
 
 from meter.client.calls import Calls, wire_query
 from meter.contract.answers import Refusal
-from meter.contract.reports import EventKind, EventPage, FiguresPage, UsagePage, UserPage
+from meter.contract.reports import (
+    AccountState,
+    EventKind,
+    EventPage,
+    FiguresPage,
+    UsagePage,
+    UserOrder,
+    UserPage,
+)
 from meter.contract.runway import Runway
 
 
 class ReportCalls(Calls):
     """Who there is, who spent what, and what was refused or changed. They need a store."""
 
-    async def users(self, *, starts_with: str = "", limit: int = 50, cursor: str = "") -> UserPage | Refusal:
-        """A page of users by id, with their balances and sums."""
-        query = {"starts_with": starts_with, "limit": str(limit), "cursor": cursor}
-        return await self._call("users", UserPage, query=query)
+    async def users(
+        self,
+        *,
+        starts_with: str = "",
+        state: AccountState | None = None,
+        plan_id: str | None = None,
+        metadata: tuple[str, str] | None = None,
+        order: UserOrder = "user_id",
+        limit: int = 50,
+        cursor: str = "",
+    ) -> UserPage | Refusal:
+        """A page of users, with their balances and sums; `metadata` is a member and its value. An order with `-` is
+        from the greatest down.
+        """
+        query = {
+            "starts_with": starts_with,
+            "state": state,
+            "plan_id": plan_id,
+            "metadata": None if metadata is None else ":".join(metadata),
+            "order": order,
+        }
+        return await self._call("users", UserPage, query=wire_query(query, limit, cursor))
 
     async def usage(
         self,

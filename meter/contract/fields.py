@@ -219,6 +219,10 @@ Metadata = Annotated[
 ]
 
 
+MemberOf = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}:[^\x00]{1,200}$")]
+"""A member of metadata and its value, `team:red`; a number is as it is written."""
+
+
 Seconds = Annotated[
     int | Decimal,
     PlainValidator(_seconds),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, fi
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
-from meter.contract.fields import Credits, Time, TimeZone, UserId
+from meter.contract.fields import Credits, MemberOf, ObjectId, Time, TimeZone, UserId
 from meter.contract.figures import GroupBy, UsageFigures
 from meter.contract.requests import Format, Query
 
@@ -19,10 +19,33 @@ MEMBER = r"^[A-Za-z0-9_-]{1,64}$"
 EventKind = Literal["refusal", "change", "error", "system", "quarantine"]
 
 
+AccountState = Literal["active", "suspended", "in_debt", "empty"]
+UserOrder = Literal[
+    "user_id",
+    "available",
+    "-available",
+    "reserved",
+    "-reserved",
+    "debt",
+    "-debt",
+    "spent_today",
+    "-spent_today",
+    "last_spent_at",
+    "-last_spent_at",
+]
+
+
 class UsersQuery(Query):
-    """Which users: those whose user_id begins with `starts_with`."""
+    """Which users: those whose user_id begins with `starts_with`, by the state of their accounts (active: not
+    suspended, with something to spend; empty: with nothing), by a plan, by a member of their metadata. `order` with
+    `-` is from the greatest down.
+    """
 
     starts_with: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@/-]{0,128}$")] = ""
+    state: AccountState | None = None
+    plan_id: ObjectId | None = None
+    metadata: MemberOf | None = None
+    order: UserOrder = "user_id"
     format: Format | None = None
 
 
@@ -98,14 +121,21 @@ class UserSums(BaseModel):
     open_reservations: int
     overdraft_limit: Credits
     suspended: bool
+    plan_ids: list[str]
+    spent_today: Credits
+    """Charges less refunds of this day, in UTC."""
+    last_spent_at: datetime | None
 
 
 class UserPage(Answer):
-    """Users by id, with their balances of now. `is_complete`: users of the last moment are among them."""
+    """Users, with their balances of now. Chosen and ordered they are by what the store has, which is as of `as_of`, and
+    so are plans, `spent_today` and `last_spent_at`. `is_complete`: users of the last moment are among them.
+    """
 
     items: list[UserSums]
     next_cursor: str | None
     is_complete: bool
+    as_of: datetime
 
 
 class Usage(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, W
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer, Kind, Transaction
-from meter.contract.fields import Credits, ObjectId, Reference, Time, UserId
+from meter.contract.fields import Credits, MemberOf, ObjectId, Reference, Time, UserId
 from meter.contract.requests import Format, Query
 from meter.contract.rules import Violation
 
@@ -18,7 +18,6 @@ FOUND_MAX = 20
 KINDS: tuple[str, ...] = get_args(Kind)
 _ONE = "|".join(KINDS)
 _KINDS_PATTERN = rf"^({_ONE})(,({_ONE})){{0,{len(KINDS) - 1}}}$"
-_MEMBER_PATTERN = r"^[A-Za-z0-9_-]{1,64}:[^\x00]{1,200}$"
 
 FoundKind = Literal["user", "request", "transaction", "reservation", "grant", "key", "delivery", "refusal"]
 
@@ -39,9 +38,6 @@ KindList = Annotated[
     Field(strict=False),
     WithJsonSchema({"type": "string", "pattern": _KINDS_PATTERN, "description": "Kinds with commas, none twice."}),
 ]
-
-MemberOf = Annotated[str, Field(pattern=_MEMBER_PATTERN)]
-"""A member of metadata and its value, `team:red`; the value as text, whatever it is."""
 
 
 class FindQuery(BaseModel):

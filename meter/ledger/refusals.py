@@ -14,13 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import orjson
+from pydantic import JsonValue
 
 from meter.amount import AmountScale
-from meter.engine.answers import EXTRA, KEY, NAME
+from meter.clock import NEVER_MS, time_text
+from meter.engine.answers import EXTRA, KEY, NAME, NOTHING
 from meter.engine.counts import RefusedOperation
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import Operation
 from meter.engine.presented import PresentedOperation
+from meter.engine.rules import Violation, read_violations
 from meter.errors import MeterError
 from meter.store.base import Store
 from meter.store.rows import EventRow
@@ -128,7 +131,7 @@ def refusal_event(scale: AmountScale, at_ms: int, operation: Operation, line: st
             "reference": reference,
             "actor": told.get("actor"),
             "key_id": key_of(operation),
-            "violations": refusal.get("violations") or "-",
+            "violations": [_violation(one, scale) for one in read_violations(refusal.get("violations") or NOTHING)],
         },
         created_at_ms=at_ms,
         reference=reference if isinstance(reference, str) else None,
@@ -138,6 +141,23 @@ def refusal_event(scale: AmountScale, at_ms: int, operation: Operation, line: st
 def key_of(operation: Operation) -> str | None:
     """The id of the API key that an operation was asked for by, if any."""
     return operation.presented[0].key.key_id if isinstance(operation, PresentedOperation) else None
+
+
+def _violation(one: Violation, scale: AmountScale) -> JsonValue:
+    """A rule that refused, as the answer told it; amounts are texts, as everywhere in an event."""
+    told: dict[str, JsonValue] = {"rule": one.rule, "user_id": one.user_id, "id": None if one.id == NOTHING else one.id}
+    if one.window != NOTHING:
+        told["window"] = one.window
+    for name in ("limit", "used", "reserved", "required"):
+        value = getattr(one, name)
+        if value != NOTHING:
+            told[name] = int(value) if one.unit == "r" else scale.text(int(value))
+    if one.rule == "budget":
+        ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
+        told["resets_at"] = orjson.loads(time_text(ends_ms))
+    if one.rule == "rate_limit":
+        told |= {"per_seconds": int(one.per_ms) / 1000, "retry_after_ms": int(one.retry_after_ms)}
+    return told
 
 
 async def forget_refusals(store: Store, before_ms: int, pages: int = 20) -> None:

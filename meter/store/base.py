@@ -22,6 +22,7 @@ from meter.store.rows import (
 from meter.store.sums import Sum, Wanted
 from meter.store.usage import NOTHING_ADDED, Added, UsageStore
 from meter.store.usage_rows import UsageGapRow
+from meter.store.users import UserStore
 
 
 class StoreMismatch(MeterError):
@@ -74,7 +75,7 @@ class Flushed:
     """operation_ids that the store knew already under another transaction; the first one stays."""
 
 
-class Store(Catalog, UsageStore, Protocol):
+class Store(Catalog, UsageStore, UserStore, Protocol):
     """A durable store. Every method raises `StoreUnavailable`; each is atomic, and safe to call from many processes."""
 
     async def open(self, settings: Mapping[str, str]) -> None:

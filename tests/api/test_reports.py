@@ -166,6 +166,8 @@ def test_u9_a_refusal_can_be_asked_for_a_day_later(http: TestClient) -> None:
         "available": "5",
         "reference": "order-1",
         "actor": "till-3",
+        "key_id": None,
+        "violations": [{"rule": "credits", "user_id": "u", "id": None, "limit": "5", "required": "9"}],
     }
     assert one["created_at"].startswith("2030-01-01")
     assert [event["detail"]["reference"] for event in pages(http, "/events?kind=refusal&limit=1")] == [
@@ -269,3 +271,26 @@ def test_u9_a_report_that_the_store_is_behind_of_says_so(monkeypatch: pytest.Mon
     monkeypatch.setattr(ReportHandlers, "_settled", never)
     with TestClient(fake_app(store_url="memory://")) as http:
         assert get(http, "/users")["is_complete"] is False
+
+
+def test_a2_users_in_an_order_with_plans_and_what_they_spent_today(http: TestClient) -> None:
+    spend(http)  # five and a half hours ago, and a day ago
+    post(http, "/deduct", {"user_id": "team-1/u3", "amount": 5})
+    post(
+        http,
+        "/plans",
+        {"plan_id": "pro", "name": "Pro", "credit_limit": 1, "price": 1, "billing_period": "monthly"},
+        201,
+    )
+    assert http.put("/credits/subscriptions/team-1/u3", json={"plan_id": "pro"}).status_code == 200
+    http.patch("/credits/users/team-0/u2", json={"suspended": True, "metadata": {"tier": "gold"}})
+
+    first = get(http, "/users?order=-spent_today&limit=1")["items"][0]
+    assert (first["user_id"], first["spent_today"], first["plan_ids"]) == ("team-1/u3", 5, ["pro"])
+    assert first["last_spent_at"] is not None
+    in_order = [one["available"] for one in pages(http, "/users?order=available&limit=2")]
+    assert in_order == sorted(in_order) and len(in_order) == 7
+    assert [one["user_id"] for one in pages(http, "/users?state=suspended&limit=2")] == ["team-0/u2"]
+    assert [one["user_id"] for one in pages(http, "/users?metadata=tier:gold&limit=2")] == ["team-0/u2"]
+    assert [one["user_id"] for one in pages(http, "/users?plan_id=pro&limit=2")] == ["team-1/u3"]
+    assert http.get("/credits/users?order=spent").status_code == 422

@@ -17,6 +17,9 @@ _USER: JsonObject = {
     "open_reservations": 0,
     "overdraft_limit": 10,
     "suspended": False,
+    "plan_ids": [],
+    "spent_today": 29.5,
+    "last_spent_at": NOW,
 }
 _USAGE: JsonObject = {
     "key": "user-1",
@@ -55,10 +58,12 @@ CALLS = (
         "users",
         "GET",
         "/users",
-        "List users, or those whose id begins with a text",
+        "List users, by their ids, states, plans and metadata, in any order",
         TAG,
         reports.UserPage,
-        Example({"items": [_USER], "next_cursor": None, "is_complete": True}, query={"starts_with": "user-"}),
+        Example(
+            {"items": [_USER], "next_cursor": None, "is_complete": True, "as_of": NOW}, query={"starts_with": "user-"}
+        ),
         query=reports.UsersQuery,
         exports=True,
     ),

@@ -12,6 +12,7 @@ from meter.store.key_rows import REVOKED, ApiKeyRow
 from meter.store.memory.catalog import MemoryCatalog
 from meter.store.memory.sums import had_by_user, sums_of
 from meter.store.memory.usage import MemoryUsage
+from meter.store.memory.users import MemoryUsers
 from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.records import R
 from meter.store.repeats import new_operations, own_operations
@@ -64,7 +65,7 @@ def open_memory(url: str, *, timeout_seconds: float) -> MemoryStore:
     return MemoryStore(_shared.setdefault(name, _Tables()) if name else _Tables())
 
 
-class MemoryStore(MemoryCatalog, MemoryUsage, SharedCalls):
+class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
     """No method waits for anything, so each is atomic."""
 
     def __init__(self, tables: _Tables) -> None:

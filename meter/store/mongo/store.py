@@ -27,6 +27,7 @@ from meter.store.mongo.flush import Database, Fenced, MongoFlush, by_operation
 from meter.store.mongo.schema import has_transactions, prepare
 from meter.store.mongo.sums import sums_of
 from meter.store.mongo.usage import MongoUsage
+from meter.store.mongo.users import MongoUsers
 from meter.store.records import R
 from meter.store.row import Row
 from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
@@ -102,7 +103,7 @@ class _Renewal:
         return made
 
 
-class MongoStore(MongoCatalog, MongoUsage, SharedCalls):
+class MongoStore(MongoCatalog, MongoUsage, MongoUsers, SharedCalls):
     """`atomic`: whether to use transactions; None asks the server at `open`."""
 
     def __init__(

@@ -27,6 +27,7 @@ from meter.store.sql.schema import prepare
 from meter.store.sql.sums import sums
 from meter.store.sql.tables import table_of
 from meter.store.sql.usage import SqlUsage
+from meter.store.sql.users import SqlUsers
 from meter.store.sums import Sum, Wanted, summed
 
 _DENIED = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1698, 3159, 4031})
@@ -40,7 +41,7 @@ _TLS = TlsOptions(ca="?ssl_ca=…", certificate="?ssl_cert=…&ssl_key=…", pla
 OPEN_TIMEOUT_SECONDS = 600.0  # Another process may be migrating a large store.
 
 
-class SqlStore(SqlCatalog, SqlUsage, SharedCalls):
+class SqlStore(SqlCatalog, SqlUsage, SqlUsers, SharedCalls):
     """A store on one database; `timeout_seconds` bounds each call, the wait for a connection included."""
 
     def __init__(self, engine: AsyncEngine, dialect: SqlDialect, *, timeout_seconds: float | None) -> None:
