@@ -25,7 +25,9 @@ local function run(name, at)
     return answer
   end
   local answer = operations[name](at)
-  if sub(answer, 1, 3) == 'ok ' then remember_answer('k ', key, current_fingerprint, answer) end
+  if sub(answer, 1, 3) == 'ok ' then
+    remember_answer('k ', key, current_fingerprint, answer .. (levels and levels.behind or ''))
+  end
   return answer
 end
 

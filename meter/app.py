@@ -28,7 +28,7 @@ from meter.contract.call import CREDITS, ME, SYSTEM
 from meter.engine.redis import RedisGateway
 from meter.gateway.handlers import GatewayHandlers
 from meter.http.bounded import Bounds
-from meter.http.browsers import BrowserGuard, Guarded, is_loopback
+from meter.http.browsers import BrowserGuard, Guarded, Shared, is_loopback
 from meter.http.draining import Drain
 from meter.http.endpoint import AnyMethod
 from meter.http.exchange import Coroutine, Handler, awaitable
@@ -161,10 +161,11 @@ def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:
             with parts.drain.put_off():
                 yield
 
+    origins = settings.allowed_origins.replace(",", " ").split()
     guard = BrowserGuard(
         is_local=is_loopback(settings.host) and not settings.uds,  # no browser opens a unix socket
         hosts=settings.allowed_hosts.replace(",", " ").split(),
-        origins=settings.allowed_origins.replace(",", " ").split(),
+        origins=origins,
     )
     app = Starlette(
         routes=routes_of(parts, siblings),
@@ -173,6 +174,7 @@ def application_of(parts: Parts, siblings: Siblings | None = None) -> Starlette:
             Middleware(Identified),
             Middleware(CountedResponses, parts.metrics.responses),
             Middleware(Guarded, guard),
+            *([Middleware(Shared, origins)] if origins else []),
         ],
         exception_handlers=PROBLEM_HANDLERS,
     )

@@ -3,7 +3,7 @@
 --         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say), budgets, rate_limits
 --         (changes, as state/editing.lua has them)
 -- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances | incomplete_rule rule
---         | no_rule rule | too_many_rules
+--         | no_rule rule | too_many_rules (behind ok stands all that the account may do then)
 -- Writes  accounts, order, profiles, rates, rules, counters, outbox (account)
 
 -- Sets what the account says of prices (state/price.lua). Answers members of its entry.
@@ -21,8 +21,23 @@ local function set_terms(user, card, multiplier)
   return detail
 end
 
+-- All that the account may do now, as one word behind the answer, so that a repeated call is told what the first one was:
+-- " &rate_card,price_multiplier|charged,held,holds,requests|metadata", with ";" and a rule for each behind the counters, and the
+-- blanks of the JSON as \u0020.
+local function whole(a)
+  local field = 'u ' .. a.user
+  local terms, metadata = rate_writes[field], profile_writes[a.user]
+  if terms == nil then terms = redis.call('HGET', RATES, field) end
+  if metadata == nil then metadata = redis.call('HGET', PROFILES, a.user) end
+  local level = levels.at(a.user)
+  local counted = level and format('%d,%d,%d,%d', level.charged, level.reserved, level.holds, level.requests) or '0,0,0,0'
+  return format(' &%s|%s%s|%s', gsub(terms or '- -', ' ', ','), counted, level and levels.listed(level) or '',
+    (gsub(metadata or 'null', ' ', '\\u0020')))
+end
+
 function operations.configure(i)
   local a = figures_of(account_of(ARGV[i]))
+  if levels.at(a.user) then admission.settle_due() end -- what the answer tells of is held now, not what has ended
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local names = paths.levels_of(a.user)
   local plan, refusal
@@ -41,7 +56,9 @@ function operations.configure(i)
     profile_writes[a.user] = metadata
     detail = detail .. ',"profile":' .. metadata
   end
+  local answer = format('ok %s %d %s %s', a.user, a.overdraft_limit, a.suspended, bare_thresholds(a.thresholds))
+    .. balances(a) .. whole(a)
+  if current_key ~= '' then detail = format('%s,"answered":"%s"', detail, (gsub(answer, '[\\"]', '\\%0'))) end
   record(a, 'account', 0, {}, now, detail, current_key, current_extra)
-  return format('ok %s %d %s %s', a.user, a.overdraft_limit, a.suspended,
-    bare_thresholds(a.thresholds)) .. balances(a)
+  return answer
 end

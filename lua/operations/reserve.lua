@@ -67,6 +67,6 @@ function operations.reserve(i)
   if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end
   record(a, 'reserve', amount, draws, now, detail, current_key, current_extra)
   local answer = format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms) .. balances(a)
-  if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer) end
+  if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer .. (levels and levels.behind or '')) end
   return answer
 end

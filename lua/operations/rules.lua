@@ -7,9 +7,6 @@ function operations.rules(i)
   if not level then return format('ok %s 0 0 0 0;;', a.user) .. balances(a) end
   admission.settle_due()
   levels.roll(level)
-  local words = {}
-  for n, b in ipairs(level.budgets) do words[n] = levels.pack_budget(b) end
-  for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
-  return format('ok %s %d %d %d %d;', a.user, level.charged, level.reserved, level.holds, level.requests) .. concat(words, ';')
-    .. ';' .. balances(a)
+  return format('ok %s %d %d %d %d', a.user, level.charged, level.reserved, level.holds, level.requests)
+    .. levels.listed(level) .. ';' .. balances(a)
 end

@@ -77,6 +77,14 @@ function levels.terms_of(level)
   return concat(words, ' ')
 end
 
+-- The rules of a level as answers list them.
+function levels.listed(level)
+  local words = { '' }
+  for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
+  for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
+  return concat(words, ';')
+end
+
 function levels.counters_of(level)
   local words = { format('%d %d %d %d', level.charged, level.reserved, level.holds, level.requests) }
   for _, l in ipairs(level.limits) do

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import orjson
 
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
 from meter.contract.rules import BudgetChange, RateLimitChange
 from meter.engine import operations, upkeep
-from meter.engine.answers import NAME, NOTHING
+from meter.engine.answers import NAME, NOTHING, is_ok
+from meter.engine.behind import NOTHING_BEHIND, read_behind, read_whole
 from meter.engine.operations import Asked, Operation
 from meter.engine.rules import KEPT, LEVELS_MAX, change_words
 from meter.http.exchange import Request
@@ -34,7 +33,9 @@ class AccountHandlers:
     async def user(self, request: Request) -> Rendered:
         """`GET /credits/users/{user_id}`"""
         user_id = path_user(request)
-        return await self._user(user_id, operations.balance(user_id))
+        one = operations.balance(user_id)
+        lines = await self._engine.run_many(self._engine.partition_of(user_id), [one, upkeep.rules(user_id)])
+        return await self._as_it_is(user_id, one, *lines)
 
     async def configure(self, request: Request) -> Rendered:
         """`PATCH /credits/users/{user_id}`"""
@@ -63,18 +64,26 @@ class AccountHandlers:
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
         zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
-        return await self._user(user_id, one, zones - {"UTC"})
+        return await self._changed(user_id, one, zones - {"UTC"})
 
-    async def _user(self, user_id: str, one: Operation, zones: Iterable[str] = ()) -> Rendered:
+    async def _changed(self, user_id: str, one: Operation, zones: set[str]) -> Rendered:
         """`zones`: time zones that a budget names, whose calendars Redis has to have first."""
-        before = [upkeep.calendars(sorted(zones))] if zones else []
-        batch = [*before, one, upkeep.rules(user_id)]
-        line, rules = (await self._engine.run_many(self._engine.partition_of(user_id), batch))[-2:]
+        calendars = [upkeep.calendars(sorted(zones))] if zones else []
+        line = (await self._engine.run_many(self._engine.partition_of(user_id), [*calendars, one]))[-1]
+        told, behind = read_behind(line) if is_ok(line) else (line, NOTHING_BEHIND)
+        if behind.whole:
+            terms, rules, metadata = read_whole(user_id, behind.whole)
+            return self._renderer.user(one[NAME], told, rules, metadata, terms)
+        return await self._as_it_is(user_id, one, told, await self._engine.run(user_id, upkeep.rules(user_id)))
+
+    async def _as_it_is(self, user_id: str, one: Operation, line: str, rules: str) -> Rendered:
         keys = self._engine.partitions[self._engine.partition_of(user_id)]
         metadata = await self._redis.field(keys.profiles, user_id)
-        text = "null" if metadata is None else metadata.decode()
         terms = await self._redis.field(keys.rates, f"u {user_id}")
-        return self._renderer.user(one[NAME], line, rules, text, (b"- -" if terms is None else terms).decode())
+        text, prices = (
+            none if found is None else found.decode() for none, found in (("null", metadata), ("- -", terms))
+        )
+        return self._renderer.user(one[NAME], line, rules, text, prices)
 
     async def _is_unknown(self, rate_card_id: str) -> bool:
         return await self._services.catalog("rate cards").get(RateCardRow, rate_card_id) is None

@@ -10,7 +10,9 @@ LIMITED_MARK = "!"
 """The id of the budget that cut the operation."""
 RATE_MARK = "%"
 """Where the tightest rate limit stands (meter/engine/rules.py)."""
-MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK})
+WHOLE_MARK = "&"
+"""All that an account may do (lua/operations/configure.lua)."""
+MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK})
 
 
 class Behind(NamedTuple):
@@ -19,6 +21,7 @@ class Behind(NamedTuple):
     price: str = ""
     limited_by: str = ""
     rate: str = ""
+    whole: str = ""
 
 
 NOTHING_BEHIND = Behind()
@@ -42,7 +45,7 @@ def read_behind(line: str) -> tuple[str, Behind]:
         found[line[last + 1]] = line[last + 2 :]
         line = line[:last]
         last = line.rfind(" ")
-    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK])
+    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK], found[WHOLE_MARK])
 
 
 def with_behind(line: str, *, price: str | None = None, limited_by: str | None = None) -> str:
@@ -50,3 +53,12 @@ def with_behind(line: str, *, price: str | None = None, limited_by: str | None =
     if limited_by is not None:
         line = f"{line} {LIMITED_MARK}{limited_by}"
     return line if price is None else f"{line} {PRICE_MARK}{price}"
+
+
+def read_whole(user_id: str, text: str) -> tuple[str, str, str]:
+    """All that an account may do, from what stands behind the answer that changed it: its terms of prices, its rules as
+    the operation `rules` answers them, and its metadata as JSON.
+    """
+    terms, counted, metadata = text.split("|", 2)
+    counts, _, rules = counted.partition(";")
+    return terms.replace(",", " "), f"0 ok {user_id} {counts.replace(',', ' ')};{rules}; 0 0 0", metadata

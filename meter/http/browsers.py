@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.http.endpoint import send_rendered
@@ -26,6 +27,20 @@ PASSED_ON = ("/gateway/authorize", "/gateway/commit")
 """What gateways call with the headers of their own clients, browsers of any origin among them. A page cannot call these
 by itself: they want headers that need our leave.
 """
+
+
+_MAY_SEND = (
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-actor",
+    "x-api-key",
+    "x-meter-key",
+    "x-request-id",
+)
+_MAY_READ = ("idempotency-replayed", "ratelimit", "ratelimit-policy", "retry-after", "www-authenticate", "x-request-id")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class BrowserGuard:
@@ -44,6 +59,11 @@ class BrowserGuard:
             return False
         host = headers.get(b"host")
         return host is None or not self._is_local or self._is_ours(host)
+
+    def is_leave_given(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the page that sent a request may call, so that its browser has to be told so (`Shared`)."""
+        origin = headers.get(b"origin")
+        return origin is not None and origin.lower() in self._origins
 
     def refusal(self, headers: Mapping[bytes, bytes], *, reads: bool, passed_on: bool) -> Rendered | None:
         """The answer to a request that must not be served; None where it may.
@@ -103,6 +123,27 @@ class Guarded:
                 await send_rendered(rendered, send, head=scope["method"] == "HEAD")
                 return
         await self._app(scope, receive, send)
+
+
+class Shared:
+    """ASGI middleware that tells browsers what pages of these origins may send and read (CORS). Keys go in headers, so
+    that there are no cookies to be let in. What gateways pass on is none of ours: its owner answers for it.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self._app = app
+        self._shared = CORSMiddleware(
+            app,
+            allow_origins=[origin.lower() for origin in origins],
+            allow_methods=_METHODS,
+            allow_headers=_MAY_SEND,
+            expose_headers=_MAY_READ,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes on, with its headers on the way back; answers a browser that asks beforehand."""
+        is_passed_on = scope["type"] == "http" and scope["path"].startswith(PASSED_ON)
+        await (self._app if is_passed_on else self._shared)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

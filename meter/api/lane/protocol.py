@@ -101,6 +101,10 @@ class HotLane:
             return Found(self._gateway["authorize"], {"rest": rest}, query, reads_body=False)
         return None
 
+    def is_taken(self, found: Found, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the lane answers; a page of an allowed origin is answered with what its browser wants to hear."""
+        return not (found.reads_body and self._guard.is_leave_given(headers))
+
     def refusal(self, cycle: HotCycle) -> Rendered | None:
         """The answer to a request that a page of others made a browser send."""
         if self._guard.is_plain(cycle.headers):
@@ -189,13 +193,14 @@ class HotProtocol(BoundedProtocol):
             return
         method = self.parser.get_method()
         found = self._lane.find(method, self.url) if self._usable else None
-        if found is None:
+        headers = joined_headers(self.headers)
+        if found is None or not self._lane.is_taken(found, headers):
             self._hand_over()
             return
         cycle = HotCycle(
             found,
             method,
-            joined_headers(self.headers),
+            headers,
             keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
             expects=self.expect_100_continue and found.reads_body,
         )

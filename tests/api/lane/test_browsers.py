@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -130,3 +132,55 @@ def test_u2_on_a_network_any_name_will_do() -> None:
     assert guard.refusal({b"host": b"a.b", b"origin": b"http://c.d"}, reads=False, passed_on=False) is not None
     hosts = ("127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "::", "", "10.0.0.1", "meter")
     assert [is_loopback(host) for host in hosts] == [True] * 4 + [False] * 5
+
+
+PAGE = "Origin: https://app.example"
+ASKS = (PAGE, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type, x-api-key")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Ways]:
+    """Both ways in to a sidecar that pages of one origin may call."""
+    loop = asyncio.new_event_loop()
+    found = Ways(loop, allowed_origins="https://App.example")
+    found.start()
+    yield found
+    found.stop()
+    loop.close()
+
+
+@pytest.mark.parametrize("text", [deduct("rich", 1, PAGE), balance("rich", PAGE), livez(PAGE)])
+def test_u2_a_page_of_an_allowed_origin_is_told_so(shared: Ways, text: bytes) -> None:
+    """U2: the setting says that it may call, and a browser lets it only where the answer says so, too."""
+    [answer] = shared.same([text]).answers
+
+    assert answer.status == 200
+    assert answer.header("access-control-allow-origin") == "https://app.example"
+    assert "x-request-id" in (answer.header("access-control-expose-headers") or "")
+    [plain] = shared.same([livez()]).answers
+    assert plain.header("access-control-allow-origin") is None
+
+
+def test_u2_its_refusals_can_be_read_too(shared: Ways) -> None:
+    [answer] = shared.same([deduct("nobody", 1, PAGE)]).answers
+
+    assert (answer.status, answer.header("access-control-allow-origin")) == (402, "https://app.example")
+
+
+@pytest.mark.parametrize("path", ["/credits/deduct", "/credits/plans", "/me/balance"])
+def test_u2_its_browser_may_ask_beforehand(shared: Ways, path: str) -> None:
+    [answer] = shared.same([request("OPTIONS", path, *ASKS)]).answers
+
+    assert (answer.status, answer.header("access-control-allow-origin")) == (200, "https://app.example")
+    assert "POST" in (answer.header("access-control-allow-methods") or "")
+    [foreign] = shared.same([request("OPTIONS", path, *ASKS[1:], "Origin: https://other.example")]).answers
+    assert (foreign.status, foreign.header("access-control-allow-origin")) == (403, None)
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_u2_what_a_gateway_passes_on_is_answered_as_without(shared: Ways, method: str) -> None:
+    """What its client's browser asks is for the API behind the gateway to answer."""
+    identity = ("X-User-Id: rich", "X-Request-Id: r1")
+    [answer] = shared.same([request(method, "/gateway/authorize", *identity, *ASKS)]).answers
+
+    assert (answer.status, answer.header("access-control-allow-origin")) == (200, None)

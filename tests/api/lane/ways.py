@@ -122,10 +122,11 @@ class Way:
 class Ways:
     """The hot lane and uvicorn's own implementation, with equal data at one frozen time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         self.loop = loop
-        self.lane = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1, gateway_timeout_ms=PATIENT_MS), HotProtocol)
-        self.plain = Way(fake_app(body_max_bytes=BODY_MAX, lanes=1, gateway_timeout_ms=PATIENT_MS), BoundedProtocol)
+        common = {"body_max_bytes": BODY_MAX, "lanes": 1, "gateway_timeout_ms": PATIENT_MS, **settings}
+        self.lane = Way(fake_app(**common), HotProtocol)
+        self.plain = Way(fake_app(**common), BoundedProtocol)
         self._lifespans = [way.app.router.lifespan_context(way.app) for way in (self.lane, self.plain)]
 
     def start(self) -> None:
