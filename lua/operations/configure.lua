@@ -12,12 +12,12 @@ local function set_terms(user, card, multiplier)
   local field, detail = 'u ' .. user, ''
   local text = rate_writes[field]
   if text == nil then text = redis.call('HGET', RATES, field) end
-  local own, times = match(text or '- -', '^(%S+) (%S+)$')
+  local own, times, of_plans = match(text or '- -', '^(%S+) (%S+)(.*)$')
   if card ~= '' then own, detail = card, ',"rate_card":' .. (card == '-' and 'null' or '"' .. card .. '"') end
   if multiplier ~= '' then
     times, detail = multiplier, detail .. ',"price_multiplier":' .. (multiplier == '-' and 'null' or multiplier)
   end
-  rate_writes[field] = (own ~= '-' or times ~= '-') and own .. ' ' .. times
+  rate_writes[field] = (own ~= '-' or times ~= '-' or of_plans ~= '') and own .. ' ' .. times .. of_plans
   return detail
 end
 

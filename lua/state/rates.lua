@@ -1,6 +1,8 @@
 -- What rate cards and accounts say of prices, as RATES keeps it (docs/rate-cards.md).
 --
--- "u user_id"           what an account says: "card multiplier", "-" for what it does not say
+-- "u user_id"           what an account says: "card multiplier", "-" for what it does not say; then for each plan group whose
+--                       plan says or said something " group,version,card,multiplier,until": the version of the subscription that
+--                       said it, and when it ends (0: not as things stand)
 -- "a card"              its activations: "number", then "version from" for each, by time; the last that began holds
 -- "card@version"        the models that the version has, with blanks around each
 -- "card@version="       which names are aliases, where some are: " alias,model alias,model "
@@ -33,20 +35,37 @@ function rates.fields_of(user)
   return names
 end
 
--- What prices a user's usage now: the card and the multiplier of the nearest level that says one, and the card's version
--- that is active, nil where none is.
+-- What the plans of an account say: of several, the first group by name that says a card, and likewise a multiplier.
+function rates.of_plans(words)
+  local card, multiplier
+  for own, times, till in gmatch(words, '[^,%s]+,%d+,([^,]+),([^,]+),(%d+)') do
+    if till == '0' or now < till + 0 then
+      if not card and own ~= '-' then card = own end
+      if not multiplier and times ~= '-' then multiplier = times end
+    end
+  end
+  return card, multiplier
+end
+
+-- What prices a user's usage now: the card and the multiplier of the nearest level that says one, else of the nearest plan
+-- that does, and the card's version that is active, nil where none is.
 function rates.of(user)
-  local card, multiplier = 'default', '1000000'
+  local card, multiplier, plan_card, plan_multiplier
   local names = string.find(user, '/', 1, true) and rates.fields_of(user) or { 'u ' .. user }
   for n = 1, #names do
     if rates.read[names[n]] == nil then rates.look_up(names) end
     local terms = rates.read[names[n]]
     if terms then
-      local own, times = match(terms, '^(%S+) (%S+)$')
+      local own, times, of_plans = match(terms, '^(%S+) (%S+)(.*)$')
       if own and own ~= '-' then card = own end
       if times and times ~= '-' then multiplier = times end
+      if of_plans and of_plans ~= '' then
+        own, times = rates.of_plans(of_plans)
+        plan_card, plan_multiplier = own or plan_card, times or plan_multiplier
+      end
     end
   end
+  card, multiplier = card or plan_card or 'default', multiplier or plan_multiplier or '1000000'
   local key = card .. ' ' .. multiplier
   local basis = rates.bases[key]
   if not basis then

@@ -42,6 +42,7 @@ from meter.store.base import Store
 from meter.store.catalog import Change
 from meter.store.plan_rows import PlanRow, SubscriptionRow
 from meter.store.row import Row
+from meter.store.rows import RateCardRow
 
 _BY_PLAN = Cursors("plans", ID)
 _BY_GROUP = Cursors("subscriptions", ID)
@@ -71,6 +72,7 @@ class PlanHandlers:
     async def create(self, request: Request) -> Rendered:
         """`POST /credits/plans`: the same plan_id and body, as the same key, answers as the first time."""
         body = read_body(CreatePlanRequest, request, self._scale)
+        await self._check_card(body)
         call = keyed_call("create_plan", request, body)
         return await answered_once(self._catalog(), call, partial(self._create, body, call))
 
@@ -113,6 +115,7 @@ class PlanHandlers:
     async def update(self, request: Request) -> Rendered:
         """`PUT /credits/plans/{plan_id}`: from the next period on, for those who have it."""
         body = read_body(PlanRequest, request, self._scale)
+        await self._check_card(body)
         call = keyed_call("update_plan", request, body)
 
         async def once() -> Rendered | None:
@@ -205,6 +208,11 @@ class PlanHandlers:
     def _service(self) -> Subscriptions:
         return Subscriptions(self._engine, self._catalog(), self._partitions)
 
+    async def _check_card(self, body: PlanRequest) -> None:
+        """Raises `Answered` for a plan of a rate card that there is not."""
+        if body.rate_card is not None and await self._catalog().get(RateCardRow, body.rate_card) is None:
+            raise Answered(validation_problem([("/rate_card", "there is no rate card of that id")]))
+
     async def _present(self, request: Request) -> PlanRow:
         plan_id = request.path["plan_id"]
         row = await self._catalog().get(PlanRow, plan_id) if OBJECT_ID.fullmatch(plan_id) else None
@@ -224,6 +232,8 @@ class PlanHandlers:
             validity_days=row.validity_days,
             rollover=self._rollover(row),
             priority=row.priority,
+            rate_card=row.rate_card,
+            price_multiplier=None if row.price_multiplier is None else Decimal(row.price_multiplier) / 10**6,
             plan_group=row.plan_group,
             active=row.active,
             created_at=utc_time(row.created_at_ms),
@@ -238,8 +248,8 @@ class PlanHandlers:
 
 
 def _fingerprint(body: CreatePlanRequest) -> str:
-    """What tells two bodies apart. A body of before there was a rollover is the same body now."""
-    left_out = {"rollover"} if body.rollover is None else None
+    """What tells two bodies apart. A body of before there was such a member is the same body now."""
+    left_out = {name for name in ("rollover", "rate_card", "price_multiplier") if getattr(body, name) is None}
     return blake2b(body.model_dump_json(exclude=left_out).encode(), digest_size=16).hexdigest()
 
 
@@ -257,6 +267,8 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
         rollover_percent=None if rollover is None else rollover.percent,
         rollover_days=None if rollover is None else rollover.valid_days,
         priority=body.priority,
+        rate_card=body.rate_card,
+        price_multiplier=body.price_multiplier,
         plan_group=body.plan_group,
         active=body.active,
         created_at_ms=created_at_ms,

@@ -169,7 +169,7 @@ class Renderer:
         fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
-        card, times = (None if term == NOTHING else term for term in terms.split(" "))
+        card, times = (None if term == NOTHING else term for term in terms.split(" ")[:2])
         multiplier = "null" if times is None else multiplier_text(int(times))
         text = (
             f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier},'

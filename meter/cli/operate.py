@@ -250,5 +250,10 @@ def _print_reconcile(reports: list[ReconcileReport], scale: AmountScale, *, as_j
     for drift in drifts[:SHOWN_MAX]:
         ours, theirs = asdict(drift.redis), asdict(drift.store)
         for name in drift.members:
-            table.add_row(drift.user_id, name, scale.text(ours[name]), scale.text(theirs[name]))
+            table.add_row(drift.user_id, name, *(_shown(side[name], scale) for side in (ours, theirs)))
     console.print(table)
+
+
+def _shown(figure: object, scale: AmountScale) -> str:
+    """An amount, or the terms of rules and prices as they are kept."""
+    return scale.text(figure) if isinstance(figure, int) else str(figure)

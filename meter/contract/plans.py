@@ -20,6 +20,7 @@ from meter.contract.fields import (
     Description,
     Members,
     Metadata,
+    Multiplier,
     ObjectId,
     PositiveAmount,
     Text,
@@ -105,6 +106,10 @@ class PlanRequest(Body):
     validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX), AS_WHOLE] | None = None
     rollover: RolloverRequest | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
+    rate_card: ObjectId | None = None
+    """What usage of its holders, and of all below them, is priced by where no user or level of theirs says it."""
+    price_multiplier: Multiplier | None = None
+    """Likewise."""
     plan_group: PlanGroup = "default"
     active: bool = True
 
@@ -172,6 +177,8 @@ class Plan(Answer):
     validity_days: int | None
     rollover: Rollover | None
     priority: int
+    rate_card: str | None
+    price_multiplier: Credits | None
     plan_group: str
     active: bool
     created_at: datetime

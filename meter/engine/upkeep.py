@@ -279,6 +279,26 @@ def activate(rate_card_id: str, number: int, activations: str) -> Operation:
     return plain("activate", rate_card_id, str(number), activations)
 
 
+PLAN_PRICES = Declared(
+    "plan_prices",
+    Subject.NONE,
+    names("user_id plan_group version rate_card price_multiplier until_ms"),
+    names("user_id"),
+    balances=False,
+    upkeep=True,
+)
+
+
+def plan_prices(
+    user_id: str, plan_group: str, version: int, rate_card: str, price_multiplier: int, until_ms: int
+) -> Operation:
+    """Takes over what the plan of a subscription says of prices, unless what is there is of a later version of it; ""
+    and 0 stand for what it does not say, and for an end that is not known.
+    """
+    said = (rate_card or NOTHING, str(price_multiplier) if price_multiplier else NOTHING)
+    return plain("plan_prices", user_id, plan_group, str(version), *said, str(until_ms))
+
+
 CALENDARS = Declared(
     "calendars", Subject.NONE, names("zones"), balances=False, several={"zones": ("zone", "offsets")}, upkeep=True
 )
@@ -358,6 +378,7 @@ DECLARED = (
     RESTORE,
     RATES,
     ACTIVATE,
+    PLAN_PRICES,
     CALENDARS,
     RECALL,
     RECALL_END,

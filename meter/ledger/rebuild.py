@@ -31,6 +31,7 @@ from meter.ledger.merge import Overtaken, merge
 from meter.ledger.offered import missing
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
+from meter.ledger.plan_prices import restore_prices
 from meter.ledger.rate_cards import restore_operations
 from meter.ledger.recount import recount, recounted
 from meter.ledger.restoring import (
@@ -160,6 +161,8 @@ class Rebuild:
         async for one in restore_keys(self._store, number):
             await self._run(number, reached.epoch, [one])
         await self._restore_accounts(number, report, progress)
+        async for one in restore_prices(self._store, number, len(self._engine.partitions)):
+            await self._run(number, reached.epoch, [one])
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)
         await self._apply_pending(number, report)

@@ -15,6 +15,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError
+from meter.ledger.plan_prices import OF_USER, subscriptions_with_prices, word_of, words_in
 from meter.ledger.recount import Counted, recount
 from meter.store.base import Store
 from meter.store.rows import AccountRow
@@ -47,6 +48,8 @@ class Figures:
     held: int = 0
     holds: int = 0
     used: tuple[int, ...] = ()
+    prices: tuple[str, ...] = ()
+    """What its plans say of prices (lua/state/rates.lua)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Reconcile:
                 unsettled.append(user)
             else:
                 drifts += level
+        drifts += await self._compare_prices(number)
         return ReconcileReport(len(users), tuple(drifts), tuple(unsettled))
 
     async def _users(self, number: int) -> set[str]:
@@ -157,6 +161,32 @@ class Reconcile:
             sides = _counted(of_redis, Counted.of(of_redis)), _counted(row, Counted.of(row)), proved
             return [Drift(user, one, other) for one, other in pairwise(sides) if one != other]
         return None
+
+    async def _compare_prices(self, number: int) -> list[Drift]:
+        """The drifts of what plans say of prices. What differs once may be on its way."""
+        differing = await self._prices_differing(number)
+        if differing:
+            await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
+            again = await self._prices_differing(number)
+            differing = {user: sides for user, sides in differing.items() if again.get(user) == sides}
+        return [
+            Drift(user, Figures(prices=ours), Figures(prices=theirs))
+            for user, (ours, theirs) in sorted(differing.items())
+        ]
+
+    async def _prices_differing(self, number: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """What Redis and the store have, by user, where these differ."""
+        ours: dict[str, tuple[str, ...]] = {}
+        for name, text in (await self._redis.fields_of(self._engine.partitions[number].rates)).items():
+            if name.startswith(OF_USER) and (words := words_in(text.decode())):
+                ours[name.removeprefix(OF_USER)] = words
+        theirs: dict[str, tuple[str, ...]] = {}
+        async for row in subscriptions_with_prices(self._store):
+            if self._engine.partition_of(row.user_id) == number:
+                theirs[row.user_id] = tuple(sorted((*theirs.get(row.user_id, ()), word_of(row))))
+        users = ours.keys() | theirs.keys()
+        pairs = {user: (ours.get(user, ()), theirs.get(user, ())) for user in users}
+        return {user: pair for user, pair in pairs.items() if pair[0] != pair[1]}
 
     async def _seq(self, number: int) -> int:
         state = await self._redis.partition_state(self._engine.partitions[number].meta)

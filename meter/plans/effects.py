@@ -6,6 +6,7 @@ Everything here can be done again without effect, and what could not be done sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from meter.clock import NEVER_MS
 from meter.engine import operations, upkeep
@@ -23,7 +24,8 @@ OPERATIONS_PER_CALL = 25
 LEFT_OVER_MAX = 500
 
 PLAN_SOURCE = "plan:"
-_KINDS = ("void", "lapse", "renew")
+PRICES = "prices"
+_KINDS = ("void", "lapse", "renew", PRICES)
 
 
 class Effects:
@@ -71,6 +73,10 @@ class Effects:
         """Does an errand, and takes it off the list. A grant that Redis has not yet is given first: it could come after
         its own end.
         """
+        if errand.kind == PRICES:
+            await self._engine.run(errand.user_id, price_operation(errand))
+            await self._store.remove([errand])
+            return
         grants: list[tuple[str, int]] = errand.grants or []  # type: ignore[assignment] # as the planner made it
         names = [name for name, _ in grants]
         many = [one for name, until_ms in grants for one in _operations(errand, name, until_ms)]
@@ -84,6 +90,12 @@ class Effects:
         """What the store has and Redis may not, of these grants and of the rests that a step gave in their place."""
         found = await self._store.grants([(user_id, each) for name in names for each in (name, rest_of(name))])
         return [row for row in found.values() if row.pending]
+
+
+def price_operation(errand: ErrandRow) -> Operation:
+    """The operation by which Redis has what a plan says of prices."""
+    ((group, version, card, multiplier, until_ms),) = cast("list[tuple[str, int, str, int, int]]", errand.grants)
+    return upkeep.plan_prices(errand.user_id, group, version, card, multiplier, until_ms)
 
 
 def _operations(errand: ErrandRow, name: str, until_ms: int) -> list[Operation]:

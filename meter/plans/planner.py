@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from meter.clock import UnknownTimeZone, period_number, period_start_ms, time_zone
 from meter.plans.entitlement import Given, NewGrant, dead_until_ms, grants_of, owed, read_given
 from meter.plans.terms import CannotPlan, Terms
-from meter.store.plan_rows import ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
+from meter.store.plan_rows import NO_PRICES, ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
 from meter.store.rows import AlertRow
 
 ACTIVE, ENDED, SET_ASIDE = "active", "ended", "set_aside"
@@ -53,13 +53,15 @@ def advanced(row: SubscriptionRow, terms: Terms, now_ms: int) -> Step:
             break
         if not _follows(moved):
             over = _version(row, _over(moved, moved.next_period_at_ms, moved.unspent))
-            return Step(over, grants, [*alerts, _alert("ended", over)], _voids(over), [*past, *_past(moved, over)])
+            errands = [*_voids(over), *_prices(row, over)]
+            return Step(over, grants, [*alerts, _alert("ended", over)], errands, [*past, *_past(moved, over)])
         before, (moved, made) = moved, _next_period(moved, terms, now_ms)
         past += _past(before, moved)
         grants += made
         if made or not is_due(moved, now_ms):
             alerts.append(_alert("renewed", moved))
-    return Step(_version(row, moved), grants, alerts, past=past)
+    moved = _version(row, moved)
+    return Step(moved, grants, alerts, _prices(row, moved), past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,16 @@ def begun(
         period_started_at_ms=period_start_ms(anchor_ms, unit, number, zone),
         next_period_at_ms=period_start_ms(anchor_ms, unit, number + 1, zone),
         given=[],
+        rate_card=terms.rate_card,
+        price_multiplier=terms.price_multiplier,
         metadata=asked.metadata,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         plan_since_ms=now_ms,
         version=1 if before is None else before.version + 1,
     )
-    return Step(*_given_whole(row, terms, [], now_ms))
+    made, grants = _given_whole(row, terms, [], now_ms)
+    return Step(made, grants, errands=_prices(before, made))
 
 
 def adjusted(row: SubscriptionRow, asked: Asked, now_ms: int) -> Step:
@@ -127,7 +132,8 @@ def changed_afresh(row: SubscriptionRow, chosen: PlanTermsRow, now_ms: int) -> S
     """A period of the other plan begins; the rest of the old grants is void."""
     fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, [], now_ms)
     fresh = _version(row, fresh)
-    return Step(fresh, grants, errands=[_errand("void", fresh, given_of(row))], past=_past(row, fresh))
+    errands = [_errand("void", fresh, given_of(row)), *_prices(row, fresh)]
+    return Step(fresh, grants, errands=errands, past=_past(row, fresh))
 
 
 def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Terms, now_ms: int) -> Step:
@@ -137,7 +143,8 @@ def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Ter
     given = given_of(row, terms)
     if chosen.billing_period != _unit(row, terms):
         fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, given, now_ms)
-        return Step(_version(row, fresh), grants, past=_past(row, fresh))
+        fresh = _version(row, fresh)
+        return Step(fresh, grants, errands=_prices(row, fresh), past=_past(row, fresh))
     start, end = row.period_started_at_ms, row.next_period_at_ms
     at_ms = max(now_ms, start)
     part = f"{row.subscription_id}.{row.period}."
@@ -154,6 +161,7 @@ def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Ter
     )
     given += [Given(one.grant_id, one.amount, at_ms, end) for one in grants]
     members: dict[str, object] = {"plan_id": chosen.plan_id, "next_plan_id": None, "given": _packed(given)}
+    members |= _said(chosen)
     step = _changed(row, now_ms, {**members, "plan_since_ms": now_ms})
     return Step(step.row, grants, errands=step.errands, past=_past(row, step.row))
 
@@ -172,7 +180,7 @@ def ended(
         differs = any(getattr(row, name) != value for name, value in members.items())
         return _changed(row, now_ms, members if differs else {})
     over = _version(row, _over(row, now_ms, unspent))
-    errands = [*_voids(over), *_renewals(row, over)]
+    errands = [*_voids(over), *_renewals(row, over), *_prices(row, over)]
     return Step(over, alerts=[_alert("ended", over)], errands=errands, past=_past(row, over))
 
 
@@ -207,6 +215,7 @@ def _next_period(row: SubscriptionRow, terms: Terms, now_ms: int) -> tuple[Subsc
         "period_started_at_ms": start,
         "next_period_at_ms": period_start_ms(anchor_ms, unit, number + 1, zone),
         "updated_at_ms": start,
+        **_said(chosen),
     }
     return _given_whole(row.model_copy(update=members), chosen, given, now_ms)
 
@@ -251,6 +260,7 @@ def _anew(row: SubscriptionRow, terms: PlanTermsRow, at_ms: int) -> Subscription
         "created_at_ms": at_ms,
         "updated_at_ms": at_ms,
         "plan_since_ms": _since(row) if terms.plan_id == row.plan_id else at_ms,
+        **_said(terms),
     }
     return row.model_copy(update=members)
 
@@ -287,7 +297,7 @@ def _changed(row: SubscriptionRow, now_ms: int, members: dict[str, object]) -> S
     if not members:
         return Step(row)
     changed = _version(row, row.model_copy(update={"updated_at_ms": now_ms, **members}))
-    return Step(changed, errands=_renewals(row, changed))
+    return Step(changed, errands=[*_renewals(row, changed), *_prices(row, changed)])
 
 
 def _version(before: SubscriptionRow, row: SubscriptionRow) -> SubscriptionRow:
@@ -304,6 +314,20 @@ def _renewals(before: SubscriptionRow, row: SubscriptionRow) -> list[ErrandRow]:
     if _follows(before) == _follows(row):
         return []
     return [_errand("renew" if _follows(row) else "lapse", row, given_of(before))]
+
+
+def _said(terms: PlanTermsRow) -> dict[str, object]:
+    """What a period of these terms says of prices."""
+    return {"rate_card": terms.rate_card, "price_multiplier": terms.price_multiplier}
+
+
+def _prices(before: SubscriptionRow | None, row: SubscriptionRow) -> list[ErrandRow]:
+    """Prices are told where they are others than before."""
+    said = row.prices
+    if said == (NO_PRICES if before is None else before.prices):
+        return []
+    told: JsonValue = [[row.plan_group, row.version, *said]]
+    return [_errand("prices", row, ()).model_copy(update={"grants": told})]
 
 
 def _errand(kind: str, row: SubscriptionRow, given: Sequence[Given]) -> ErrandRow:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from meter.store.row import Milliseconds, ObjectId, Reference, Row, Units, UserId, VersionedRow, Word
+from meter.store.row import Millionths, Milliseconds, ObjectId, Reference, Row, Units, UserId, VersionedRow, Word
+
+
+class Prices(NamedTuple):
+    """What a plan says of prices: a card ("": none), a multiplier in millionths (0: none), and until when, where that
+    is known (else 0).
+    """
+
+    rate_card: str
+    price_multiplier: int
+    until_ms: int
+
+
+NO_PRICES = Prices("", 0, 0)
 
 
 class PlanRow(VersionedRow):
@@ -29,6 +42,9 @@ class PlanRow(VersionedRow):
     rollover_days: int | None = None
     """How long it lives on; null: nothing does."""
     priority: int = 10
+    rate_card: ObjectId | None = None
+    """What usage of its holders is priced by, where nothing nearer says it; likewise `price_multiplier`."""
+    price_multiplier: Millionths | None = None
     plan_group: Word = "default"
     active: bool = True
     deleted: bool = False
@@ -55,6 +71,8 @@ class PlanTermsRow(Row):
     rollover_percent: int | None = None
     rollover_days: int | None = None
     priority: int = 10
+    rate_card: ObjectId | None = None
+    price_multiplier: Millionths | None = None
 
 
 class SubscriptionRow(VersionedRow):
@@ -93,8 +111,19 @@ class SubscriptionRow(VersionedRow):
     metadata: JsonValue = None
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
+    rate_card: ObjectId | None = None
+    """What its plan said of prices when the period began; likewise `price_multiplier`."""
+    price_multiplier: Millionths | None = None
     plan_since_ms: Milliseconds | None = None
     """Since when the user has the plan; null in a row of before there was such a time: since `created_at_ms`."""
+
+    @property
+    def prices(self) -> Prices:
+        """What its plan says of prices now: nothing behind its end."""
+        if self.state == "ended" or (self.rate_card is None and self.price_multiplier is None):
+            return NO_PRICES
+        goes_on = self.auto_renew or self.next_plan_id is not None
+        return Prices(self.rate_card or "", self.price_multiplier or 0, 0 if goes_on else self.next_period_at_ms)
 
 
 class PastPlanRow(Row):
@@ -120,10 +149,14 @@ class ErrandRow(VersionedRow):
     errand_id: ObjectId
     """kind.subscription_id.version: one of each kind per change."""
     kind: Word
-    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does."""
+    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does; prices: what the
+    plan says of prices.
+    """
     user_id: UserId
     grants: JsonValue = None
-    """[[grant_id, until_ms], …]: each with the end of the period that it was given for."""
+    """[[grant_id, until_ms], …]: each with the end of the period that it was given for; of prices [[plan_group,
+    version, rate_card, price_multiplier, until_ms]].
+    """
     state: Word = "due"
     created_at_ms: Milliseconds
     reference: Reference | None = None

@@ -23,6 +23,8 @@ _PLAN: JsonObject = {
     "rollover": {"max_amount": None, "percent": 20, "valid_days": 30},
     "id": "pro",
     "priority": 10,
+    "rate_card": None,
+    "price_multiplier": None,
     "plan_group": "default",
     "active": True,
     "created_at": NOW,
