@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from meter.amount import AmountScale
+from meter.api.attempts import KeyAttempts
 from meter.api.gate import ADMIN_READ, ADMIN_WRITE, Gate
 from meter.api.handlers import Handlers, handlers_of
 from meter.api.lane.protocol import HotLane
@@ -78,6 +79,7 @@ def services_of(runtime: Runtime) -> Services:
         PlainBodies(scale),
         jobs,
         runtime.watch,
+        KeyAttempts(settings.key_failures_max),
         runtime.kept_refusals,
     )
 

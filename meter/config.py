@@ -330,6 +330,15 @@ class Settings(BaseSettings):
         int,
         Field(ge=1, le=100_000, description="API keys that one user, or all operators, may have, but revoked ones."),
     ] = 10_000
+    key_failures_max: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=60_000,
+            description="API keys that there are not which may come from one address in a minute before all but known "
+            "ones are 429 there; 0: any number.",
+        ),
+    ] = 60
     code_failures_max: Annotated[
         int,
         Field(ge=1, le=60_000, description="Promo codes that a user may get wrong in a minute before more are 429."),

@@ -6,6 +6,7 @@ from functools import partial
 
 import orjson
 
+from meter.api.attempts import too_many
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
 from meter.api.services import Services
 from meter.clock import milliseconds, utc_time
@@ -112,7 +113,7 @@ class CodeHandlers:
         """Writes a redemption; what is kept of its answer is which grant it gives. None where others were first."""
         store, now_ms = self._store(), await self._services.now_ms(user_id)
         if wait_ms := self._failures.wait_ms(user_id, now_ms):
-            return _later(wait_ms)
+            return too_many(wait_ms, "The user tried too many codes that there are not.")
         code = await code_of(store, found_by)
         last = None if code is None else await last_redemption(store, code.code_id, user_id)
         found = Refused("code-not-found") if code is None else decided(code, last, user_id, now_ms)
@@ -173,14 +174,6 @@ class CodeHandlers:
 
     def _store(self) -> Store:
         return self._services.catalog("promo codes")
-
-
-def _later(wait_ms: int) -> Rendered:
-    seconds = -(-wait_ms // 1000)
-    refused = problem(
-        "rate-limited", "The user tried too many codes that there are not.", f'"retry_after_ms":{wait_ms}'
-    )
-    return refused._replace(headers=((b"retry-after", str(seconds).encode()),))
 
 
 def _state(row: CodeRow, now_ms: int) -> str:

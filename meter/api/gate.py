@@ -10,7 +10,7 @@ from functools import partial
 
 from meter.api.handlers import Handlers
 from meter.api.refusals import DETAILS
-from meter.api.services import INVALID_KEY, Services
+from meter.api.services import Services
 from meter.api_key import ApiKey
 from meter.contract.call import ME, Call
 from meter.contract.calls import BY_NAME
@@ -92,7 +92,7 @@ class Gate:
         if not text:
             detail = "The call needs an API key: Authorization: Bearer mk_…, x-api-key or X-Meter-Key."
             raise Answered(problem("missing-identity", detail))
-        return self._services.read_key(text)
+        return self._services.attempts.read(request.source, text)
 
     async def scopes_of(self, key: ApiKey) -> frozenset[str]:
         """What an operator's key may do now; nothing of one that works no more or is a user's. Raises `MeterError`."""
@@ -109,7 +109,8 @@ class Gate:
         if isinstance(line, MeterError):
             raise line
         if not is_ok(line):
-            raise Answered(INVALID_KEY)
+            raise self._services.attempts.refused(request.source, key)
+        self._services.attempts.let_in(key)
         told = IDENTIFY.read(line)
         user_id = None if told["user_id"] == NOTHING else told["user_id"]
         needed = scope if user_id is None or name not in OF_USERS else SPEND

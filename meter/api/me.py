@@ -9,7 +9,7 @@ from meter.api.credits import CreditHandlers
 from meter.api.keys import KeyHandlers
 from meter.api.refusals import DETAILS
 from meter.api.reports import ReportHandlers
-from meter.api.services import INVALID_KEY, Services
+from meter.api.services import Services
 from meter.contract.me import MyUsageQuery
 from meter.contract.requests import Query
 from meter.engine.answers import NOTHING, is_ok
@@ -57,12 +57,14 @@ class MeHandlers:
         text = brought_key(request.headers)
         if not text:
             raise Answered(problem("missing-identity", "The request needs an API key: Authorization: Bearer mk_…"))
-        key = self._services.read_key(text)
+        attempts = self._services.attempts
+        key = attempts.read(request.source, text)
         engine = self._services.engine
         (line,) = await engine.run_many(key.root % len(engine.partitions), [identify(key)])
         told = IDENTIFY.read(line) if is_ok(line) else None
         if told is None or told["user_id"] == NOTHING:
-            raise Answered(INVALID_KEY)
+            raise attempts.refused(request.source, key)
+        attempts.let_in(key)
         if READ_SELF not in told["scopes"].split(","):
             raise Answered(problem("key-not-allowed", DETAILS["key-not-allowed"], f'"scope":"{READ_SELF}"'))
         return told["user_id"]

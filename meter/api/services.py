@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meter.amount import AmountScale
+from meter.api.attempts import KeyAttempts
 from meter.api.plain_bodies import PlainBodies, PlainCommit, PlainDeduct, PlainReserve
 from meter.api.refusals import DETAILS
 from meter.api.rendering import Renderer
@@ -52,6 +53,7 @@ class Services:
     plain_bodies: PlainBodies
     jobs: Jobs
     watch: Watch
+    attempts: KeyAttempts
     refusals: Refusals | None = None
 
     def ask(self, user_id: str, operation: Operation, respond: Respond, caller: Caller | None = None) -> None:

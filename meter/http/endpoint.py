@@ -49,6 +49,7 @@ class Endpoint:
                     scope["query_string"].decode("latin-1"),
                     joined_headers(scope["headers"]),
                     await self._body(scope, receive),
+                    source=source_of(scope),
                 )
             )
         except Exception as error:  # every way out of a handler is an answer
@@ -135,9 +136,16 @@ class AnyMethod:
 
     async def _answer(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Rendered:
         try:
-            return await self._run(Request(scope["path_params"], scope["query_string"].decode("latin-1"), headers))
+            query = scope["query_string"].decode("latin-1")
+            return await self._run(Request(scope["path_params"], query, headers, source=source_of(scope)))
         except Exception as error:  # every way out of a handler is an answer
             return failure(error)
+
+
+def source_of(scope: Scope) -> str:
+    """The address that a request came from, "" where the server does not tell."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 async def _gone(receive: Receive) -> None:

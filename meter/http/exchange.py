@@ -39,7 +39,7 @@ class Request:
     """A request: path members by name, header names in lower case, the whole body.
 
     `bare`: it is known to have none of `TELLING`, so that nobody needs to look for them. `caller`: who was let in,
-    where somebody looks (meter/api/gate.py).
+    where somebody looks (meter/api/gate.py). `source`: the address that it came from, "" where nobody can tell.
     """
 
     path: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class Request:
     body: bytes = b""
     bare: bool = False
     caller: Caller | None = None
+    source: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -64,6 +64,7 @@ def test_exactly_the_declared_refusals_are_served() -> None:
         what_rates_refuse,
         what_keys_refuse,
         what_codes_refuse,
+        what_guessers_are_told,
         what_limits_refuse,
         what_accounts_cannot_take,
         what_cannot_be_worked_out,
@@ -209,6 +210,14 @@ def what_rates_refuse(seen: Seen) -> None:
         refused("commit", "unknown-model", {"usage": asked["usage"]})
         assert call(client, "reserve", {"user_id": "user-1", "amount": 1, "reservation_id": "job-2"}).status_code == 201
         refused("commit", "reservation-not-priced", {"usage": asked["usage"]}, reservation_id="job-2")
+
+
+def what_guessers_are_told(seen: Seen) -> None:
+    with sidecar(store_url="memory://", key_failures_max=1) as client:
+        guess = {"authorization": f"Bearer {new_api_key('u', is_test=True)[0]}"}
+        assert call(client, "my_balance", headers=guess).status_code == 401
+        for name in (row.name for row in CALLS if row.prefix == ME):
+            seen.add((name, refusal(name, call(client, name, headers=guess))))
 
 
 def what_limits_refuse(seen: Seen) -> None:

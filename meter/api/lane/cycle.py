@@ -77,6 +77,7 @@ class HotCycle(Request):
         self.body = body or b""
         self.bare = bare
         self.caller = None
+        self.source = ""
         self.pieces = bytearray() if body is None else None
         self.more_body = body is None
         self.started = body is not None

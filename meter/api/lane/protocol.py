@@ -149,6 +149,7 @@ class HotProtocol(BoundedProtocol):
         self._parsing: HotCycle | None = None  # the request that the parser is in, when it is a hot one
         self._unread: HotCycle | None = None  # written to a client that does not read
         self._advancing = self._again = False
+        self._source = ""
 
     def data_received(self, data: bytes) -> None:
         """Plain hot requests are taken from the front while nothing else is going on; the parser has the rest."""
@@ -167,6 +168,7 @@ class HotProtocol(BoundedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
+        self._source = self.client[0] if self.client else ""
         self.flow = HotFlow(transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -287,6 +289,7 @@ class HotProtocol(BoundedProtocol):
             self.flow.resume_reading()
 
     def _handle(self, cycle: HotCycle) -> None:
+        cycle.source = self._source
         try:
             cycle.found.handler(cycle, partial(self._respond, cycle))
         except Exception as error:  # every way out of a handler is an answer

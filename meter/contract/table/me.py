@@ -13,7 +13,7 @@ from meter.contract.table.story import END, USER_2, balances
 
 TAG = "me"
 _NOTHING: JsonObject = {"items": [], "next_cursor": None}
-_REFUSES = ("missing-identity", "invalid-id", *OF_AN_API_KEY)
+_REFUSES = ("missing-identity", "invalid-id", "rate-limited", *OF_AN_API_KEY)
 
 
 def _mine(
