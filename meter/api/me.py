@@ -42,8 +42,13 @@ class MeHandlers:
         """`GET /me/usage`"""
         user_id = await self._me(request)
         query = read_query(MyUsageQuery, request, self._services.scale)
-        asked = {name: str(value) for name, value in query.model_dump(mode="json", by_alias=True).items() if value}
-        return await self._as_user(request, user_id, self._reports.usage, urlencode({**asked, "user_id": user_id}))
+        asked = {name: value for name, value in query.model_dump(mode="json", by_alias=True).items() if value}
+        if query.is_of_figures:
+            whose = {"path": user_id, "group_by": ",".join(query.group_by or ())}
+        else:
+            whose = {"user_id": user_id, "by": query.by or "day"}
+        told = {name: str(value) for name, value in {**asked, **whose}.items() if value}
+        return await self._as_user(request, user_id, self._reports.usage, urlencode(told))
 
     async def my_keys(self, request: Request) -> Rendered:
         """`GET /me/keys`"""

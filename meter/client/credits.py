@@ -16,6 +16,7 @@ from meter.client.calls import CreditAmount, Metadata, Null, wire_text
 from meter.client.codes import CodeCalls
 from meter.client.jobs import JobCalls
 from meter.client.keys import KeyCalls
+from meter.client.me import MeCalls
 from meter.client.plans import PlanCalls
 from meter.client.rates import RateCalls, Usage
 from meter.client.reports import ReportCalls
@@ -77,7 +78,18 @@ class Hold:
                 await self.release()
 
 
-class Credits(PlanCalls, WebhookCalls, JobCalls, ReportCalls, SearchCalls, SystemCalls, RateCalls, KeyCalls, CodeCalls):
+class Credits(
+    PlanCalls,
+    WebhookCalls,
+    JobCalls,
+    ReportCalls,
+    SearchCalls,
+    SystemCalls,
+    RateCalls,
+    KeyCalls,
+    CodeCalls,
+    MeCalls,
+):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""
 
     async def add(

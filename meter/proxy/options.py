@@ -101,7 +101,7 @@ class ProxyOptions:
     ] = None
     meter_key_file: Annotated[
         Path | None,
-        Doc("A file with the operator's API key by which the sidecar is called; METER_KEY has it else."),
+        Doc("A file with the operator's API key by which the sidecar is called; else METER_KEY_FILE, METER_KEY."),
     ] = None
     preserve_host: Annotated[bool, Doc("Pass the client's Host on, instead of the upstream's.")] = False
 
@@ -216,7 +216,9 @@ class ProxyOptions:
 
     def meter_key(self) -> str | None:
         """The key by which the sidecar is called, where there is one. Raises `ConfigError`."""
-        return _secret(os.environ.get("METER_KEY", ""), "meter_key_file", self.meter_key_file) or None
+        named = os.environ.get("METER_KEY_FILE", "")
+        path = self.meter_key_file or (Path(named) if named else None)
+        return _secret(os.environ.get("METER_KEY", ""), "meter_key_file", path) or None
 
     def described(self) -> dict[str, object]:
         """What an operator wants to see of them when the proxy starts."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from urllib.parse import urlencode
 
+from meter.client.calls import Carrier
+from meter.client.credits import Credits
+from meter.contract.answers import Balance, Refusal, TransactionPage
+from meter.contract.calls import BY_NAME
+from meter.contract.keys import KeyPage
+from meter.contract.reports import FiguresPage, UsagePage
 from tests.api.sidecar import Answer, problem_members
 from tests.keys.conftest import Counter
+from tests.keys.test_auth import Guarded, guarded
+
+__all__ = ["guarded"]
 
 
 def mine(counter: Counter, text: str, path: str) -> Answer:
@@ -51,3 +62,58 @@ def test_it_needs_a_key_that_may_read(counter: Counter) -> None:
         nobody = counter.call("GET", f"/me/{path}", headers={"x-user-id": "u"})
         problem_members(nobody, 401, "missing-identity")
         assert nobody.headers["www-authenticate"] == 'Bearer realm="meter"'
+
+
+def test_one_sees_the_figures_of_ones_own_path_and_below_and_of_nobody_else(counter: Counter) -> None:
+    mothers, childs = counter.issue("acme")["key"], counter.issue("acme/alice")["key"]
+    for user, amount in (("acme", 1), ("acme/alice", 2), ("acme/bob", 4), ("u", 1)):
+        counter.add(user, 10)
+        counter.post("/deduct", {"user_id": user, "amount": amount})
+    if counter.folder is not None:
+        return  # nobody flushes
+    of_all = mine(counter, mothers, "usage?group_by=path").body["items"]
+    assert {row["path"]: row["spent"] for row in of_all} == {"acme": 1, "acme/alice": 2, "acme/bob": 4}
+    assert [row["spent"] for row in mine(counter, childs, "usage?group_by=day&time_zone=UTC").body["items"]] == [2]
+    assert [row["spent"] for row in mine(counter, childs, "usage?time_zone=Europe/Berlin").body["items"]] == [2]
+    for query in ("group_by=path&by=day", "group_by=nothing", "group_by=path&path=u", "group_by=path&user_id=u"):
+        problem_members(mine(counter, childs, f"usage?{query}"), 422, "validation-error")
+
+
+async def test_the_python_client_asks_about_itself(guarded: Guarded) -> None:
+    """Every call below /me, by the key of the client; without one they are refused."""
+    text = guarded.issue("u")["key"]
+    transport = Transport(guarded)
+    client = Credits(transport.by(text))
+
+    balance, history, keys = await client.my_balance(), await client.my_history(kind="key"), await client.my_keys()
+    usage, figures = await client.my_usage("user"), await client.my_figures("path", "day")
+
+    assert isinstance(balance, Balance) and (balance.user_id, balance.available) == ("u", Decimal(5))
+    assert isinstance(keys, KeyPage) and isinstance(history, TransactionPage)
+    assert [row.key_id for row in keys.items] == [row.key_id for row in history.items]
+    assert isinstance(usage, UsagePage) and usage.items[0].granted == 5
+    assert isinstance(figures, FiguresPage) and figures.items == []
+    refused = await Credits(transport.by("")).my_balance()
+    assert isinstance(refused, Refusal) and refused.code == "MISSING_IDENTITY"
+
+
+class Transport:
+    """Carries the calls of a client to a sidecar in this process."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        self._guarded = guarded
+
+    def by(self, text: str) -> Carrier:
+        async def carry(
+            name: str,
+            path: Mapping[str, str],
+            query: Mapping[str, str],
+            body: bytes | None,
+            key: str | None,
+            actor: str = "",
+        ) -> tuple[int, bytes, bool]:
+            call = BY_NAME[name]
+            answer = self._guarded.by(text, call.method, f"{call.prefix}{call.path}?{urlencode(query)}")
+            return answer.status, answer.raw, answer.replayed
+
+        return carry

@@ -53,7 +53,7 @@ CALLS = (
     _mine(
         "usage",
         "Sum up what one spent",
-        reports.UsagePage,
+        reports.UsageAnswer,
         {**_NOTHING, "is_complete": True},
         me.MyUsageQuery,
         {"from": END},
