@@ -265,6 +265,19 @@ def test_what_a_noticed_loss_took_along_is_counted_and_no_finding() -> None:
     assert [finding.word for finding in check(evidence)] == ["lost"]
 
 
+def test_what_was_told_before_a_loss_may_be_booked_behind_others_and_is_answered_as_then() -> None:
+    """It went, a sidecar offered it back, and the call was repeated when all was over."""
+    evidence = sound()
+    text = json.dumps({"transaction_id": "0-2-s-1", "taken": 3, "available": 43})
+    evidence.told["b"].attempts = {1: Attempt(1_000, 1_001, 200, text), 2: Attempt(2_000, 2_001, 200, text)}
+    assert [finding.word for finding in check(evidence)] == ["difference"]
+    evidence.losses.append(Loss("older file", 1_500, 1_600, 1, detected=True, loses=True))
+    assert check(evidence) == []
+    other = json.dumps({"transaction_id": "0-9-s-1", "taken": 3, "available": 43})
+    evidence.told["b"].attempts[1] = Attempt(1_000, 1_001, 200, other)  # done anew afterwards: no excuse
+    assert "difference" in [finding.word for finding in INVARIANTS["I3"](evidence)]
+
+
 def test_credits_that_came_in_are_never_gone_with_a_loss() -> None:
     evidence = sound()
     evidence.told["in"] = told("in", "add", {}, {"transaction_id": "0-6-s-1", "amount": 1, "available": 39})

@@ -131,8 +131,11 @@ def _as_told(evidence: Evidence, told: Told, row: Row) -> Iterator[Finding]:
     """An answer that was not lost says what the ledger has."""
     if row.kind != _KIND.get(told.kind, told.kind) or row.user != told.user:
         yield Finding("I3", "difference", f"{told.id} ({told.kind} of {told.user}) is {row.kind} of {row.user}")
-    answer = json.loads(told.done[-1].text)
-    if _went(evidence, told.done[-1]) or answer.get("state") == "pending":
+    last = told.done[-1]
+    # A first answer that was lost is given to repeats too, once it was offered back and is booked behind others.
+    first = next(one for one in told.done if one.text == last.text)
+    answer = json.loads(last.text)
+    if _went(evidence, first) or answer.get("state") == "pending":
         return
     name = answer.get("transaction_id")
     if name is not None and name != row.transaction_id:
