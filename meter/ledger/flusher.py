@@ -35,8 +35,10 @@ from meter.store.base import Flush, Flushed, Store, StoreRefused
 from meter.store.records import Records
 from meter.store.rows import EventRow, WatermarkRow
 
-KNOWN_MAX = 200_000
-"""Rows kept in memory between two steps, so that a busy account is not read again for each."""
+KNOWN_MAX = 50_000
+"""Rows kept in memory between two steps, so that a busy account is not read again for each: of some 500 bytes, 25 MB of
+a partition. Then those of the last step stay, and the others are read again when they are touched.
+"""
 LOOK_AGAIN_SECONDS = 5.0
 """How long nothing may come before it is looked whether Redis still has what the store has; whoever spends finds it."""
 FOLDED_AT_ONCE = 25
