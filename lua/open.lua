@@ -5,19 +5,23 @@
 --         asked now) | rebuild (closed for a rebuild of the epoch, whatever it is now) | replace (a rebuild that
 --         takes another ledger's place, too),
 --         then the store's watermark (all 0 and "-" where it has none): 5 epoch, 6 seq, 7 head,
---         8 the id of its ledger ("" where nobody can tell, "-" where there is no store)
--- Answers opened | present | lost why (the store or Redis itself knows of a history that Redis no longer has; closed)
+--         8 the id of its ledger ("" where nobody can tell, "-" where there is no store),
+--         9 for a rebuild: how many partitions there were before `meter repartition`, one time after the other ("" = there
+--         were always as many)
+-- Answers opened | present before (as in 9) | lost why (the store or Redis itself knows of a history that Redis no longer
+--         has; closed)
 --         | mismatch name value | unfit (this server's scripts cannot write amounts)
 --         | foreign id (the partition is another ledger's, "-" where its name is not known; nothing was changed)
 -- Writes  meta, and the sentinels of every key
 local META, ACCOUNTS, GRANTS, ORDER, HOLDS, AGENDA = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local DUE, OUTBOX = KEYS[7], KEYS[10]
 local fields = redis.call('HMGET', META, 'schema', 'decimal_places', 'partitions', 'epoch', 'seq', 'head', 'state',
-  'flushed', 'sentinels', 'why', 'ledger')
+  'flushed', 'sentinels', 'why', 'ledger', 'before')
 local epoch, seq, head = ARGV[5] + 0, ARGV[6] + 0, ARGV[7]
 -- What meta says of sentinels, and the first key that has none where it says that: before there were rates, keys, rules.
 local SENTINELS_VERSION, SENTINELS_OF = '4', { ['1'] = 12, ['2'] = 13, ['3'] = 14 }
 local replace, rebuild, ledger = ARGV[4] == 'replace', ARGV[4] == 'rebuild' or ARGV[4] == 'replace', ARGV[8] or ''
+local is_moved = rebuild and (ARGV[9] or '') ~= ''
 local storeless = ledger == '-'
 if storeless then ledger = '' end
 
@@ -63,8 +67,10 @@ end
 if fields[1] then
   local is_older = fields[1] == '1' and ARGV[1] == '2' -- accounts are read as either has them, and entries of the outbox too
   if is_older then fields[1] = ARGV[1] end
+  fields[1] = string.match(fields[1], '^(%d+)/%d+$') or fields[1]
   for i, name in ipairs({ 'schema', 'decimal_places', 'partitions' }) do
-    if fields[i] ~= ARGV[i] then return 'mismatch ' .. name .. ' ' .. fields[i] end
+    local is_other = fields[i] ~= ARGV[i] and not (is_moved and name == 'partitions')
+    if is_other then return 'mismatch ' .. name .. ' ' .. fields[i] end
   end
   if foreign() and not replace then return 'foreign ' .. (fields[11] or '-') end
   if rebuild and epoch < fields[4] + 0 then return 'lost to a later rebuild' end
@@ -87,7 +93,7 @@ if fields[1] and not rebuild then
       fields[6]))
   end
   if ledger ~= '' and not fields[11] then redis.call('HSET', META, 'ledger', ledger) end
-  return 'present'
+  return 'present' .. (fields[12] and ' ' .. fields[12] or '')
 end
 if not rebuild then
   if redis.call('EXISTS', unpack(KEYS)) > 0 then return 'lost missing meta' end
@@ -101,5 +107,6 @@ redis.call('HSET', META, 'schema', ARGV[1], 'decimal_places', ARGV[2], 'partitio
   'seq', ARGV[6], 'head', head, 'flushed', ARGV[6], 'sentinels', SENTINELS_VERSION,
   'recent_seq', ARGV[6])
 if ledger ~= '' then redis.call('HSET', META, 'ledger', ledger) end
+if is_moved then redis.call('HSET', META, 'schema', ARGV[1] .. '/' .. ARGV[3], 'before', ARGV[9]) end
 plant_sentinels()
 return 'opened'

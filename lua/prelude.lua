@@ -3,10 +3,10 @@
 -- The whole call is one unit of work: operations read, decide and change tables in memory, and state/write.lua (plain/run.lua)
 -- puts the result into Redis at the end. A fault before that leaves nothing half done, as Redis does not roll a script back.
 --
--- KEYS  1 meta      hash: schema, state, why (it is closed), acknowledged (seq that a sender was told, where it is more than
---                    Redis has), epoch, seq, head, decimal_places, partitions, clock_ms, recent, recent_since, recent_seq,
---                    flushed, full, sentinels, ledger (id of the one that it belongs to: the store has the same), rules (how
---                    many levels have some), waited (of no meaning: what is written before WAIT, so that it counts what was read)
+-- KEYS  1 meta      hash: schema (behind a / how many partitions, once that was changed), before (how many there were), state,
+--                    why (closed), acknowledged (seq that a sender was told, where it is more than Redis has), epoch, seq, head,
+--                    decimal_places, partitions, clock_ms, recent, recent_since, recent_seq, flushed, full, sentinels, ledger (its
+--                    id, as in the store), rules (how many levels have some), waited (is written before WAIT, no more)
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)
@@ -50,7 +50,7 @@ local paths = { RULES = KEYS[14], COUNTERS = KEYS[15], CALENDAR = KEYS[16], term
 local fields = redis.call('HMGET', META, 'schema', 'state', 'epoch', 'seq', 'head', 'clock_ms', 'recent', 'recent_since',
   'flushed', 'full', 'rules')
 if not fields[1] or not fields[4] then return 'refused missing meta' end -- a lost Redis is not an empty one
-if fields[1] ~= SCHEMA then return 'refused schema' end
+if fields[1] ~= SCHEMA and fields[1] ~= SCHEMA_OF_MOVED then return 'refused schema' end
 local epoch, seq, head = fields[3], fields[4] + 0, fields[5]
 local frozen_ms, recent_since = fields[6], fields[8] + 0
 local flushed, full = (fields[9] or '0') + 0, fields[10] == '1' -- the store has all up to that seq; the outbox is full

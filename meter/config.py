@@ -111,7 +111,8 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=1024,
-            description="Partitions; one suits one Redis, four per master a Redis Cluster. Fixed at the first start.",
+            description="Partitions; one suits one Redis, four per master a Redis Cluster. "
+            "`meter repartition` changes it.",
         ),
     ] = 1
     decimal_places: Annotated[

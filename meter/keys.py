@@ -16,6 +16,11 @@ OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPERATION_KEY = re.compile(r"[!#-\[\]-~]{1,128}")
 """An idempotency key: visible ASCII without the two characters that JSON escapes."""
 
+OUR_RESERVATION_ID = re.compile(r"([rq])([0-9]{1,4})(?:of([0-9]{1,4}))?_([A-Za-z0-9_-]{22})")
+"""A reservation_id that we made: `r`, or `q` for the request of a gateway, its partition, of how many (once `meter
+repartition` has changed that), and what nobody can guess.
+"""
+
 REQUEST_ID = OPERATION_KEY
 """The id that a gateway or a client gave a request; the ledger keeps it, so it may be what a key may be."""
 
@@ -101,6 +106,13 @@ def queue_prefix(prefix: str) -> str:
 def nobodys_key(prefix: str) -> str:
     """A key that is never made: rights are asked for on it."""
     return f"{prefix}:selftest"
+
+
+def schema_of(partitions: int, *, is_moved: bool) -> str:
+    """What meta says of its schema. Once `meter repartition` has changed how many partitions there are, their number is
+    in it: every script compares it, so that a process that knows another number decides nothing any more.
+    """
+    return f"{SCHEMA}/{partitions}" if is_moved else SCHEMA
 
 
 def partition_of(user_id: str, partitions: int) -> int:

@@ -173,7 +173,7 @@ class CreditHandlers:
         """The ledger row of a charge. Raises `Answered`."""
         place = seq_of(transaction_id)
         missing = Answered(problem("transaction-not-found", "The user has no transaction of that id."))
-        if place is None or place[0] != self._engine.partition_of(user_id):
+        if place is None or (place[0] != self._engine.partition_of(user_id) and not self._engine.opening.before):
             raise missing
         row = await self._history.transaction(transaction_id, *place)
         if row is None or row.user_id != user_id:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +28,7 @@ from meter.http.reading import failure, read_actor
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
 from meter.http.request_id import brought_id
 from meter.jobs import Jobs
-from meter.keys import OBJECT_ID, USER_ID
+from meter.keys import OBJECT_ID, OUR_RESERVATION_ID, USER_ID
 from meter.ledger.lists import Lists
 from meter.ledger.refusals import Refusals
 from meter.ledger.tail import Tail
@@ -192,12 +191,9 @@ def path_id(request: Request, name: str) -> str:
     return value
 
 
-_OUR_RESERVATION_ID = re.compile(r"[rq][0-9]{1,4}_[A-Za-z0-9_-]{22}")
-
-
 def own_reservation_id(caller: Caller, reservation_id: str) -> str:
     """A reservation_id as it is known here: one that a user's key chose is its root's."""
-    return reservation_id if _OUR_RESERVATION_ID.fullmatch(reservation_id) else caller.own(reservation_id)
+    return reservation_id if OUR_RESERVATION_ID.fullmatch(reservation_id) else caller.own(reservation_id)
 
 
 def unanswered(line: str | MeterError) -> Rendered | None:

@@ -64,7 +64,7 @@ async def rebuild(
         except ServedElsewhere as elsewhere:
             if not agreed(str(elsewhere)):
                 raise ConfigError(f"{elsewhere}. Nothing was changed; --yes does it all the same.") from None
-        with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
+        with ledger_log_of(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
             command = Rebuild(runtime.engine, runtime.redis, store, window_ms, ledger, actor, OFFERS_SECONDS)
             for number in numbers:
                 task = progress.add_task(f"partition {number}", total=None)
@@ -135,7 +135,7 @@ def _time_ms(text: str) -> int:
 async def jobs(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
     """Does jobs one after the other, each until nothing is due, as the worker does, and prints how much that was."""
     done: dict[str, int] = {}
-    with _ledger_log(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
+    with ledger_log_of(settings) as ledger, Progress(console=Console(stderr=True), transient=True) as progress:
         async with Runtime(settings) as runtime, Jobs(runtime, ledger) as found:
             for name in names:
                 task = progress.add_task(COUNTED[name], total=None)
@@ -151,7 +151,7 @@ def _progressed(progress: Progress, task: TaskID, done: int) -> None:
 
 
 @contextmanager
-def _ledger_log(settings: Settings) -> Iterator[LedgerFile | None]:
+def ledger_log_of(settings: Settings) -> Iterator[LedgerFile | None]:
     """The ledger log, where there is one: what is done by hand is told there as by the worker."""
     ledger = ledger_log(settings)
     if ledger is None:
@@ -198,16 +198,16 @@ class _Open:
 _AMOUNTS = {"available", "reserved", "debt", "granted", "spent", "expired", "voided"}
 
 
-def _in_credits(found: object, scale: AmountScale) -> object:
+def in_credits(found: object, scale: AmountScale) -> object:
     """A report with its amounts as exact numbers of credits; units are nobody's business outside."""
     if isinstance(found, dict):
         return {
             name: orjson.Fragment(scale.text(value))
             if name in _AMOUNTS and isinstance(value, int)
-            else _in_credits(value, scale)
+            else in_credits(value, scale)
             for name, value in found.items()
         }
-    return [_in_credits(one, scale) for one in found] if isinstance(found, list | tuple) else found
+    return [in_credits(one, scale) for one in found] if isinstance(found, list | tuple) else found
 
 
 def _json(document: object) -> str:
@@ -216,7 +216,7 @@ def _json(document: object) -> str:
 
 def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json: bool) -> None:
     if as_json:
-        print(_json([_in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
+        print(_json([in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
         return
     console = Console(soft_wrap=True, highlight=False)
     for report in reports:
@@ -237,7 +237,7 @@ def _print_rebuild(reports: list[RebuildReport], scale: AmountScale, *, as_json:
 
 def _print_reconcile(reports: list[ReconcileReport], scale: AmountScale, *, as_json: bool) -> None:
     if as_json:
-        print(_json([_in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
+        print(_json([in_credits(asdict(report), scale) for report in reports]))  # noqa: T201
         return
     console = Console()
     accounts = sum(report.accounts for report in reports)

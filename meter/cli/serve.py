@@ -217,6 +217,24 @@ def reconcile(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
 
 @app.command()
+def repartition(
+    partitions: Annotated[int, typer.Argument(help="How many partitions there are to be.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    actor: Actor = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Change the number of partitions of a deployment that has data, while no process of it runs."""
+    from meter.cli.repartition import repartition as moved
+
+    def agreed(what: str) -> bool:
+        return yes or (sys.stdin.isatty() and typer.confirm(f"meter: {what}. Go on?", err=True))
+
+    settings, who = settings_of(data_dir), actor_of(actor)
+    run(moved(settings, partitions, who, as_json=as_json, agreed=agreed))
+
+
+@app.command()
 def rollup(
     from_: Annotated[
         str, typer.Option("--from", help="Count everything again from the hour of this time on (2030-01-31T00:00Z).")

@@ -6,7 +6,6 @@ Knows partitions, batchers and operations; knows nothing of HTTP, decimals or th
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -16,13 +15,14 @@ from meter.api_key import ApiKey
 from meter.config import Settings
 from meter.engine import operations, upkeep
 from meter.engine.acknowledged import Acknowledged
-from meter.engine.answers import is_ok
+from meter.engine.answers import NOT_FOUND, is_ok
 from meter.engine.batcher import Batcher, Limits, LineDone, Lines, Mode
 from meter.engine.counts import Counts
 from meter.engine.history import Place
 from meter.engine.key_owners import KeyOwners
 from meter.engine.opening import LedgerOf, Opening, WatermarkOf
 from meter.engine.operations import RESERVATION, Operation
+from meter.engine.places import about_another, earlier_names, named_partition, place_named
 from meter.engine.programs import apply_program
 from meter.engine.redis import RedisGateway
 from meter.engine.replication import waits_of
@@ -38,9 +38,8 @@ from meter.log import logger
 
 _log = logger("meter.engine")
 
-_OUR_RESERVATION_ID = re.compile(r"[rq]([0-9]{1,4})_[A-Za-z0-9_-]{22}")
-
 _OWNER = RESERVATION.field("user_id")
+_NOT_FOUND = f"0 {NOT_FOUND.word}"
 
 _T = TypeVar("_T", str, Lines, str | None)
 
@@ -60,7 +59,7 @@ class Engine:
         """
         self._redis = redis
         self.partitions = tuple(PartitionKeys(number, settings.key_prefix) for number in range(settings.partitions))
-        program, limits = apply_program(), limits_of(settings)
+        program, limits = apply_program(partitions=settings.partitions), limits_of(settings)
         self._batchers = tuple(Batcher(redis, program, keys, limits) for keys in self.partitions)
         for number, batcher in enumerate(self._batchers):
             batcher.on_cut_off = partial(self._close_cut_off, number)
@@ -90,6 +89,13 @@ class Engine:
             await asyncio.shield(self._started)
         self._started.result()
 
+    def start_closed(self) -> None:
+        """Starts the senders and opens no partition: for who makes them again, one after the other."""
+        for batcher in self._batchers:
+            batcher.start()
+        self._started = asyncio.get_running_loop().create_future()
+        self._started.set_result(None)
+
     async def close(self) -> None:
         """Lets accepted operations finish, then stops. The Redis gateway stays open: it is the owner's."""
         self.opening.close()
@@ -115,16 +121,15 @@ class Engine:
 
     def partition_named_by(self, reservation_id: str) -> int | None:
         """The partition that a reservation_id tells; None where its caller chose it and any partition may have it."""
-        if len(self._batchers) == 1:
-            return 0
-        ours = _OUR_RESERVATION_ID.fullmatch(reservation_id)
-        return int(ours.group(1)) if ours and int(ours.group(1)) < len(self._batchers) else None
+        return named_partition(reservation_id, len(self._batchers), self.opening.before)
 
     def submit_for_reservation(self, reservation_id: str, operation: Operation, done: LineDone) -> None:
         """Runs an operation on a reservation, whose id may or may not tell its partition."""
         number = self.partition_named_by(reservation_id)
         if number is None:
             self._search(reservation_id, operation, done)
+        elif self.opening.before and (names := earlier_names(reservation_id, self.opening.before)):
+            self._try_earlier(number, names, operation, done)
         else:
             self._batchers[number].submit_one(operation, done)
 
@@ -181,7 +186,11 @@ class Engine:
 
     def new_reservation_id(self, user_id: str) -> str:
         """An id that nobody can guess and that names its partition."""
-        return f"r{partition_of(user_id, len(self._batchers))}_{secrets.token_urlsafe(16)}"
+        return f"r{self.place_of(user_id)}_{secrets.token_urlsafe(16)}"
+
+    def place_of(self, user_id: str) -> str:
+        """What the id of a reservation says of its partition."""
+        return place_named(partition_of(user_id, len(self._batchers)), len(self._batchers), self.opening.before)
 
     async def faults(self) -> list[str]:
         """Why the engine cannot serve, one line per partition; empty when all is well. Asks every partition."""
@@ -260,6 +269,34 @@ class Engine:
 
         for batcher in self._batchers:
             batcher.submit_one(operations.reservation(reservation_id), answered)
+
+    def _try_earlier(self, number: int, names: Sequence[str], operation: Operation, done: LineDone) -> None:
+        """Runs an operation on the reservation of a gateway's request, which may have had another name before."""
+        batcher = self._batchers[number]
+
+        def found(lines: Lines | MeterError) -> None:
+            if isinstance(lines, MeterError):
+                done(lines)
+                return
+            name = next((name for name, line in zip(names, lines, strict=True) if is_ok(line)), None)
+            if name is None:
+                done(_NOT_FOUND)
+                return
+            try:
+                batcher.submit_one(about_another(operation, name), done)
+            except MeterError as error:
+                done(error)
+
+        def answered(line: str | MeterError) -> None:
+            if line != _NOT_FOUND:
+                done(line)
+                return
+            try:
+                batcher.submit([operations.reservation(name) for name in names], found)
+            except MeterError as error:
+                done(error)
+
+        batcher.submit_one(operation, answered)
 
 
 class _LineFuture:

@@ -73,7 +73,7 @@ def why_refused(keys: PartitionKeys, head: str, rest: str) -> str:
 
 _REMEDIES = {
     "lost": "; run `meter rebuild`, or the worker with METER_AUTO_REPAIR=1",
-    "schema": " made by another version of meter",
+    "schema": " made by another version of meter, or METER_PARTITIONS was changed by `meter repartition`",
 }
 
 

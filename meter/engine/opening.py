@@ -74,6 +74,8 @@ class Opening:
         self._is_fit = False
         self._unopened = set(range(len(partitions)))
         self._trying: asyncio.Task[None] | None = None
+        self.before: tuple[int, ...] = ()
+        """How many partitions there were before `meter repartition`, one time after the other; mostly never others."""
 
     async def start(self) -> None:
         """Opens the partitions; while Redis or the store is away, goes on trying in the background.
@@ -170,6 +172,8 @@ class Opening:
                 f"Redis holds partition {number} made with {name}={value}; this process has "
                 f"{_own_value(name, self._settings)}. Set METER_{name.upper()}={value} or use another Redis."
             )
+            if name == "partitions":
+                fault += " `meter repartition` changes their number."
             self._batchers[number].barred = PartitionRefused("settings", fault)
             raise ConfigError(fault)
         if word == "unfit":
@@ -181,16 +185,18 @@ class Opening:
             )
         if word == "lost":
             raise PartitionRefused("partition", why_refused(self._partitions[number], "refused", f"lost {rest}"))
+        if word == "present":
+            self.before = tuple(int(count) for count in rest.split())
         self._batchers[number].remember(watermark)
         if ledger:
             self._redis.keep_to(self._partitions[number].meta, ledger)
         if how == "check":
             raise StoreUnavailable(f"partition {number} was not compared with the store")
 
-    async def run(self, number: int, how: str, watermark: Watermark, ledger: str) -> str:
-        """Runs lua/open.lua, which documents the answer, `how` and `ledger`."""
+    async def run(self, number: int, how: str, watermark: Watermark, ledger: str, before: str = "") -> str:
+        """Runs lua/open.lua, which documents the answer, `how`, `ledger` and `before`."""
         keys, settings = self._partitions[number], self._settings
-        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark, ledger)
+        arguments = (SCHEMA, settings.decimal_places, settings.partitions, how, *watermark, ledger, before)
         return await self._redis.run(self._program, keys.all, arguments)
 
     def rebuilds(self, number: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
+from meter.keys import schema_of
 
 _LEVELS = ("calendar", "level", "counting", "level_writing", "bucket", "judging", "editing")
 """What rules of levels need: made where the partition has some, or the batch may make the first."""
@@ -67,13 +68,15 @@ def lua_folder() -> Path:
     return Path(__file__).resolve().parents[2] / "lua"
 
 
-def apply_program(folder: Path | None = None, *, plain: bool = True) -> Program:
-    """The program that applies a batch of operations (lua/apply.lua). What a batch does not want it does not make: each
-    function costs a call some of its time. Without `plain` it has no fast path; it answers and writes the same.
+def apply_program(folder: Path | None = None, *, plain: bool = True, partitions: int = 1) -> Program:
+    """The program that applies a batch of operations (lua/apply.lua), of a deployment of so many partitions. What a
+    batch does not want it does not make: each function costs a call some of its time. Without `plain` it has no fast
+    path; it answers and writes the same.
     """
     folder = folder or lua_folder()
     operations = sorted(path.stem for path in (folder / "operations").glob("*.lua"))
     parts = _Parts(folder)
+    parts.say(f"local SCHEMA_OF_MOVED = '{schema_of(partitions, is_moved=True)}' ")
     parts.add("prelude.lua", "state/told.lua", "state/history.lua")
     with parts.when("is_refused"):
         parts.add(_SENTINEL, "state/refusal.lua")

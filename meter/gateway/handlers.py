@@ -30,7 +30,7 @@ class GatewayHandlers:
 
     def __init__(self, services: Services) -> None:
         settings = services.settings
-        headers = GatewayHeaders(settings, services.scale)
+        headers = GatewayHeaders(settings, services.scale, services.engine.place_of)
         self.counts = GatewayCounts()
         self.rules = SettlementRules(
             services.scale,

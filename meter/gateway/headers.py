@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import orjson
@@ -15,7 +16,7 @@ from meter.gateway.ids import reservation_id_of
 from meter.gateway.settlement import Outcome, read_status, read_usage
 from meter.gateway.told_usage import usage_in
 from meter.http.rendered import Answered, problem
-from meter.keys import OBJECT_ID, partition_of
+from meter.keys import OBJECT_ID
 from meter.usage import Usage
 
 RESERVATION = b"x-reservation-id"
@@ -27,14 +28,14 @@ STATUS = b"x-upstream-status"
 class GatewayHeaders:
     """Reads the headers of one deployment. Every method raises `Answered`."""
 
-    def __init__(self, settings: Settings, scale: AmountScale) -> None:
-        """Raises `ConfigError` for an amount that the deployment cannot count."""
+    def __init__(self, settings: Settings, scale: AmountScale, place_of: Callable[[str], str]) -> None:
+        """`place_of` is the engine's. Raises `ConfigError` for an amount that the deployment cannot count."""
         self._scale = scale
+        self._place_of = place_of
         self._default = self._setting("ESTIMATE_DEFAULT", settings.gateway_estimate_default)
         self._estimate_name = settings.gateway_estimate_header.lower().encode()
         self._model_name = settings.gateway_model_header.lower().encode()
         self._named = f"{settings.gateway_user_header} and {settings.gateway_request_header}"
-        self._partitions = settings.partitions
         self._secret = settings.gateway_secret.encode()
         admission = Admission(
             user_id_header=settings.gateway_user_header,
@@ -66,8 +67,7 @@ class GatewayHeaders:
 
     def reservation_id(self, user_id: str, request_id: str) -> str:
         """The reservation of a user's request."""
-        partition = partition_of(user_id, self._partitions)
-        return reservation_id_of(user_id, request_id, partition=partition, secret=self._secret)
+        return reservation_id_of(user_id, request_id, place=self._place_of(user_id), secret=self._secret)
 
     def settled(self, headers: JoinedHeaders) -> str:
         """The reservation that a commit is about, by its own id or by user and request."""

@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
 
-def reservation_id_of(user_id: str, request_id: str, *, partition: int, secret: bytes) -> str:
-    """128 bits over user and request; `q` and the partition in front (meter/engine/engine.py reads them)."""
+def reservation_id_of(user_id: str, request_id: str, *, place: str, secret: bytes) -> str:
+    """128 bits over user and request; `q` and the partition in front (`Engine.place_of`)."""
     digest = blake2b(f"{user_id}\x1f{request_id}".encode(), digest_size=16, key=secret).digest()
-    return f"q{partition}_{urlsafe_b64encode(digest)[:22].decode()}"
+    return f"q{place}_{urlsafe_b64encode(digest)[:22].decode()}"

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from meter.engine.answers import subject_of
+from meter.engine.answers import NOT_FOUND, subject_of, word_of
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.errors import MeterError
@@ -161,8 +161,8 @@ class AccessLogs:
         if told.reservation_id:
             return told.reservation_id
         user_id, request_id = str(told.user_id), str(told.request_id)
-        partition = self._engine.partition_of(user_id)
-        return reservation_id_of(user_id, request_id, partition=partition, secret=self._secret)
+        place = self._engine.place_of(user_id)
+        return reservation_id_of(user_id, request_id, place=place, secret=self._secret)
 
     async def _run(self, partition: int | None, batch: Sequence[Operation]) -> list[str]:
         if partition is None:  # ids that their callers chose: each is searched for
@@ -170,4 +170,8 @@ class AccessLogs:
         lines: list[str] = []
         for at in range(0, len(batch), self._batch_max):
             lines += await self._engine.run_many(partition, batch[at : at + self._batch_max])
+        if self._engine.opening.before:  # what is not there may be there under its name of before
+            for at, line in enumerate(lines):
+                if word_of(line) == NOT_FOUND.word:
+                    lines[at] = await self._engine.run_for_reservation(subject_of(batch[at]), batch[at])
         return lines

@@ -38,7 +38,8 @@ async def apply_keys(engine: Engine, store: Catalog, changes: Sequence[tuple[Api
     sweep does it again.
     """
     rows = [row for row, _ in changes]
-    user_id, partition = rows[0].user_id, rows[0].partition
+    user_id = rows[0].user_id
+    partition = EVERYWHERE if user_id is None else engine.partition_of(user_id)
     if user_id is None:
         for number in range(len(engine.partitions)):
             await engine.run_many(number, [put_keys([_kept(row) for row in rows])])
@@ -51,7 +52,9 @@ async def apply_keys(engine: Engine, store: Catalog, changes: Sequence[tuple[Api
             return False
     for row in rows:
         # False: it was changed meanwhile, and its own change is told by whoever made it.
-        await store.swap(row.model_copy(update={"state": ACTIVE, "version": row.version + 1}))
+        # Who made it may have known another number of partitions: `meter repartition` changes that.
+        active = {"state": ACTIVE, "version": row.version + 1, "partition": partition}
+        await store.swap(row.model_copy(update=active))
     return True
 
 

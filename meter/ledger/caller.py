@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from meter.engine.outbox import Entry, Kind
+from meter.keys import OUR_RESERVATION_ID
 
 CHOSEN = "reserve "
 """What the operation_id of a reservation's own id begins with; no caller's key has a blank."""
-_OUR_RESERVATION_ID = re.compile(r"r[0-9]{1,4}_[A-Za-z0-9_-]{22}")
 
 
 def is_chosen(entry: Entry) -> bool:
     """Whether the entry is a reserve whose caller chose the reservation_id, which then is an idempotency key."""
     if entry.kind is not Kind.RESERVE or "fingerprint" not in entry.detail:
         return False
-    return _OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id"))) is None
+    ours = OUR_RESERVATION_ID.fullmatch(str(entry.detail.get("reservation_id")))
+    return ours is None or ours.group(1) != "r"
 
 
 def api_key_of(entry: Entry) -> str | None:

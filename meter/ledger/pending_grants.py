@@ -69,7 +69,11 @@ class Intake:
                 return "0 key_reused" if same_key else "0 exists 0 0 0"
             extra = told_of(row.model_copy(update={"reference": first.reference}))  # a retry has another request id
             row = first
-        told = None if row.pending else await self._store.get(OperationRow, row.partition, _key_of(row))
+        told = (
+            None
+            if row.pending
+            else await self._store.get(OperationRow, self._engine.partition_of(row.user_id), _key_of(row))
+        )
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
         was_promised = first is not None and row.pending and _is_promised(row)
@@ -98,7 +102,7 @@ class Intake:
         by_partition: dict[int, list[GrantRow]] = {}
         for row in rows:
             if row.pending and _is_promised(row):  # one that was applied may be forgotten, and would be applied again
-                by_partition.setdefault(row.partition, []).append(row)
+                by_partition.setdefault(self._engine.partition_of(row.user_id), []).append(row)
             elif row.pending:
                 await self._store.drop_pending_grant(row.user_id, row.grant_id)
         applied = 0
@@ -141,7 +145,7 @@ class Intake:
             message=f"the grant {row.grant_id} of {row.amount} units is durable, but refused: {why}"[:500],
             created_at_ms=time.time_ns() // 1_000_000,
         )
-        at_ms = await self._engine.now_ms(row.partition)
+        at_ms = await self._engine.now_ms(self._engine.partition_of(row.user_id))
         is_new = await self._store.insert(error_alert(event, row.user_id, at_ms, {"grant_id": row.grant_id}))
         await self._store.put_events([event])
         if is_new:

@@ -28,6 +28,7 @@ from meter.ledger.api_keys import restore_keys
 from meter.ledger.identity import check_same_ledger, ledger_of
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
+from meter.ledger.numbers import kept_numbers
 from meter.ledger.offered import missing
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
@@ -142,6 +143,31 @@ class Rebuild:
         mends it.
         """
         started = time.monotonic()
+        report = await self.take(number, watermark, replaces=replaces)
+        await self._run(number, report.epoch, [upkeep.state("clear", report.epoch)])
+        now_ms = await self._now_ms(number, report.epoch)
+        for batch in _batches(await restore_operations(self._store, now_ms)):
+            await self._run(number, report.epoch, batch)
+        async for one in restore_keys(self._store, number):
+            await self._run(number, report.epoch, [one])
+        await self._restore_accounts(number, report, progress)
+        async for one in restore_prices(self._store, number, len(self._engine.partitions)):
+            await self._run(number, report.epoch, [one])
+        await self._recall_answers(number, report.epoch, now_ms)
+        await self._prove(number, report)
+        await self._apply_pending(number, report)
+        await self._run(number, report.epoch, [upkeep.state("open", report.epoch)])
+        report.seconds = time.monotonic() - started
+        event = _event(report, self._actor)
+        await self._store.put_events([event])
+        if self._ledger is not None:
+            self._ledger.events([event])
+        return report
+
+    async def take(self, number: int, watermark: WatermarkRow | None, *, replaces: bool = False) -> RebuildReport:
+        """What a rebuild begins with: fences every flusher, closes the partition, and books in the store what only
+        Redis has. Raises `RebuildFailed`.
+        """
         keys = self._engine.partitions[number]
         state = await self._redis.partition_state(keys.meta)
         if not replaces:
@@ -154,24 +180,6 @@ class Rebuild:
         # From here on nobody else changes it. What only Redis has goes into the store before Redis forgets it.
         found = NOTHING_ELSE if replaces else await self._merge(report, reached, keys, state)
         report.unknown = _replaced(state) if replaces else _unknown(state, report.seq, found, report.offered)
-        await self._run(number, reached.epoch, [upkeep.state("clear", reached.epoch)])
-        now_ms = await self._now_ms(number, reached.epoch)
-        for batch in _batches(await restore_operations(self._store, now_ms)):
-            await self._run(number, reached.epoch, batch)
-        async for one in restore_keys(self._store, number):
-            await self._run(number, reached.epoch, [one])
-        await self._restore_accounts(number, report, progress)
-        async for one in restore_prices(self._store, number, len(self._engine.partitions)):
-            await self._run(number, reached.epoch, [one])
-        await self._recall_answers(number, report.epoch, now_ms)
-        await self._prove(number, report)
-        await self._apply_pending(number, report)
-        await self._run(number, reached.epoch, [upkeep.state("open", reached.epoch)])
-        report.seconds = time.monotonic() - started
-        event = _event(report, self._actor)
-        await self._store.put_events([event])
-        if self._ledger is not None:
-            self._ledger.events([event])
         return report
 
     async def _refuse_to_forget(
@@ -262,7 +270,8 @@ class Rebuild:
         """Closes the partition for a rebuild from there on. Raises `RebuildFailed`."""
         place = (reached.epoch, reached.seq, reached.head)
         ledger = await ledger_of(self._store, self._redis, self._engine.partitions)
-        word = await self._engine.opening.run(number, how, place, ledger)
+        before = await kept_numbers(self._store)
+        word = await self._engine.opening.run(number, how, place, ledger, before)
         if word != "opened":
             raise RebuildFailed(f"partition {number} cannot be made again: {word}")
 
@@ -323,7 +332,7 @@ class Rebuild:
     async def _apply_pending(self, number: int, report: RebuildReport) -> None:
         """Grants that are durable and that Redis had perhaps, unflushed; what is refused stays for the sweep."""
         for row in await self._store.pending_grants(NEVER_MS, PENDING_MAX):
-            if row.partition != number:
+            if self._engine.partition_of(row.user_id) != number:
                 continue
             one = grant_operation(row, told_of(row), late=True)
             line = (await self._run(number, report.epoch, [one]))[0]

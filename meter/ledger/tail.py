@@ -52,7 +52,9 @@ class Tail:
         return range(len(self._engine.partitions))
 
     async def entry(self, partition: int, seq: int) -> Entry | None:
-        """One entry, as long as the outbox keeps it."""
+        """One entry, as long as the outbox keeps it. There may have been more partitions before."""
+        if partition not in self.partitions:
+            return None
         found = await self._redis.outbox_entries(self._engine.partitions[partition].outbox, seq, 1)
         entries = _readable(*found[0], seq) if found else []
         return entries[0] if entries and entries[0].seq == seq else None

@@ -6,6 +6,27 @@ from collections.abc import Mapping, Sequence
 
 from meter.store.rows import GrantRow, OperationRow
 
+ALSO = "also"
+"""What the operation_id of a key begins with that two partitions knew before `meter repartition` made one of them: the
+first of them keeps its own, the other is found by its fingerprint, too. No caller's key has a blank.
+"""
+
+
+def also(operation_id: str, fingerprint: str) -> str:
+    """The other name of a key."""
+    return f"{ALSO} {fingerprint} {operation_id}"
+
+
+def plain(operation_id: str) -> str:
+    """The key by its own name."""
+    return operation_id.split(" ", 2)[2] if operation_id.startswith(f"{ALSO} ") else operation_id
+
+
+def own_grant(grant: GrantRow, found: Sequence[GrantRow]) -> GrantRow | None:
+    """Of the grants that have the id or a name of the key of another, the one that a repeated call means."""
+    other = None if grant.operation_id is None else also(grant.operation_id, grant.fingerprint or "")
+    return next((row for row in found if other is not None and row.operation_id == other), found[0] if found else None)
+
 
 def new_operations(
     operations: Sequence[OperationRow], stored: Mapping[str, str]

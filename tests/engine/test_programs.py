@@ -20,7 +20,7 @@ from tests.servers import Server
 PROGRAM = Program("apply", "", "", ((1, "prelude.lua"), (11, "state/grant.lua"), (31, "apply.lua")))
 
 
-IN_A_BLOCK = re.compile(r"^(?:if .*?)?(--.*)$")
+IN_A_BLOCK = re.compile(r"^(?:(?:if|local) .*?)?(--.*)$")
 
 
 def test_the_program_is_every_file_and_nothing_else() -> None:

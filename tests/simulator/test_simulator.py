@@ -64,7 +64,7 @@ def test_without_it_a_seed_is_red(control: Control, tmp_path: Path) -> None:
     for file, text, instead in control.patches:
         path = tmp_path / file
         path.write_text(path.read_text().replace(text, instead))
-    with patch("meter.engine.engine.apply_program", lambda: apply_program(folder)):
+    with patch("meter.engine.engine.apply_program", lambda **named: apply_program(folder, **named)):
         assert first_red(control.words | {"invented"}) < SEEDS_OF_A_CONTROL
 
 

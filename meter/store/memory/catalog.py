@@ -94,9 +94,9 @@ class MemoryCatalog:
             if isinstance(row, model)
             and all(getattr(row, name) == value for name, value in equal.items())
             and (until is None or getattr(row, order_by) <= until)
-            and (after is None or beyond(_values(row, order), tuple(after)))
+            and (after is None or beyond(_order_of(row, order), tuple(after)))
         ]
-        return sorted(found, key=lambda row: _values(row, order), reverse=descending)[:limit]
+        return sorted(found, key=lambda row: _order_of(row, order), reverse=descending)[:limit]
 
     def _place(self, row: Row) -> tuple[dict[tuple[object, ...], Row], tuple[object, ...]]:
         return self._rows.setdefault(type(row), {}), _values(row, row.KEY)
@@ -113,3 +113,8 @@ def _is_open(stored: Row | None, count: Count) -> bool:
 
 def _counted(stored: Row, count: Count) -> int:
     return int(getattr(stored, count.column))
+
+
+def _order_of(row: Row, names: Sequence[str]) -> tuple[object, ...]:
+    """What rows are ordered by: what is not there comes first."""
+    return tuple("" if value is None else value for value in _values(row, names))

@@ -15,11 +15,12 @@ from meter.store.memory.usage import MemoryUsage
 from meter.store.memory.users import MemoryUsers
 from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.records import R
-from meter.store.repeats import new_operations, own_operations
+from meter.store.repeats import also, new_operations, own_operations
 from meter.store.row import Row
 from meter.store.rows import (
     AccountRow,
     AlertRow,
+    DeploymentRow,
     EventRow,
     GrantRow,
     OperationRow,
@@ -39,7 +40,6 @@ from meter.store.usage_rows import UsageGapRow
 class _Tables:
     """Rows by their keys."""
 
-    settings: dict[str, str] = field(default_factory=dict)
     watermarks: dict[int, WatermarkRow] = field(default_factory=dict)
     transactions: dict[str, TransactionRow] = field(default_factory=dict)
     by_user: dict[str, list[TransactionRow]] = field(default_factory=dict)
@@ -70,6 +70,8 @@ class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
 
     def __init__(self, tables: _Tables) -> None:
         super().__init__(tables.catalog)
+        tables.catalog[AccountRow] = cast("dict[tuple[object, ...], Row]", tables.accounts)
+        tables.catalog[ReservationRow] = cast("dict[tuple[object, ...], Row]", tables.reservations)
         tables.catalog[GrantRow] = cast("dict[tuple[object, ...], Row]", tables.grants)
         tables.catalog[OperationRow] = cast("dict[tuple[object, ...], Row]", tables.operations)
         tables.catalog[TransactionRow] = cast("dict[tuple[object, ...], Row]", tables.transactions)
@@ -77,8 +79,10 @@ class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
         self._tables = tables
 
     async def open(self, settings: Mapping[str, str]) -> None:
-        check_settings(self._tables.settings, settings)
-        self._tables.settings.update(settings)
+        kept = self._rows.setdefault(DeploymentRow, {})
+        check_settings({row.name: row.value for row in kept.values() if isinstance(row, DeploymentRow)}, settings)
+        for name, value in settings.items():
+            kept.setdefault((name,), DeploymentRow(name=name, value=value))
 
     async def close(self) -> None:
         pass
@@ -147,6 +151,9 @@ class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
             stored = rows.get(_key_of(row))
             if stored is None or any(getattr(stored, name) != getattr(row, name) for name in names):
                 return False
+        gone = {_key_of(row) for row in old}
+        if any(_key_of(row) in rows and _key_of(row) not in gone for row in new):
+            raise StoreRefused(f"{type(old[0]).TABLE}: another row has that key")
         for row in old:
             rows.pop(_key_of(row))
         for row in new:
@@ -297,7 +304,9 @@ class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
     async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
         grants, key = self._tables.grants, (grant.user_id, grant.grant_id)
         if grant.operation_id is not None and key not in grants:
-            key = self._operation_owners(grant.partition).get(grant.operation_id, key)
+            owners = self._operation_owners(grant.partition)
+            other = also(grant.operation_id, grant.fingerprint or "")
+            key = owners.get(other) or owners.get(grant.operation_id, key)
         return grants.get(key)
 
     def _is_at(self, partition: int, expected: WatermarkRow | None) -> bool:

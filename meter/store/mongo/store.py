@@ -29,6 +29,7 @@ from meter.store.mongo.sums import sums_of
 from meter.store.mongo.usage import MongoUsage
 from meter.store.mongo.users import MongoUsers
 from meter.store.records import R
+from meter.store.repeats import also, own_grant
 from meter.store.row import Row
 from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.shared import SharedCalls
@@ -276,7 +277,8 @@ class MongoStore(MongoCatalog, MongoUsage, MongoUsers, SharedCalls):
     async def _same_grant(self, grant: GrantRow) -> GrantRow | None:
         found = await self._one(GrantRow, {"_id": id_of(grant.user_id, grant.grant_id)})
         if found is None and grant.operation_id is not None:
-            found = await self._one(GrantRow, by_operation(grant.partition, [grant.operation_id]))
+            names = [grant.operation_id, also(grant.operation_id, grant.fingerprint or "")]
+            found = own_grant(grant, await self._all(GrantRow, by_operation(grant.partition, names)))
         return found
 
     async def _all(

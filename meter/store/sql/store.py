@@ -16,6 +16,7 @@ from meter.errors import StoreDenied
 from meter.store.base import Flush, Flushed, StoreRefused
 from meter.store.calls import Calls, T, away
 from meter.store.records import R, rows_of
+from meter.store.repeats import also, own_grant
 from meter.store.rows import AccountRow, EventRow, GrantRow, OperationRow, ReservationRow, TransactionRow, WatermarkRow
 from meter.store.shared import SharedCalls
 from meter.store.sql import queries
@@ -193,9 +194,10 @@ class SqlStore(SqlCatalog, SqlUsage, SqlUsers, SharedCalls):
         columns = table_of(GrantRow).c
         same: ColumnElement[bool] = and_(columns.user_id == grant.user_id, columns.grant_id == grant.grant_id)
         if grant.operation_id is not None:
-            by_key = and_(columns.partition == grant.partition, columns.operation_id == grant.operation_id)
-            same = or_(same, by_key)
-        return await self._one(GrantRow, select(table_of(GrantRow)).where(same).order_by(columns.created_at_ms))
+            names = [grant.operation_id, also(grant.operation_id, grant.fingerprint or "")]
+            same = or_(same, and_(columns.partition == grant.partition, columns.operation_id.in_(names)))
+        statement = select(table_of(GrantRow)).where(same).order_by(columns.created_at_ms)
+        return own_grant(grant, await self._all(GrantRow, statement))
 
     async def _all(self, model: type[R], statement: Statement) -> list[R]:
         return rows_of(model, await self._run(self._fetch(statement)))
