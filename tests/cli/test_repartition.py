@@ -49,7 +49,7 @@ def served(**settings: object) -> None:
     asyncio.run(serve())
 
 
-def test_it_asks_moves_and_says_what_to_set(redis: Redis) -> None:
+def test_it_asks_moves_and_says_what_to_set(redis: Any) -> None:
     served()
     refused = ran("4", code=2).stderr
     assert "from 1 to 4 partitions" in refused and "Nothing was changed; --yes does it" in refused
@@ -64,7 +64,7 @@ def test_it_asks_moves_and_says_what_to_set(redis: Redis) -> None:
     assert sorted(redis.keys("meter:{p*}:meta")) == [b"meter:{p0}:meta", b"meter:{p1}:meta"]
 
 
-def test_it_refuses_while_a_worker_or_a_sidecar_is_seen(redis: Redis) -> None:
+def test_it_refuses_while_a_worker_or_a_sidecar_is_seen(redis: Any) -> None:
     served()
     seconds, _ = redis.time()
     told = Worker(worker_id="w1", version="1", started_at_ms=1, seen_at_ms=1000 * int(seconds))
@@ -79,7 +79,7 @@ def test_it_refuses_while_a_worker_or_a_sidecar_is_seen(redis: Redis) -> None:
     ran("4", "--yes")
 
 
-def test_what_cannot_be_is_told_in_a_line(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_is_told_in_a_line(redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there may be 1 to 1024" in ran("0", "--yes", code=2).stderr
     assert "nothing was ever served with this store" in ran("4", "--yes", code=2).stderr
     monkeypatch.setenv("METER_STORE_URL", "none")
