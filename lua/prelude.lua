@@ -5,8 +5,8 @@
 --
 -- KEYS  1 meta      hash: schema (behind a / how many partitions, once that was changed), before (how many there were), state,
 --                    why (closed), acknowledged (seq that a sender was told, where it is more than Redis has), epoch, seq, head,
---                    decimal_places, partitions, clock_ms, recent, recent_since, recent_seq, flushed, full, sentinels, ledger (its
---                    id, as in the store), rules (how many levels have some), waited (is written before WAIT, no more)
+--                    decimal_places, partitions, clock_ms, recent, recent_since, recent_seq, flushed, full, sentinels, ledger
+--                    (its id, as in the store), rules (how many levels have some), waited (is written before WAIT, no more)
 --       2 accounts  hash: user_id -> packed account with its front grant (state/account.lua)
 --       3 grants    hash: "user_id grant_id" -> packed grant, all but front grants (state/grant.lua)
 --       4 order     lexical set: "user_id class sort-key grant_id", all but front grants (state/order.lua)

@@ -157,6 +157,4 @@ def _say(report: RepartitionReport, scale: AmountScale, *, as_json: bool) -> Non
         f"{scale.text(report.reserved)} reserved, {scale.text(report.debt)} of debt: the same as before, "
         f"{report.drifts} drifts ({report.seconds:.1f} s)"
     )
-    typer.echo(
-        f"there were {before} partitions and are {now}: set METER_PARTITIONS={now} for every process, then start"
-    )
+    typer.echo(f"there were {before} partitions, now {now}: set METER_PARTITIONS={now} for every process, and start it")
