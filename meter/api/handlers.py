@@ -14,6 +14,7 @@ from meter.api.batch import BatchHandler
 from meter.api.codes import CodeHandlers
 from meter.api.credits import CreditHandlers
 from meter.api.deliveries import DeliveryHandlers
+from meter.api.ending import EndingHandler
 from meter.api.frozen_clock import ClockHandlers
 from meter.api.grants import GrantHandlers
 from meter.api.jobs import JobHandlers
@@ -21,6 +22,7 @@ from meter.api.keys import KeyHandlers
 from meter.api.me import MeHandlers
 from meter.api.plans import PlanHandlers
 from meter.api.rate_cards import RateCardHandlers
+from meter.api.refused import RefusalHandlers
 from meter.api.reports import ReportHandlers
 from meter.api.reservations import ReservationHandlers
 from meter.api.runway import RunwayHandler
@@ -67,6 +69,8 @@ def handlers_of(services: Services) -> Handlers:
         DeliveryHandlers(services),
         ClockHandlers(services),
         SearchHandlers(services),
+        RefusalHandlers(services),
+        EndingHandler(services),
         SystemHandlers(services),
     )
     methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from meter.client.calls import Calls, wire_query
 from meter.contract.answers import Kind, Refusal
-from meter.contract.search import FoundAnswer, LedgerPage, TransactionStory
+from meter.contract.search import (
+    EndingPage,
+    FoundAnswer,
+    LedgerPage,
+    RefusalCountPage,
+    RefusedPage,
+    TransactionStory,
+)
 
 
 class SearchCalls(Calls):
@@ -55,3 +63,24 @@ class SearchCalls(Calls):
         can still be refunded.
         """
         return await self._call("transaction", TransactionStory, path={"transaction_id": transaction_id})
+
+    async def refusals(
+        self,
+        *group_by: Literal["user", "reason", "hour"],
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> RefusalCountPage | Refusal:
+        """How often was refused, the most first, in whole hours: of the last day where no time is given."""
+        query = {"group_by": ",".join(group_by) or None, "from": from_, "to": to}
+        return await self._call("refusals", RefusalCountPage, query=wire_query(query, limit, cursor))
+
+    async def refusals_of(self, user_id: str, *, limit: int = 50, cursor: str = "") -> RefusedPage | Refusal:
+        """The last refusals of a user, each with what refused and the figures of that moment."""
+        query = wire_query({}, limit, cursor)
+        return await self._call("refusals_of", RefusedPage, path={"user_id": user_id}, query=query)
+
+    async def ending(self, days: float = 7, *, limit: int = 50, cursor: str = "") -> EndingPage | Refusal:
+        """What ends within so many days, of everybody, the soonest first."""
+        return await self._call("ending", EndingPage, query=wire_query({"days": days}, limit, cursor))

@@ -32,6 +32,26 @@ def _kinds(value: object) -> object:
     return tuple(words)
 
 
+_GROUPS_PATTERN = r"^(user|reason|hour)(,(user|reason|hour)){0,2}$"
+
+
+def _groups(value: object) -> object:
+    """Words as a tuple, from a text with commas."""
+    if not isinstance(value, str):
+        return value
+    words = value.split(",")
+    if not re.fullmatch(_GROUPS_PATTERN, value) or len(set(words)) < len(words):
+        raise PydanticCustomError("group_by", "must be some of user, reason, hour with commas, none twice")
+    return tuple(words)
+
+
+RefusalGroups = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_groups),
+    Field(strict=False),
+    WithJsonSchema({"type": "string", "pattern": _GROUPS_PATTERN, "description": "Words with commas, none twice."}),
+]
+
 KindList = Annotated[
     tuple[str, ...],
     BeforeValidator(_kinds),
@@ -104,6 +124,57 @@ class Refused(BaseModel):
     actor: str | None
     key_id: str | None
     created_at: datetime
+
+
+class RefusalsQuery(Query):
+    """In which hours, from the one of `from` (a day ago) to that of `to` (now), and counted by what."""
+
+    from_: Annotated[Time | None, Field(alias="from")] = None
+    to: Time | None = None
+    group_by: RefusalGroups = ("reason",)
+
+
+class RefusalCount(BaseModel):
+    """How often was refused, by the members that were asked for."""
+
+    user: str | None = None
+    reason: str | None = None
+    hour: datetime | None = None
+    refusals: int
+
+
+class RefusalCountPage(Answer):
+    """How often was refused, the most first. Counted is every refusal, whatever is kept of each."""
+
+    items: list[RefusalCount]
+    next_cursor: str | None
+
+
+class RefusedPage(Answer):
+    """The last refusals of a user, newest first: 100 at the most, for METER_REFUSALS_KEEP_DAYS."""
+
+    items: list[Refused]
+    next_cursor: str | None
+
+
+class EndingGrant(BaseModel):
+    """A grant that ends soon, and what is left of it."""
+
+    user_id: str
+    grant_id: str
+    remaining: Credits
+    expires_at: datetime
+
+
+class EndingPage(Answer):
+    """What ends soon, of everybody, the soonest first. `credits` of how many `users` that is altogether; null where it
+    is more than can be added up at once.
+    """
+
+    credits: Credits | None
+    users: int | None
+    items: list[EndingGrant]
+    next_cursor: str | None
 
 
 class LedgerPage(Answer):

@@ -40,6 +40,7 @@ from meter.store.rows import (
     GrantRow,
     OperationRow,
     QuarantineRow,
+    RefusalCountRow,
     ReservationRow,
     RunwayRow,
     TransactionRow,
@@ -355,6 +356,9 @@ class _Rewriting:
                 if not self._in_time():
                     return False
                 await self._store.remove(page)
+        mine = {"user_id": self._user_id}
+        while counts := await self._store.find(RefusalCountRow, mine, order_by="hour_ms", limit=PAGE):
+            await self._store.remove(counts)
         await self._answers()
         await self._quarantine()
         return True

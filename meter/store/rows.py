@@ -374,6 +374,19 @@ class RunwayRow(VersionedRow):
     created_at_ms: Milliseconds
 
 
+class RefusalCountRow(VersionedRow):
+    """How often a user was refused for a reason within an hour; of user_id "" it is everybody."""
+
+    TABLE = "refusal_counts"
+    KEY = ("user_id", "hour_ms", "reason")
+    INDEXES = (("hour_ms",),)
+
+    user_id: UserId = ""
+    hour_ms: Milliseconds
+    reason: Word
+    refusals: int
+
+
 class QuarantineRow(Row):
     """An outbox entry that could not be read, kept verbatim as its seq."""
 
@@ -428,4 +441,5 @@ ROWS: tuple[type[Row], ...] = (
     UsageQuantityRow,
     UsageGapRow,
     RunwayRow,
+    RefusalCountRow,
 )

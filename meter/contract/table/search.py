@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meter.contract import search
+from meter.contract import requests, search
 from meter.contract.call import Call, Example, JsonObject
 from meter.contract.table.credits import CHARGE, REFUND
-from meter.contract.table.story import NOW, USER
+from meter.contract.table.story import END, NOW, USER, WELCOME
 
 TAG = "search"
 
@@ -55,5 +55,43 @@ CALLS = (
             path={"transaction_id": "0-2-5f0c2d9a3b-2"},
         ),
         refuses=("transaction-not-found",),
+    ),
+    Call(
+        "refusals",
+        "GET",
+        "/refusals",
+        "Count what was refused",
+        TAG,
+        search.RefusalCountPage,
+        Example({"items": [], "next_cursor": None}, query={"group_by": "reason,hour"}),
+        query=search.RefusalsQuery,
+    ),
+    Call(
+        "refusals_of",
+        "GET",
+        "/refusals/{user_id}",
+        "List the last refusals of a user",
+        TAG,
+        search.RefusedPage,
+        Example({"items": [], "next_cursor": None}, path=USER),
+        query=requests.Query,
+    ),
+    Call(
+        "ending",
+        "GET",
+        "/expiring",
+        "List what ends soon, of everybody",
+        TAG,
+        search.EndingPage,
+        Example(
+            {
+                "credits": 70.5,
+                "users": 1,
+                "items": [{**USER, **WELCOME, "remaining": 70.5, "expires_at": END}],
+                "next_cursor": None,
+            },
+            query={"days": 36525},
+        ),
+        query=requests.ExpiringQuery,
     ),
 )
