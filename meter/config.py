@@ -48,22 +48,25 @@ class Settings(BaseSettings):
     redis_url: Annotated[
         RedisUrl,
         Field(
+            repr=False,
             description="Redis that holds the live balances: `redis://host:6379/0`, `redis+cluster://a:6379,b:6379` or "
-            "`redis+sentinel://a:26379,b:26379/service/0`, each with `rediss` for TLS, or `unix:///path`."
+            "`redis+sentinel://a:26379,b:26379/service/0`, each with `rediss` for TLS, or `unix:///path`.",
         ),
     ] = "redis://127.0.0.1:6379/0"
     queue_url: Annotated[
         QueueUrl | None,
         Field(
+            repr=False,
             description="Redis for arq's jobs; the same as `METER_REDIS_URL` when not set. "
-            "Beside a Redis Cluster it must be set."
+            "Beside a Redis Cluster it must be set.",
         ),
     ] = None
     store_url: Annotated[
         str,
         Field(
+            repr=False,
             description="The durable ledger: `sqlite:///path`, `postgresql://…`, `mysql://…`, `mongodb://…`, "
-            "a store of one's own, or `none`."
+            "a store of one's own, or `none`.",
         ),
     ] = "sqlite:///.meter/meter.db"
     redis_url_file: Annotated[
@@ -248,7 +251,7 @@ class Settings(BaseSettings):
         str, Field(description="With `open`, the folder where what was served unmetered waits to be charged.")
     ] = ".meter/unmetered"
     gateway_secret: Annotated[
-        str, Field(max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
+        str, Field(repr=False, max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
     ] = ""
     gateway_secret_file: Annotated[str, Field(description="File that has `METER_GATEWAY_SECRET`.")] = ""
     gateway_logs_max_bytes: Annotated[
@@ -314,8 +317,9 @@ class Settings(BaseSettings):
     notify: Annotated[
         str,
         Field(
+            repr=False,
             description="Where alerts go besides webhooks, with blanks between: `log`, `stream:KEY` (in Redis), "
-            "`apprise:URL` (needs the extra `notify`), `module:attribute` or an entry point of `meter.channels`."
+            "`apprise:URL` (needs the extra `notify`), `module:attribute` or an entry point of `meter.channels`.",
         ),
     ] = ""
     refusals_keep_days: Annotated[
@@ -347,6 +351,7 @@ class Settings(BaseSettings):
     code_secret: Annotated[
         str,
         Field(
+            repr=False,
             max_length=500,
             description="Keys the HMACs that promo codes are kept as; `new,old` while codes of the old one are taken.",
         ),

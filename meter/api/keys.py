@@ -10,7 +10,7 @@ from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_fi
 from meter.api.refusals import DETAILS
 from meter.api.services import Services
 from meter.api_key import KEY_ID, ApiKey, new_api_key
-from meter.clock import milliseconds, utc_time
+from meter.clock import HOUR_MS, milliseconds, utc_time
 from meter.contract.keys import (
     OPERATORS,
     IssuedKey,
@@ -20,6 +20,7 @@ from meter.contract.keys import (
     ListedKey,
     RevokeKeyRequest,
     RotateKeyRequest,
+    UsedKey,
 )
 from meter.engine import operations
 from meter.engine.api_keys import REVOKED as REVOKED_TERMS
@@ -33,6 +34,7 @@ from meter.ledger.api_keys import ACTIVE, DUE, EVERYWHERE, apply_keys, words_of
 from meter.store.base import Store
 from meter.store.catalog import Change, Plain
 from meter.store.key_rows import REVOKED, ApiKeyRow
+from meter.store.usage_rows import UsageRow
 
 _BY_CREATION = Cursors("API keys", NUMBER, ID)
 _USERS_SCOPES = ("spend", "read:self")
@@ -87,7 +89,18 @@ class KeyHandlers:
         cursor = None
         if len(rows) == query.limit:
             cursor = _BY_CREATION.write(rows[-1].created_at_ms, rows[-1].key_id, scope=scope)
-        return page([model_json(_listed(row, now_ms)) for row in rows], cursor)
+        return page([model_json(await self._used(row, now_ms)) for row in rows], cursor)
+
+    async def _used(self, row: ApiKeyRow, now_ms: int) -> UsedKey:
+        """A key of a list. It acts as the path that it names, so that its charges are among the figures of that one."""
+        found: list[UsageRow] = []
+        if row.user_id is not None:
+            mine: dict[str, Plain] = {"path": row.user_id, "key_id": row.key_id}
+            found = await self._store().find(UsageRow, mine, order_by="bucket_ms", descending=True, limit=1)
+        last_ms = found[0].bucket_ms - found[0].bucket_ms % HOUR_MS if found else None
+        return UsedKey.model_validate(
+            {**_members(row, now_ms), "last_used": None if last_ms is None else utc_time(last_ms)}
+        )
 
     async def change_key(self, request: Request) -> Rendered:
         """`PATCH /credits/keys/{key_id}`"""

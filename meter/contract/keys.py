@@ -110,8 +110,16 @@ class IssuedKey(ListedKey):
     key: str | None
 
 
+class UsedKey(ListedKey):
+    """A key of a list. `last_used` is the hour in which it was last charged by, as the usage figures have it; null of
+    one that never was, and of an operator's.
+    """
+
+    last_used: datetime | None
+
+
 class KeyPage(Answer):
     """Keys in the order of their making."""
 
-    items: list[ListedKey]
+    items: list[UsedKey]
     next_cursor: str | None

@@ -117,3 +117,32 @@ class Transport:
             return answer.status, answer.raw, answer.replayed
 
         return carry
+
+
+def test_a_list_tells_the_hour_in_which_a_key_was_last_charged_by(counter: Counter) -> None:
+    """Its own charges alone: neither those of another key of the path, nor those of a path below."""
+    made = {name: counter.issue(path, name=name) for name, path in (("a", "acme"), ("b", "acme"), ("c", "acme/x"))}
+    counter.issue(None, scopes=["admin:read"], name="operator")
+    for path in ("acme", "acme/x"):
+        counter.add(path, 10)
+
+    def last_used(path: str = "/keys") -> dict[str, object]:
+        return {one["name"]: one["last_used"] for one in counter.get(path)["items"]}
+
+    assert set(last_used().values()) == {None}
+    if counter.folder is not None:
+        return  # nobody flushes
+    spent = {"api_key": made["a"]["key"], "amount": 1}
+    counter.post("/deduct", spent)
+    counter.advance(3_600 + 1_800)
+    counter.post("/deduct", {**spent, "api_key": made["c"]["key"]})
+    counter.settle()
+    hours = {"a": "2030-01-01T12:00:00.000Z", "b": None, "c": "2030-01-01T13:00:00.000Z", "operator": None}
+    assert last_used() == hours
+    assert last_used("/keys?user_id=acme") == {"a": hours["a"], "b": None}
+    [listed] = mine(counter, made["c"]["key"], "keys").body["items"]
+    assert listed["last_used"] == hours["c"]
+    counter.advance(3_600)
+    counter.post("/deduct", spent)
+    counter.settle()
+    assert last_used()["a"] == "2030-01-01T14:00:00.000Z"

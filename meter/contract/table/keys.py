@@ -20,6 +20,7 @@ LISTED: JsonObject = {
     "created_at": NOW,
     "updated_at": NOW,
 }
+USED: JsonObject = {**LISTED, "last_used": None}
 _AN_HOUR_ON = "2026-01-01T13:00:00.000Z"
 _CHANGED: JsonObject = {**LISTED, "expires_at": END}
 _TEXT = "mk_test_5f0c2d9akV3qYt8Zp0sLr2XwB6nM4cJ7hG1fD9eA5uI3oK0QbTz0mN2pR"
@@ -46,7 +47,7 @@ CALLS = (
         "List API keys",
         TAG,
         keys.KeyPage,
-        Example({"items": [LISTED], "next_cursor": None}, query=USER_2),
+        Example({"items": [USED], "next_cursor": None}, query=USER_2),
         query=keys.KeysQuery,
     ),
     Call(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from meter.contract import answers, keys, me, reports, requests
 from meter.contract.call import ME, OF_AN_API_KEY, Call, Example, JsonObject
-from meter.contract.table.keys import LISTED
+from meter.contract.table.keys import USED
 from meter.contract.table.story import END, USER_2, balances
 
 TAG = "me"
@@ -63,7 +63,7 @@ CALLS = (
         "keys",
         "List the API keys of one's own path",
         keys.KeyPage,
-        {"items": [LISTED], "next_cursor": None},
+        {"items": [USED], "next_cursor": None},
         requests.Query,
     ),
 )
