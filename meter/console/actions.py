@@ -19,7 +19,7 @@ from meter.console.answering import done, notice, shown
 from meter.console.figures import clock, places_of, plain
 from meter.console.forms import Field, Filled, blank, missing, refused
 from meter.console.visit import Visit, link
-from meter.contract.answers import Added, Answer, Balances, Refunded, Refusal, Released, Transaction, Voided
+from meter.contract.answers import Added, Answer, Balances, Refunded, Refusal, Released, Voided
 from meter.contract.keys import IssuedKey
 from meter.errors import Unavailable
 from meter.keys import USER_ID
@@ -177,40 +177,25 @@ def _say_added(found: Answer, values: Mapping[str, str]) -> str:
 # Refund
 
 
-async def charge_of(visit: Visit, user_id: str, transaction_id: str) -> Transaction | None:
-    """A charge of the user's, looked for in the history."""
-    cursor = ""
-    for _ in range(10):
-        found = await visit.credits.history(user_id, limit=500, cursor=cursor)
-        if isinstance(found, Refusal):
-            return None
-        for one in found.items:
-            if one.transaction_id == transaction_id:
-                return one
-        if found.next_cursor is None:
-            return None
-        cursor = found.next_cursor
-    return None
-
-
 async def _prepare_refund(visit: Visit, user_id: str) -> Plan | Refusal:
-    transaction_id = visit.query.get("tx", "")
-    charge = await charge_of(visit, user_id, transaction_id)
-    if charge is None:
+    if not visit.query.get("tx"):
         fields = [
             Field("tx", "Transaction id of the charge", pointer="transaction_id"),
             Field("amount", "Amount, all that is left of it when empty", "amount", required=False, unit="credits"),
             REASON,
         ]
         return Plan("Refund a charge", "Refund", fields)
+    story = await visit.credits.transaction(visit.query["tx"])
+    if isinstance(story, Refusal):
+        return story
+    charge, left = story.transaction, story.refundable or Decimal(0)
     effect = [
-        ("Charged", f"{_plain(charge.amount)} on {clock(charge.created_at, visit.now)}"),
+        ("Charged", f"{_plain(charge.amount)} at {clock(charge.created_at, visit.now)}, to {charge.user_id}"),
         ("For", charge.description or charge.reference or charge.transaction_id),
+        ("Can be refunded", _plain(left)),
     ]
-    value = format(charge.amount.normalize(), "f")
-    hint = "At most what was not refunded of it yet."
-    fields = [Field("amount", "Amount", "amount", value=value, unit="credits", hint=hint), REASON]
-    return Plan("Refund a charge", f"Refund {_plain(charge.amount)} credits", fields, effect)
+    amount = Field("amount", "Amount", "amount", value=format(left.normalize(), "f"), unit="credits")
+    return Plan("Refund a charge", f"Refund {_plain(left)} credits", [amount, REASON], effect)
 
 
 async def _refund(visit: Visit, user_id: str, values: Mapping[str, str]) -> Answer | Refusal:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from starlette.responses import Response
 
 from meter.console.answering import elsewhere, shown
 from meter.console.parts import part
 from meter.console.visit import Visit, link
+from meter.contract.search import Found
 from meter.keys import USER_ID
 
-_USERS_MAX = 20
 
-
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """What an id is, whose, and where."""
 
     kind: str
@@ -30,32 +27,23 @@ class Hit:
 async def find_page(visit: Visit) -> Response:
     """`?q=`: one hit is opened, several are listed."""
     wanted = visit.query.get("q", "").strip()
-    hits, faults = await _hits(visit, wanted) if wanted else ([], [])
-    exact = [hit for hit in hits if wanted in (hit.id, hit.user_id)]
+    if not wanted:
+        return shown("find.html", visit, wanted="", hits=[], fault="", is_user=False)
+    found = await part(visit.credits.find(wanted))
+    hits = [_hit(one) for one in found.found.items] if found.found else []
+    exact = [hit for hit in hits if hit.id == wanted]
     if len(hits) == 1 or len(exact) == 1:
         return elsewhere((exact or hits)[0].address)
     is_user = bool(USER_ID.fullmatch(wanted))
-    return shown("find.html", visit, wanted=wanted, hits=hits, faults=faults, is_user=is_user)
+    fault = found.fault if found.code == "unavailable" else ""
+    return shown("find.html", visit, wanted=wanted, hits=hits, fault=fault, is_user=is_user)
 
 
-async def _hits(visit: Visit, wanted: str) -> tuple[list[Hit], list[str]]:
-    calls = visit.credits
-    users, steps, hold = await asyncio.gather(
-        part(calls.users(starts_with=wanted, limit=_USERS_MAX)),
-        part(calls.trace(wanted, limit=_USERS_MAX)),
-        part(calls.reservation(wanted)),
-    )
-    hits = [
-        Hit("user", user.user_id, user.user_id, None, link("user", id=user.user_id))
-        for user in (users.found.items if users.found else [])
-    ]
-    found_in: dict[tuple[str, str], Hit] = {}
-    for step in steps.found.items if steps.found else []:
-        address = link("user", id=step.user_id, open=step.transaction_id) + f"#t-{step.transaction_id}"
-        found_in.setdefault((step.user_id, wanted), Hit("request", wanted, step.user_id, step.created_at, address))
-    hits += found_in.values()
-    if hold.found and not found_in:
-        one = hold.found
-        hits.append(Hit("hold", one.reservation_id, one.user_id, None, link("user", id=one.user_id)))
-    faults = {one.fault for one in (users, steps, hold) if one.code == "unavailable"}
-    return hits, sorted(faults)
+def _hit(one: Found) -> Hit:
+    """A hit with the place where it is shown: a request or a transaction at its row, a grant and a key at theirs."""
+    user_id = one.user_id or ""
+    place = {"transaction": f"#t-{one.id}", "grant": f"#g-{one.id}", "key": "#h-keys"}
+    opened = one.id if one.kind == "transaction" else None
+    reference = one.id if one.kind in ("request", "reservation", "refusal") else None
+    address = link("user", id=user_id, open=opened, of=reference) + place.get(one.kind, "#history" if reference else "")
+    return Hit(one.kind, one.id, user_id, one.at, address)

@@ -1,13 +1,16 @@
-"""Transactions as rows of a page: what was held and settled is one row, which opens to its chain."""
+"""Transactions and refusals as rows of a page: what was held and settled is one row, and each opens to its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from meter.console.figures import places_of, plain
 from meter.contract.answers import Transaction
+from meter.contract.rules import Violation
+from meter.contract.search import LedgerRow, Refused
 
 _WORDS: dict[str, tuple[str, str, int]] = {
     "grant": ("plain", "added", 1),
@@ -28,55 +31,129 @@ _WORDS: dict[str, tuple[str, str, int]] = {
 }
 """Badge, word and what it does to what can be spent, by kind."""
 _BEGINS, _SETTLES = ("reserve", "extend"), ("commit", "release", "reservation_expired")
-REFUNDABLE = ("deduct", "commit")
+CHARGES = ("deduct", "commit")
+CREDITS_IN = ("grant", "grant_started", "refund", "grant_rolled_over", "release")
 
 
-@dataclass(slots=True)
-class LedgerRow:
-    """A transaction, and the steps behind it, oldest first."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a page shows of a transaction or a refusal. `left`: what could be spent then."""
 
-    transaction: Transaction
+    id: str
+    at: datetime
     badge: str
     word: str
-    amount: Decimal | None
     text: str
-    chain: list[LedgerRow] = field(default_factory=list)
+    amount: Decimal | None
+    left: Decimal | None
+    reference: str
+    actor: str
+    of: LedgerRow | Transaction | Refused
 
     @property
-    def ids(self) -> set[str]:
-        """The transactions that it is made of."""
-        return {self.transaction.transaction_id, *(step.transaction.transaction_id for step in self.chain)}
+    def is_refused(self) -> bool:
+        """Whether nothing was changed."""
+        return isinstance(self.of, Refused)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is more to be told of it."""
+        return self.is_refused or (isinstance(self.of, Transaction) and self.of.kind in (*CHARGES, *_SETTLES, "refund"))
 
     @property
     def is_refundable(self) -> bool:
         """Whether it is a charge."""
-        return self.transaction.kind in REFUNDABLE and self.transaction.amount > 0
+        return isinstance(self.of, Transaction) and self.of.kind in CHARGES and self.of.amount > 0
+
+    @property
+    def violations(self) -> Sequence[Violation]:
+        """The rules that refused it."""
+        return self.of.violations if isinstance(self.of, Refused) else ()
 
 
-def rows_of(transactions: Sequence[Transaction]) -> list[LedgerRow]:
-    """Newest first. What a hold did before it was settled stands behind its last row."""
-    settled = {one.reservation_id: row_of(one) for one in reversed(transactions) if one.kind in _SETTLES}
+def rows_of(items: Sequence[LedgerRow | Refused]) -> list[Row]:
+    """Newest first, without what a hold did before the row that settled it; that one is called what its hold was."""
+    transactions = [one for one in items if isinstance(one, Transaction)]
+    settled = {one.reservation_id for one in transactions if one.kind in _SETTLES and one.reservation_id}
+    texts = {one.reservation_id: one.description for one in transactions if one.kind == "reserve"}
     found = []
-    for one in transactions:
-        row = settled.get(one.reservation_id) if one.reservation_id else None
-        if row is None or one.kind not in (*_BEGINS, *_SETTLES):
-            found.append(row_of(one))
-        elif row.transaction is one:
-            found.append(row)
-        else:
-            row.chain.insert(0, row_of(one))
-    for row in found:
-        row.text = row.text or next((step.text for step in row.chain if step.text), "")
+    for one in items:
+        if isinstance(one, Refused):
+            found.append(refused_row(one))
+        elif one.kind not in _BEGINS or one.reservation_id not in settled:
+            found.append(row_of(one, texts.get(one.reservation_id) or ""))
     return found
 
 
-def row_of(one: Transaction) -> LedgerRow:
-    """A transaction by itself."""
+def row_of(one: LedgerRow | Transaction, text: str = "") -> Row:
+    """A transaction; `text` is what it is called where it does not say."""
     badge, word, sign = _WORDS.get(one.kind, ("gone", one.kind.replace("_", " "), 0))
-    return LedgerRow(one, badge, word, one.amount * sign if sign else None, one.description or "")
+    return Row(
+        one.transaction_id,
+        one.created_at,
+        badge,
+        word,
+        one.description or text or _changes_of(one),
+        one.amount * sign if sign else None,
+        one.available_after,
+        one.reference or "",
+        one.actor or "",
+        one,
+    )
+
+
+def refused_row(one: Refused) -> Row:
+    """What was refused: what it asked for and what there was."""
+    asked = f"asked {_text(one.amount)}" if one.amount is not None else one.operation
+    return Row(
+        one.refusal_id,
+        one.created_at,
+        "bad",
+        "refused",
+        asked,
+        None,
+        one.available,
+        one.reference or "",
+        one.actor or "",
+        one,
+    )
+
+
+def short_of(one: Row) -> str:
+    """By how much credits were short; why, where it was something else."""
+    refused = one.of
+    if not isinstance(refused, Refused):
+        return ""
+    if refused.amount is not None and refused.available is not None and refused.amount > refused.available:
+        return f"short {_text(refused.amount - refused.available)}"
+    return refused.reason.replace("_", " ")
+
+
+def violation_text(one: Violation, amount: Decimal | None) -> str:
+    """A rule that refused, with the figures of that moment."""
+    whose = f"{one.user_id}: " if one.user_id else ""
+    if one.rule == "credits":
+        return f"{whose}credits short" + ("" if one.limit is None else f", {_text(one.limit)} were free")
+    if one.rule == "budget" and one.limit is not None:
+        left = one.limit - (one.used or 0) - (one.reserved or 0)
+        over = "" if amount is None else f", over by {_text(max(amount - left, Decimal(0)))}"
+        return f"{whose}budget {one.id} of {_text(one.limit)}, {_text(left)} were left{over}"
+    words = {"rate_limit": "rate limit", "concurrency": "at once", "suspended": "suspended"}
+    name = words.get(one.rule, one.rule)
+    limit = "" if one.limit is None else f", {_text(one.limit)} allowed"
+    return f"{whose}{name}{f' {one.id}' if one.id else ''}{limit}"
 
 
 def draws_of(one: Transaction, names: dict[str, str]) -> str:
     """What came from which grant: "12.50 promo, 237.50 plan"."""
     places = places_of(draw.amount for draw in one.draws)
     return ", ".join(f"{plain(draw.amount, places)} {names.get(draw.grant_id, draw.grant_id)}" for draw in one.draws)
+
+
+def _changes_of(one: Transaction) -> str:
+    changes = one.changes if isinstance(one, LedgerRow) else None
+    return ", ".join(sorted(changes)).replace("_", " ") if changes else ""
+
+
+def _text(amount: Decimal) -> str:
+    return plain(amount)

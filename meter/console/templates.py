@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from meter.client.calls import wire_text
 from meter.console import figures
 from meter.console.rail import RAIL
 from meter.console.visit import ROOT, Visit, link
@@ -29,6 +30,7 @@ def _environment() -> Environment:
     found.filters["plain"] = figures.plain
     found.filters["when"] = figures.when
     found.filters["nearly"] = figures.nearly
+    found.filters["wire"] = wire_text
     found.filters["span"] = figures.duration
     found.globals["rail"] = RAIL
     found.globals["link"] = link

@@ -14,11 +14,17 @@ from meter.console.figures import places_of
 from meter.console.forms import blank
 from meter.console.parts import Part, part
 from meter.console.visit import Visit
-from meter.contract.answers import Explanation, GrantPage, Transaction, TransactionPage, User
+from meter.contract.answers import Explanation, GrantPage, Kind, Refusal, User
 from meter.contract.fields import LIST_LIMIT_MAX
+from meter.contract.search import LedgerPage
 from meter.keys import USER_ID
 
 HISTORY_ROWS = 50
+CHIPS = (("", "All"), ("charges", "Charges"), ("in", "Credits in"))
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "charges": ("deduct", "commit"),
+    "in": ("grant", "grant_started", "refund", "grant_rolled_over"),
+}
 _SECRET = ("secret", "token", "password")
 
 
@@ -34,7 +40,7 @@ async def user_page(visit: Visit) -> Response:
             part(calls.user(user_id)),
             part(calls.grants(user_id, limit=LIST_LIMIT_MAX)),
             part(calls.reservations(user_id)),
-            part(calls.history(user_id, limit=HISTORY_ROWS, cursor=visit.query.get("cursor", ""))),
+            part(_history(visit, user_id)),
         ),
         asyncio.gather(
             part(calls.runway(user_id)),
@@ -43,6 +49,11 @@ async def user_page(visit: Visit) -> Response:
         ),
     )
     rows = burning.rows_of(grants.found.items) if grants.found else []
+    lines = ledger_rows.rows_of(history.found.items) if history.found else []
+    opened = visit.query.get("open", "")
+    if visit.query.get("of") and not opened:  # whoever looks for a request wants to see what it was made of
+        opened = next((line.id for line in lines if line.has_steps), "")
+    steps = await _steps(visit, lines, opened)
     return shown(
         "user.html",
         visit,
@@ -57,10 +68,16 @@ async def user_page(visit: Visit) -> Response:
         holds=holds,
         hold_places=places_of(hold.amount for hold in holds.found.items) if holds.found else 0,
         history=history,
-        history_rows=_history(history),
-        amount_places=_places(history),
-        left_places=places_of(one.available_after for one in history.found.items) if history.found else 0,
-        opened=visit.query.get("open", ""),
+        history_rows=lines,
+        amount_places=places_of([*(row.amount for row in lines), *(step.amount for step in steps)]),
+        left_places=places_of([*(row.left for row in lines), *(step.left for step in steps)]),
+        opened=opened,
+        of=visit.query.get("of", ""),
+        steps=steps,
+        chip=visit.query.get("show", ""),
+        chips=CHIPS,
+        violation_text=ledger_rows.violation_text,
+        short_of=ledger_rows.short_of,
         grant_names={row.grant.grant_id: row.name for row in rows},
         draws_of=ledger_rows.draws_of,
         runway=runway,
@@ -92,7 +109,7 @@ async def _question(
     user_id: str,
     user: Part[User],
     rows: list[burning.GrantRow],
-    history: Part[TransactionPage],
+    history: Part[LedgerPage],
     open_holds: int,
 ) -> dict[str, object]:
     """What was asked, and what the panel answers: by `amount`, else by what was charged or held last."""
@@ -112,9 +129,10 @@ async def _question(
     }
 
 
-def _usual(history: Part[TransactionPage]) -> Decimal:
+def _usual(history: Part[LedgerPage]) -> Decimal:
     items = history.found.items if history.found else []
-    return next((one.amount for one in items if one.kind in ("deduct", "commit", "reserve") and one.amount), Decimal(1))
+    asked = ("deduct", "commit", "reserve", "refusal")
+    return next((one.amount for one in items if one.kind in asked and one.amount), Decimal(1))
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -125,16 +143,33 @@ def _decimal(text: str) -> Decimal | None:
     return found if found.is_finite() and 0 <= found < Decimal(10) ** 16 else None
 
 
-def _history(history: Part[TransactionPage]) -> list[ledger_rows.LedgerRow]:
-    return ledger_rows.rows_of(history.found.items) if history.found else []
+async def _history(visit: Visit, user_id: str) -> LedgerPage | Refusal:
+    show, cursor, of = (visit.query.get(name, "") for name in ("show", "cursor", "of"))
+    if of:
+        found = await visit.credits.transactions(reference=of, refusals=True, limit=HISTORY_ROWS, cursor=cursor)
+        if not isinstance(found, Refusal) and not found.items:
+            found = await visit.credits.transactions(reservation_id=of, limit=HISTORY_ROWS, cursor=cursor)
+        return found if isinstance(found, Refusal) else _of_user(found, user_id)
+    kinds = KINDS.get(show)
+    is_all = kinds is None
+    return await visit.credits.transactions(
+        user_id=user_id, kind=kinds, refusals=is_all, limit=HISTORY_ROWS, cursor=cursor
+    )
 
 
-def _places(history: Part[TransactionPage]) -> int:
-    items: list[Transaction] = history.found.items if history.found else []
-    return places_of(one.amount for one in items)
+def _of_user(found: LedgerPage, user_id: str) -> LedgerPage:
+    return found.model_copy(update={"items": [one for one in found.items if one.user_id == user_id]})
 
 
-def _is_new(user: Part[User], grants: Part[GrantPage], history: Part[TransactionPage]) -> bool:
+async def _steps(visit: Visit, lines: list[ledger_rows.Row], opened: str) -> list[ledger_rows.Row]:
+    """All that belongs to the row that is opened, oldest first."""
+    if not any(row.id == opened and row.has_steps and not row.is_refused for row in lines):
+        return []
+    story = await part(visit.credits.transaction(opened))
+    return [ledger_rows.row_of(one) for one in story.found.chain] if story.found else []
+
+
+def _is_new(user: Part[User], grants: Part[GrantPage], history: Part[LedgerPage]) -> bool:
     """Whether nobody of this name was ever seen."""
     if user.found is None or grants.found is None or history.found is None:
         return False

@@ -208,6 +208,9 @@ Reference = Annotated[str, Field(pattern=f"^(?:{REQUEST_ID.pattern})$")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_MAX_CHARS)]
 
 
+Json = Annotated[JsonValue, BeforeValidator(_plain)]
+"""Any JSON, as clients read it, whose numbers with a point are decimals at first."""
+
 Members = Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
 """JSON members of the caller's own."""
 

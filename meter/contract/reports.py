@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
-from meter.contract.fields import Credits, MemberOf, ObjectId, Time, TimeZone, UserId
+from meter.contract.fields import Credits, Json, MemberOf, ObjectId, Time, TimeZone, UserId
 from meter.contract.figures import GroupBy, UsageFigures
 from meter.contract.requests import Format, Query
 
@@ -184,7 +184,7 @@ class Event(BaseModel):
     kind: EventKind | str
     user_id: str | None
     message: str
-    detail: JsonValue
+    detail: Json
     created_at: datetime
 
 

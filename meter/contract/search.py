@@ -6,11 +6,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer, Kind, Transaction
-from meter.contract.fields import Credits, MemberOf, ObjectId, Reference, Time, UserId
+from meter.contract.fields import Credits, Json, MemberOf, ObjectId, Reference, Time, UserId
 from meter.contract.requests import Format, Query
 from meter.contract.rules import Violation
 
@@ -103,7 +103,7 @@ class TransactionsQuery(Query):
 class LedgerRow(Transaction):
     """A transaction. `changes` of an account: what it changed, as [before, since]."""
 
-    changes: dict[str, list[JsonValue]] | None
+    changes: dict[str, list[Json]] | None
 
 
 class Refused(BaseModel):

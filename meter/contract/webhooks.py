@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from meter.contract.answers import Answer
-from meter.contract.fields import Description
+from meter.contract.fields import Description, Json
 from meter.contract.requests import Body, Query
 from meter.keys import USER_ID
 
@@ -100,7 +100,7 @@ class Delivery(Answer):
     attempts: int
     status: int | None
     error: str | None
-    data: JsonValue
+    data: Json
     created_at: datetime
     attempted_at: datetime | None
     next_attempt_at: datetime | None

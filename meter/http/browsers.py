@@ -100,6 +100,8 @@ class BrowserGuard:
         origin = headers.get(b"origin")
         if origin is not None:
             own = host is not None and origin.lower().partition(b"://")[2] == host.lower()
+            if origin == b"null" and headers.get(b"sec-fetch-site") == b"same-origin":
+                return False  # a form of a page of ours that is not to tell where it was (Referrer-Policy: no-referrer)
             return not own and origin.lower() not in self._origins
         if headers[b"sec-fetch-site"] in _OWN_SITES:
             return False

@@ -208,3 +208,10 @@ def test_the_theme_is_chosen(open_console: Browser) -> None:
     fields = {**open_console.fields(page, "/console/theme"), "theme": "dark"}
     assert '<html lang="en" data-theme="dark">' in open_console.post("/theme", fields).text
     assert "data-theme" not in open_console.post("/theme", {**fields, "theme": "system"}).text
+
+
+def test_a_change_of_amounts_with_decimals_is_history_too(open_console: Browser) -> None:
+    run(open_console.meter.add(USER, 5))
+    run(open_console.meter.configure(USER, low_credit_thresholds=["0.5"], overdraft_limit="1.25"))
+    page = open_console.open("/user", id=USER)
+    assert "account changed" in page and "low credit thresholds, overdraft limit" in page

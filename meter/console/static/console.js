@@ -8,7 +8,8 @@
     const all = rows();
     if (!all.length) return;
     const at = all.indexOf(document.activeElement.closest("tr[data-row]"));
-    const next = all[Math.max(0, Math.min(all.length - 1, at < 0 ? 0 : at + by))];
+    const opened = Math.max(0, all.indexOf(one("tr.open, tr:target")));
+    const next = all[Math.max(0, Math.min(all.length - 1, at < 0 ? opened : at + by))];
     next.tabIndex = -1;
     next.focus();
   };

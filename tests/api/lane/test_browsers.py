@@ -125,6 +125,17 @@ def test_u2_names_and_origins_can_be_allowed() -> None:
     assert guard.refusal(app | {b"origin": b"https://app.example:1"}, reads=False, passed_on=False) is not None
 
 
+def test_a_form_of_our_own_page_that_tells_no_origin_is_served() -> None:
+    """Chromium sends `Origin: null` from a page with `Referrer-Policy: no-referrer`, and says itself where it was."""
+    guard = BrowserGuard(is_local=True)
+    null = {b"host": b"127.0.0.1:8000", b"origin": b"null"}
+
+    assert guard.refusal(null | {b"sec-fetch-site": b"same-origin"}, reads=False, passed_on=False) is None
+    for site in (b"cross-site", b"same-site", b"none"):
+        assert guard.refusal(null | {b"sec-fetch-site": site}, reads=False, passed_on=False) is not None
+    assert guard.refusal(null, reads=False, passed_on=False) is not None
+
+
 def test_u2_on_a_network_any_name_will_do() -> None:
     guard = BrowserGuard(is_local=False)
 
