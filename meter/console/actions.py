@@ -111,7 +111,9 @@ async def _send(visit: Visit, user_id: str, action: Action, plan: Plan, filled: 
 
 
 def _form(visit: Visit, user_id: str, plan: Plan, filled: Filled, status: int = 200) -> Response:
-    return shown("form.html", visit, status, user_id=user_id, plan=plan, filled=filled, names=_carried(visit))
+    return shown(
+        "form.html", visit, status, under="users", user_id=user_id, plan=plan, filled=filled, names=_carried(visit)
+    )
 
 
 def _carried(visit: Visit) -> Mapping[str, str]:

@@ -53,9 +53,8 @@ def duration(span: timedelta) -> str:
     if days >= 60:
         return f"{days // 30} months" if days < 730 else f"{days // 365} years"
     units = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s"))
-    told = [(number, unit) for number, unit in units if number] or [(0, "s")]
-    first = units.index(told[0])
-    return " ".join(f"{number} {unit}" for number, unit in units[first : first + 2] if number)
+    first = next((place for place, (number, _) in enumerate(units) if number), 0)
+    return " ".join(f"{number} {unit}" for number, unit in units[first : first + 2] if number) or "0 s"
 
 
 def clock(at: datetime, now: datetime) -> str:

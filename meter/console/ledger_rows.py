@@ -32,7 +32,6 @@ _WORDS: dict[str, tuple[str, str, int]] = {
 """Badge, word and what it does to what can be spent, by kind."""
 _BEGINS, _SETTLES = ("reserve", "extend"), ("commit", "release", "reservation_expired")
 CHARGES = ("deduct", "commit")
-CREDITS_IN = ("grant", "grant_started", "refund", "grant_rolled_over", "release")
 
 
 @dataclass(frozen=True, slots=True)

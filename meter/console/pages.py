@@ -1,4 +1,4 @@
-"""Which page is where, and the rail beside them: a screen that is not made yet is in neither."""
+"""Which page is where."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.responses import Response
 
+from meter.console import lists, overview, webhooks
 from meter.console.actions import ACTIONS, form_page, send_form
 from meter.console.find import find_page
 from meter.console.user import question_part, user_page
@@ -14,10 +15,23 @@ from meter.console.visit import ROOT, Visit
 Page = Callable[[Visit], Awaitable[Response]]
 
 SHOWN: Mapping[str, Page] = {
-    ROOT: find_page,
+    ROOT: overview.overview_page,
+    f"{ROOT}/overview": overview.overview_page,
     f"{ROOT}/find": find_page,
+    f"{ROOT}/users": lists.users_page,
     f"{ROOT}/user": user_page,
     f"{ROOT}/user/question": question_part,
     **{f"{ROOT}/user/{name}": form_page for name in ACTIONS},
+    f"{ROOT}/refusals": lists.refusals_page,
+    f"{ROOT}/usage": lists.usage_page,
+    f"{ROOT}/plans": lists.plans_page,
+    f"{ROOT}/rate-cards": lists.rate_cards_page,
+    f"{ROOT}/codes": lists.codes_page,
+    f"{ROOT}/webhooks": webhooks.webhooks_page,
+    f"{ROOT}/health": overview.health_page,
 }
-POSTED: Mapping[str, Page] = {f"{ROOT}/user/{name}": send_form for name in ACTIONS}
+POSTED: Mapping[str, Page] = {
+    **{f"{ROOT}/user/{name}": send_form for name in ACTIONS},
+    f"{ROOT}/webhooks/test": webhooks.send,
+    f"{ROOT}/webhooks/retry": webhooks.send,
+}

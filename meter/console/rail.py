@@ -1,4 +1,4 @@
-"""The rail: what there is to see, in groups."""
+"""The rail: what there is to see, in groups. A screen that is not made yet is not in it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,12 @@ class Entry(NamedTuple):
     letter: str
 
 
-RAIL: tuple[tuple[str, tuple[Entry, ...]], ...] = (("Customers", (Entry("Find", "find", "u"),)),)
+RAIL: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    ("", (Entry("Overview", "overview", "o"),)),
+    ("Customers", (Entry("Users", "users", "u"), Entry("Refusals", "refusals", "r"), Entry("Usage", "usage", "s"))),
+    (
+        "Catalogue",
+        (Entry("Plans", "plans", "p"), Entry("Rate cards", "rate-cards", "c"), Entry("Promo codes", "codes", "m")),
+    ),
+    ("Operation", (Entry("Webhooks", "webhooks", "w"), Entry("Health", "health", "h"))),
+)

@@ -41,5 +41,5 @@ def _environment() -> Environment:
 def page(name: str, visit: Visit | None, under: str, **members: object) -> str:
     """The HTML of a page, `under` a screen of the rail; without a visit, one that anybody may see."""
     now = None if visit is None else visit.now
-    here = () if visit is None else (visit.path.removeprefix(f"{ROOT}/"), under)
+    here = () if visit is None else (visit.path.removeprefix(f"{ROOT}/").replace(ROOT, "overview"), under)
     return str(_environment().get_template(name).render(visit=visit, now=now, here=here, **members))

@@ -57,6 +57,7 @@ async def user_page(visit: Visit) -> Response:
     return shown(
         "user.html",
         visit,
+        under="users",
         user_id=user_id,
         user=user,
         grants=grants,

@@ -27,6 +27,7 @@ pytestmark = [
 ]
 WIDTHS = {"desktop": 1280, "phone": 390}
 PAGES: tuple[str, ...] = ("", "/find?q=nothing", f"/user?id={USER}", f"/user?id={USER}&amount=99999", "/user?id=nobody")
+PAGES += ("/users", "/refusals", "/usage", "/plans", "/rate-cards", "/codes", "/webhooks", "/health")
 PAGES += (f"/user/add?id={USER}", f"/user/suspend?id={USER}", f"/user/refund?id={USER}", "/nothing")
 
 

@@ -44,6 +44,10 @@
     if (event.key !== "Enter") event.preventDefault();
     run();
   });
+  setInterval(() => {
+    const now = one("#now");
+    if (now && !document.hidden && !now.contains(document.activeElement)) now.dispatchEvent(new Event("refresh"));
+  }, 5000);
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
