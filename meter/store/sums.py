@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 CHARGED_KINDS = ("deduct", "commit")
@@ -36,5 +37,10 @@ class Sum(NamedTuple):
 
 
 def summed(key: object, numbers: tuple[object, ...]) -> Sum:
-    """A sum as a driver gives it: some have decimals for the sums of integers."""
-    return Sum(str(key), *(int(str(number or 0).partition(".")[0]) for number in numbers))
+    """A sum as a driver gives it."""
+    return Sum(str(key), *map(whole, numbers))
+
+
+def whole(number: object) -> int:
+    """A sum of integers as a driver gives it: some have decimals for it, `Decimal("5E+8")` among them; nothing is 0."""
+    return int(Decimal(str(number or 0)))

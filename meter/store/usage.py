@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from meter.clock import HOUR_MS
 from meter.store.rows import TransactionRow, WatermarkRow
+from meter.store.sums import whole
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 LEVELS = tuple(f"level_{depth}" for depth in range(1, 7))
@@ -66,8 +67,8 @@ class UsageSum(NamedTuple):
 
 
 def sum_of(key: Key, numbers: Sequence[object], quantities: Mapping[str, int]) -> UsageSum:
-    """A sum as a driver gives it: some have decimals for the sums of integers."""
-    requests, charged, refunded = (int(str(number).partition(".")[0]) for number in numbers)
+    """A sum as a driver gives it."""
+    requests, charged, refunded = map(whole, numbers)
     return UsageSum(key, requests, charged, refunded, quantities)
 
 

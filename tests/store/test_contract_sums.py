@@ -87,3 +87,11 @@ async def test_u9_a_user_of_two_plans_is_in_both_sums(store: Store) -> None:
     await store.insert_many([past("a", "seats", T0 + 1, T0 + 2, "seats")])
     both = [Sum("more", 1, 7, 0, BIG), Sum("pro", 1, 7, 0, BIG), Sum("seats", 0, 0, 0, BIG)]
     assert await paged(store, Wanted("plan")) == both
+
+
+@pytest.mark.parametrize("amount", [500_000_000, 1_500_000_000, 10**15, 4 * 10**15])
+async def test_sums_that_end_in_zeros_are_whole(store: Store, amount: int) -> None:
+    """PostgreSQL's are decimals such as 5E+8, of which no more than the first digit was read."""
+    many = [samples.transaction(8 + n, "round", kind="deduct", amount=amount) for n in range(2)]
+    await store.insert_many(many)
+    assert await paged(store, Wanted("user", user_id="round")) == [Sum("round", 2, 2 * amount, 0, 0)]
