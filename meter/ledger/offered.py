@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from meter.engine.outbox import Entry, Kind
+import orjson
+
+from meter.clock import NEVER_MS
+from meter.engine.answers import EXTRA, FINGERPRINT, KEY
+from meter.engine.outbox import Draw, Entry, Kind
+from meter.ledger.pending_grants import grant_operation, is_promised, told_of
 from meter.store.base import Store
+from meter.store.rows import GrantRow
 
 RESERVATIONS_PER_CALL = 1_000
+PENDING_PER_PAGE = 500
 
 
 async def missing(store: Store, entries: Iterable[Entry]) -> list[Entry]:
@@ -31,6 +38,50 @@ async def _is_stored(store: Store, entry: Entry, held: dict[str, int]) -> bool:
         return await store.transaction(entry.transaction_id) is not None
     amount = held.get(_reservation(entry))
     return amount is not None and (entry.kind is Kind.RESERVE or amount >= entry.units("held"))
+
+
+async def spent_from(store: Store, partition: int, users: Collection[str]) -> list[Entry]:
+    """The durable grants of these users that the store has not booked, as they would be. Redis had them before anybody
+    spent of them, so they are booked before what is offered of that: else it would be refused for want of credits, and
+    the credits be there all the same. Raises `StoreUnavailable`.
+    """
+    found, after = [], None
+    while rows := await store.pending_grants(NEVER_MS, PENDING_PER_PAGE, after):
+        ours = [row for row in rows if row.partition == partition and row.user_id in users and is_promised(row)]
+        found += [_granted(row) for row in ours]
+        after = (rows[-1].created_at_ms, rows[-1].user_id, rows[-1].grant_id)
+    return found
+
+
+def _granted(row: GrantRow) -> Entry:
+    """The entry of a grant, as lua/operations/grant.lua books it."""
+    asked = grant_operation(row, told_of(row), late=True)
+    detail: dict[str, object] = {
+        "grant_id": row.grant_id,
+        "priority": row.priority,
+        "effective_at": row.effective_at_ms or row.created_at_ms,
+        "expires_at": row.expires_at_ms,
+        "source": row.source,
+        **({"at_end": row.at_end} if row.at_end else {}),
+        **({"fingerprint": asked[FINGERPRINT]} if asked[FINGERPRINT] else {}),
+        **orjson.loads(f"{{{asked[EXTRA]}}}"),
+    }
+    return Entry(
+        epoch=0,
+        seq=0,
+        prev="-",
+        transaction_id="",
+        operation_id=asked[KEY],
+        kind=Kind.GRANT,
+        user_id=row.user_id,
+        amount=row.amount,
+        draws=(Draw(row.grant_id, row.amount, row.amount, 0),),
+        available=0,
+        reserved=0,
+        debt=0,
+        created_at_ms=row.created_at_ms,
+        detail=detail,
+    )
 
 
 def _reservation(entry: Entry) -> str:

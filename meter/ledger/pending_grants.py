@@ -76,7 +76,7 @@ class Intake:
         )
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
-        was_promised = first is not None and row.pending and _is_promised(row)
+        was_promised = first is not None and row.pending and is_promised(row)
         one = grant_operation(row, extra, actor, late=was_promised)
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
@@ -101,7 +101,7 @@ class Intake:
         """
         by_partition: dict[int, list[GrantRow]] = {}
         for row in rows:
-            if row.pending and _is_promised(row):  # one that was applied may be forgotten, and would be applied again
+            if row.pending and is_promised(row):  # one that was applied may be forgotten, and would be applied again
                 by_partition.setdefault(self._engine.partition_of(row.user_id), []).append(row)
             elif row.pending:
                 await self._store.drop_pending_grant(row.user_id, row.grant_id)
@@ -177,7 +177,7 @@ def grant_operation(row: GrantRow, extra: str, actor: str = "", *, late: bool = 
     )
 
 
-def _is_promised(row: GrantRow) -> bool:
+def is_promised(row: GrantRow) -> bool:
     """Whether it could be given when it was asked for."""
     return row.created_at_ms < row.expires_at_ms
 

@@ -12,12 +12,13 @@ from meter.engine.outbox import Entry, Kind
 from meter.engine.prices import usage_text
 from meter.errors import PartitionRefused, StoreUnavailable
 from meter.ledger.offering import Offering
+from meter.ledger.pending_grants import Intake, pending_row
 from meter.store.base import Store
 from tests.ledger.ground import Ground
 from tests.ledger.test_flusher import Failing
 from tests.ledger.test_rebuild import Copy, books, rebuilding, rebuilt
 from tests.lua.prices import put_card
-from tests.partition import HOUR, Answer, dump
+from tests.partition import HOUR, T0, Answer, dump
 
 OFFERED = {Kind.DEDUCT, Kind.REFUND, Kind.RESERVE, Kind.EXTEND, Kind.COMMIT, Kind.RELEASE, Kind.VOID}
 USAGE = usage_text("gpt-4o", {"input": 1000, "output": 320})
@@ -110,6 +111,36 @@ async def test_what_is_remembered_is_what_was_booked_but_for_its_draws(live: Gro
         timed = entry._replace(created_at_ms=was.created_at_ms)
         assert operations.answer_of(timed) == answer.line[2:], one
     assert {entry.kind for entry in kept} == OFFERED
+
+
+@pytest.mark.parametrize("begins", ["now", "with something flushed"])
+async def test_x1_what_was_spent_of_credits_that_nobody_flushed_is_not_given_back(
+    live: Ground, sidecar: Looking, begins: str
+) -> None:
+    """The grants are durable, but their entries, and so the store's sums, are not: spending of them is booked behind
+    them all the same, and keeps its id and its answer.
+    """
+    if begins != "now":
+        live.run(operations.grant("u", "g0", 5, priority=1))
+        await live.drain()
+    intake = Intake(live.engine, live.store)
+    key = Asked("k", '"description":"of nobody\'s"')
+    wanted = operations.grant("u", "g", 100, priority=2, chosen=True, asked=Asked("add"))
+    row = pending_row(wanted, 1, "add", T0)
+    assert (await intake.add(row)).startswith("0 ok u g ")
+    charge = await live.ask("u", operations.deduct("u", 60, asked=key))
+    await live.ask("u", operations.reserve("u", "hold", 30, HOUR, chosen=True))
+    before = live.run(operations.balance("u")).line
+    live.lose_everything()
+    await sidecar.look()
+    report = await rebuilt(live)
+    assert (report.offered, report.reapplied, report.lost, report.doubled) == (2, 1, [], [])
+    assert live.run(operations.balance("u")).line == before
+    assert (await live.ask("u", operations.deduct("u", 60, asked=key))).line == "1" + charge.line[1:]
+    assert (await intake.add(row)).startswith("1 ok u g ")
+    assert live.run(operations.balance("u")).line == before
+    await live.drain()
+    await live.check()
 
 
 @pytest.mark.parametrize("flushed", [0, 7])
