@@ -156,6 +156,11 @@ def _void(_: Operation, line: Line) -> _Told:
     return _Told(line.units("voided"), {"grant_id": line["grant_id"], "voided": line.units("voided")})
 
 
+def _grant(_: Operation, line: Line) -> _Told:
+    """Its id alone: its terms are in the store before Redis has it (meter/ledger/offered.py)."""
+    return _Told(line.units("amount"), {"grant_id": line["grant_id"]})
+
+
 _TOLD: Mapping[str, Callable[[Operation, Line], _Told]] = {
     "deduct": _deduct,
     "deduct_usage": _deduct,
@@ -168,6 +173,7 @@ _TOLD: Mapping[str, Callable[[Operation, Line], _Told]] = {
     "release": _release,
     "withdraw": _release,
     "void": _void,
+    "grant": _grant,
 }
-"""What can be offered back. Grants need it not: they are in the store before Redis has them. Changes of an account are
-not: what its settings were before, and who changed them since, only the caller knows."""
+"""What can be offered back. Changes of an account are not: what its settings were before, and who changed them since,
+only the caller knows."""

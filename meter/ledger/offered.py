@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -40,21 +40,24 @@ async def _is_stored(store: Store, entry: Entry, held: dict[str, int]) -> bool:
     return amount is not None and (entry.kind is Kind.RESERVE or amount >= entry.units("held"))
 
 
-async def spent_from(store: Store, partition: int, users: Collection[str]) -> list[Entry]:
-    """The durable grants of these users that the store has not booked, as they would be. Redis had them before anybody
-    spent of them, so they are booked before what is offered of that: else it would be refused for want of credits, and
-    the credits be there all the same. Raises `StoreUnavailable`.
+async def with_durable_grants(store: Store, offered: Sequence[Entry]) -> list[Entry]:
+    """What is offered of a partition, behind the durable grants of its users that the store has not booked. Redis had
+    those before anybody spent of them: without them that spending would be refused for want of credits, and the credits
+    be there all the same. Raises `StoreUnavailable`.
     """
-    found, after = [], None
+    users = {entry.user_id for entry in offered}
+    told = {(entry.user_id, entry.text("grant_id")): entry for entry in offered if entry.kind is Kind.GRANT}
+    grants: list[Entry] = []
+    after: tuple[int, str, str] | None = None
     while rows := await store.pending_grants(NEVER_MS, PENDING_PER_PAGE, after):
-        ours = [row for row in rows if row.partition == partition and row.user_id in users and is_promised(row)]
-        found += [_granted(row) for row in ours]
+        ours = [row for row in rows if row.user_id in users and is_promised(row)]
+        grants += [_granted(row, told.get((row.user_id, row.grant_id))) for row in ours]
         after = (rows[-1].created_at_ms, rows[-1].user_id, rows[-1].grant_id)
-    return found
+    return [*grants, *(entry for entry in offered if entry.kind is not Kind.GRANT)]
 
 
-def _granted(row: GrantRow) -> Entry:
-    """The entry of a grant, as lua/operations/grant.lua books it."""
+def _granted(row: GrantRow, told: Entry | None) -> Entry:
+    """The entry of a grant, as lua/operations/grant.lua books it; `told`: what is known of its answer."""
     asked = grant_operation(row, told_of(row), late=True)
     detail: dict[str, object] = {
         "grant_id": row.grant_id,
@@ -70,15 +73,15 @@ def _granted(row: GrantRow) -> Entry:
         epoch=0,
         seq=0,
         prev="-",
-        transaction_id="",
+        transaction_id="" if told is None else told.transaction_id,
         operation_id=asked[KEY],
         kind=Kind.GRANT,
         user_id=row.user_id,
         amount=row.amount,
         draws=(Draw(row.grant_id, row.amount, row.amount, 0),),
-        available=0,
-        reserved=0,
-        debt=0,
+        available=0 if told is None else told.available,
+        reserved=0 if told is None else told.reserved,
+        debt=0 if told is None else told.debt,
         created_at_ms=row.created_at_ms,
         detail=detail,
     )

@@ -19,6 +19,7 @@ from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.offers import Offers
 from meter.engine.operations import Operation
+from meter.engine.outbox import Kind
 from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
@@ -29,7 +30,7 @@ from meter.ledger.identity import check_same_ledger, ledger_of
 from meter.ledger.log_file import LedgerFile
 from meter.ledger.merge import Overtaken, merge
 from meter.ledger.numbers import kept_numbers
-from meter.ledger.offered import missing, spent_from
+from meter.ledger.offered import missing, with_durable_grants
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.plan_prices import restore_prices
@@ -247,11 +248,11 @@ class Rebuild:
         entries = await missing(self._store, (entry for page in offered.values() for entry in page))
         if entries:
             users = {entry.user_id for entry in entries}
-            grants = await spent_from(self._store, reached.partition, users)
-            found = OnlyInRedis([*grants, *entries], reached.seq)
-            merged = await merge(self._store, reached, found, self._ledger, users)
-            reached, report.offered = merged.reached, merged.booked - len(grants)
-            report.reapplied += len(grants)
+            again = await with_durable_grants(self._store, entries)
+            grants = sum(entry.kind is Kind.GRANT for entry in again)
+            merged = await merge(self._store, reached, OnlyInRedis([*again], reached.seq), self._ledger, users)
+            reached, report.offered = merged.reached, merged.booked - grants
+            report.reapplied += grants
             report.lost += merged.lost
             report.doubled += merged.doubled
         await offers.take_away([*offered])
