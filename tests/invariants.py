@@ -78,6 +78,9 @@ class Hold:
     ends: int
     draws: list[tuple[str, int]]
     seq: int = 0
+    path: str = ""
+    """Of a part: whose hold it is a part of."""
+    parts: str = ""
 
 
 @dataclass
@@ -163,6 +166,20 @@ def check(client: Any, *, window_ms: int) -> None:
         assert {field_name[:2] for field_name in state.recent} <= {"k ", "c ", "r ", "f ", "l ", "a "}
         assert set(state.profiles) <= set(state.accounts)
         _check_levels(state)
+        _check_parts(state)
+
+
+def _check_parts(state: State) -> None:
+    """A hold and its parts name each other and end at once; each of these is of a level above the path."""
+    holds = {hold_id: hold for a in state.accounts.values() for hold_id, hold in a.holds.items()}
+    named = {
+        f"{hold_id}~{number}": (hold.user, levels_of(hold.user)[int(number) - 1], hold.ends)
+        for hold_id, hold in holds.items()
+        for number in hold.parts.split(",")
+        if number
+    }
+    assert named == {name: (h.path, h.user, h.ends) for name, h in holds.items() if "~" in name}
+    assert all(hold.path in ("", hold.user) or "~" in hold_id for hold_id, hold in holds.items())
 
 
 def _check_levels(state: State) -> None:
@@ -172,14 +189,15 @@ def _check_levels(state: State) -> None:
     for level, terms in state.rules.items():
         since, suspended, *rules = terms.split(" ")
         charged, reserved, holds, requests = map(int, state.counters[level].split(" ")[:4])
-        below = [a for a in state.accounts.values() if level in levels_of(a.user)]
-        counted = [h for a in below for h in a.holds.values() if h.seq > int(since) > 0]
-        assert (reserved, holds) == (sum(h.amount for h in counted), len(counted)), (
+        every = [h for a in state.accounts.values() for h in a.holds.values()]
+        counted = [h for h in every if level in levels_of(h.path or h.user) and h.seq > int(since) > 0]
+        assert (reserved, holds) == (sum(h.amount for h in counted), sum(not h.path for h in counted)), (
             level,
             terms,
             state.counters[level],
         )
-        assert suspended == ("s" if state.accounts[level].suspended else "-"), level
+        assert suspended in ("-", "s", "p", "a", "sp", "sa", "pa", "spa"), level
+        assert ("s" in suspended) == state.accounts[level].suspended, level
         assert bool(rules) == (since != "0") and min(charged, requests) >= 0, (level, terms)
         for budget in (rule.split(",") for rule in rules if rule.startswith("b,")):
             used = (charged if budget[6] == "c" else requests) - int(budget[11])
@@ -213,9 +231,12 @@ def _read(client: Any, prefix: str, number: str) -> State:
         assert grant_id not in accounts[user].grants, f"{name} is the front grant and in the hash"
         accounts[user].grants[grant_id] = _grant(grant_id, text)
     for hold_id, text in hash_at("holds").items():
-        user, amount, ends, created, *draws = text.partition(" $")[0].partition(" #")[0].split(" ")
+        rest, _, path = text.partition(" $")[0].partition(" #")[0].partition(" ^")
+        rest, _, parts = rest.partition(" &")
+        user, amount, ends, created, *draws = rest.split(" ")
         pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
-        accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs, int(created.partition("@")[2] or 0))
+        seq = int(created.partition("@")[2] or 0)
+        accounts[user].holds[hold_id] = Hold(user, int(amount), int(ends), pairs, seq, path, parts)
     recent = [name for bucket in ("recent:a", "recent:b") for name in hash_at(bucket)]
     outbox = client.xrange(f"{prefix}:outbox")
     entries = [entry for entry_id, members in outbox for entry in entries_of(entry_id.decode(), members)]
@@ -296,7 +317,7 @@ def _check_account(a: Account) -> None:
     assert a.available == sum(g.remaining for g in grants if g.cls in "FL"), a
     assert a.scheduled == sum(g.amount for g in grants if g.cls == "S"), a
     assert a.reserved == sum(h.amount for h in holds) == sum(g.reserved for g in grants), a
-    assert (a.hold_count, a.grant_count) == (len(holds), len(grants)), a
+    assert (a.hold_count, a.grant_count) == (sum(not hold.path for hold in holds), len(grants)), a
     for hold_id, hold in a.holds.items():
         assert hold.amount == sum(part for _, part in hold.draws), hold_id
     for grant in grants:

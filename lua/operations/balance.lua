@@ -4,6 +4,7 @@
 --         then the balances
 function operations.balance(i)
   local a = figures_of(account_of(ARGV[i]))
-  return format('ok %s %d %s %s %d %d %d %d %d %d', a.user, a.overdraft_limit, a.suspended,
-    bare_thresholds(a.thresholds), a.granted, a.scheduled, spent_of(a), a.expired, a.voided, a.hold_count) .. balances(a)
+  local told = format('ok %s %d %s %s %d %d %d %d %d %d', a.user, a.overdraft_limit, a.suspended, bare_thresholds(a.thresholds),
+    a.granted, a.scheduled, spent_of(a), a.expired, a.voided, a.hold_count)
+  return told .. balances(a) .. pools.told_of(a, 0)
 end

@@ -6,19 +6,23 @@
 --         "!" and its id) | insufficient user_id required violations (the hold stays)
 --         | budget_reached user_id required violations (likewise) | overflow; then the balances
 --         | not_found | finished state user_id charged
--- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, grant_expired)
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, deduct, grant_expired)
 
 -- What can be charged beyond a hold: what is free, then debt where allowed, and what cuts it where budgets leave less (what is
 -- held is never cut). Nil, and the refusal, where the caller wants that.
-local function chargeable(a, hold, requested, held, over, shortfall)
-  local beyond = math.max(0, requested - held)
-  if over == 'hold_only' and requested > hold.amount then
+local function chargeable(payers, hold, requested, held, over, shortfall)
+  local a, beyond = payers[1], math.max(0, requested - held)
+  if over == 'hold_only' and requested > math.max(held, hold.ended and hold.amount or 0) then
     return nil, format('0 insufficient %s %d -', a.user, requested) .. balances(a)
   end
   if beyond == 0 then return 0, 0, '' end
-  local free, on_debt = math.min(beyond, a.available), 0
-  if over == 'overdraft' then on_debt = math.max(0, math.min(beyond - free, figures_of(a).overdraft_limit - a.debt)) end
-  local ask = { amount = beyond, required = requested, short = free + on_debt < beyond, hold = hold, kept = requested - beyond }
+  local available = pools.available(payers)
+  local free, on_debt = math.min(beyond, available), 0
+  if over == 'overdraft' then on_debt = math.min(beyond - free, pools.debt_room(payers)) end
+  local ask = {
+    amount = beyond, required = requested, short = free + on_debt < beyond, spendable = available, hold = hold,
+    kept = requested - beyond,
+  }
   if over == 'reject' or shortfall == 'reject' then
     local refused = admission.refuse(a, ask)
     return not refused and free, refused or on_debt, ''
@@ -38,30 +42,30 @@ local function price_told(hold, is_all)
 end
 
 local function commit_hold(hold, requested, over, shortfall, ended, is_all)
+  local held = ended and {} or pools.held(hold)
   local a = account_of(hold.user)
-  local held = ended and 0 or hold.amount
-  local free, on_debt, limited = chargeable(a, hold, requested, held, over, shortfall)
+  local total = pools.total(held)
+  local payers = pools.payers_of(a)
+  local free, on_debt, limited = chargeable(payers, hold, requested, total, over, shortfall)
   if not free then return on_debt end
   if spent_of(a) + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
+  local shares = pools.shares_beyond(payers, held, free, on_debt)
+  if pools.overflow(shares) then return '0 overflow' .. balances(a) end
 
-  local draws, forfeits, forfeited = {}, {}, 0
-  if not ended then draws, forfeits, forfeited = end_hold(a, hold, math.min(requested, held)) end
-  local more = draw(a, free)
-  for n = 1, #more do draws[#draws + 1] = more[n] end
-  if on_debt > 0 then welcome(a) end
-  a.debt = a.debt + on_debt
-  local charged = math.min(requested, held) + free + on_debt
-  if levels then levels.charge(a.user, charged, now) end
-  local released, uncovered = held - math.min(requested, held), requested - charged
-  local detail = format('"reservation_id":"%s","released":%d,"forfeited":%d,"uncovered":%d,"late":%s', hold.id,
-    released, forfeited, uncovered, ended and 'true' or 'false')
+  local kept = math.min(requested, total)
+  pools.end_held(held, kept)
+  pools.take(shares)
+  local charged, forfeited = kept + free + on_debt, pools.forfeited(held)
+  local rows_of = pools.rows_of_commit(hold, held, shares, ended, requested - charged)
   local member, priced = price_told(hold, is_all)
-  detail = join(detail .. member .. api_keys.told(hold), admission.limited_member(limited))
-  local transaction = record(a, 'commit', charged, draws, now, detail, current_key, current_extra)
-  forfeit(a, forfeits, now)
-  local answer = format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, released, forfeited,
-    uncovered, ended and 1 or 0) .. balances(a) .. limited .. priced
-  remember_end(hold, 'committed', charged, requested, now, answer)
+  rows_of[1].detail = join(rows_of[1].detail .. member .. api_keys.told(hold)
+    .. pools.in_all(rows_of, ended and hold.amount or total, charged), admission.limited_member(limited))
+  local answer = pools.record(a.user, rows_of, now, function(transaction)
+    return format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, total - kept, forfeited,
+      requested - charged, ended and 1 or 0) .. pools.balances(a) .. limited .. pools.told(shares) .. priced
+  end, current_key, current_extra)
+  pools.forfeit(held, now)
+  remember_end(hold, 'committed', charged, requested, now, answer, ended and hold.amount or total)
   return answer
 end
 
@@ -71,7 +75,10 @@ function operations.commit(i)
   if hold then account_of(hold.user) end -- settles; the hold may end by that
   hold = hold_of(id)
   local is_all = amount == ''
-  if hold then return commit_hold(hold, is_all and hold.amount or amount + 0, over, shortfall, false, is_all) end
+  if hold then
+    local asked = is_all and pools.total(pools.held(hold)) or amount + 0
+    return commit_hold(hold, asked, over, shortfall, false, is_all)
+  end
   local past = finished(id)
   if not past then return '0 not_found' end
   local requested = is_all and past.amount or amount + 0

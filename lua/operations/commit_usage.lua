@@ -7,7 +7,7 @@
 --         | budget_reached user_id required violations (likewise) | overflow; then the balances
 --         | not_found | finished state user_id charged | not_priced | unknown_model model | unpriced dimension | uncountable
 --         | rates_missing | model_not_allowed model
--- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, grant_expired)
+-- Writes  accounts, grants, order, holds, agenda, due, counters, recent, outbox (commit, deduct, grant_expired)
 function operations.commit_usage(i)
   local id = ARGV[i]
   local hold = hold_of(id)

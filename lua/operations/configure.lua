@@ -1,7 +1,7 @@
 -- Changes what an account may do. An empty argument leaves that setting as it is.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
 --         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say), budgets, rate_limits
---         (changes, as state/editing.lua has them)
+--         (changes, as state/editing.lua has them), pool (0 | 1: all below it draw on it), use_pools (0 | 1)
 -- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances | incomplete_rule rule
 --         | no_rule rule | too_many_rules (behind ok stands all that the account may do then)
 -- Writes  accounts, order, profiles, rates, rules, counters, outbox (account)
@@ -22,15 +22,16 @@ local function set_terms(user, card, multiplier)
 end
 
 -- All that the account may do now, as one word behind the answer, so that a repeated call is told what the first one was:
--- " &rate_card,price_multiplier|charged,held,holds,requests|metadata", with ";" and a rule for each behind the counters, and the
--- blanks of the JSON as \u0020.
+-- " &rate_card,price_multiplier|charged,held,holds,requests,pool,use_pools|metadata", with ";" and a rule for each behind the
+-- counters, and the blanks of the JSON as \u0020.
 local function whole(a)
   local field = 'u ' .. a.user
   local terms, metadata = rate_writes[field], profile_writes[a.user]
   if terms == nil then terms = redis.call('HGET', RATES, field) end
   if metadata == nil then metadata = redis.call('HGET', PROFILES, a.user) end
   local level = levels.at(a.user)
-  local counted = level and format('%d,%d,%d,%d', level.charged, level.reserved, level.holds, level.requests) or '0,0,0,0'
+  local counted = level and format('%d,%d,%d,%d,%d,%d', level.charged, level.reserved, level.holds, level.requests,
+    level.is_pool and 1 or 0, level.is_apart and 0 or 1) or '0,0,0,0,0,1'
   return format(' &%s|%s%s|%s', gsub(terms or '- -', ' ', ','), counted, level and levels.listed(level) or '',
     (gsub(metadata or 'null', ' ', '\\u0020')))
 end
@@ -41,8 +42,8 @@ function operations.configure(i)
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local names = paths.levels_of(a.user)
   local plan, refusal
-  if names[#names] == a.user and (ARGV[i + 7] ~= '' or ARGV[i + 8] ~= '' or suspended ~= '') then
-    plan, refusal = levels.planned(a.user, ARGV[i + 7], ARGV[i + 8], suspended)
+  if names[#names] == a.user and (suspended .. ARGV[i + 7] .. ARGV[i + 8] .. ARGV[i + 9] .. ARGV[i + 10] ~= '') then
+    plan, refusal = levels.planned(a.user, ARGV[i + 7], ARGV[i + 8], suspended, ARGV[i + 9], ARGV[i + 10])
   end
   if refusal then return refusal end
   if not admit(a) then return '0 too_many' .. balances(a) end

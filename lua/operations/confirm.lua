@@ -12,8 +12,10 @@ function operations.confirm(i)
     return past and refuse_finished(past) or '0 not_found'
   end
   if hold.unconfirmed then
-    hold.charged_at_end, hold.unconfirmed = true, false
-    hold_writes[id] = hold
+    for _, one in ipairs(pools.held(hold)) do
+      one.hold.charged_at_end, one.hold.unconfirmed = true, false
+      hold_writes[one.hold.id] = one.hold
+    end
   end
   return format('ok %s %s', hold.user, id)
 end

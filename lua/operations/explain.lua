@@ -33,9 +33,10 @@ function operations.explain(i)
     g, from = grant_of(a, match(following, '(%S+)$')), '(' .. following
   end
   local next_at, next_amount = next_credits(a)
-  local ask = { is_new = true, amount = amount, required = amount, short = amount > a.available }
+  local available = pools.available(pools.payers_of(a))
+  local ask = { is_new = true, amount = amount, required = amount, short = amount > available, spendable = available }
   ask.requests = amount > 0 and 1 or 0
   local would, violations = admission.would_be(a, ask)
-  return format('ok %s %s %d %d %d %d %s;', a.user, would, math.max(0, amount - a.available), next_at, next_amount,
-    a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a)
+  return format('ok %s %s %d %d %d %d %s;', a.user, would, math.max(0, amount - available), next_at, next_amount,
+    a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a) .. pools.told_of(a, amount)
 end

@@ -9,8 +9,10 @@ function operations.quote(i)
     if not amount then return text end
   end
   amount = amount + 0
-  local ask = { is_new = true, amount = amount, required = amount, short = amount > a.available, requests = 1, holds = 1 }
+  local ask = { is_new = true, amount = amount, required = amount, requests = 1, holds = 1 }
+  ask.spendable = pools.available(pools.payers_of(a))
+  ask.short = amount > ask.spendable
   local would, violations = admission.would_be(a, ask)
-  local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a)
+  local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a) .. pools.told_of(a, amount)
   return text and prices.behind(answer, text, '') or answer
 end

@@ -6,7 +6,7 @@
 function operations.release(i)
   local id = ARGV[i]
   local hold = hold_of(id)
-  local a = hold and account_of(hold.user)
+  local held = hold and pools.held(hold)
   hold = hold_of(id) -- settling may have ended it
   if not hold then
     local past = finished(id)
@@ -14,11 +14,11 @@ function operations.release(i)
     if past.state == 'released' then return '1 ' .. past.answer end
     return refuse_finished(past)
   end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
-  local detail = format('"reservation_id":"%s","forfeited":%d', id, forfeited)
-  local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
-  forfeit(a, forfeits, now)
-  local answer = format('ok %s %s %s %d %d', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
-  remember_end(hold, 'released', 0, 0, now, answer)
+  local a, total = held[1].a, pools.total(held)
+  local answer = pools.give_back('release', held, now, '', function(transaction)
+    return format('ok %s %s %s %d %d', a.user, id, transaction, total, pools.forfeited(held)) .. pools.balances(a)
+      .. pools.told_after(a)
+  end, current_key, current_extra)
+  remember_end(hold, 'released', 0, 0, now, answer, total)
   return answer
 end

@@ -9,8 +9,10 @@ function operations.reservation(i)
   hold = hold_of(id) -- settling may have ended it
   local past = not hold and finished(id)
   if not hold and not past then return '0 not_found' end
+  local held = hold and pools.held(hold)
   local kept, state, charged = hold or past, hold and 'open' or past.state, hold and 0 or past.charged
-  local answer = format('ok %s %s %s %d %d %d', kept.user, id, state, kept.amount, charged, kept.ends or kept.ended)
+  local amount = held and pools.total(held) or kept.amount
+  local answer = format('ok %s %s %s %d %d %d', kept.user, id, state, amount, charged, kept.ends or kept.ended)
     .. balances(account_of(kept.user))
   return kept.price and answer .. ' $' .. kept.price or answer
 end

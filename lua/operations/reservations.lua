@@ -13,8 +13,10 @@ function operations.reservations(i)
       local kind, id = match(member, '^%S+ %d+ (%a) (%S+)$')
       if kind == 'h' and #parts < limit then
         local hold = hold_of(id)
-        parts[#parts + 1] = format('%s %d %d %d', id, hold.amount, hold.ends, hold.created)
-        more = (gsub(sub(member, #a.user + 2), ' ', '~'))
+        if not hold.path then
+          parts[#parts + 1] = format('%s %d %d %d', id, pools.total(pools.held(hold)), hold.ends, hold.created)
+          more = (gsub(sub(member, #a.user + 2), ' ', '~'))
+        end
       end
     end
     from = '(' .. (page[#page] or '')

@@ -14,10 +14,9 @@ local function hold_of_request(user, id, amount, ttl_ms)
   local a = hold and account_of(hold.user)
   hold = hold_of(id) -- settling may have ended it
   if hold then
-    if hold.user ~= user or hold.amount ~= amount then return '0 key_reused' end
-    prolong(a, hold, math.max(now + ttl_ms, hold.ends + 1))
-    record(a, 'extend', 0, {}, now, format_hold(hold), current_key, current_extra)
-    return format('1 ok %s %s %d %d %d', user, id, hold.amount, hold.ends, hold.ends - now) .. balances(a)
+    local held = pools.held(hold)
+    if hold.user ~= user or pools.total(held) ~= amount then return '0 key_reused' end
+    return '1 ' .. pools.prolong(held, math.max(now + ttl_ms, hold.ends + 1), current_key, current_extra)
   end
   local past = finished(id)
   return past and refuse_finished(past)
@@ -44,29 +43,29 @@ function operations.reserve(i)
   local refused = admission.refuse_suspended(a)
   if refused then return refused end
   if outbox_full() then return '0 outbox_full' end
-  local ask = { amount = amount, required = amount, short = amount > a.available, requests = 1, holds = 1 }
+  local payers = pools.of_hold(a, id)
+  local available = pools.available(payers)
+  local ask = {
+    amount = amount, required = amount, short = amount > available, spendable = available, requests = 1, holds = 1,
+  }
   refused = admission.refuse(a, ask)
   if refused then return refused end
   local is_crowded = a.hold_count >= reservations_max or amount == 0 and (is_crowded_for(a) or not admit(a))
   if is_crowded then return '0 too_many' .. balances(a) end
 
   local hold = {
-    id = id, user = user, amount = amount, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',
+    id = id, user = user, amount = 0, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',
     unconfirmed = at_end == 'confirm', draws = {}, key = api_keys.mark ~= '' and sub(api_keys.mark, 3) or nil,
   }
-  local draws = draw(a, amount, true)
-  add_draws(hold, draws)
   holds[id] = hold
   a.hold_count = a.hold_count + 1
-  if levels then
-    levels.buckets.take(user, ask)
-    levels.hold(user, hold)
-  end
+  if levels then levels.buckets.take(user, ask) end
   schedule(a, hold.ends, 'h', id)
-  local detail = format('"reservation_id":"%s","expires_at":%d', id, hold.ends)
-  if at_end ~= 'release' then detail = detail .. ',"at_end":"charge"' end
-  record(a, 'reserve', amount, draws, now, detail, current_key, current_extra)
-  local answer = format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms) .. balances(a)
+  local shares = pools.shares(payers, amount, 0)
+  local rows_of = pools.hold_more({ { a = a, hold = hold } }, shares, true)
+  local answer = pools.record(user, rows_of, now, function()
+    return format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms) .. balances(a) .. pools.told(shares)
+  end, current_key, current_extra)
   if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer .. (levels and levels.behind or '')) end
   return answer
 end

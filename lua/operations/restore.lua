@@ -33,6 +33,18 @@ local function restore_grant(a, at)
   change_grant(a, g)
 end
 
+-- A part of a hold comes back before the hold, whose path its pool is above (state/pool.lua): the hold finds its parts.
+local function find_parts(a, hold)
+  local names = paths.levels_of(a.user)
+  for number = #names, 1, -1 do
+    local part = names[number] ~= a.user and hold_of(format('%s~%d', hold.id, number))
+    if part then
+      part.path, hold_writes[part.id] = a.user, part
+      hold.parts = format('%s%d', hold.parts and hold.parts .. ',' or '', number)
+    end
+  end
+end
+
 local function restore_hold(a, at)
   local hold = {
     id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
@@ -43,7 +55,8 @@ local function restore_hold(a, at)
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0
   end
   holds[hold.id], hold_writes[hold.id] = hold, hold
-  a.reserved, a.hold_count = a.reserved + hold.amount, a.hold_count + 1
+  if match(hold.id, pools.NUMBER_OF_PART) then hold.path = a.user else find_parts(a, hold) end
+  a.reserved, a.hold_count = a.reserved + hold.amount, a.hold_count + (hold.path and 0 or 1)
   schedule(a, hold.ends, 'h', hold.id)
 end
 

@@ -5,12 +5,11 @@
 function operations.withdraw(i)
   local id, ends = ARGV[i], ARGV[i + 1]
   local hold = hold_of(id)
-  local a = hold and account_of(hold.user)
+  local held = hold and pools.held(hold)
   hold = hold_of(id) -- settling may have ended it
   if not hold or ends ~= '' and hold.ends ~= ends + 0 then return '0 not_found' end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
-  local detail = format('"reservation_id":"%s","forfeited":%d,"withdrawn":true', id, forfeited)
-  local transaction = record(a, 'release', hold.amount, draws, now, detail, current_key, current_extra)
-  forfeit(a, forfeits, now)
-  return format('ok %s %s %s %d %d', a.user, id, transaction, hold.amount, forfeited) .. balances(a)
+  local a, total = held[1].a, pools.total(held)
+  return pools.give_back('release', held, now, ',"withdrawn":true', function(transaction)
+    return format('ok %s %s %s %d %d', a.user, id, transaction, total, pools.forfeited(held)) .. pools.balances(a)
+  end, current_key, current_extra)
 end

@@ -40,7 +40,8 @@ function admission.broken_by(a, ask)
   if ask.is_new and a.suspended ~= '-' then broken[1] = { class = 1, room = 0, rule = 'suspended', of = a.user } end
   if ask.short then
     broken[#broken + 1] = {
-      class = 2, room = a.available, rule = 'credits', of = a.user, limit = a.available, required = ask.required,
+      class = 2, room = ask.spendable or a.available, rule = 'credits', of = a.user, limit = ask.spendable or a.available,
+      required = ask.required,
     }
   end
   if not levels then return broken end

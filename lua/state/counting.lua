@@ -61,11 +61,13 @@ function levels.counts(level, hold)
   return level.since > 0 and (hold.seq or 0) > level.since
 end
 
--- A hold begins; it remembers the seq of its reserve where a level counts it (state/hold.lua).
+-- A hold, or a part of one, begins; it remembers the seq of its reserve where a level counts it (state/hold.lua).
 function levels.hold(user, hold)
   each_counting(user, function(level)
     hold.seq = seq + 1
-    level.reserved, level.holds = level.reserved + hold.amount, level.holds + 1
+    level.reserved = level.reserved + hold.amount
+    if hold.path then return end
+    level.holds = level.holds + 1
     add(level, 'r', 1, now)
   end)
 end
@@ -80,7 +82,9 @@ end
 function levels.unhold(user, hold, gives_back)
   each_counting(user, function(level)
     if not levels.counts(level, hold) then return end
-    level.reserved, level.holds = level.reserved - hold.amount, level.holds - 1
+    level.reserved = level.reserved - hold.amount
+    if hold.path then return end
+    level.holds = level.holds - 1
     if gives_back then add(level, 'r', -1, hold.created, hold.seq) end
   end)
 end

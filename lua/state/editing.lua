@@ -78,8 +78,14 @@ local function edited(level, kind, changes)
   return list
 end
 
+-- A flag after a change: "" for one that stays, else 0 or 1.
+local function flag(new, old)
+  if new == '' then return old end
+  return new == '1'
+end
+
 -- What a level would be after changes: its rules, or nil and the refusal. Nothing is changed yet.
-function levels.planned(user, budgets, limits, suspended)
+function levels.planned(user, budgets, limits, suspended, pool, use_pools)
   local level = levels.at(user) or levels.parse(user)
   levels.roll(level)
   local refusal
@@ -87,19 +93,21 @@ function levels.planned(user, budgets, limits, suspended)
   if refusal then return nil, refusal end
   limits, refusal = edited(level, 'limits', limits)
   if refusal then return nil, refusal end
-  local is_suspended = level.suspended
-  if suspended ~= '' then is_suspended = suspended == '1' end
-  return { level = level, budgets = budgets, limits = limits, suspended = is_suspended }
+  return {
+    level = level, budgets = budgets, limits = limits, suspended = flag(suspended, level.suspended),
+    is_pool = flag(pool, level.is_pool), is_apart = not flag(use_pools, not level.is_apart),
+  }
 end
 
 -- Makes a level what was planned. Answers whether it has rules.
 function levels.adopt(plan)
   local level, counts = plan.level, #plan.budgets + #plan.limits > 0
   level.budgets, level.limits, level.suspended = plan.budgets, plan.limits, plan.suspended
+  level.is_pool, level.is_apart = plan.is_pool, plan.is_apart
   if counts and level.since == 0 then level.since = seq + 1 end
   if not counts then level.since, level.charged, level.reserved, level.holds, level.requests = 0, 0, 0, 0, 0 end
   local was_there = levels.known[level.user] and not level.is_gone
-  level.is_gone = not counts and not level.suspended
+  level.is_gone = not (counts or level.suspended or level.is_pool or level.is_apart)
   if was_there or not level.is_gone then
     level.has_new_terms = true
     levels.touch(level)

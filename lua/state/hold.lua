@@ -3,8 +3,11 @@
 --           its end is charged, not released; a "p": so it will be, once `confirm` says so; "@seq" behind: of its reserve,
 --           where a level counts it (state/counting.lua)
 -- finished  "state user_id amount charged requested ended_at answer"; state is committed, released or expired
+-- one of a path that pools pay for too has "&" and the numbers of its parts behind its draws, a part "^" and the path
+-- (state/pool.lua)
 -- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer; of an API
 -- key that it was asked for by, " #key_id" behind that, then "#key_id ", with ",model,model" where the key is for some only
+local pools = {} -- of accounts that pay for what is below them (state/pool.lua)
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
 
@@ -18,7 +21,7 @@ local function hold_of(id)
     hold = {
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
       unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)'), key = match(rest, ' #(%S+)$'),
-      seq = at ~= '' and at + 0 or nil,
+      seq = at ~= '' and at + 0 or nil, parts = match(rest, ' &(%S+)'), path = match(rest, ' %^(%S+)'),
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -33,29 +36,11 @@ local function pack_hold(hold)
   if hold.seq then charged = format('%s@%d', charged, hold.seq) end
   local parts = { format('%s %d %d %d%s', hold.user, hold.amount, hold.ends, hold.created, charged) }
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
+  if hold.parts then parts[#parts + 1] = '&' .. hold.parts end
+  if hold.path then parts[#parts + 1] = '^' .. hold.path end
   if hold.price then parts[#parts + 1] = '$' .. hold.price end
   if hold.key then parts[#parts + 1] = '#' .. hold.key end
   return concat(parts, ' ')
-end
-
--- Adds draws {grant, amount, ...} to a hold.
-local function add_draws(hold, draws)
-  for i = 1, #draws, 2 do
-    hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = draws[i].id, draws[i + 1]
-  end
-  hold_writes[hold.id] = hold
-end
-
-local function prolong(a, hold, ends)
-  unschedule(a, hold.ends, 'h', hold.id)
-  hold.ends = ends
-  schedule(a, ends, 'h', hold.id)
-  hold_writes[hold.id] = hold
-end
-
--- How an open hold stands, as members of the entry that changes it.
-local function format_hold(hold)
-  return format('"reservation_id":"%s","expires_at":%d,"held":%d', hold.id, hold.ends, hold.amount)
 end
 
 local function finished(id)
@@ -68,12 +53,12 @@ local function finished(id)
     ended = ended + 0, answer = of_key or of_price or answer, price = price, key = key }
 end
 
--- Remembers how a hold ended, with the answer that a repeated call is to get.
-local function remember_end(hold, state, charged, requested, ended, answer)
+-- Remembers how a hold ended, with the answer that a repeated call is to get; `amount`: what it held with its parts.
+local function remember_end(hold, state, charged, requested, ended, answer, amount)
   if hold.key then answer = '#' .. hold.key .. ' ' .. answer end
   if hold.price then answer = '$' .. hold.price .. ' ' .. answer end
-  recent_writes['r ' .. hold.id] = format('%s %s %d %d %d %d %s', state, hold.user, hold.amount, charged, requested, ended,
-    answer)
+  recent_writes['r ' .. hold.id] = format('%s %s %d %d %d %d %s', state, hold.user, amount or hold.amount, charged, requested,
+    ended, answer)
 end
 
 local function refuse_finished(over)
@@ -85,9 +70,9 @@ end
 -- comes of it, so that it was no request. Answers the draws {grant, kept, ...}, the forfeits {grant, amount, ...} and their sum.
 local function end_hold(a, hold, charge, is_for_nothing)
   local draws, forfeits, forfeited = {}, {}, 0
-  if levels then levels.unhold(a.user, hold, is_for_nothing) end
+  if levels then levels.unhold(hold.path or a.user, hold, is_for_nothing) end
   a.reserved = a.reserved - hold.amount
-  a.hold_count = a.hold_count - 1
+  if not hold.path then a.hold_count = a.hold_count - 1 end
   unschedule(a, hold.ends, 'h', hold.id)
   hold_writes[hold.id], holds[hold.id] = false, false
   for i = 1, #hold.draws, 2 do

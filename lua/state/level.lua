@@ -1,6 +1,7 @@
 -- Levels with rules: what they keep, and what transactions below them move.
 --
--- RULES     "since suspended", then a word for each rule; since: the seq that gave it its first (0: it counts nothing)
+-- RULES     "since flags", then a word for each rule; since: the seq that gave it its first (0: it counts nothing); flags: "-",
+--           or s where it is suspended, p where it is a pool, a where it stays apart from the pools above it
 --           b,id,limit,window,zone,mode,unit,scope,alerts,source,from,base,starts,ends   a budget
 --           l,id,kind,limit,per_ms,burst,dimension,scope,mode,source,from                a rate limit
 -- COUNTERS  "charged reserved holds requests", then "id=tat:most" for each bucket that is not full (state/bucket.lua)
@@ -48,10 +49,12 @@ end
 function levels.parse(user, terms, counters)
   local level = {
     user = user, since = 0, charged = 0, reserved = 0, holds = 0, requests = 0, budgets = {}, limits = {}, suspended = false,
+    is_pool = false, is_apart = false,
   }
   if terms then
-    local since, suspended, rules = match(terms, '^(%d+) (.)(.*)$')
-    level.since, level.suspended = since + 0, suspended == 's'
+    local since, flags, rules = match(terms, '^(%d+) (%S+)(.*)$')
+    level.since, level.suspended = since + 0, string.find(flags, 's', 1, true) ~= nil
+    level.is_pool, level.is_apart = string.find(flags, 'p', 1, true) ~= nil, string.find(flags, 'a', 1, true) ~= nil
     for word in gmatch(rules, '%S+') do
       local rule, list = levels.parse_rule(word)
       level[list][#level[list] + 1] = rule
@@ -71,18 +74,11 @@ function levels.parse(user, terms, counters)
 end
 
 function levels.terms_of(level)
-  local words = { format('%d %s', level.since, level.suspended and 's' or '-') }
+  local flags = (level.suspended and 's' or '') .. (level.is_pool and 'p' or '') .. (level.is_apart and 'a' or '')
+  local words = { format('%d %s', level.since, flags == '' and '-' or flags) }
   for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
   for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
   return concat(words, ' ')
-end
-
--- The rules of a level as answers list them.
-function levels.listed(level)
-  local words = { '' }
-  for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
-  for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
-  return concat(words, ';')
 end
 
 function levels.counters_of(level)

@@ -40,6 +40,14 @@ function levels.write()
   levels.changed, levels.calendars = {}, {}
 end
 
+-- The rules of a level as answers list them.
+function levels.listed(level)
+  local words = { '' }
+  for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
+  for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
+  return concat(words, ';')
+end
+
 -- Puts a level back as the store has it.
 function levels.restore(user, terms, counters)
   local level = levels.parse(user, terms, counters)
@@ -52,6 +60,7 @@ end
 function levels.drop(user)
   local level = levels.at(user)
   if not level then return end
-  level.is_gone, level.since, level.budgets, level.limits, level.suspended = true, 0, {}, {}, false
+  level.is_gone, level.since, level.budgets, level.limits = true, 0, {}, {}
+  level.suspended, level.is_pool, level.is_apart = false, false, false
   levels.count, levels.changed[user] = levels.count - 1, level
 end

@@ -1,8 +1,7 @@
 -- What rate cards and accounts say of prices, as RATES keeps it (docs/rate-cards.md).
 --
--- "u user_id"           what an account says: "card multiplier", "-" for what it does not say; then for each plan group whose
---                       plan says or said something " group,version,card,multiplier,until": the version of the subscription that
---                       said it, and when it ends (0: not as things stand)
+-- "u user_id"           what an account says: "card multiplier", "-" for what it does not say; then what plans say, by group:
+--                       " group,version,card,multiplier,until": the version of the subscription, when it ends (0: it does not)
 -- "a card"              its activations: "number", then "version from" for each, by time; the last that began holds
 -- "card@version"        the models that the version has, with blanks around each
 -- "card@version="       which names are aliases, where some are: " alias,model alias,model "

@@ -3,26 +3,18 @@
 
 local settlers = { PAGE = 100 } -- agenda kind -> function(account, id, time)
 
--- Charges what a hold has that nobody settled.
-function settlers.charge_at_end(a, hold, time)
-  local draws = end_hold(a, hold, hold.amount)
-  if levels then levels.charge(a.user, hold.amount, time) end
-  local detail = format('"reservation_id":"%s","released":0,"forfeited":0,"uncovered":0,"late":false,"at_end":"charge"', hold.id)
-  local priced = ''
-  if hold.price then detail, priced = detail .. ',"price":"' .. hold.price .. '"', ' $' .. hold.price end
-  local transaction = record(a, 'commit', hold.amount, draws, time, detail .. api_keys.told(hold))
-  local answer = format('ok %s %s %s %d 0 0 0 0', a.user, hold.id, transaction, hold.amount) .. balances(a) .. priced
-  remember_end(hold, 'committed', hold.amount, hold.amount, time, answer)
-end
-
-function settlers.h(a, id, time)
+-- A hold ends with its parts, whichever of their accounts comes by first.
+function settlers.h(_, id, time)
   local hold = hold_of(id)
   if not hold then return end
-  if hold.charged_at_end and spent_of(a) + hold.amount <= AMOUNT_MAX then return settlers.charge_at_end(a, hold, time) end
-  local draws, forfeits, forfeited = end_hold(a, hold, 0, true)
-  record(a, 'reservation_expired', hold.amount, draws, time, format('"reservation_id":"%s","forfeited":%d', id, forfeited))
-  forfeit(a, forfeits, time)
-  remember_end(hold, 'expired', 0, 0, time, '-')
+  hold = pools.whole(hold)
+  local held = pools.held(hold)
+  if not hold_of(id) then return end -- settling the others ended it
+  local total, charges = pools.total(held), hold.charged_at_end
+  for _, one in ipairs(held) do charges = charges and spent_of(one.a) + one.hold.amount <= AMOUNT_MAX end
+  if charges then return pools.charge_at_end(held, total, time) end
+  pools.give_back('reservation_expired', held, time, '', function() return '-' end)
+  remember_end(hold, 'expired', 0, 0, time, '-', total)
 end
 
 function settlers.s(a, id, time)
@@ -110,7 +102,10 @@ local function account_of(user)
   local a = accounts[user]
   if a then return a end
   local text = account_texts[user]
-  if text == nil then text = redis.call('HGET', ACCOUNTS, user) end
+  if text == nil then
+    text = redis.call('HGET', ACCOUNTS, user)
+    account_texts[user] = text
+  end
   a = text and parse_account(user, text) or new_account(user)
   accounts[user] = a
   if a.next_due <= now then settle(a) end

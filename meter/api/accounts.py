@@ -47,7 +47,7 @@ class AccountHandlers:
             return validation_problem([(f"/{name}", fault) for name in terms])
         if body.rate_card is not None and await self._is_unknown(body.rate_card):
             return validation_problem([("/rate_card", "there is no rate card of that id")])
-        rules = [name for name in ("budgets", "rate_limits") if getattr(body, name) is not None]
+        rules = [name for name in ("budgets", "rate_limits", "pool", "use_pools") if getattr(body, name) is not None]
         if rules and user_id.count("/") >= LEVELS_MAX:
             return validation_problem([(f"/{name}", f"are of no use below {LEVELS_MAX} levels") for name in rules])
         budgets, limits = body.budgets or {}, body.rate_limits or {}
@@ -61,6 +61,8 @@ class AccountHandlers:
             price_multiplier=terms.get("price_multiplier", ""),
             budgets=change_words({name: _budget(change) for name, change in budgets.items()}),
             rate_limits=change_words({name: _limit(change) for name, change in limits.items()}),
+            pool=body.pool,
+            use_pools=body.use_pools,
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
         zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}

@@ -23,12 +23,12 @@ from meter.contract.requests import (
 from meter.engine import operations, priced
 from meter.engine.operations import Operation
 from meter.engine.outbox import CHARGES, seq_of
+from meter.engine.parts import path_of
 from meter.http.cursors import NUMBER, Cursors
 from meter.http.exchange import Request, Respond
 from meter.http.reading import read_actor, read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, problem
-from meter.ledger.entry_rows import draws_of
-from meter.ledger.history import Filter, History
+from meter.ledger.history import Filter, History, charged_rows
 from meter.ledger.pending_grants import Intake, pending_row
 from meter.ledger.tail import Tail
 from meter.store.rows import TransactionRow
@@ -109,18 +109,14 @@ class CreditHandlers:
         """`POST /credits/refund`"""
         body, key = read_body(RefundRequest, request, self._scale), read_key(request)
         read_actor(request)  # refused before anything is looked up
-        charge = await self._charge(body.user_id, body.transaction_id)
-        body = body.model_copy(update={"reference": body.reference or charge.reference})
-        refunded = 0 if self._store is None else await self._store.refunded(charge.transaction_id)
-        one = operations.refund(
+        rows = await self._charge(body.user_id, body.transaction_id)
+        body = body.model_copy(update={"reference": body.reference or rows[0].reference})
+        one = operations.refund_rows(
             body.user_id,
             body.transaction_id,
             body.amount,
-            charged=charge.amount,
-            refunded=refunded,
-            draws=draws_of(charge),
-            charged_at_ms=charge.created_at_ms,
-            charged_seq=charge.seq,
+            charges=await charged_rows(rows, self._store),
+            path=rows[0].user_id,
             asked=asked_of(body, key, request),
         )
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))
@@ -169,19 +165,19 @@ class CreditHandlers:
 
         return await listed("history", request, query, Transaction, page_from)
 
-    async def _charge(self, user_id: str, transaction_id: str) -> TransactionRow:
-        """The ledger row of a charge. Raises `Answered`."""
+    async def _charge(self, user_id: str, transaction_id: str) -> list[TransactionRow]:
+        """The ledger rows of a charge, one for each who paid, that of the path first. Raises `Answered`."""
         place = seq_of(transaction_id)
         missing = Answered(problem("transaction-not-found", "The user has no transaction of that id."))
         if place is None or (place[0] != self._engine.partition_of(user_id) and not self._engine.opening.before):
             raise missing
         row = await self._history.transaction(transaction_id, *place)
-        if row is None or row.user_id != user_id:
+        if row is None or user_id not in (row.user_id, path_of(row.user_id, row.detail)):
             await self._services.now_ms(user_id)  # refuses where Redis lost the partition
             raise missing
         if row.kind not in CHARGES:
             raise Answered(problem("not-refundable", f"The transaction is a {row.kind}, not a charge."))
-        return row
+        return await self._history.all_of(row)
 
 
 def deduct_operation(body: DeductRequest | PlainDeduct, key: str, request: Request, user_id: str) -> Operation:

@@ -13,7 +13,7 @@ from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
-from meter.api.rule_text import rate_json, retry_after, rules_json, violations_json
+from meter.api.rule_text import paying_json, rate_json, retry_after, rules_json, violations_json
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
@@ -50,9 +50,10 @@ from meter.engine.at_end import read_at_end
 from meter.engine.behind import MARKS, read_behind
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVATIONS
+from meter.engine.parts import GROUP, ROWS, first_of, path_of, whole_of
 from meter.engine.priced import QUOTE
 from meter.engine.prices import read_price
-from meter.engine.rules import read_rate
+from meter.engine.rules import read_paying, read_rate
 from meter.engine.upkeep import CLOCK, RULES
 from meter.http.cursors import Cursors
 from meter.http.rendered import JSON_TYPE, Rendered, json_text, page, problem, problem_of, validation_problem
@@ -139,6 +140,7 @@ class Renderer:
         fields = told.split(" ")
         limited = f',"limited_by":"{behind.limited_by}"' if behind.limited_by else ""
         text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(behind.price)
+        text += self._paying(behind.pools)
         if behind.rate:
             text += f',"rate_limit":{rate_json(read_rate(behind.rate))}'
         return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
@@ -154,9 +156,13 @@ class Renderer:
         text = (
             f'"user_id":"{answer["user_id"]}","amount":{self._amount(answer.units("amount"))},'
             f'"would":"{answer["would"]}","violations":{violations_json(answer["violations"], self._amount)}'
-            f"{self._balances(fields)}{self._price(behind.price)}"
+            f"{self._balances(fields)}{self._price(behind.price)}{self._paying(behind.pools)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
+
+    def _paying(self, text: str) -> str:
+        """Who pays, and what all of them have; "" where no pool could."""
+        return f",{paying_json(read_paying(text), self._amount)}" if text else ""
 
     def _price(self, text: str) -> str:
         """The member of an answer that says how its amount came about; "" of one that no rate card priced."""
@@ -169,11 +175,14 @@ class Renderer:
         fields = line.split(" ")
         if fields[WORD] != OK:
             return self._refusal(name, fields)
+        line, behind = read_behind(line)
+        fields = line.split(" ")
         card, times = (None if term == NOTHING else term for term in terms.split(" ")[:2])
         multiplier = "null" if times is None else multiplier_text(int(times))
         text = (
             f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier},'
-            f'{rules_json(RULES.read(rules), self._amount)}{self._balances(fields)},"metadata":{metadata}'
+            f"{rules_json(RULES.read(rules), self._amount)}{self._balances(fields)}{self._paying(behind.pools)}"
+            f',"metadata":{metadata}'
         )
         return Rendered(200, f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
@@ -201,7 +210,7 @@ class Renderer:
             f'"overdraft_limit":{self._amount(answer.units("overdraft_limit"))},'
             f'"next_credits_at":{time_text(next_ms) if next_ms else "null"},'
             f'"next_credits_amount":{self._amount(answer.units("next_credits_amount"))}'
-            f"{self._of_balances(answer.balances)}"
+            f"{self._of_balances(answer.balances)}{self._paying(answer.behind.pools)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 
@@ -211,13 +220,14 @@ class Renderer:
         parts = ",".join(self._burn(str(draw[0]), str(draw[1])) for draw in draws if isinstance(draw, list))
         detail = row.detail if isinstance(row.detail, dict) else {}
         reference = row.reference or own_key(row.operation_id)  # rows of before there was a column
+        reservation_id = None if row.reservation_id is None else whole_of(row.reservation_id)
         return (
             f'{{"transaction_id":"{row.transaction_id}","seq":{row.seq},"kind":"{row.kind}","user_id":"{row.user_id}",'
             f'"amount":{self._amount(row.amount)},"draws":[{parts}],'
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
-            f'"reservation_id":{json_text(row.reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(detail.get("actor"))},"key_id":{json_text(detail.get("key_id"))},'
-            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{self._priced(row)}}}'
+            f'"reservation_id":{json_text(reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(detail.get("actor"))},"key_id":{json_text(detail.get("key_id"))},'
+            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{_shared(row)}{self._priced(row)}}}'
         )
 
     def _priced(self, row: TransactionRow) -> str:
@@ -348,6 +358,14 @@ class Renderer:
 
     def _burn(self, grant_id: str, amount: str) -> str:
         return f'{{"grant_id":"{grant_id}","amount":{self._amount(int(amount))}}}'
+
+
+def _shared(row: TransactionRow) -> str:
+    """Whose transaction it is and which is the first, where several pay."""
+    if not isinstance(row.detail, dict) or not row.detail.keys() & {ROWS, GROUP}:
+        return ""
+    path, group = path_of(row.user_id, row.detail), first_of(row.transaction_id, row.detail)
+    return f',"path":{json_text(path)},"group":{json_text(group)}'
 
 
 _GRANT_TEXTS = (

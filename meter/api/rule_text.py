@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from meter.clock import NEVER_MS, time_text
 from meter.engine.answers import NOTHING, Line
-from meter.engine.rules import Budget, Rate, RateLimit, Violation, read_rule, read_violations
+from meter.engine.rules import Budget, Paying, Rate, RateLimit, Violation, read_rule, read_violations
 from meter.http.rendered import json_text
 
 _Amount = Callable[[int], str]
@@ -18,7 +18,8 @@ def rules_json(answer: Line, amount: _Amount) -> str:
     budgets = [one for one in rules if isinstance(one, Budget)]
     text = ",".join(f'"{one.budget_id}":{_budget(one, answer, amount)}' for one in budgets)
     limits = ",".join(f'"{one.limit_id}":{_limit(one)}' for one in rules if isinstance(one, RateLimit))
-    return f'"budgets":{{{text}}},"rate_limits":{{{limits}}}'
+    flags = ",".join(f'"{name}":{"true" if answer[name] == "1" else "false"}' for name in ("pool", "use_pools"))
+    return f'"budgets":{{{text}}},"rate_limits":{{{limits}}},{flags}'
 
 
 def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
@@ -44,6 +45,15 @@ def rate_json(rate: Rate) -> str:
     if rate.kind == "concurrent":
         return head + "}"
     return f'{head},"per_seconds":{_seconds(rate.per_ms)},"resets_in":{_seconds(rate.reset_ms)}}}'
+
+
+def paying_json(paying: Paying, amount: _Amount) -> str:
+    """The members of an answer of a path that pools pay for too."""
+    payers = ",".join(
+        f'{{"user_id":"{one.user_id}","amount":{amount(one.amount)},"available":{amount(one.available)}}}'
+        for one in paying.payers
+    )
+    return f'"spendable":{amount(paying.spendable)},"payers":[{payers}]'
 
 
 def _seconds(ms: int) -> str:

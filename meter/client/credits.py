@@ -403,13 +403,15 @@ class Credits(
         price_multiplier: CreditAmount | Null | None = None,
         budgets: Mapping[str, Mapping[str, object] | None] | None = None,
         rate_limits: Mapping[str, Mapping[str, object] | None] | None = None,
+        pool: bool | None = None,
+        use_pools: bool | None = None,
         metadata: Metadata | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> answers.User | Refusal:
         """Changes what an account may do; what is None stays as it is, and `NULL` takes it away. `budgets` and
         `rate_limits` by their ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`, or None
-        to take one away.
+        to take one away. `pool`: all below it draw on it; `use_pools`: it, and all below it, draw on those above.
         """
         body = {
             "overdraft_limit": overdraft_limit,
@@ -419,6 +421,8 @@ class Credits(
             "price_multiplier": price_multiplier,
             "budgets": budgets,
             "rate_limits": rate_limits,
+            "pool": pool,
+            "use_pools": use_pools,
             "metadata": metadata,
             "description": description,
         }

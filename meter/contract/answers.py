@@ -67,6 +67,23 @@ class Balances(Answer):
     debt: Credits
 
 
+class Payer(BaseModel):
+    """An account that pays for a path: how much of it, and what is available there then."""
+
+    user_id: str
+    amount: Credits
+    available: Credits
+
+
+class Paid(Balances):
+    """The balances are those of the account alone. Where pools pay, or could, `spendable` is what all of them have
+    together, and `payers` are those who do; of a reading, those who could.
+    """
+
+    spendable: Credits | None = None
+    payers: list[Payer] | None = None
+
+
 class PricePart(BaseModel):
     """What one dimension of a usage adds, rounded down."""
 
@@ -121,7 +138,7 @@ class Anonymising(Answer):
     state: Literal["pending"]
 
 
-class Deducted(Balances):
+class Deducted(Paid):
     """Credits were spent. `transaction_id` is null for an amount of zero, which writes nothing."""
 
     user_id: str
@@ -136,7 +153,7 @@ class Deducted(Balances):
     """The tightest of those that it counts for."""
 
 
-class Reserved(Balances):
+class Reserved(Paid):
     """An amount is held until `expires_at`."""
 
     user_id: str
@@ -149,7 +166,7 @@ class Reserved(Balances):
     """The tightest of those that it counts for."""
 
 
-class Committed(Balances):
+class Committed(Paid):
     """A reservation was settled."""
 
     user_id: str
@@ -165,7 +182,7 @@ class Committed(Balances):
     price: Price | None = None
 
 
-class Released(Balances):
+class Released(Paid):
     """A reservation was given back."""
 
     user_id: str
@@ -223,13 +240,13 @@ class Voided(Balances):
     voided: Credits
 
 
-class Balance(Balances):
+class Balance(Paid):
     """The balance of a user; zeros for one that was never heard of."""
 
     user_id: str
 
 
-class User(Balances):
+class User(Paid):
     """What an account may do, and its balance."""
 
     user_id: str
@@ -243,6 +260,10 @@ class User(Balances):
     """By their ids: of the account and all below it."""
     rate_limits: dict[str, RateLimit]
     """Likewise."""
+    pool: bool
+    """Whether all below it draw on it."""
+    use_pools: bool
+    """Whether it, and all below it, draw on pools above it."""
     metadata: Members | None = None
 
 
@@ -322,6 +343,10 @@ class Transaction(BaseModel):
     price: Price | None = None
     """What priced it; a commit of an amount has none (`priced` is false where its hold had one)."""
     priced: bool | None = None
+    path: str | None = None
+    """Where several pay for one request: whose it is, whoever paid this row."""
+    group: str | None = None
+    """Likewise the transaction_id of the first of its rows, which is the path's."""
 
 
 class TransactionPage(Answer):
@@ -338,7 +363,7 @@ class Burn(BaseModel):
     amount: Credits
 
 
-class Explanation(Balances):
+class Explanation(Paid):
     """What a deduct would do now; nothing was changed."""
 
     user_id: str

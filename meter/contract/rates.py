@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from meter.contract.answers import Answer, Balances, Price, Would
+from meter.contract.answers import Answer, Paid, Price, Would
 from meter.contract.fields import AS_WHOLE, MARK, POSITIVE_AMOUNT, Amount, Credits, Time, read_units
 from meter.contract.requests import Body
 from meter.contract.rules import Violation
@@ -140,7 +140,7 @@ class RateCardVersionPage(Answer):
     next_cursor: str | None
 
 
-class Quote(Balances):
+class Quote(Paid):
     """What a reserve would hold now, and what would become of it; nothing was changed. `violations` has what refuses
     it.
     """

@@ -244,6 +244,10 @@ class UserRequest(Body):
         Field(max_length=RULES_MAX * 2, json_schema_extra=names_of_rules(RULES_MAX * 2)),
     ] = None
     """Likewise."""
+    pool: bool | None = None
+    """Whether all below it draw on it when their own grants do not cover what they ask for."""
+    use_pools: bool | None = None
+    """Whether it, and all below it, draw on pools above it."""
     metadata: Metadata | None = None
     description: Description | None = None
     """Why it is changed, for the ledger."""

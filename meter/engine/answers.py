@@ -56,7 +56,7 @@ FORMS: Mapping[str, Form] = {
     **dict.fromkeys(("reservations", "transactions", "backlog", "removed"), Form.COUNT),
     **dict.fromkeys(("expires_at_ms", "next_credits_at_ms", "now_ms"), Form.MOMENT),
     "expires_in_ms": Form.SPAN,
-    **dict.fromkeys(("late", "frozen", "rotated", "was_full", "trimmed"), Form.YES_OR_NO),
+    **dict.fromkeys(("late", "frozen", "rotated", "was_full", "trimmed", "pool", "use_pools"), Form.YES_OR_NO),
     "suspended": Form.MARK,
     "low_credit_thresholds": Form.LIST_OF_UNITS,
     **dict.fromkeys(("dimension", "key_id", "scopes", "scope", "rule"), Form.TEXT),

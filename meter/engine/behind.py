@@ -12,7 +12,9 @@ RATE_MARK = "%"
 """Where the tightest rate limit stands (meter/engine/rules.py)."""
 WHOLE_MARK = "&"
 """All that an account may do (lua/operations/configure.lua)."""
-MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK})
+POOLS_MARK = "="
+"""What all who may pay for a path have, and who pays (meter/engine/rules.py)."""
+MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK})
 
 
 class Behind(NamedTuple):
@@ -22,6 +24,7 @@ class Behind(NamedTuple):
     limited_by: str = ""
     rate: str = ""
     whole: str = ""
+    pools: str = ""
 
 
 NOTHING_BEHIND = Behind()
@@ -35,6 +38,11 @@ def fields_of(line: str) -> list[str]:
     return fields
 
 
+def spendable_of(line: str) -> str | None:
+    """What all who may pay for a path have, in units, by an answer; None where no pool may."""
+    return read_behind(line)[1].pools.partition("|")[0] or None
+
+
 def read_behind(line: str) -> tuple[str, Behind]:
     """A line of answer without what stands behind it, and that."""
     last = line.rfind(" ")
@@ -45,7 +53,7 @@ def read_behind(line: str) -> tuple[str, Behind]:
         found[line[last + 1]] = line[last + 2 :]
         line = line[:last]
         last = line.rfind(" ")
-    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK], found[WHOLE_MARK])
+    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK], found[WHOLE_MARK], found[POOLS_MARK])
 
 
 def with_behind(line: str, *, price: str | None = None, limited_by: str | None = None) -> str:

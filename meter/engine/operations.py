@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meter.clock import NEVER_MS
-from meter.engine import answers
+from meter.engine import answers, refunds
 from meter.engine import asked as asked_for
 from meter.engine.answers import (
     BUDGET_REACHED,
@@ -34,7 +34,6 @@ from meter.engine.answers import (
     Declared,
     Subject,
     Values,
-    drawn,
     names,
     plain,
 )
@@ -48,6 +47,7 @@ Operation = answers.Operation
 
 Asked = asked_for.Asked
 UNKEYED, members = asked_for.UNKEYED, asked_for.members
+refund, refund_rows = refunds.refund, refunds.refund_rows
 
 # Credits in one step.
 
@@ -77,8 +77,9 @@ def deduct(user_id: str, amount: int, shortfall: str = "reject", asked: Asked = 
 REFUND = Declared(
     "refund",
     Subject.USER,
-    names("user_id transaction_id amount charged refunded draws charged_at_ms charged_seq"),
+    names("user_id transaction_id amount path charges"),
     names("user_id transaction_id amount forfeited left"),
+    several={"charges": names("payer transaction_id charged refunded draws charged_at_ms charged_seq")},
     refusals=(EXCEEDS,),
     books=(Kind.REFUND, Kind.GRANT_EXPIRED),
     answered=lambda entry: (
@@ -87,25 +88,6 @@ REFUND = Declared(
         else None
     ),
 )
-
-
-def refund(
-    user_id: str,
-    transaction_id: str,
-    amount: int | None,
-    *,
-    charged: int,
-    refunded: int,
-    draws: tuple[tuple[str, int], ...],
-    charged_at_ms: int = 0,
-    charged_seq: int = 0,
-    asked: Asked = UNKEYED,
-) -> Operation:
-    """Gives back part of a charge; what was charged, when and from where comes from the ledger."""
-    own = (user_id, transaction_id, "" if amount is None else str(amount))
-    fingerprint = fingerprint_of("refund", own, asked.extra) if asked.key else ""
-    of_charge = (str(charged), str(refunded), drawn(draws), str(charged_at_ms), str(charged_seq))
-    return ("refund", asked.key, fingerprint, asked.row, *own, *of_charge)
 
 
 # Reservations.
@@ -167,7 +149,7 @@ COMMIT = Declared(
     names("reservation_id amount over shortfall"),
     names("user_id reservation_id transaction_id charged released forfeited uncovered late"),
     refusals=(INSUFFICIENT, BUDGET_REACHED, OVERFLOW, NOT_FOUND, FINISHED),
-    books=(Kind.COMMIT, Kind.GRANT_EXPIRED),
+    books=(Kind.COMMIT, Kind.DEDUCT, Kind.GRANT_EXPIRED),
     answered=lambda entry: (
         entry.text("reservation_id"),
         entry.transaction_id,
@@ -222,7 +204,7 @@ EXTEND = Declared(
     names("reservation_id ttl_ms add_amount"),
     names("user_id reservation_id amount expires_at_ms expires_in_ms"),
     refusals=(INSUFFICIENT, BUDGET_REACHED, SUSPENDED, NOT_FOUND, FINISHED),
-    books=(Kind.EXTEND,),
+    books=(Kind.EXTEND, Kind.RESERVE),
     answered=lambda entry: (
         (entry.text("reservation_id"), entry.units("held"), *_until(entry)) if "held" in entry.detail else None
     ),
@@ -365,7 +347,7 @@ CONFIGURE = Declared(
     Subject.USER,
     names(
         "user_id overdraft_limit suspended low_credit_thresholds metadata rate_card price_multiplier"
-        " budgets rate_limits"
+        " budgets rate_limits pool use_pools"
     ),
     names("user_id overdraft_limit suspended low_credit_thresholds"),
     refusals=(TOO_MANY, INCOMPLETE_RULE, NO_RULE, TOO_MANY_RULES),
@@ -389,11 +371,13 @@ def configure(
     price_multiplier: str = "",
     budgets: str = "",
     rate_limits: str = "",
+    pool: bool | None = None,
+    use_pools: bool | None = None,
     asked: Asked = UNKEYED,
 ) -> Operation:
     """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text, `price_multiplier`
     millionths; of it and `rate_card` "" leaves, and NOTHING takes away what is set. `budgets` and `rate_limits` are
-    changes as `rules.change_words` makes them.
+    changes as `rules.change_words` makes them. `pool`: all below it draw on it; `use_pools`: it draws on those above.
     """
     own = (
         user_id,
@@ -406,8 +390,10 @@ def configure(
     rules = (budgets, rate_limits)
     body = (*own, *terms) if any(terms) else own  # what asks for nothing new is told apart as ever
     body = (*body, *rules) if any(rules) else body
+    pools = tuple("" if one is None else str(int(one)) for one in (pool, use_pools))
+    body = (*body, *pools) if any(pools) else body
     fingerprint = fingerprint_of("configure", body, asked.extra) if asked.key else ""
-    return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules)
+    return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules, *pools)
 
 
 BALANCE = Declared(

@@ -22,7 +22,21 @@ _LEVELS = ("calendar", "level", "counting", "level_writing", "bucket", "judging"
 _MAKE_RULES = "wanted.configure or wanted.restore or wanted.calendars"
 # Each file may use what the files before it define.
 _STATE = (
-    *("agenda", "order", "stranger", "alert", "outbox", "key_terms", "hold", "ending", "settle", "write"),
+    *(
+        "agenda",
+        "order",
+        "stranger",
+        "alert",
+        "outbox",
+        "key_terms",
+        "hold",
+        "ending",
+        "settle",
+        "pool",
+        "part",
+        "part_end",
+    ),
+    "write",
     "admission",
 )
 _PLAIN = {

@@ -56,12 +56,16 @@ class RateLimit(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The rules of a level. `since`: it counts what is younger than that seq; 0 where it counts nothing."""
+    """The rules of a level. `since`: it counts what is younger than that seq; 0 where it counts nothing. `pool`: all
+    below it draw on it; `use_pools`: it, and all below it, draw on pools above it.
+    """
 
     since: int
     suspended: bool
     budgets: tuple[Budget, ...]
     limits: tuple[RateLimit, ...]
+    pool: bool = False
+    use_pools: bool = True
 
 
 class Counters(NamedTuple):
@@ -93,6 +97,28 @@ def read_rate(text: str) -> Rate:
     """Reads what stands behind an answer. Raises `ValueError` for what no script wrote."""
     limit_id, kind, *numbers = text.split(",")
     return Rate(limit_id, kind, *map(int, numbers))
+
+
+class Payer(NamedTuple):
+    """An account that pays for a path: how much of it, and what is available there then (units)."""
+
+    user_id: str
+    amount: int
+    available: int
+
+
+class Paying(NamedTuple):
+    """Who pays for a path: itself, then its pools. `spendable`: what all of them have."""
+
+    spendable: int
+    payers: tuple[Payer, ...]
+
+
+def read_paying(text: str) -> Paying:
+    """Reads what stands behind an answer. Raises `ValueError` for what no script wrote."""
+    spendable, *payers = text.split("|")
+    parts = (one.split(",") for one in payers)
+    return Paying(int(spendable), tuple(Payer(user, int(amount), int(available)) for user, amount, available in parts))
 
 
 class Violation(NamedTuple):
@@ -129,13 +155,15 @@ def read_rule(word: str) -> Budget | RateLimit:
 
 def read_terms(text: str) -> Terms:
     """Reads the terms of a level. Raises `ValueError` for what no script wrote."""
-    since, suspended, *words = text.split(" ")
+    since, flags, *words = text.split(" ")
     rules = [read_rule(word) for word in words]
     return Terms(
         int(since),
-        suspended == "s",
+        "s" in flags,
         tuple(rule for rule in rules if isinstance(rule, Budget)),
         tuple(rule for rule in rules if isinstance(rule, RateLimit)),
+        "p" in flags,
+        "a" not in flags,
     )
 
 

@@ -70,7 +70,7 @@ RULES = Declared(
     "rules",
     Subject.USER,
     names("user_id"),
-    names("user_id charged held holds requests"),
+    names("user_id charged held holds requests pool use_pools"),
     items=names("members"),
     upkeep=True,
 )

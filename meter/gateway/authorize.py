@@ -29,12 +29,12 @@ from meter.engine.answers import (
     is_ok,
     word_of,
 )
-from meter.engine.behind import fields_of, read_behind
+from meter.engine.behind import fields_of, read_behind, spendable_of
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import DEDUCT, EXPLAIN, RESERVE, Asked, Operation
 from meter.engine.presented import Presented
 from meter.engine.prices import usage_text
-from meter.engine.rules import read_rate
+from meter.engine.rules import read_rate, read_violations
 from meter.engine.upkeep import WITHDRAWN
 from meter.errors import MeterError, Overloaded, Unavailable, Undecided
 from meter.gateway.answer import UNMETERED, GatewayAnswer
@@ -130,9 +130,9 @@ class Authorizer:
             name, reservation_id = "", self._engine.new_reservation_id(user_id)
         operation = self._hold(user_id, reservation_id, request_id, units, usage)
 
-        def on_ok(fields: Sequence[str]) -> bool:
-            held, left = self._text(fields[_HELD]), self._text(fields[AVAILABLE])
-            if not answer.allow(reservation_id, held, left, replayed=fields[FLAG] == REPLAYED):
+        def on_ok(fields: Sequence[str], left: str) -> bool:
+            held = self._text(fields[_HELD])
+            if not answer.allow(reservation_id, held, self._text(left), replayed=fields[FLAG] == REPLAYED):
                 return False
             if self._at_end == "confirm":
                 self._withdrawals.confirm(reservation_id)
@@ -164,12 +164,12 @@ class Authorizer:
         key = f"{name} {attempt}" if attempt else name
         operation = operations.deduct(user_id, units, "reject", _asked(key, request_id))
 
-        def on_ok(fields: Sequence[str]) -> bool:
+        def on_ok(fields: Sequence[str], left: str) -> bool:
             if fields[FLAG] == REPLAYED:
                 answer.refuse(self._charged_already(fields[_CHARGE]))
                 return True
             more = ((b"x-credits-charged", self._text(fields[_TAKEN])),)
-            return answer.allow("", b"0", self._text(fields[AVAILABLE]), more)
+            return answer.allow("", b"0", self._text(left), more)
 
         def undo(fields: Sequence[str] | None) -> None:
             if fields is not None and fields[_CHARGE] == NOTHING:  # a charge of nothing
@@ -227,7 +227,7 @@ class Authorizer:
         self._withdrawals.enter(name, ask)
 
     def _check(self, user_id: str, units: int, answer: GatewayAnswer) -> None:
-        decided = self._decided("deduct", user_id, answer, lambda _: True)
+        decided = self._decided("deduct", user_id, answer, lambda _, __: True)
 
         def heard(line: str | MeterError) -> None:
             """What is explained is answered as the deduct that it explains."""
@@ -235,7 +235,7 @@ class Authorizer:
                 explained = EXPLAIN.read(line)
                 if explained["would"] == OK:
                     self._learn(user_id, _available(explained))
-                    answer.allow("", b"0", self._text(_available(explained)))
+                    answer.allow("", b"0", self._text(spendable_of(line) or _available(explained)))
                     return
                 of = {"user_id": user_id, "required": units, "violations": explained["violations"]}
                 line = DEDUCT.refusing(explained["would"], explained.balances, **of)
@@ -252,10 +252,10 @@ class Authorizer:
                 self._fail_open.forget(user_id)
 
     def _decided(
-        self, name: str, user_id: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str]], bool]
+        self, name: str, user_id: str, answer: GatewayAnswer, on_ok: Callable[[Sequence[str], str], bool]
     ) -> Callable[[str | MeterError], bool]:
         """Answers what was not decided, and refusals of the operation `name`; `on_ok` answers the rest, by the fields
-        of the line, and says whether the gateway was there to be told.
+        of the line and what is left to spend, and says whether the gateway was there to be told.
         """
 
         def heard(line: str | MeterError) -> bool:
@@ -267,10 +267,10 @@ class Authorizer:
                 if rate := read_behind(line)[1].rate:
                     answer.limits = rate_headers(read_rate(rate))
                 self._learn(user_id, fields[AVAILABLE])
-                return on_ok(fields)
+                return on_ok(fields, spendable_of(line) or fields[AVAILABLE])
             available = _available(DECLARED[name].read(line))
             self._learn(user_id, available if fields[WORD] in (INSUFFICIENT.word, RATE_LIMITED.word) else "")
-            answer.refuse(self._refusal(name, line), self._text(available))
+            answer.refuse(self._refusal(name, line), self._text(_spendable(DECLARED[name].read(line)) or available))
             return True
 
         return heard
@@ -323,6 +323,12 @@ def _give_up(answer: GatewayAnswer, error: Exception) -> None:
 def _available(answer: Line) -> str:
     """What is left, where the answer tells it."""
     return "" if answer.balances is None else str(answer.balances.available)
+
+
+def _spendable(refused: Line) -> str | None:
+    """What all who may pay have, of what is refused for want of credits."""
+    violations = read_violations(refused.get("violations") or NOTHING)
+    return next((one.limit for one in violations if one.rule == "credits"), None)
 
 
 def _asked(key: str, request_id: str) -> Asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.api.services import Services
 from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD
-from meter.engine.behind import fields_of
+from meter.engine.behind import fields_of, spendable_of
 from meter.engine.operations import COMMIT, RELEASE
 from meter.errors import MeterError, Unavailable
 from meter.gateway.answer import GatewayAnswer
@@ -69,7 +69,7 @@ class Commits:
                 return
             charged = b"0" if name == RELEASE.name else self._text(fields[_CHARGED])
             more = ((b"x-credits-charged", charged),)
-            remaining = self._text(fields[AVAILABLE])
+            remaining = self._text(spendable_of(line) or fields[AVAILABLE])
             answer.allow(reservation_id, b"0", remaining, more, replayed=fields[FLAG] == REPLAYED)
 
         def ask() -> None:

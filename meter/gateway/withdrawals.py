@@ -20,8 +20,7 @@ from meter.engine.behind import fields_of
 from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import seq_of
 from meter.errors import NotBegun, Undecided
-from meter.ledger.entry_rows import draws_of
-from meter.ledger.history import History
+from meter.ledger.history import History, charged_rows
 from meter.ledger.tail import Tail
 from meter.log import logger
 
@@ -132,15 +131,12 @@ class Withdrawals:
             return
         key = upkeep.withdrawal_key(deduct, transaction_id)
         batch = [
-            operations.refund(
+            operations.refund_rows(
                 user_id,
                 transaction_id,
                 None,
-                charged=charge.amount,
-                refunded=0,
-                draws=draws_of(charge),
-                charged_at_ms=charge.created_at_ms,
-                charged_seq=charge.seq,
+                charges=await charged_rows(await self._history.all_of(charge), None),
+                path=charge.user_id,
                 asked=Asked(key, operations.members("the gateway was not allowed it", None, charge.reference)),
             )
         ]

@@ -20,6 +20,7 @@ from meter.engine.answers import LIVE, NOT_FOUND, Line
 from meter.engine.api_keys import REVOKED, put_keys
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
+from meter.engine.parts import following, is_part, path_of
 from meter.engine.redis import RedisGateway
 from meter.engine.upkeep import ANONYMISE, FORGET
 from meter.keys import partition_of
@@ -265,8 +266,20 @@ class _Rewriting:
                 return False
             for row in page:
                 await self._keys(row)
+                await self._paid_by_others(row)
             await self._store.rewrite(page, [self._name.row(row) for row in page])
         return True
+
+    async def _paid_by_others(self, first: TransactionRow) -> None:
+        """What pools paid for the user, and the holds that they paid it from."""
+        others = following(first.transaction_id, first.detail)
+        rows = list((await self._store.transactions(others)).values()) if others else []
+        named = [row for row in rows if path_of(row.user_id, row.detail) == self._user_id]
+        if named:
+            holds = await self._store.reservations([row.reservation_id for row in named if row.reservation_id])
+            parts = [hold for name, hold in holds.items() if is_part(name)]
+            await self._store.rewrite(parts, [self._name.part(hold) for hold in parts])
+            await self._store.rewrite(named, [self._name.paid(row) for row in named])
 
     async def _keys(self, row: TransactionRow) -> None:
         """The keys that a transaction was made under."""

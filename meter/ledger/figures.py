@@ -97,24 +97,24 @@ class Figures:
         self._tagged: dict[tuple[str, int, Tags], list[int]] = {}
         self._quantities: dict[tuple[str, int, Tags, str], int] = {}
 
-    def plain_charge(self, path: str, at_ms: int, amount: int) -> None:
+    def plain_charge(self, path: str, at_ms: int, amount: int, requests: int = 1) -> None:
         """A charge that says nothing besides; nearly all are so."""
         place = (path, at_ms - at_ms % self._bucket_ms)
         sums = self._plain.get(place)
         if sums is None:
-            self._plain[place] = [1, amount, 0]
+            self._plain[place] = [requests, amount, 0]
         else:
-            sums[0] += 1
+            sums[0] += requests
             sums[1] += amount
 
-    def charge(self, path: str, at_ms: int, amount: int, tags: Tags, quantities: Quantities) -> None:
-        """A charge; it counts at its own time."""
+    def charge(self, path: str, at_ms: int, amount: int, tags: Tags, quantities: Quantities, requests: int = 1) -> None:
+        """A charge; it counts at its own time. `requests`: 0 where it is what another one pays of a request."""
         if tags == PLAIN:
-            self.plain_charge(path, at_ms, amount)
+            self.plain_charge(path, at_ms, amount, requests)
             return
         kept = self._kept(path, at_ms, tags)
         sums = self._sums(path, at_ms, kept)
-        sums[0] += 1
+        sums[0] += requests
         sums[1] += amount
         bucket = at_ms - at_ms % self._bucket_ms
         for dimension, quantity in quantities:

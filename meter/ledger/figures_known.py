@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from meter.clock import DAY_MS
 from meter.engine.outbox import CHARGES, Entry, Kind, Unread
+from meter.engine.parts import GROUP, first_of, path_of
 from meter.ledger.chain import Known
 from meter.ledger.figures import CHARGED, PLAIN, Day, Tags, Values, day_of, tags_of_row, values_of
 from meter.store.base import Store
 from meter.store.rows import ReservationRow, TransactionRow
 
-_TELLING = ("price", "metadata", "key_id")
+_TELLING = ("price", "metadata", "key_id", GROUP)
 """Members of an entry that may say what a charge was for."""
 
 
@@ -21,6 +22,8 @@ async def learn_for_figures(store: Store, entries: Iterable[Entry | Unread], kno
     """Reads what is not at hand. Plain charges need nothing."""
     told = [entry for entry in entries if isinstance(entry, Entry) and entry.detail]
     refunded = {str(entry.detail["refund_of"]) for entry in told if "refund_of" in entry.detail}
+    made = {entry.transaction_id for entry in told}
+    refunded |= {str(entry.detail[GROUP]) for entry in told if GROUP in entry.detail} - made
     if missing := refunded - known.tags.keys():
         known.tags.update(await tags_of_charges(store, missing))
     await learn_values(store, _days(told, known), known.values)
@@ -28,9 +31,13 @@ async def learn_for_figures(store: Store, entries: Iterable[Entry | Unread], kno
 
 async def tags_of_charges(store: Store, transaction_ids: Iterable[str]) -> dict[str, Tags]:
     """What those charges of the ledger were for; none of a plain one."""
-    rows = await store.transactions(sorted(transaction_ids))
+    rows = dict(await store.transactions(sorted(transaction_ids)))
+    firsts = {name: first_of(name, row.detail) for name, row in rows.items()}
+    if missing := set(firsts.values()) - rows.keys():
+        rows |= await store.transactions(sorted(missing))
     held = await reservations_of(store, rows.values())
     found = {name: tags_of_row(row, held.get(row.reservation_id or ""))[0] for name, row in rows.items()}
+    found |= {name: found.get(first, PLAIN) for name, first in firsts.items()}
     return {name: tags for name, tags in found.items() if tags != PLAIN}
 
 
@@ -63,7 +70,7 @@ def _days(told: Iterable[Entry], known: Known) -> set[Day]:
         if entry.kind is Kind.RESERVE and says:
             held.add(reservation_id)
         if entry.kind is Kind.REFUND or (entry.kind in CHARGES and (says or _is_told(known, held, reservation_id))):
-            days.add(day_of(entry.user_id, entry.created_at_ms))
+            days.add(day_of(path_of(entry.user_id, detail), entry.created_at_ms))
     return days
 
 

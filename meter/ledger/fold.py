@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import CHARGES, Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
+from meter.engine.parts import first_of, in_all, path_of
 from meter.ledger.caller import CHOSEN, api_key_of, is_chosen
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
@@ -255,15 +256,19 @@ class Fold:
 
     def _count(self, entry: Entry, way: _Way, reservation: ReservationRow | None) -> None:
         """Adds a charge or a refund to the usage figures."""
-        detail, tags = entry.detail, self._known.tags
+        detail, tags, path = entry.detail, self._known.tags, path_of(entry.user_id, entry.detail)
         if way.step < 0:
-            tags_of_charge = tags.get(str(detail.get("refund_of")), PLAIN)
-            self._figures.refund(entry.user_id, entry.created_at_ms, entry.amount, tags_of_charge)
+            told = tags.get(str(detail.get("refund_of")), PLAIN)
+            self._figures.refund(path, entry.created_at_ms, entry.amount, told)
             return
-        told, quantities = tags_of(detail, detail.get("metadata"), reservation)
+        first = first_of(entry.transaction_id, detail)
+        is_first = first == entry.transaction_id  # else another one pays for the same request
+        told, quantities = (
+            tags_of(detail, detail.get("metadata"), reservation) if is_first else (tags.get(first, PLAIN), ())
+        )
         if told != PLAIN:
             tags[entry.transaction_id] = told
-        self._figures.charge(entry.user_id, entry.created_at_ms, entry.amount, told, quantities)
+        self._figures.charge(path, entry.created_at_ms, entry.amount, told, quantities, requests=int(is_first))
 
     def follow(self, entry: Entry) -> None:
         """Brings the rows of the entry's grants and reservation up to date, and books nothing."""
@@ -403,9 +408,10 @@ class Fold:
             values["expires_at_ms"] = entry.detail["expires_at"]
         else:
             values["state"] = leaves
-            values["charged"] = entry.amount if leaves == "committed" else 0
+            held, charged = in_all(entry.detail, values["amount"], entry.amount if leaves == "committed" else 0)
+            values["amount"], values["charged"] = held, charged
             values["ended_at_ms"] = entry.created_at_ms
-            values["requested"] = entry.amount + entry.units("uncovered")
+            values["requested"] = charged + entry.units("uncovered") if leaves == "committed" else entry.amount
             values["answer"] = None if entry.detail.get("withdrawn") else answer_of(entry)
 
     def _own_reservation(self, entry: Entry, reservation_id: str) -> Values:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from meter.engine.outbox import Entry
-from meter.ledger.entry_rows import own_key, transaction_row
+from meter.engine.outbox import Entry, seq_of
+from meter.engine.parts import first_of, following
+from meter.engine.refunds import Charged
+from meter.ledger.entry_rows import draws_of, own_key, transaction_row
 from meter.ledger.tail import Tail
 from meter.store.base import Store
 from meter.store.rows import OperationRow, TransactionRow
@@ -76,6 +78,19 @@ class History:
             return (await self._rows(partition, [entry]))[0]
         return None if self._store is None else await self._store.transaction(transaction_id)
 
+    async def all_of(self, row: TransactionRow) -> list[TransactionRow]:
+        """The rows of all who paid what a row is one of, that of the path first."""
+        name = first_of(row.transaction_id, row.detail)
+        first = row if name == row.transaction_id else await self._named(name)
+        if first is None:
+            return [row]
+        others = [await self._named(other) for other in following(first.transaction_id, first.detail)]
+        return [first, *(other for other in others if other is not None)]
+
+    async def _named(self, transaction_id: str) -> TransactionRow | None:
+        place = seq_of(transaction_id)
+        return None if place is None else await self.transaction(transaction_id, *place)
+
     async def traced(self, reference: str, before: Place | None, limit: int) -> list[TransactionRow]:
         """The transactions of a reference or made under it as a key, whoever's they are, newest first."""
         rows: list[TransactionRow] = []
@@ -133,6 +148,16 @@ class History:
         return [
             transaction_row(partition, entry, called.get(id_ or "")) for id_, entry in zip(ids, entries, strict=True)
         ]
+
+
+async def charged_rows(rows: Iterable[TransactionRow], store: Store | None) -> list[Charged]:
+    """The rows of a charge as a refund takes them."""
+    found = []
+    for row in rows:
+        refunded = 0 if store is None else await store.refunded(row.transaction_id)
+        told = (row.user_id, row.transaction_id, row.amount, draws_of(row), refunded, row.created_at_ms, row.seq)
+        found.append(Charged(*told))
+    return found
 
 
 def _called(entries: Iterable[Entry]) -> dict[str, str | None]:

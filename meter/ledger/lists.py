@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from meter.engine.outbox import Entry
+from meter.engine.parts import is_part
 from meter.errors import StoreUnavailable
 from meter.ledger.chain import ChainBroken, Known
 from meter.ledger.fold import Fold, unknown
@@ -49,7 +50,7 @@ class Lists:
         return await _page(
             stored,
             changed,
-            lambda row: state in (None, row.state),
+            lambda row: state in (None, row.state) and not is_part(row.reservation_id),
             lambda row: (row.created_at_ms, row.reservation_id),
             after,
             limit,
@@ -102,7 +103,7 @@ async def _page(
     while True:
         rows: list[_R] = await stored(after)
         end = place(rows[-1]) if len(rows) == limit else None
-        part: list[_R] = [row for row in rows if place(row)[1] not in changed]
+        part: list[_R] = [row for row in rows if place(row)[1] not in changed and is_wanted(row)]
         part += [row for row in changed.values() if is_wanted(row) and _lies_between(place(row), after, end)]
         found += sorted(part, key=place)
         if end is None or len(found) >= limit:

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from meter.engine.behind import PRICE_MARK
+from meter.engine.behind import POOLS_MARK, PRICE_MARK
+from meter.engine.parts import PATH, is_part, whole_of
 from meter.ledger.figures import feature_of
 from meter.store.code_rows import RedemptionRow
 from meter.store.plan_rows import PastPlanRow
@@ -89,6 +90,22 @@ class Pseudonym:
                     update={"text": f"it named a user who was anonymised ({len(row.text)} characters)"}
                 )
 
+    def paid(self, row: TransactionRow) -> TransactionRow:
+        """What another account paid for the user."""
+        detail = row.detail if isinstance(row.detail, dict) else {}
+        other = {**detail, PATH: self.mark.pseudonym}
+        return row.model_copy(update={"detail": other, "reservation_id": self._hold(row.reservation_id)})
+
+    def part(self, row: ReservationRow) -> ReservationRow:
+        """What another account holds for the user."""
+        return row.model_copy(update={"reservation_id": self._hold(row.reservation_id)})
+
+    def _hold(self, reservation_id: str | None) -> str | None:
+        if reservation_id is None or not is_part(reservation_id):
+            return self.optional(reservation_id)
+        whole = whole_of(reservation_id)
+        return self.identifier(whole) + reservation_id.removeprefix(whole)
+
     def words(self, line: str | None) -> str | None:
         """A line that a script answered, whose words are ids and numbers; and a price, which names nobody."""
         return None if line is None else " ".join(map(self._word, line.split(" ")))
@@ -96,6 +113,8 @@ class Pseudonym:
     def _word(self, word: str) -> str:
         if word.startswith(PRICE_MARK):
             return word
+        if word.startswith(POOLS_MARK):
+            return "|".join(",".join(map(self._word, part.split(","))) for part in word.split("|"))
         return self.mark.pseudonym if word == self.mark.user_id else self.identifier(word)
 
     def _transaction(self, row: TransactionRow) -> dict[str, object]:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from meter.engine.outbox import CHARGES, Kind
+from meter.engine.parts import first_of, following, is_part, whole_of
 from meter.engine.rules import Budget, Terms, levels_of, read_counters, read_terms
 from meter.store.base import Store
-from meter.store.rows import AccountRow, TransactionRow
+from meter.store.rows import AccountRow, ReservationRow, TransactionRow
 
 ACCOUNTS_PER_PAGE = 200
 ROWS_PER_PAGE = 1_000
@@ -40,12 +41,14 @@ async def recount(store: Store, account: AccountRow) -> Counted:
     terms = read_terms(account.rules or "0 -")
     budgets = [one for one in terms.budgets if one.unit == "credits"]
     charged, held, holds, used = 0, 0, 0, {one.budget_id: 0 for one in budgets}
+    own: set[str] = set()
     async for users in _users_under(store, account):
-        for hold in await store.open_reservations(users):
-            if hold.counted_seq is not None and hold.counted_seq > terms.since > 0:
-                held, holds = held + hold.amount, holds + 1
+        found = [hold for hold in await store.open_reservations(users) if not is_part(hold.reservation_id)]
+        own |= {hold.reservation_id for hold in found}
+        counted = [hold for hold in found if _counts(hold, terms)]
+        held, holds = held + sum(hold.amount for hold in counted), holds + len(counted)
         for user in users:
-            async for row in _charges_since(store, user, terms):
+            async for row in _moved_since(store, user, terms):
                 charge = row if row.refund_of is None else await store.transaction(row.refund_of)
                 if charge is None or charge.seq <= terms.since:
                     continue
@@ -53,7 +56,33 @@ async def recount(store: Store, account: AccountRow) -> Counted:
                 charged += amount
                 for one in budgets:
                     used[one.budget_id] += amount if _is_of_window(charge, one) else 0
+    held += sum([part.amount for part in await _parts(store, account, own) if _counts(part, terms)])
     return Counted(charged, held, holds, used)
+
+
+def _counts(hold: ReservationRow, terms: Terms) -> bool:
+    return hold.counted_seq is not None and hold.counted_seq > terms.since > 0
+
+
+async def _moved_since(store: Store, user_id: str, terms: Terms) -> AsyncIterator[TransactionRow]:
+    """What was charged for a path, or refunded, whoever paid; not what it paid for others."""
+    async for first in _charges_since(store, user_id, terms):
+        if first_of(first.transaction_id, first.detail) == first.transaction_id:
+            yield first
+            others = following(first.transaction_id, first.detail)
+            for row in (await store.transactions(others)).values() if others else ():
+                yield row
+
+
+async def _parts(store: Store, account: AccountRow, own: set[str]) -> list[ReservationRow]:
+    """The open parts of those holds: pools are the levels of the account, and those below it."""
+    if not own:
+        return []
+    parts = await store.open_reservations(levels_of(account.user_id)[:-1])
+    async for users in _users_under(store, account):
+        parts += await store.open_reservations(users)
+    found = {part.reservation_id: part for part in parts if is_part(part.reservation_id)}
+    return [part for part in found.values() if whole_of(part.reservation_id) in own]
 
 
 def recounted(account: AccountRow, counted: Counted) -> AccountRow:

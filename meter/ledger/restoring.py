@@ -9,6 +9,7 @@ import orjson
 from meter.engine import upkeep
 from meter.engine.at_end import read_at_end
 from meter.engine.operations import Operation
+from meter.engine.parts import is_part
 from meter.engine.prices import kept_end
 from meter.engine.rules import levels_of, read_terms
 from meter.engine.upkeep import KeptGrant, KeptReservation
@@ -67,9 +68,9 @@ def _recall_operation(row: OperationRow) -> Operation:
 
 def recall_end(row: ReservationRow) -> Operation | None:
     """The operation that makes a finished reservation answer as before; None for one that was taken back, which nothing
-    remembers.
+    remembers, and for a part of another one.
     """
-    if row.state == "released" and row.answer is None:
+    if (row.state == "released" and row.answer is None) or is_part(row.reservation_id):
         return None
     return upkeep.recall_end(
         row.reservation_id,

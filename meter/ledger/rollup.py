@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from meter.clock import HOUR_MS
+from meter.engine.parts import first_of, path_of
 from meter.ledger.entry_rows import ANONYMISED
 from meter.ledger.figures import (
     BUCKET_MINUTES,
@@ -97,6 +98,7 @@ async def _figures(
     counted = [row for row in rows if row.created_at_ms >= gap.from_ms and row.kind in (*CHARGED, REFUND)]
     held = await reservations_of(store, counted)
     refunded = {row.refund_of for row in counted if row.refund_of is not None}
+    refunded |= {first for row in counted if (first := first_of(row.transaction_id, row.detail)) != row.transaction_id}
     charges = await tags_of_charges(store, refunded) if refunded else {}
     told = [(row, _path(row, names), *_told(row, held, charges)) for row in counted]
     values: dict[Day, Values] = {}
@@ -106,7 +108,8 @@ async def _figures(
         if row.kind == REFUND:
             figures.refund(path, row.created_at_ms, row.amount, tags)
         else:
-            figures.charge(path, row.created_at_ms, row.amount, tags, quantities)
+            requests = int(first_of(row.transaction_id, row.detail) == row.transaction_id)
+            figures.charge(path, row.created_at_ms, row.amount, tags, quantities, requests)
     return figures
 
 
@@ -115,12 +118,16 @@ def _told(
 ) -> tuple[Tags, tuple[tuple[str, int], ...]]:
     if row.kind == REFUND:
         return charges.get(row.refund_of or "", PLAIN), ()
+    first = first_of(row.transaction_id, row.detail)
+    if first != row.transaction_id:
+        return charges.get(first, PLAIN), ()
     return tags_of_row(row, held.get(row.reservation_id or ""))
 
 
 def _path(row: TransactionRow, names: Mapping[str, _Name]) -> str:
-    name = names.get(row.user_id)
-    return row.user_id if name is None or row.seq > name.seq else name.path
+    path = path_of(row.user_id, row.detail)
+    name = names.get(path)
+    return path if name is None or row.seq > name.seq else name.path
 
 
 async def _names(store: Store, partition: int) -> dict[str, _Name]:

@@ -193,10 +193,14 @@ def _outcome_of(settlement: asyncio.Task[Settled | Deducted | None]) -> Settled 
 def metered_headers(charge: Charge) -> list[Header]:
     """What a client is told about its hold."""
     reserved = charge.reserved
+    left = reserved.available if reserved.spendable is None else reserved.spendable
     return [
         (RESERVATION_ID, reserved.reservation_id.encode()),
         (b"x-credits-reserved", header_value(reserved.amount)),
-        (b"x-credits-remaining", header_value(reserved.available)),
+        (
+            b"x-credits-remaining",
+            header_value(left),
+        ),
     ]
 
 

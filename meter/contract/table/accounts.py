@@ -14,6 +14,8 @@ _SETTINGS: JsonObject = {
     "price_multiplier": 1.5,
     "budgets": {"daily": _BUDGET},
     "rate_limits": {"open": {"kind": "concurrent", "limit": 5}},
+    "pool": True,
+    "use_pools": True,
     "metadata": {"team": "red"},
 }
 _COUNTED: JsonObject = {"used": 0, "reserved": 0, "remaining": 25, "resets_at": "2026-01-01T23:00:00.000Z"}
