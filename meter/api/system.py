@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -11,10 +12,13 @@ from meter.clock import utc_time
 from meter.contract import system
 from meter.engine.redis import RedisGateway
 from meter.errors import MeterError, RedisUnavailable
+from meter.health.doctor import findings_of
+from meter.health.evidence import gathered
 from meter.health.presence import alive, serving
 from meter.health.status import Facts, Name, Status, oldest_seconds
 from meter.health.watch import PACKAGE
 from meter.http.exchange import Request
+from meter.http.reading import read_query
 from meter.http.rendered import Rendered, answer
 
 
@@ -45,6 +49,14 @@ class SystemHandlers:
             warnings=status.faults,
         )
         return answer(200, told)
+
+    async def doctor(self, request: Request) -> Rendered:
+        """`GET /system/doctor`"""
+        query, services = read_query(system.DoctorQuery, request, self._services.scale), self._services
+        evidence = await gathered(services.settings, services.redis, services.watch, os.environ)
+        found = findings_of(evidence, query.only or "")
+        items = [system.Finding.model_validate(one._asdict()) for one in found]
+        return answer(200, system.Findings(items=items, failed=sum(one.level == "fail" for one in found)))
 
     def _processes(self, facts: Facts, now_ms: int) -> list[system.Process]:
         own = self._services.watch.sidecar(now_ms)

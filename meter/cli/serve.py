@@ -32,6 +32,7 @@ from meter.cli.starting import (
     tell_start,
     url_of,
 )
+from meter.cli.support import support
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -53,6 +54,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(codes, name="codes")
 app.add_typer(rate_cards, name="rate-cards")
 app.add_typer(imports, name="import")
+app.add_typer(support)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
@@ -206,6 +208,18 @@ def rebuild(
 
     settings, who = settings_of(data_dir), actor_of(actor)
     run(operate.rebuild(settings, partition, user, who, as_json=as_json, agreed=agreed))
+
+
+@app.command()
+def doctor(
+    only: Annotated[str, typer.Option(help="One check alone, by its name.")] = "",
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Examine the deployment: what is wrong, and what to do about it; exit code 1 where something fails."""
+    from meter.cli.examining import doctor as examine
+
+    run(examine(settings_of(data_dir), only, as_json=as_json))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from meter.contract.answers import Answer
 
@@ -20,6 +20,50 @@ class Process(BaseModel):
     version: str
     started_at: datetime
     seen_at: datetime
+
+
+class Finding(BaseModel):
+    """What a check found: well, worth a look, wrong, or not to be judged. `remedy` is what to do about it."""
+
+    name: str
+    level: Literal["ok", "warn", "fail", "skip"]
+    found: str
+    remedy: str
+
+
+class DoctorQuery(BaseModel):
+    """Of which check alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    only: (
+        Literal[
+            "redis",
+            "version",
+            "eviction",
+            "persistence",
+            "memory",
+            "replica",
+            "acl",
+            "clock",
+            "worker",
+            "backlog",
+            "store",
+            "settings",
+            "identity",
+            "bind",
+            "secrets",
+            "processes",
+        ]
+        | None
+    ) = None
+
+
+class Findings(Answer):
+    """What every check found, in their order, and how many fail."""
+
+    items: list[Finding]
+    failed: int
 
 
 class RedisFigures(BaseModel):

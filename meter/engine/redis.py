@@ -176,6 +176,17 @@ class RedisGateway:
         finally:
             await connection.disconnect(nowait=True)
 
+    async def allowed(self, calls: Sequence[Sequence[str]]) -> list[str]:
+        """Which of some commands its user may run. Nothing is run. Raises `RedisUnavailable`."""
+        connection = self._client.connection_pool.make_connection()
+        try:
+            await connection.connect()
+            return await _allowed(connection, calls)
+        except (exceptions.RedisError, OSError) as error:
+            raise fault_of(error) from error
+        finally:
+            await connection.disconnect(nowait=True)
+
     async def due_users(self, due_key: str, until_ms: int, limit: int) -> list[str]:
         """user_ids with something due at `until_ms`, the longest due first."""
         found = await self._command("ZRANGEBYSCORE", due_key, "-inf", until_ms, "LIMIT", 0, limit)
@@ -421,6 +432,21 @@ class RedisGateway:
             return await self.command(*arguments)
         except (exceptions.RedisError, OSError) as error:
             raise fault_of(error) from error
+
+
+async def _allowed(connection: Any, calls: Sequence[Sequence[str]]) -> list[str]:
+    """As `_refusals`; nothing is sent behind a MULTI that was not taken."""
+    found: list[str] = []
+    for call in (("MULTI",), *calls, ("DISCARD",)):
+        await connection.send_command(*call)
+        try:
+            reply = _text(await connection.read_response())
+        except exceptions.ResponseError:
+            reply = ""
+        if call[0] == "MULTI" and reply != "OK":
+            break
+        found += [call[0]] if reply == "QUEUED" else []
+    return found
 
 
 async def _refusals(connection: Any, who: Sequence[Who], key: str, keys: Sequence[str]) -> list[str]:

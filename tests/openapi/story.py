@@ -31,6 +31,7 @@ STORY = (
     *(
         "clock",
         "system_status",
+        "doctor",
         "add",
         "deduct",
         "reserve",

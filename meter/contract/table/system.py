@@ -32,4 +32,29 @@ CALLS = (
         prefix=SYSTEM,
         is_always_answered=True,
     ),
+    Call(
+        "doctor",
+        "GET",
+        "/doctor",
+        "Examine the deployment: what is wrong, and what to do about it",
+        TAG,
+        system.Findings,
+        Example(
+            {
+                "items": [
+                    {
+                        "name": "worker",
+                        "level": "fail",
+                        "found": "No worker seen: nothing is stored, granted or sent.",
+                        "remedy": "Start `meter worker`.",
+                    }
+                ],
+                "failed": 1,
+            },
+            query={"only": "worker"},
+        ),
+        query=system.DoctorQuery,
+        prefix=SYSTEM,
+        is_always_answered=True,
+    ),
 )
