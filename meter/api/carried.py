@@ -34,12 +34,17 @@ class InProcess:
             headers[b"idempotency-key"] = key.encode()
         if actor:
             headers[b"x-actor"] = actor.encode()
-        request = self._request(path, urlencode(query), headers, body or b"")
+        return carried(await self._answer(name, self._request(path, urlencode(query), headers, body or b"")))
+
+    async def exported(self, name: str, path: Mapping[str, str], query: Mapping[str, str]) -> Rendered:
+        """The answer to a call whose items are to be had as CSV or NDJSON, piece by piece."""
+        return await self._answer(name, self._request(path, urlencode(query), {}, b""))
+
+    async def _answer(self, name: str, request: Request) -> Rendered:
         try:
-            rendered = await self._coroutines[name](request)
+            return await self._coroutines[name](request)
         except Exception as error:  # the same answers as over HTTP
-            rendered = failure(error)
-        return carried(rendered)
+            return failure(error)
 
     def _request(self, path: Mapping[str, str], query: str, headers: Mapping[bytes, bytes], body: bytes) -> Request:
         if self._key is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,12 @@ from starlette.responses import Response
 from meter.console import tables
 from meter.console.answering import shown
 from meter.console.figures import NONE, amount, places_of, plain, when
-from meter.console.parts import part
+from meter.console.parts import Part, part
 from meter.console.tables import AFTER, AMOUNT, HIDDEN, REST, WHAT, WHEN, Column, Filter, Panel, Table
 from meter.console.visit import Visit, link
 from meter.contract.figures import UsageFigures
 from meter.contract.reports import AccountState, Event, UserOrder, UserSums
+from meter.contract.search import RefusalCountPage
 
 _STATES = [("", "any"), *((state, state.replace("_", " ")) for state in get_args(AccountState))]
 _ORDERS = [
@@ -109,7 +111,11 @@ def _user_rows(items: Sequence[UserSums], visit: Visit) -> list[list[str | Marku
 async def refusals_page(visit: Visit) -> Response:
     """`?user_id=`: what was refused, newest first."""
     user_id = visit.query.get("user_id", "").strip()
-    found = await part(visit.credits.events("refusal", user_id=user_id or None, cursor=visit.query.get("cursor", "")))
+    cursor = visit.query.get("cursor", "")
+    found, counted = await asyncio.gather(
+        part(visit.credits.events("refusal", user_id=user_id or None, cursor=cursor)),
+        part(visit.credits.refusals("reason")),
+    )
     items = found.found.items if found.found else []
     columns = (
         Column("When, UTC", WHEN),
@@ -127,7 +133,24 @@ async def refusals_page(visit: Visit) -> Response:
         _next(visit, found.found),
     )
     filters = [Filter("user_id", "User", user_id)]
-    return _list(visit, "Refusals", [Panel("What was refused", table, found.fault)], filters)
+    panels = [Panel("Why, last day", why_table(counted), counted.fault), Panel("What was refused", table, found.fault)]
+    return _list(visit, "Refusals", panels, filters)
+
+
+def why_table(counted: Part[RefusalCountPage]) -> Table:
+    """How often was refused, by reason."""
+    items = counted.found.items if counted.found else []
+    most = max((one.refusals for one in items), default=0)
+    rows = [
+        [
+            (one.reason or NONE).replace("_", " "),
+            tables.bar(Decimal(one.refusals), Decimal(most), "bx"),
+            f"{one.refusals:,}",
+        ]
+        for one in items
+    ]
+    columns = (Column("Why", WHAT), Column("Share", HIDDEN, is_bar=True), Column("Times", AMOUNT))
+    return Table(columns, rows, "Nothing was refused in the last day.")
 
 
 def refusal_row(one: Event, visit: Visit) -> list[str | Markup]:
@@ -173,8 +196,19 @@ async def usage_page(visit: Visit) -> Response:
         Filter("days", "Span", days, list(_SPANS.items())),
         Filter("path", "Below", path),
     ]
-    panel = Panel(f"Spent, {_SPANS[days]}", _usage_table(items, group), fault)
-    return _list(visit, "Usage", [panel], filters)
+    csv = link("usage.csv", group_by=group, path=path, **{"from": from_.isoformat(), "to": to.isoformat()})
+    panel = Panel(f"Spent, {_SPANS[days]}", _usage_table(items, group), fault, ((csv, "CSV"),))
+    plot = _plot(items) if group == "day" and len(items) > 1 else None
+    return shown("usage.html", visit, title="Usage", panels=[panel], filters=filters, as_of=None, crumb=None, plot=plot)
+
+
+def _plot(items: Sequence[UsageFigures]) -> tuple[str, str]:
+    """What was spent each day, as the chart reads it, and in a sentence. The amounts are the table's."""
+    days = [int(datetime.fromisoformat(f"{one.day}T00:00:00+00:00").timestamp()) for one in items]
+    amounts = ",".join(format(one.spent, "f") for one in items)
+    most = max(items, key=lambda one: one.spent)
+    text = f"Spent a day, {items[0].day} to {items[-1].day}: most on {most.day}, {plain(most.spent)} credits."
+    return f"[{days},[{amounts}]]", text
 
 
 def _usage_table(items: Sequence[UsageFigures], group: str) -> Table:

@@ -12,15 +12,17 @@ from starlette.responses import Response
 
 from meter.console import tables
 from meter.console.answering import shown
-from meter.console.figures import amount, duration, places_of
-from meter.console.lists import refusal_row
+from meter.console.figures import amount, duration, places_of, plain, when
+from meter.console.lists import refusal_row, why_table
 from meter.console.parts import Part, part
 from meter.console.tables import AFTER, AMOUNT, HIDDEN, REST, WHAT, WHEN, Column, Panel, Table
 from meter.console.visit import Visit, link
 from meter.contract.reports import UserPage
+from meter.contract.search import EndingPage
 from meter.contract.system import SystemStatus
 
-_SPENDERS, _REFUSALS = 8, 8
+_SPENDERS, _REFUSALS, _ENDING_DAYS = 8, 8, 7
+_ENDING = f"Credits that end within {_ENDING_DAYS} days"
 _MEMORY_WARNS, _BACKLOG_WARNS_MS = 0.7, 10_000
 
 
@@ -42,6 +44,9 @@ async def overview_page(visit: Visit) -> Response:
         part(visit.credits.events("refusal", limit=_REFUSALS)),
     )
     today = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    counted, ending = await asyncio.gather(
+        part(visit.credits.refusals("reason")), part(visit.credits.ending(_ENDING_DAYS, limit=_SPENDERS))
+    )
     spent, failing = await asyncio.gather(
         part(visit.credits.figures(from_=today, to=today + timedelta(days=1))),
         part(visit.credits.notifications(state="failed", limit=5)),
@@ -69,6 +74,8 @@ async def overview_page(visit: Visit) -> Response:
         refused=Panel(
             "Refused last", Table(_REFUSED, refused_rows, "Nothing was refused."), refused.fault, (all_refusals,)
         ),
+        why=Panel("Refused, last day", why_table(counted), counted.fault, (all_refusals,)),
+        ending=Panel(_ENDING, _ending(ending, visit), ending.fault, note=_ending_note(ending)),
         needs=needs,
         processes=len(now.processes) if now else 0,
         is_empty=bool(spenders.found and not spenders.found.items),
@@ -141,6 +148,21 @@ def _spenders(found: Part[UserPage]) -> Table:
         for one in items
     ]
     return Table(columns, rows, "Nobody spent today.")
+
+
+def _ending(found: Part[EndingPage], visit: Visit) -> Table:
+    items = found.found.items if found.found else []
+    places = places_of(one.remaining for one in items)
+    columns = (Column("User", WHAT), Column("Left", AMOUNT), Column("Ends", WHEN))
+    rows = [[tables.user(one.user_id), amount(one.remaining, places), when(one.expires_at, visit.now)] for one in items]
+    return Table(columns, rows, "None.")
+
+
+def _ending_note(found: Part[EndingPage]) -> str:
+    page = found.found
+    if page is None or page.credits is None or not page.items:
+        return ""
+    return f"{plain(page.credits)} of {_count(page.users or 0, 'user', 'users')}"
 
 
 async def health_page(visit: Visit) -> Response:

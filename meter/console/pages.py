@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.responses import Response
 
-from meter.console import lists, overview, webhooks
+from meter.console import exports, lists, overview, webhooks
 from meter.console.actions import ACTIONS, form_page, send_form
 from meter.console.find import find_page
 from meter.console.user import question_part, user_page
@@ -22,6 +22,8 @@ SHOWN: Mapping[str, Page] = {
     f"{ROOT}/user": user_page,
     f"{ROOT}/user/question": question_part,
     **{f"{ROOT}/user/{name}": form_page for name in ACTIONS},
+    f"{ROOT}/user/history.csv": exports.history_csv,
+    f"{ROOT}/usage.csv": exports.usage_csv,
     f"{ROOT}/refusals": lists.refusals_page,
     f"{ROOT}/usage": lists.usage_page,
     f"{ROOT}/plans": lists.plans_page,

@@ -124,7 +124,8 @@ class Site:
     async def _visit_of(
         self, request: Request, cookie: str, key: ApiKey | None, scopes: frozenset[str] | None
     ) -> Visit:
-        credits_ = Credits(InProcess(self.coroutines, key))
+        calls = InProcess(self.coroutines, key)
+        credits_ = Credits(calls)
         visit = Visit(
             path=request.url.path,
             credits=credits_ if key is not None else credits_.by("console"),
@@ -136,6 +137,7 @@ class Site:
             told=answering.told(request.cookies.get(answering.TOLD, ""), token_of(cookie)),
             query=dict(request.query_params),
             cookie=cookie,
+            exported=calls.exported,
         )
         return visit if scopes is None else replace(visit, scopes=scopes)
 

@@ -20,7 +20,7 @@ from meter.contract.search import LedgerPage
 from meter.keys import USER_ID
 
 HISTORY_ROWS = 50
-CHIPS = (("", "All"), ("charges", "Charges"), ("in", "Credits in"))
+CHIPS = (("", "All"), ("charges", "Charges"), ("in", "Credits in"), ("refused", "Refused"))
 KINDS: dict[str, tuple[Kind, ...]] = {
     "charges": ("deduct", "commit"),
     "in": ("grant", "grant_started", "refund", "grant_rolled_over"),
@@ -151,6 +151,11 @@ async def _history(visit: Visit, user_id: str) -> LedgerPage | Refusal:
         if not isinstance(found, Refusal) and not found.items:
             found = await visit.credits.transactions(reservation_id=of, limit=HISTORY_ROWS, cursor=cursor)
         return found if isinstance(found, Refusal) else _of_user(found, user_id)
+    if show == "refused":
+        refused = await visit.credits.refusals_of(user_id, limit=HISTORY_ROWS, cursor=cursor)
+        if isinstance(refused, Refusal):
+            return refused
+        return LedgerPage(items=[*refused.items], next_cursor=refused.next_cursor)
     kinds = KINDS.get(show)
     is_all = kinds is None
     return await visit.credits.transactions(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlencode
 
 from meter.api.gate import ADMIN_READ, ADMIN_WRITE
 from meter.client.credits import Credits
+from meter.http.rendered import Rendered
 
 ROOT = "/console"
+
+Exported = Callable[[str, Mapping[str, str], Mapping[str, str]], Awaitable[Rendered]]
+"""A call by its name, with its path and query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Visit:
     told: str = ""
     """What the last action came to, to be shown once."""
     cookie: str = ""
+    exported: Exported | None = None
+    """Makes a call whose items are exported, as the same."""
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
 

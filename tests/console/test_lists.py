@@ -81,6 +81,7 @@ def test_refusals_say_what_was_asked_and_what_there_was(open_console: Browser) -
     assert open_console.http.post("/credits/deduct", json=asked).status_code == 402
     wait_for(lambda: "req_9" in open_console.open("/refusals"), "the store has the refusal")
     assert f"{USER} 7.50 5 insufficient, short 2.50 req_9" in text_of(open_console.open("/refusals"))
+    assert "short 2.50" in text_of(open_console.open("/user", id=USER, show="refused"))
     found = open_console.http.get("/console/find", params={"q": "req_9"})
     assert found.url.path == "/console/user" and "5 were free" in text_of(found.text)
 
@@ -129,3 +130,24 @@ def test_who_may_only_read_sees_no_button(locked: Browser) -> None:
     run(locked.meter.create_webhook("https://hooks.example/in"))
     locked.log_in(issued(locked, scopes=["admin:read"]))
     assert "/console/webhooks/test" not in locked.open("/webhooks")
+
+
+def test_what_is_listed_is_to_be_had_as_a_file(locked: Browser) -> None:
+    run(locked.meter.add(USER, 5))
+    run(locked.meter.deduct(USER, "1.25"))
+    for path in ("/user/history.csv", "/usage.csv"):
+        assert locked.http.get(f"/console{path}?id={USER}", follow_redirects=False).status_code == 303
+    locked.log_in(locked.text)
+    page = locked.open("/usage")
+    addresses = re.findall(r'href="([^"]+csv[^"]*)"', page + locked.open("/user", id=USER))
+    assert len(addresses) == 2
+    for address in addresses:
+        found = locked.http.get(address.replace("&amp;", "&"))
+        assert found.headers["content-type"].startswith("text/csv"), found.text
+        assert "attachment" in found.headers["content-disposition"] and "1.25" in found.text and USER in found.text
+
+
+def test_a_chart_has_the_amounts_of_the_table(open_console: Browser) -> None:
+    run(open_console.meter.add(USER, 5))
+    run(open_console.meter.deduct(USER, "1.000001"))
+    assert "data-plot" not in open_console.open("/usage", group="day"), "one day is no line"
