@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import String, event, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, String, Table, event, insert, text
 from sqlalchemy.engine import Connection
 
 from meter.store import connect
@@ -21,6 +23,7 @@ from meter.store.generated_schema import sql_schema
 from meter.store.mongo.store import MongoStore
 from meter.store.plan_rows import PastPlanRow, SubscriptionRow
 from meter.store.rows import AlertRow, DeliveryRow, WebhookRow
+from meter.store.sql import schema
 from meter.store.sql.schema import VERSION_TABLE
 from meter.store.sql.store import SqlStore
 from meter.store.sql.tables import METADATA
@@ -287,6 +290,71 @@ async def test_a_migration_that_was_cut_off_between_two_statements_is_completed(
             break
     assert cut > 4
     assert "Duplicate index" not in caplog.text
+
+
+@sql_kinds
+async def test_every_step_is_completed_after_a_kill_in_front_of_each_of_its_statements(empty_url: str) -> None:
+    """From version 9 on, with rows. Where a database keeps what was done before the kill (MySQL), the next start comes
+    one statement further and is killed again; else each start is killed one statement later.
+    """
+    rows = [subscription("lasts", created_at_ms=T0), subscription("ended", state="ended", created_at_ms=T0)]
+    rows = [row.model_copy(update={"updated_at_ms": T0 + 5}) for row in rows]
+    store = open_store(empty_url)
+    await _migrate_to(store, "0009", rows)
+    await store.close()
+    allowed, first, kills = 0, "", 0
+    while True:
+        done: list[str] = []
+
+        def cut_off(
+            _c: object, _u: object, statement: str, *_: object, done: list[str] = done, n: int = allowed
+        ) -> None:
+            if statement.split(maxsplit=1)[0] in ("ALTER", "CREATE", "DROP", "INSERT", "UPDATE", "DELETE"):
+                done.append(statement)
+                if len(done) > n:
+                    raise _Killed
+
+        dying = open_store(empty_url)
+        event.listen(dying.engine.sync_engine, "before_cursor_execute", cut_off)
+        try:
+            await dying.open({})
+            break
+        except _Killed:
+            kills += 1
+        finally:
+            await dying.close()
+        allowed, first = allowed + 1 if done[0] == first else 1, done[0]
+    assert kills > 20
+    again = open_store(empty_url)
+    await again.open({})
+    past = await again.find(PastPlanRow, {}, order_by="user_id", limit=9)
+    assert [(row.user_id, row.from_ms, row.until_ms) for row in past] == [("ended", T0, T0 + 5)]
+    async with again.engine.connect() as connection:
+        assert await connection.run_sync(_differences) == []
+    await again.close()
+
+
+async def _migrate_to(store: SqlStore, revision: str, rows: list[SubscriptionRow]) -> None:
+    """The database as that version made it, with subscriptions."""
+
+    def upgrade(connection: Connection) -> None:
+        scripts = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
+        schema._versions.create(connection, checkfirst=True)
+        given = {
+            "version_table": VERSION_TABLE,
+            "fn": lambda current, _: scripts._upgrade_revs(revision, current),
+        }
+        context = MigrationContext.configure(connection, opts=given)
+        with Operations.context(context):
+            context.run_migrations()
+        table = Table("subscriptions", MetaData(), autoload_with=connection)
+        for row in rows:
+            told = row.model_dump()
+            values = {column.name: told.get(column.name, 0) for column in table.c}
+            connection.execute(insert(table).values(values))
+
+    async with store._dialect.schema_transaction(store.engine) as connection:
+        await connection.run_sync(upgrade)
 
 
 @sql_kinds
