@@ -261,6 +261,10 @@ class Settings(BaseSettings):
         str,
         Field(pattern=_LOCAL, description="Where to listen for Envoy's ext_proc over gRPC: `127.0.0.1:9515`."),
     ] = ""
+    rls: Annotated[
+        str, Field(pattern=_LOCAL, description="Where to listen for Envoy's rate limit service: `127.0.0.1:9516`.")
+    ] = ""
+    rls_file: Annotated[str, Field(description="File that says which keys of its descriptors mean what.")] = ""
     syslog: Annotated[
         str,
         Field(

@@ -7,7 +7,7 @@
 -- Writes  accounts, grants, order, agenda, due, counters, outbox (deduct)
 function operations.deduct_usage(i)
   local a = account_of(ARGV[i])
-  local refused = admission.refuse_suspended(a)
+  local refused = ARGV[i + 2] ~= 'owed' and admission.refuse_suspended(a)
   if refused then return refused end
   local basis = rates.of(a.user)
   local amount, text = prices.of(basis, ARGV[i + 1], false, api_keys.models)

@@ -19,6 +19,7 @@ from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.fail_open import FailOpen
 from meter.gateway.headers import GatewayHeaders
 from meter.gateway.logs import AccessLogs
+from meter.gateway.rls import RateLimitService
 from meter.gateway.settlement import GatewaySettlements, SettlementRules
 from meter.gateway.syslog import SyslogListener
 from meter.gateway.withdrawals import Withdrawals
@@ -30,6 +31,7 @@ class GatewayHandlers:
 
     def __init__(self, services: Services) -> None:
         settings = services.settings
+        self._services = services
         headers = GatewayHeaders(settings, services.scale, services.engine.place_of)
         self.counts = GatewayCounts()
         self.rules = SettlementRules(
@@ -56,8 +58,8 @@ class GatewayHandlers:
 
     @contextlib.asynccontextmanager
     async def listening(self, settings: Settings) -> AsyncIterator[None]:
-        """What gateways speak to besides HTTP, while it is open: syslog and ext_proc, as the settings say. At its end
-        what settles in the background has a little time left.
+        """What gateways speak to besides HTTP, while it is open: syslog, ext_proc, rate limits, as the settings say. At
+        its end what settles in the background has a little time left.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.settlements.close)
@@ -72,4 +74,6 @@ class GatewayHandlers:
                     settings.ext_proc, awaitable(self.authorize), self.rules, self.settlements
                 )
                 await stack.enter_async_context(processor)
+            if settings.rls:
+                await stack.enter_async_context(RateLimitService(settings, self._services))
             yield

@@ -19,6 +19,8 @@ from tests.api.sidecar import DEADLINE_SECONDS, wait_for
 from tests.gateways.process import free_port
 
 SHIP = Path(__file__).parents[2] / "examples" / "gateways" / "ship.py"
+OVER_GRPC = ("envoy-ext-proc", "envoy-rls")
+"""Examples that do not speak HTTP to the sidecar."""
 LINES_MAX = 200_000
 
 
@@ -166,7 +168,7 @@ def test_u16_the_option_beats_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", sorted(path.name for path in SHIP.parent.iterdir() if path.is_dir() and path.name != "envoy-ext-proc")
+    "folder", sorted(path.name for path in SHIP.parent.iterdir() if path.is_dir() and path.name not in OVER_GRPC)
 )
 def test_u16_the_sidecars_address_stands_once_in_each_example(folder: str) -> None:
     texts = [path.read_text() for path in (SHIP.parent / folder).iterdir() if path.suffix != ".md"]
