@@ -46,8 +46,7 @@ function rates.of_plans(words)
   return card, multiplier
 end
 
--- What prices a user's usage now: the card and the multiplier of the nearest level that says one, else of the nearest plan
--- that does, and the card's version that is active, nil where none is.
+-- What prices a user's usage now: card and multiplier of the nearest level, else plan, that says one, and the active version.
 function rates.of(user)
   local card, multiplier, plan_card, plan_multiplier
   local names = string.find(user, '/', 1, true) and rates.fields_of(user) or { 'u ' .. user }
