@@ -43,7 +43,9 @@ def users(
     prefix: Annotated[str, typer.Option(help="How the user_ids begin.")] = "",
     state: Annotated[Literal["active", "suspended", "in_debt", "empty"] | None, typer.Option()] = None,
     plan: Annotated[str | None, typer.Option(help="A plan_id.")] = None,
-    order: Annotated[str, typer.Option(help="available, debt, spent_today, …; - in front: most first.")] = "user_id",
+    order: Annotated[
+        str, typer.Option(help="available, debt, spent_today and such; - in front: most first.")
+    ] = "user_id",
     every: All = False,
     url: Url = "",
     key: Key = "",
