@@ -49,7 +49,13 @@ RefusalGroups = Annotated[
     tuple[str, ...],
     BeforeValidator(_groups),
     Field(strict=False),
-    WithJsonSchema({"type": "string", "pattern": _GROUPS_PATTERN, "description": "Words with commas, none twice."}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": _GROUPS_PATTERN,
+            "description": "Words with commas, none twice; `reason` when it is not given.",
+        }
+    ),
 ]
 
 KindList = Annotated[
@@ -131,7 +137,7 @@ class RefusalsQuery(Query):
 
     from_: Annotated[Time | None, Field(alias="from")] = None
     to: Time | None = None
-    group_by: RefusalGroups = ("reason",)
+    group_by: RefusalGroups = Field(default_factory=lambda: ("reason",))
 
 
 class RefusalCount(BaseModel):
