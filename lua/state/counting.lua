@@ -8,11 +8,17 @@ function levels.touch(level)
   end
 end
 
+-- A budget begins with nothing used, in the window that lasts now.
+function levels.begin(level, b)
+  b.from, b.base, b.alerts = seq + 1, level[TOTALS[b.unit]], levels.unmarked(b.alerts)
+  b.starts, b.ends = calendar.window(b.window, b.zone, now)
+end
+
 -- Begins the windows that have begun by now. Where the clock has gone back, the window that is under way goes on, from then.
 function levels.roll(level)
   for _, b in ipairs(level.budgets) do
     if now >= b.ends then
-      b.base, b.from, b.alerts = level[TOTALS[b.unit]], seq, (gsub(b.alerts, '!', ''))
+      b.base, b.from, b.alerts = level[TOTALS[b.unit]], seq, levels.unmarked(b.alerts)
       b.starts, b.ends = calendar.window(b.window, b.zone, now)
       level.has_new_terms = true
     elseif now < b.starts then
@@ -27,6 +33,8 @@ local function add(level, unit, amount, time, of_seq)
   for _, b in ipairs(level.budgets) do
     if b.unit == unit and (time < b.starts or of_seq and of_seq <= b.from) then
       b.base, level.has_new_terms = b.base + amount, true
+    elseif b.unit == unit and amount > 0 then
+      levels.alert(level, b)
     end
   end
 end

@@ -2,25 +2,33 @@
 --
 -- A change is a word: "id,-" takes the rule away, "id,!" begins the budget anew, else the rule's members, "~" for one that stays
 -- as it is (of a new rule: has its default):
---   id,limit,window,zone,mode,unit,scope,alerts        a budget
+--   id,limit,window,zone,mode,unit,scope,alerts        a budget (limit: units, then ":" and what it is of requests, if whole)
 --   id,kind,limit,per_ms,burst,dimension,scope,mode    a rate limit (burst "*": its limit)
 
 local RULES_MAX = 8 -- of each kind
-
 local function pick(new, old, default)
   if new ~= '~' then return new end
   return old or default
+end
+
+-- The limit of a budget of that unit.
+local function limit_of(text, unit, was)
+  if text == '~' then return unit == was.unit and was.limit or nil end
+  local units, count = match(text, '^(%d+):?(%d*)$')
+  if unit == 'r' then units = count ~= '' and count end
+  return units and units + 0
 end
 
 -- A budget of the same window, zone, unit and scope goes on with what it has used.
 local function edit_budget(level, id, rest, old)
   local limit, window, zone, mode, unit, scope, alerts = match(rest, '^(.-),(.-),(.-),(.-),(.-),(.-),(.-)$')
   local was = old or {}
-  limit, window = pick(limit, was.limit), pick(window, was.window)
+  unit, window = pick(unit, was.unit, 'c'), pick(window, was.window)
+  limit = limit_of(limit, unit, was)
   if not limit or not window then return nil end
   local b = {
-    id = id, limit = limit + 0, window = window, zone = pick(zone, was.zone, 'UTC'), mode = pick(mode, was.mode, 'e'),
-    unit = pick(unit, was.unit, 'c'), scope = pick(scope, was.scope, '-'), alerts = pick(alerts, was.alerts, '-'), source = '-',
+    id = id, limit = limit, window = window, zone = pick(zone, was.zone, 'UTC'), mode = pick(mode, was.mode, 'e'),
+    unit = unit, scope = pick(scope, was.scope, '-'), alerts = pick(alerts, was.alerts, '-'), source = '-',
   }
   if old and b.window == old.window and b.zone == old.zone and b.unit == old.unit and b.scope == old.scope then
     b.from, b.base, b.starts, b.ends = old.from, old.base, old.starts, old.ends
@@ -28,12 +36,6 @@ local function edit_budget(level, id, rest, old)
     levels.begin(level, b)
   end
   return b
-end
-
--- A budget begins with nothing used, in the window that lasts now.
-function levels.begin(level, b)
-  b.from, b.base, b.alerts = seq + 1, level[TOTALS[b.unit]], (gsub(b.alerts, '!', ''))
-  b.starts, b.ends = calendar.window(b.window, b.zone, now)
 end
 
 local function edit_limit(_, id, rest, old)

@@ -14,7 +14,10 @@ function levels.told()
     level.is_touched, levels.changed[level.user] = false, level
   end
   levels.touched = {}
-  return '"counters":[' .. concat(parts, ',') .. ']'
+  local told = '"counters":[' .. concat(parts, ',') .. ']'
+  if levels.alerts[1] then told = told .. ',"budget_alerts":[' .. concat(levels.alerts, ',') .. ']' end
+  levels.alerts = {}
+  return told
 end
 
 -- Puts the levels that entries told of into Redis.

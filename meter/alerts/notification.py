@@ -12,7 +12,7 @@ from meter.amount import AmountScale
 from meter.clock import time_text
 from meter.errors import MeterError
 
-_UNITS = frozenset({"threshold", "amount", "available", "remaining", "burn_per_day"})
+_UNITS = frozenset({"threshold", "amount", "available", "remaining", "burn_per_day", "used", "limit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def body_of(kind: str, user_id: str, payload: JsonValue, created_at_ms: int, sca
     data: dict[str, object] = {"user_id": user_id} if user_id else {}
     try:
         for name, value in (payload or {}).items():
-            if name in _UNITS and isinstance(value, int):
+            if name in _UNITS and isinstance(value, int) and (payload or {}).get("unit") != "requests":
                 data[name] = orjson.Fragment(scale.text(value))
             elif name.endswith("_at_ms") and isinstance(value, int):
                 data[name.removesuffix("_ms")] = orjson.Fragment(time_text(value))

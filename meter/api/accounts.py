@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
-from meter.contract.rules import BudgetChange, RateLimitChange
+from meter.contract.rules import RULE_ID, BudgetChange, RateLimitChange
 from meter.engine import operations, upkeep
-from meter.engine.answers import NAME, NOTHING, is_ok
+from meter.engine.answers import NAME, NO_RULE, NOTHING, is_ok, word_of
 from meter.engine.behind import NOTHING_BEHIND, read_behind, read_whole
 from meter.engine.operations import Asked, Operation
-from meter.engine.rules import KEPT, LEVELS_MAX, change_words
+from meter.engine.rules import BEGUN_ANEW, KEPT, LEVELS_MAX, change_words
 from meter.http.exchange import Request
 from meter.http.reading import read_actor, read_body, read_key
-from meter.http.rendered import Rendered, validation_problem
+from meter.http.rendered import Rendered, problem, validation_problem
 from meter.store.rows import RateCardRow
 
+MILLION = 1_000_000
 _TERMS = ("rate_card", "price_multiplier")
 
 
@@ -51,6 +54,8 @@ class AccountHandlers:
         if rules and user_id.count("/") >= LEVELS_MAX:
             return validation_problem([(f"/{name}", f"are of no use below {LEVELS_MAX} levels") for name in rules])
         budgets, limits = body.budgets or {}, body.rate_limits or {}
+        if faults := [f"/budgets/{name}/limit" for name, change in budgets.items() if self._is_part(change)]:
+            return validation_problem([(fault, "must be whole: it counts requests") for fault in faults])
         one = operations.configure(
             user_id,
             overdraft_limit=body.overdraft_limit,
@@ -59,7 +64,7 @@ class AccountHandlers:
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
             rate_card=terms.get("rate_card", ""),
             price_multiplier=terms.get("price_multiplier", ""),
-            budgets=change_words({name: _budget(change) for name, change in budgets.items()}),
+            budgets=change_words({name: self._budget(change) for name, change in budgets.items()}),
             rate_limits=change_words({name: _limit(change) for name, change in limits.items()}),
             pool=body.pool,
             use_pools=body.use_pools,
@@ -68,10 +73,26 @@ class AccountHandlers:
         zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
         return await self._changed(user_id, one, zones - {"UTC"})
 
+    async def reset_budget(self, request: Request) -> Rendered:
+        """`POST /credits/users/{user_id}/budgets/{budget_id}/reset`"""
+        user_id, budget_id = path_user(request), request.path["budget_id"]
+        missing = problem("budget-not-found", "The account has no budget of that id.")
+        if not re.fullmatch(RULE_ID, budget_id):
+            return missing
+        again = change_words({budget_id: (BEGUN_ANEW,)})
+        one = operations.configure(user_id, budgets=again, asked=Asked(read_key(request), actor=read_actor(request)))
+        line = await self._engine.run(user_id, one)
+        if word_of(line) == NO_RULE.word:
+            return missing
+        return await self._told(user_id, one, line)
+
     async def _changed(self, user_id: str, one: Operation, zones: set[str]) -> Rendered:
         """`zones`: time zones that a budget names, whose calendars Redis has to have first."""
         calendars = [upkeep.calendars(sorted(zones))] if zones else []
         line = (await self._engine.run_many(self._engine.partition_of(user_id), [*calendars, one]))[-1]
+        return await self._told(user_id, one, line)
+
+    async def _told(self, user_id: str, one: Operation, line: str) -> Rendered:
         told, behind = read_behind(line) if is_ok(line) else (line, NOTHING_BEHIND)
         if behind.whole:
             terms, rules, metadata = read_whole(user_id, behind.whole)
@@ -87,18 +108,30 @@ class AccountHandlers:
         )
         return self._renderer.user(one[NAME], line, rules, text, prices)
 
+    def _is_part(self, change: BudgetChange | None) -> bool:
+        """Whether a budget of requests has a limit that is not whole."""
+        if change is None or change.unit != "requests" or change.limit is None:
+            return False
+        return bool(change.limit % self._scale.units_per_credit)
+
+    def _budget(self, change: BudgetChange | None) -> tuple[str, ...] | None:
+        """The members of a budget as a change names them (lua/state/editing.lua); of one that is null its default."""
+        if change is None:
+            return None
+        said, limit = change.model_fields_set, KEPT
+        if change.limit is not None:
+            count, rest = divmod(change.limit, self._scale.units_per_credit)
+            limit = f"{change.limit}:" + ("" if rest else str(count))
+        window = change.window or KEPT
+        zone = (change.time_zone or "UTC") if "time_zone" in said else KEPT
+        mode = (change.mode or "enforce")[0] if "mode" in said else KEPT
+        unit = (change.unit or "credits")[0] if "unit" in said else KEPT
+        parts = sorted({round(part * MILLION) for part in change.alert_at or ()})
+        alerts = ("+".join(map(str, parts)) or NOTHING) if "alert_at" in said else KEPT
+        return limit, window, zone, mode, unit, KEPT, alerts
+
     async def _is_unknown(self, rate_card_id: str) -> bool:
         return await self._services.catalog("rate cards").get(RateCardRow, rate_card_id) is None
-
-
-def _budget(change: BudgetChange | None) -> tuple[str, ...] | None:
-    """The members of a budget as a change names them (lua/state/editing.lua); of one that is null its default."""
-    if change is None:
-        return None
-    said = change.model_fields_set
-    limit, window = (KEPT if value is None else str(value) for value in (change.limit, change.window))
-    zone = (change.time_zone or "UTC") if "time_zone" in said else KEPT
-    return limit, window, zone, KEPT, KEPT, KEPT, KEPT
 
 
 def _limit(change: RateLimitChange | None) -> tuple[str, ...] | None:

@@ -24,9 +24,13 @@ def rules_json(answer: Line, amount: _Amount) -> str:
 
 def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
     used, reserved = answer.units("charged") - budget.base, answer.units("held")
+    if budget.unit == "requests":
+        used, reserved, amount = answer.units("requests") - budget.base, 0, str
     left = max(0, budget.limit - used - reserved)
+    alert_at = ",".join(f"{part / 1_000_000:g}" for part in budget.alert_at)
     return (
         f'{{"limit":{amount(budget.limit)},"window":"{budget.window}","time_zone":"{budget.zone}",'
+        f'"unit":"{budget.unit}","mode":"{budget.mode}","alert_at":[{alert_at}],'
         f'"used":{amount(used)},"reserved":{amount(reserved)},"remaining":{amount(left)},'
         f'"resets_at":{time_text(budget.ends_at_ms)}}}'
     )

@@ -429,6 +429,13 @@ class Credits(
         path = {"user_id": user_id}
         return await self._call("configure", answers.User, path=path, body=body, key=idempotency_key)
 
+    async def reset_budget(
+        self, user_id: str, budget_id: str, *, idempotency_key: str | None = None
+    ) -> answers.User | Refusal:
+        """Begins a budget of an account anew: nothing is used of it."""
+        path = {"user_id": user_id, "budget_id": budget_id}
+        return await self._call("reset_budget", answers.User, path=path, key=idempotency_key)
+
     async def anonymise(self, user_id: str) -> answers.Anonymised | answers.Anonymising | Refusal:
         """Takes the name of a user out of everything: rows, keys, texts. What moved stays under a pseudonym.
 

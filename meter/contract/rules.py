@@ -13,6 +13,8 @@ from meter.contract.fields import AS_WHOLE, Amount, Credits, TimeZone
 RULE_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 RULES_MAX = 8
 """Budgets of an account; rate limits likewise."""
+ALERTS_MAX = 8
+"""Parts of a budget's limit that are told."""
 LIMIT_MAX = 10**9
 PER_SECONDS_MAX = 86_400
 
@@ -41,6 +43,12 @@ class BudgetChange(Rule):
     """Of the calendar: a week begins on Monday; `total` never ends."""
     time_zone: TimeZone | None = None
     """Of the window; UTC."""
+    unit: Literal["credits", "requests"] | None = None
+    """What it bounds: what is charged, or how many reserves and deducts there are (a whole limit)."""
+    mode: Literal["enforce", "observe"] | None = None
+    """`observe` refuses nothing and only alerts."""
+    alert_at: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(max_length=ALERTS_MAX)] | None = None
+    """Parts of the limit: `budget_warning` is told once a window when as much is used, `budget_reached` at all."""
 
 
 class RateLimitChange(Rule):
@@ -84,6 +92,10 @@ class Budget(BaseModel):
     limit: Credits
     window: Window
     time_zone: str
+    unit: Literal["credits", "requests"]
+    """What all amounts of it are."""
+    mode: Literal["enforce", "observe"]
+    alert_at: list[float]
     used: Credits
     """Charged in this window, less what was refunded of that."""
     reserved: Credits

@@ -18,6 +18,8 @@ AlertKind = Literal[
     "credits_exhausted",
     "credits_expired",
     "expiring_credits",
+    "budget_warning",
+    "budget_reached",
     "runs_out_soon",
     "subscription_renewed",
     "subscription_ended",

@@ -13,6 +13,8 @@ LEVELS_MAX = 6
 """Levels of a path that count: deeper paths are metered under their first ones."""
 RULES_MAX = 8
 """Budgets of a level; rate limits likewise."""
+BEGUN_ANEW = "!"
+"""In the place of a budget's members: it begins anew."""
 KEPT = "~"
 """Of a member that a change leaves as it is."""
 
@@ -37,7 +39,8 @@ class Budget(NamedTuple):
     @property
     def alert_at(self) -> tuple[int, ...]:
         """Millionths of the limit at which somebody is told."""
-        return () if self.alerts == "-" else tuple(int(part.rstrip("!")) for part in self.alerts.split("+"))
+        listed = self.alerts.rstrip("x")
+        return () if listed == "-" else tuple(int(part.rstrip("!")) for part in listed.split("+"))
 
 
 class RateLimit(NamedTuple):

@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from pydantic import JsonValue
 
 from meter.engine.outbox import Draw, Entry, Kind
+from meter.engine.parts import path_of
 from meter.store.records import R, Records, row_of, to_json
 from meter.store.row import Row
 from meter.store.rows import AlertRow, EventRow, ReservationRow, TransactionRow
@@ -21,6 +22,8 @@ WAS = "was"
 """The member of an entry that says which name its account had before (lua/operations/anonymise.lua)."""
 COUNTERS = "counters"
 """The member that says what the levels of an entry's account have counted behind it; accounts keep it, no row does."""
+BUDGET_ALERTS = "budget_alerts"
+"""The member that says which alerts of budgets it raised; no row has it."""
 ANONYMISED = "anonymised"
 """What the row of such an entry says instead: no row has the name."""
 
@@ -42,6 +45,7 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
             rest[ANONYMISED] = True
         member = rest.pop
         member(COUNTERS, None)
+        member(BUDGET_ALERTS, None)
         reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
         reference, description = member("reference", None), member("description", None)
         metadata = member("metadata", None)
@@ -93,15 +97,46 @@ def own_key(operation_id: str | None) -> str | None:
 
 def alerts_of(entry: Entry) -> list[AlertRow]:
     """The alerts of an entry. Their ids name the transaction, so that a replay of the flush adds none."""
-    alerts = entry.detail.get("alerts")
-    if alerts is None and entry.kind is not Kind.GRANT_EXPIRED:
+    alerts, of_budgets = entry.detail.get("alerts"), entry.detail.get(BUDGET_ALERTS)
+    if alerts is None and of_budgets is None and entry.kind is not Kind.GRANT_EXPIRED:
         return []
     fired = [(str(kind), int(units)) for kind, units in alerts] if isinstance(alerts, list) else []
     found = [_alert(entry, kind, f"{kind}.{units}", {"threshold": units}) for kind, units in fired]
     if entry.kind is Kind.GRANT_EXPIRED:
         members: dict[str, JsonValue] = {"grant_id": str(entry.detail["grant_id"]), "amount": entry.amount}
         found.append(_alert(entry, "credits_expired", "credits_expired", members))
+    if isinstance(of_budgets, list):
+        found += [_budget_alert(entry, n, *one) for n, one in enumerate(of_budgets)]
     return found
+
+
+def _budget_alert(
+    entry: Entry,
+    number: int,
+    kind: str,
+    level: str,
+    budget_id: str,
+    unit: str,
+    alert_at: int,
+    used: int,
+    limit: int,
+    window: str,
+    ends_at_ms: int,
+) -> AlertRow:
+    """The alert of a budget, on its level, whoever reached it."""
+    members: dict[str, JsonValue] = {
+        "budget_id": budget_id,
+        "unit": "requests" if unit == "r" else "credits",
+        "alert_at": alert_at / 1_000_000,
+        "used": used,
+        "limit": limit,
+        "window": window,
+        "resets_at_ms": ends_at_ms or None,
+        "charged_user_id": path_of(entry.user_id, entry.detail),
+        "transaction_id": entry.transaction_id,
+    }
+    row = _alert(entry, kind, f"{kind}.{number}", {})
+    return row.model_copy(update={"user_id": level, "payload": members})
 
 
 def error_alert(event: EventRow, user_id: str, at_ms: int, about: Mapping[str, JsonValue]) -> AlertRow:

@@ -54,14 +54,7 @@ _WAYS = {
     one: _Way(one.net, one.counter, one.step, one.leaves, one.makes_a_grant, one.of_a_grant, one in CHARGES)
     for one in Kind
 }
-_ACCOUNT, _DEDUCT, _GRANT, _GRANT_EXPIRED, _REFUND, _RESERVE = (
-    Kind.ACCOUNT,
-    Kind.DEDUCT,
-    Kind.GRANT,
-    Kind.GRANT_EXPIRED,
-    Kind.REFUND,
-    Kind.RESERVE,
-)
+_ACCOUNT, _DEDUCT, _GRANT, _REFUND, _RESERVE = Kind.ACCOUNT, Kind.DEDUCT, Kind.GRANT, Kind.REFUND, Kind.RESERVE
 
 
 def unknown(entries: Iterable[Entry | Unread], known: Known) -> tuple[set[str], set[tuple[str, str]], set[str]]:
@@ -229,8 +222,7 @@ class Fold:
         reservation = None if reservation_id is None else self._known.reservations.get(reservation_id)
         of_reservation = None if reservation is None else reservation.reference
         self._transactions.append(transaction_columns(self._partition, entry, of_reservation))
-        if "alerts" in detail or kind is _GRANT_EXPIRED:
-            self._alerts += alerts_of(entry)
+        self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
         if way is None:

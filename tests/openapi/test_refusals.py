@@ -445,6 +445,8 @@ def what_keeps_a_name(seen: Seen) -> None:
 
         refused("user-not-found")
         refused("invalid-actor", headers={"x-actor": "a b"})
+        assert refusal("reset_budget", call(client, "reset_budget", path={"budget_id": "none"})) == "budget-not-found"
+        seen.add(("reset_budget", "budget-not-found"))
         call(client, "add")
         refused("account-in-use")
         call(client, "void")

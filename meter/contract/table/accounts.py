@@ -18,7 +18,15 @@ _SETTINGS: JsonObject = {
     "use_pools": True,
     "metadata": {"team": "red"},
 }
-_COUNTED: JsonObject = {"used": 0, "reserved": 0, "remaining": 25, "resets_at": "2026-01-01T23:00:00.000Z"}
+_COUNTED: JsonObject = {
+    "unit": "credits",
+    "mode": "enforce",
+    "alert_at": [],
+    "used": 0,
+    "reserved": 0,
+    "remaining": 25,
+    "resets_at": "2026-01-01T23:00:00.000Z",
+}
 _USER: JsonObject = {
     **USER,
     "suspended": False,
@@ -48,6 +56,17 @@ CALLS = (
         Example(_USER, _SETTINGS, path=USER),
         body=requests.UserRequest,
         refuses=("too-many-accounts",),
+        keyed=True,
+    ),
+    Call(
+        "reset_budget",
+        "POST",
+        "/users/{user_id}/budgets/{budget_id}/reset",
+        "Begin a budget anew",
+        TAG,
+        answers.User,
+        Example({**_USER, **balances(0, 0)}, path={**USER, "budget_id": "daily"}),
+        refuses=("budget-not-found",),
         keyed=True,
     ),
     Call(
