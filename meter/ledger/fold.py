@@ -222,7 +222,8 @@ class Fold:
         reservation = None if reservation_id is None else self._known.reservations.get(reservation_id)
         of_reservation = None if reservation is None else reservation.reference
         self._transactions.append(transaction_columns(self._partition, entry, of_reservation))
-        self._alerts += alerts_of(entry)
+        if "alerts" in detail or "budget_alerts" in detail or kind is Kind.GRANT_EXPIRED:
+            self._alerts += alerts_of(entry)
         if entry.operation_id:
             self._operation(entry, entry.operation_id)
         if way is None:
