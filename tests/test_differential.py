@@ -93,6 +93,12 @@ class Sender:
     def _identify(self) -> Operation:
         return identify(self._chance.choice(API_KEYS))
 
+    def _plan_prices(self) -> Operation:
+        pick = self._chance.choice
+        group, version = pick(("default", "extra")), self._chance.randint(1, 9)
+        said = (pick(("", "default", "other")), pick((0, 500_000, 2_000_000)))
+        return upkeep.plan_prices(self._user(), group, version, *said, pick((0, T0 + HOUR)))
+
     def _user(self) -> str:
         return self._chance.choice(("u", "u", "u/1", "v"))
 
