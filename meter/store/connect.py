@@ -22,7 +22,8 @@ ENTRY_POINTS = "meter.stores"
 """The group in which a package offers stores of its own, each under the scheme of its URLs."""
 
 _SETTING = "METER_STORE_URL"
-_METHODS = sorted(name for name in dir(Store) if not name.startswith("_"))
+_MEMBERS = sorted(name for name in dir(Store) if not name.startswith("_"))
+_PROPERTIES = frozenset(name for name in _MEMBERS if isinstance(getattr(Store, name), property))
 
 # scheme: module, function, driver, extra of this package that brings it
 _SQLITE = ("meter.store.sql.sqlite", "open_sqlite", "aiosqlite", "")
@@ -96,7 +97,8 @@ def _store_of_ones_own(scheme: str, url: str, timeout_seconds: float) -> Store:
         raise
     except Exception as error:
         raise ConfigError(f"{_SETTING}: {scheme} opens no store: {in_a_line(error)}") from error
-    missing = [name for name in _METHODS if not callable(getattr(store, name, None))]
+    missing = [name for name in _MEMBERS if name not in _PROPERTIES and not callable(getattr(store, name, None))]
+    missing += sorted(name for name in _PROPERTIES if not hasattr(store, name))
     if missing:
         raise ConfigError(f"{_SETTING}: what {scheme} opens is no store, it lacks {', '.join(missing)}")
     return cast("Store", store)

@@ -270,6 +270,8 @@ def test_patch_changes_what_is_named_and_makes_the_account(api: Api) -> None:
         "price_multiplier": None,
         "budgets": {},
         "rate_limits": {},
+        "pool": False,
+        "use_pools": True,
         "metadata": {"plan": "ü🙂", "n": Decimal("1.5")},
     }
     changed = api.patch("/users/new", {"overdraft_limit": 2.5, "suspended": True})

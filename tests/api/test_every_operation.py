@@ -80,6 +80,10 @@ def test_its_answer_is_what_its_call_answers_and_shows(name: str) -> None:
         "rate_limits",
         "limited_by",
         "rate_limit",
+        "spendable",
+        "payers",
+        "pool",
+        "use_pools",
     }
     assert in_model - members <= in_other_words, f"{call.answer.__name__} has what {name} does not answer"
     assert members <= in_model, f"{call.answer.__name__} lacks what {name} answers"

@@ -20,7 +20,7 @@ def test_h38_use_and_revoke(counter: Counter) -> None:
     assert (held.status, held.body["user_id"], held.body["amount"]) == (201, "u", 1)
 
     [listed] = counter.get("/keys?user_id=u")["items"]
-    assert listed == {name: value for name, value in made.items() if name != "key"}
+    assert listed == {**{name: value for name, value in made.items() if name != "key"}, "last_used": None}
     assert text not in str(listed)
     counter.settle()
     assert text.encode() not in counter.everything_in_redis()

@@ -69,7 +69,13 @@ def test_what_is_beside_the_surface_is_described_and_served(client: TestClient) 
         assert response.headers["content-type"].partition(";")[0] in said["responses"]["200"]["content"]
 
 
-def test_u12_the_first_page_leads_to_the_others(client: TestClient) -> None:
+def test_u12_the_first_page_leads_to_the_others() -> None:
+    """From the machine itself: the console has no other visitors without keys."""
+    with TestClient(fake_app(), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50_000)) as client:
+        _leads_to_the_others(client)
+
+
+def _leads_to_the_others(client: TestClient) -> None:
     page = client.get("/")
 
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -287,10 +287,9 @@ async def test_a_hundred_clients_that_leave_are_each_charged_by_the_policy(bank:
         await until(lambda: proxy.upstream.open_connections <= third, "cut upstream connections are closed")
 
 
-async def test_a_proxy_that_stops_charges_what_it_saw(bank: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meter.proxy.server.GRACE_SECONDS", 0)
+async def test_a_proxy_that_stops_charges_what_it_saw(bank: Meter) -> None:
     async with contextlib.AsyncExitStack() as connections:
-        async with proxied(Talker(INPUT), bank, patiently=False) as proxy:
+        async with proxied(Talker(INPUT), bank, patiently=False, grace_seconds=0.1) as proxy:
             client = await connections.enter_async_context(connected(proxy.port))
             await client.send(request("POST", "/", body=b"{}"))
             await client.head()
