@@ -70,6 +70,8 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "webhook_id": st.sampled_from(["w", "x"]),
     "rate_card_id": st.sampled_from(["default", "own"]),
     "rate_card": st.sampled_from(["default", "own"]),
+    "code_id": st.sampled_from(["code_0123456789abcdef", "c"]),
+    "budget_id": st.sampled_from(["b", "daily"]),
     "key_id": st.sampled_from(["key_0123456789abcdef0123", "k"]),
     "active": st.booleans(),
     "auto_renew": st.booleans(),
