@@ -31,6 +31,7 @@ STORE_SECONDS_MAX = 1.0
 """A store that takes longer to answer a ping counts as away."""
 
 GOODBYE_SECONDS_MAX = 0.5
+CANCEL_AGAIN_SECONDS = 0.1
 PACKAGE = "meter-sidecar"
 
 SeePartition = Callable[[int, PartitionState | None], Awaitable[None]]
@@ -108,8 +109,10 @@ class Watch:
         if self._last is not None and self._last.parts.get(Name.WORKER, Part()).state == "missing":
             self._changes.tell(Name.WORKER, "missing", _LOST[Name.WORKER])
         tasks = [task for task in (self._task, self._looking, self._pinging) if task is not None]
-        for task in tasks:
-            task.cancel()
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:  # again and again: one that falls together with an answer is lost, before Python 3.12
+                task.cancel()
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._beat_at is not None:
             with suppress(MeterError, TimeoutError):

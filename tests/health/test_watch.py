@@ -237,3 +237,27 @@ async def test_u4_who_was_too_short_for_the_patience_says_at_the_end_that_nothin
     await watch.close()
     await watch.close()
     assert [line.partition(":")[0] for line in caplog.messages] == ["no worker is seen"]
+
+
+async def test_it_ends_though_a_cancellation_is_lost(
+    gateway: RedisGateway, engine: Engine, settings: Settings, store: Store
+) -> None:
+    """What is awaited may take one for its own, and go on."""
+    lost = 0
+
+    async def see(*_: object) -> None:
+        nonlocal lost
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            lost += 1
+            if lost > 1:
+                raise
+
+    found = Watch(engine, gateway, settings, store.ping, see_partition=see)
+    found.start()
+    while not found._last:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(found.close(), 10)
+    assert lost == 1
