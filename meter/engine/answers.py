@@ -222,7 +222,7 @@ class Declared:
     def read(self, text: str) -> Line:
         """Reads a line that the operation answered. Raises `ValueError` for one that is not as declared."""
         told, behind = read_behind(text) if is_ok(text) else (text, NOTHING_BEHIND)
-        head, *items = told.split(";")
+        head, *items = told.split(";") if self.items else [told]  # else it is a letter of a name like any other
         flag, word, *values = head.split(" ")
         names, has_balances = self._shape(word)
         balances = None

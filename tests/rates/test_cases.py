@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from tests.rates.conftest import CARD, DEAR, Shop
 
 
@@ -104,6 +106,18 @@ def test_h7_unknown_model(shop: Shop) -> None:
     shop.put({**CARD, "*": {"input": 4, "output": 8}})
     assert reserve(shop, nope["usage"])["amount"] == Decimal("0.00012")
     assert deduct(shop, usage("gift", input=1_000_000))["amount"] == 0
+
+
+@pytest.mark.parametrize("model", ["a;b", ";", "$a", "!a", "%a", "a=b;c"])
+def test_h7_a_model_may_be_called_by_any_sign(shop: Shop, model: str) -> None:
+    """Also by those that stand between the parts of other answers of the scripts."""
+    asked = {"user_id": "u", "usage": usage(model, input=10, max_output=10)}
+    for path in ("/reservations", "/deduct", "/quote"):
+        shop.refused(422, "unknown-model", "POST", path, asked)
+    shop.put({**CARD, model: {"input": 4, "output": 8}})
+    held = reserve(shop, asked["usage"])
+    assert (held["amount"], held["price"]["model"]) == (Decimal("0.00012"), model)
+    assert commit(shop, held["reservation_id"], usage(model, input=10, output=10))["charged"] == Decimal("0.00012")
 
 
 MALFORMED: list[dict[str, Any]] = [
