@@ -22,7 +22,7 @@ from tests.simulator.deployment import Ground, Sidecar, Worker
 from tests.simulator.processes import Fate
 from tests.simulator.rows import Rows
 
-DRAINED_SECONDS = 3_000.0
+DRAINED_SECONDS = 900.0
 """Of virtual time, until everything is in the store, or Redis is rebuilt; more is a run that does not recover."""
 NOTICED_SECONDS = 60.0
 META = "meter:{p0}:meta"
