@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 TURNS_MAX = 300_000
-"""Of the loop, in one run: one of 40 operations took 2,224 to 44,089, and one that never comes to its end any number."""
+"""Of the loop, in one run: one of 40 operations took 2,224 to 44,089, one that never ends takes any number."""
 
 
 class EverybodyWaits(Exception):
