@@ -15,11 +15,19 @@ _INNODB = {"engine": "InnoDB", "default_charset": "utf8mb4", "collate": "utf8mb4
 _OPTIONS: dict[str, Any] = {f"{name}_{key}": value for name in ("mysql", "mariadb") for key, value in _INNODB.items()}
 
 
-def upgrade() -> None:
-    """Makes the table."""
-    if sa.inspect(op.get_bind()).has_table("refusal_counts"):
-        return
+_INDEX = "ix_refusal_counts_hour_ms"
 
+
+def upgrade() -> None:
+    """Makes the table and its index, each where it is not there: MySQL keeps what was done before a kill."""
+    present = sa.inspect(op.get_bind())
+    if not present.has_table("refusal_counts"):
+        _make_table()
+    if _INDEX not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes("refusal_counts")}:
+        op.create_index(_INDEX, "refusal_counts", ["hour_ms"])
+
+
+def _make_table() -> None:
     def word(name: str, length: int) -> sa.Column[Any]:
         by_bytes = postgresql.VARCHAR(length, collation="C")
         return sa.Column(name, sa.String(length).with_variant(by_bytes, "postgresql"), nullable=False)
@@ -34,4 +42,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "hour_ms", "reason"),
         **_OPTIONS,
     )
-    op.create_index("ix_refusal_counts_hour_ms", "refusal_counts", ["hour_ms"])
