@@ -261,3 +261,26 @@ async def test_only_the_latest_are_kept(live: Ground, sidecar: Looking, monkeypa
     last = [(await live.ask("u", operations.deduct("u", n)))["transaction_id"] for n in range(5)][-3:]
     kept = live.engine.acknowledged(0)
     assert (len(kept), [entry.transaction_id for entry in kept.entries()]) == (3, last)
+
+
+async def test_what_a_pool_paid_is_told_of_and_nobody_else_pays_it(live: Ground, sidecar: Looking) -> None:
+    """An answer tells the whole of a charge: what is booked of it again is the part of the path's own credits."""
+    live.run(operations.grant("t", "g", 100))
+    live.run(operations.grant("t/u", "g", 10))
+    live.run(operations.configure("t", pool=True))
+    await live.drain()
+    charge = await live.ask("t/u", operations.deduct("t/u", 15))
+    await live.ask("t/u", operations.reserve("t/u", "hold", 7, HOUR, chosen=True))
+    live.lose_everything()
+    await sidecar.look()
+    report = await rebuilt(live)
+    assert (report.offered, [line.split(": ")[1] for line in report.lost]) == (
+        1,
+        ["5 of it are not covered", "insufficient"],
+    )
+    assert live.run(operations.balance("t/u")).balances == (0, 0, 0)
+    assert live.run(operations.balance("t")).balances == (100, 0, 0)
+    row = await live.store.transaction(charge["transaction_id"])
+    assert row is not None and row.amount == 10
+    await live.drain()
+    await live.check()
