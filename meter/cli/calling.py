@@ -1,4 +1,4 @@
-"""What the commands of support have in common: whom they call, how they print, and with which exit code they end.
+"""What commands that make calls have in common: whom they call, how they print, and with which exit code they end.
 
 0 done, 2 usage or settings, 3 not reached, 4 refused (its code is on stderr), 5 not allowed, 6 not found.
 """
@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from meter.cli.acting import actor_of
@@ -40,11 +41,15 @@ Show = Callable[[Any], str]
 """The answer for people."""
 
 
-class Called:
-    """A command: whom it calls, as whom, and how it prints."""
+Opened = Callable[[], AbstractAsyncContextManager["Credits"]]
+"""Opens the meter that is called. Raises `ConfigError`."""
 
-    def __init__(self, url: str, key: str, actor: str, *, as_json: bool) -> None:
-        self._url, self._key, self._actor, self._as_json = url, key, actor, as_json
+
+class Called:
+    """A command: whom it calls, as whom, how it prints, and how the rest of a list is asked for."""
+
+    def __init__(self, opened: Opened, actor: str = "", *, as_json: bool, more: str = "--all") -> None:
+        self._opened, self._actor, self._as_json, self._more = opened, actor, as_json, more
 
     def tell(self, ask: Ask, show: Show, *, every_page: bool = False) -> None:
         """Asks, prints and ends."""
@@ -62,16 +67,19 @@ class Called:
     async def _told(self, ask: Ask, show: Show, every_page: bool) -> int:
         from meter.contract.answers import Refusal
 
-        async with self._meter() as opened:
+        async with self._opened() as opened:
             meter = opened.by(actor_of(self._actor))
             cursor = ""
             while True:
                 answer = await ask(meter, cursor)
                 if isinstance(answer, Refusal):
-                    return _refused(answer)
+                    return refused(answer)
                 self._print(answer, show, by_line=every_page)
                 cursor = getattr(answer, "next_cursor", None) or ""
-                if not (every_page and cursor):
+                if not cursor:
+                    return 0
+                if not every_page:
+                    typer.echo(f"more: {self._more.format(cursor=cursor)}", err=True)
                     return 0
 
     def _print(self, answer: Any, show: Show, *, by_line: bool) -> None:
@@ -84,19 +92,32 @@ class Called:
         else:
             typer.echo(_json(answer.model_dump()))
 
-    def _meter(self) -> AbstractAsyncContextManager[Credits]:
+
+def over(url: str, key: str) -> Opened:
+    """The sidecar at a URL, of METER_URL, or the one that runs in this folder; else the deployment itself."""
+
+    def opened() -> AbstractAsyncContextManager[Credits]:
         from meter.client.over_http import MeterClient
         from meter.dev.instance import running_instance
 
-        url = self._url or os.environ.get("METER_URL", "")
-        instance = None if url else running_instance(DATA_DIR)
+        named = url or os.environ.get("METER_URL", "")
+        instance = None if named else running_instance(DATA_DIR)
         if instance is not None and not os.environ.get("METER_REDIS_URL"):
-            url = instance.url
-        if url:
-            return MeterClient(url, api_key=self._key or _key_of_environment())
+            named = instance.url
+        return MeterClient(named, api_key=key or _key_of_environment()) if named else on(DATA_DIR)()
+
+    return opened
+
+
+def on(data_dir: Path) -> Opened:
+    """The deployment itself, that of the settings or of what runs in a folder: nobody else is asked."""
+
+    def opened() -> AbstractAsyncContextManager[Credits]:
         from meter.in_process import Meter
 
-        return Meter(settings_of(DATA_DIR))
+        return Meter(settings_of(data_dir))
+
+    return opened
 
 
 def _key_of_environment() -> str | None:
@@ -109,7 +130,8 @@ def _key_of_environment() -> str | None:
         raise ConfigError(f"METER_KEY_FILE={path}: {error.strerror}") from None
 
 
-def _refused(refusal: Refusal) -> int:
+def refused(refusal: Refusal) -> int:
+    """Says why on stderr; answers the exit code."""
     typer.echo(f"meter: {refusal.code}: {refusal.detail}", err=True)
     return 4 if refusal.code == _SUSPENDED else _CODES.get(refusal.status, 4)
 
@@ -158,13 +180,22 @@ def text(value: object) -> str:
     return str(value)
 
 
+def once(shown: str, secret: str | None) -> str:
+    """What was made and, behind it, its text, which is told this once."""
+    if not secret:
+        return shown
+    if sys.stdout.isatty():
+        typer.echo("This text is shown once and kept nowhere.", err=True)
+    return f"{shown}\n{secret}"
+
+
 def _json(document: object) -> str:
-    return json.dumps(document, default=_plain)
+    return orjson.dumps(document, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return orjson.Fragment(f"{value.normalize():f}")  # its very digits: a float has no more than fifteen
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
     raise TypeError(f"no JSON for {type(value).__name__}")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meter.cli.acting import Actor, actor_of
-from meter.cli.deployment import DATA_DIR, DataDir, settings_of
-from meter.cli.ending import run
+from meter.cli.acting import Actor
+from meter.cli.calling import Called, on, once
+from meter.cli.deployment import DATA_DIR, DataDir
 from meter.cli.measure import Json
 
 if TYPE_CHECKING:
+    from meter.client.credits import Credits
     from meter.contract.answers import Refusal
     from meter.contract.codes import CodePage, CreatedCode, ListedCode
-    from meter.in_process import Meter
 
     Told = CreatedCode | ListedCode | CodePage | Refusal
 
@@ -43,7 +43,7 @@ def create(
 ) -> None:
     """Make a promo code and show its text, this once."""
 
-    async def make(meter: Meter) -> Told:
+    async def make(meter: Credits) -> Told:
         return await meter.create_code(
             amount,
             max_total=max_total,
@@ -81,33 +81,13 @@ def stop(
     _tell(lambda meter: meter.stop_code(code_id, reason=reason), actor, data_dir, as_json=as_json)
 
 
-def _tell(ask: Callable[[Meter], Awaitable[Told]], actor: str, data_dir: DataDir, *, as_json: bool) -> None:
-    settings, who = settings_of(data_dir), actor_of(actor)
+def _tell(ask: Callable[[Credits], Awaitable[Told]], actor: str, data_dir: Path, *, as_json: bool) -> None:
+    called = Called(on(data_dir), actor, as_json=as_json, more="--cursor {cursor}")
+    called.tell(lambda meter, _: ask(meter), _shown)
 
-    async def told() -> int:
-        from meter.contract.answers import Refusal
-        from meter.contract.codes import CodePage, CreatedCode
-        from meter.in_process import Meter
 
-        async with Meter(settings) as meter:
-            answer = await ask(meter.by(who))
-        if isinstance(answer, Refusal):
-            typer.echo(f"meter: {answer.detail}", err=True)
-            return 1
-        if as_json:
-            typer.echo(answer.model_dump_json())
-            return 0
-        for one in answer.items if isinstance(answer, CodePage) else [answer]:
-            typer.echo(_line(one))
-        if isinstance(answer, CodePage) and answer.next_cursor:
-            typer.echo(f"more: --cursor {answer.next_cursor}", err=True)
-        if isinstance(answer, CreatedCode) and answer.code:
-            typer.echo(answer.code)
-            if sys.stdout.isatty():
-                typer.echo("This text is shown once and kept nowhere.", err=True)
-        return 0
-
-    run(told())
+def _shown(answer: Any) -> str:
+    return once("\n".join(map(_line, getattr(answer, "items", [answer]))), getattr(answer, "code", None))
 
 
 def _line(code: ListedCode) -> str:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meter.cli.acting import Actor, actor_of
+from meter.cli.calling import Called, on, refused
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
 from meter.cli.measure import Json
 from meter.errors import ConfigError
 
 if TYPE_CHECKING:
+    from meter.client.credits import Credits
     from meter.contract.answers import Refusal
     from meter.contract.rates import RateCard, RateCardPage, RateCardVersionPage
-    from meter.in_process import Meter
     from meter.migration.price_map import Mapped
 
     Told = RateCard | RateCardPage | RateCardVersionPage | Refusal
@@ -55,16 +56,17 @@ def import_(
     settings, who = settings_of(data_dir), actor_of(actor)
     mapped = _mapped(file, markup, settings.decimal_places)
 
-    async def put(meter: Meter) -> Told:
+    async def put(meter: Credits) -> Told:
         return await meter.put_rate_card(card, mapped.models, effective_at=_moment(effective_at))
 
     async def told() -> int:
         version = None
         if mapped.models and not dry_run:
-            answer = await _asked(put, who, settings)
-            if _is_refused(answer):
-                return 1
-            version = answer.version  # type: ignore[union-attr]
+            async with on(data_dir)() as meter:
+                answer: Any = await put(meter.by(who))
+            if not answer:
+                return refused(answer)
+            version = answer.version
         _report(mapped, card, version, as_json=as_json)
         return 0 if mapped.models else 1
 
@@ -86,7 +88,7 @@ def show(
 ) -> None:
     """Show what a card costs."""
 
-    async def read(meter: Meter) -> Told:
+    async def read(meter: Credits) -> Told:
         return await (meter.rate_card_versions(card, limit=PAGE) if versions else meter.rate_card(card))
 
     _tell(read, "", data_dir, as_json=as_json)
@@ -108,7 +110,7 @@ def put(
         complain(ConfigError(f"{file}: must be an object of {', '.join(sorted(known))}"), 2)
     costs = {name: body[name] for name in ("minimum", "per_request") if name in body}
 
-    async def ask(meter: Meter) -> Told:
+    async def ask(meter: Credits) -> Told:
         return await meter.put_rate_card(card, body["models"], effective_at=_moment(effective_at), **costs)
 
     _tell(ask, actor, data_dir, as_json=as_json)
@@ -154,39 +156,15 @@ def _moment(when: datetime | None) -> datetime | None:
     return None if when is None else when.astimezone()
 
 
-async def _asked(ask: Callable[[Meter], Awaitable[Told]], who: str, settings: Any) -> Told:
-    from meter.in_process import Meter
-
-    async with Meter(settings) as meter:
-        return await ask(meter.by(who))
+def _tell(ask: Callable[[Credits], Awaitable[Told]], actor: str, data_dir: Path, *, as_json: bool) -> None:
+    called = Called(on(data_dir), actor, as_json=as_json, more=f"only the first {PAGE} are shown")
+    called.tell(lambda meter, _: ask(meter), lambda answer: "\n".join(map(_lines, getattr(answer, "items", [answer]))))
 
 
-def _is_refused(answer: Told) -> bool:
-    from meter.contract.answers import Refusal
-
-    if isinstance(answer, Refusal):
-        typer.echo(f"meter: {answer.detail}", err=True)
-    return isinstance(answer, Refusal)
-
-
-def _tell(ask: Callable[[Meter], Awaitable[Told]], actor: str, data_dir: DataDir, *, as_json: bool) -> None:
-    settings, who = settings_of(data_dir), actor_of(actor)
-
-    async def told() -> int:
-        answer = await _asked(ask, who, settings)
-        if _is_refused(answer):
-            return 1
-        if as_json:
-            typer.echo(answer.model_dump_json())
-            return 0
-        for one in getattr(answer, "items", [answer]):
-            active = "prices" if one.active_version == one.version else f"version {one.active_version} prices"
-            typer.echo(f"{one.rate_card_id} version {one.version}, {active}")
-            for model, line in getattr(one, "models", {}).items():
-                typer.echo(f"  {model}: {json.dumps(line, default=str)}")
-        return 0
-
-    run(told())
+def _lines(one: Any) -> str:
+    active = "prices" if one.active_version == one.version else f"version {one.active_version} prices"
+    models = [f"  {model}: {json.dumps(line, default=str)}" for model, line in getattr(one, "models", {}).items()]
+    return "\n".join([f"{one.rate_card_id} version {one.version}, {active}", *models])
 
 
 def _report(mapped: Mapped, card: str, version: int | None, *, as_json: bool) -> None:

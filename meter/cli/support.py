@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from meter.cli.acting import Actor
-from meter.cli.calling import All, Called, Key, Url, key_of, pairs, table, text
+from meter.cli.calling import All, Called, Key, Url, key_of, over, pairs, table, text
 from meter.cli.measure import Json
 
 support = typer.Typer()
@@ -32,7 +32,7 @@ def find(
     as_json: Json = False,
 ) -> None:
     """Tell whose an id is: of a user, request, transaction, reservation, grant, key, delivery or refusal."""
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, _: meter.find(anything),
         lambda found: _columns(found, kind="kind", id="id", user="user_id", at="at"),
     )
@@ -61,7 +61,7 @@ def users(
         ]
         return table(rows, heads)
 
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, cursor: meter.users(starts_with=prefix, state=state, plan_id=plan, order=order, cursor=cursor),  # type: ignore[arg-type]
         show,
         every_page=every,
@@ -77,7 +77,7 @@ def balance(
     as_json: Json = False,
 ) -> None:
     """Tell what a user has."""
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, _: meter.balance(user, at=_utc(at)),
         lambda found: pairs(found, "available", "reserved", "balance", "debt"),
     )
@@ -91,7 +91,7 @@ def grants(user: User, every: All = False, url: Url = "", key: Key = "", as_json
         named = {"grant": "grant_id", "free": "remaining", "held": "reserved", "of": "amount", "ends": "expires_at"}
         return _columns(page, **named, priority="priority", state="state")
 
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, cursor: meter.grants(user, state="all" if every else "live", cursor=cursor),
         show,
         every_page=every,
@@ -106,7 +106,7 @@ def holds(user: User, every: All = False, url: Url = "", key: Key = "", as_json:
         rows = [(one.reservation_id, one.amount, one.created_at, one.expires_at) for one in page.items]
         return table(rows, ("reservation", "amount", "made", "ends"))
 
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, cursor: meter.reservations(user, cursor=cursor), show, every_page=every
     )
 
@@ -150,7 +150,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List transactions, newest first."""
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, cursor: meter.transactions(
             user_id=user or None,
             kind=kind,  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def show(
         def __init__(self, items: Any) -> None:
             self.items = items
 
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         lambda meter, _: meter.transaction(transaction),
         lambda story: f"{_ledger(Chain(story.chain))}\nrefundable  {text(story.refundable)}",
     )
@@ -200,7 +200,7 @@ def explain(user: User, amount: str, url: Url = "", key: Key = "", as_json: Json
         short = f" It is {text(found.short)} short." if found.short else ""
         return f"No, {found.would}.{short} {rules}.{coming}"
 
-    called = Called(url, key, "", as_json=as_json)
+    called = Called(over(url, key), as_json=as_json)
 
     async def ask(meter: Any, _: str) -> Any:
         found = await meter.explain(user, amount)
@@ -225,7 +225,7 @@ def refusals(
     as_json: Json = False,
 ) -> None:
     """Tell what was refused: of a user each with the figures of its moment, else counted."""
-    called = Called(url, key, "", as_json=as_json)
+    called = Called(over(url, key), as_json=as_json)
     if user:
         called.tell(lambda meter, cursor: meter.refusals_of(user, cursor=cursor), _ledger, every_page=every)
         return
@@ -262,7 +262,7 @@ def add(
 ) -> None:
     """Give a user credits."""
     once = key_of(idempotency_key)
-    Called(url, key, actor, as_json=as_json).tell(
+    Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.add(
             user,
             amount,
@@ -301,7 +301,7 @@ def deduct(
 ) -> None:
     """Charge a user."""
     once = key_of(idempotency_key)
-    Called(url, key, actor, as_json=as_json).tell(
+    Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.deduct(
             user, amount, description=reason or None, shortfall=shortfall, idempotency_key=once
         ),
@@ -333,7 +333,7 @@ def refund(
     def shown(found: Any) -> str:
         return f"{text(found.amount)} back, {text(found.left)} left of the charge, {_after(found)}"
 
-    Called(url, key, actor, as_json=as_json).tell(ask, shown)
+    Called(over(url, key), actor, as_json=as_json).tell(ask, shown)
 
 
 @support.command()
@@ -349,7 +349,7 @@ def void(
 ) -> None:
     """Take back what is free of a grant."""
     once = key_of(idempotency_key)
-    Called(url, key, actor, as_json=as_json).tell(
+    Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.void(user, grant, description=reason, idempotency_key=once),
         lambda found: f"{text(found.voided)} taken, {_after(found)}",
     )
@@ -365,7 +365,7 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Let go what a reservation holds."""
-    Called(url, key, actor, as_json=as_json).tell(
+    Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.release(reservation, description=reason or None), _after
     )
 
@@ -390,7 +390,7 @@ def usage(
         return await meter.figures(*words, path=path, from_=since_, to=until_, time_zone=zone, cursor=cursor)
 
     sums = ("requests", "charged", "refunded", "spent")
-    Called(url, key, "", as_json=as_json).tell(
+    Called(over(url, key), as_json=as_json).tell(
         ask, lambda page: _columns(page, **{word: word for word in (*words, *sums)}), every_page=every
     )
 
@@ -410,6 +410,6 @@ def status(url: Url = "", key: Key = "", as_json: Json = False) -> None:
         seen = [f"{one.kind} {one.id} {one.version}, seen {text(one.seen_at)}" for one in found.processes]
         return "\n".join([found.sentence, *found.warnings, f"{outbox}; store {found.store.kind}", *seen])
 
-    Called(url, key, "", as_json=as_json).tell(ask, shown)
+    Called(over(url, key), as_json=as_json).tell(ask, shown)
     if "unavailable" in states:
         raise typer.Exit(1)

@@ -76,6 +76,22 @@ def test_lists_and_every_page_as_lines_of_json(command: Command, base: str) -> N
     assert command("grants", "u0").stdout.splitlines()[0].split()[0] == "grant"
 
 
+def test_json_has_the_very_digits_of_an_amount(command: Command) -> None:
+    """A float has fifteen of them, and the largest amount sixteen."""
+    command("add", "u", "9007199254.740991", "--reason", "r")
+    assert '"available":9007199254.740991' in command("balance", "u", "--json").stdout
+    assert '"available":9007199254.740991' in command("users", "--all", "--json").stdout
+
+
+def test_a_list_that_goes_on_says_so(command: Command) -> None:
+    for n in range(51):
+        assert command("add", "u", "1", "--reason", "r", "--id", f"g-{n}").exit_code == 0
+    first = command("history", "u")
+    assert (first.stderr, len(first.stdout.splitlines())) == ("more: --all\n", 51)
+    every = command("history", "u", "--all", "--json")
+    assert (every.stderr, len(every.stdout.splitlines())) == ("", 51)
+
+
 def test_exit_codes_say_how_it_went(command: Command) -> None:
     short = command("deduct", "nobody", "5")
     assert (short.exit_code, "INSUFFICIENT_CREDITS" in short.stderr) == (4, True)
