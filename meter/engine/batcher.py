@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, TypeVar
 from meter.engine.acknowledged import Acknowledged, Batch
 from meter.engine.answers import SUBJECT, Operation, as_arguments, is_ok
 from meter.engine.counts import Counts
-from meter.engine.history import Memory, Place, why_refused
+from meter.engine.history import NOWHERE, Memory, Place, why_refused
 from meter.engine.lost_batches import LostBatch, LostBatches
 from meter.engine.presented import presented_arguments
 from meter.engine.programs import Program
@@ -278,8 +278,7 @@ class Batcher:
         else:
             reply, fault = await self._deliver(arguments, calls[0].deadline, self._run), None
         lines = reply.split("\n")
-        first = lines.pop(0)
-        head = self._heard(first, ("done", "stored", "undone"))
+        head, place, server_ms = self._heard(lines.pop(0), ("done", "stored", "undone"))
         if len(lines) != count:
             raise ScriptError(f"apply: {len(lines)} answers for {count} operations")
         lines = in_full(lines, operations, self._keys.number, sender.name, sender.number)
@@ -287,8 +286,7 @@ class Batcher:
         if head == "undone":
             return lines, None
         if self.acknowledged is not None:
-            _, epoch, seq, _, server_ms = first.split(" ")
-            self.acknowledged.keep(Batch(int(epoch), int(seq), int(server_ms), operations, lines))
+            self.acknowledged.keep(Batch(place[0], place[1], server_ms, operations, lines))
         return lines, fault
 
     def _arguments(self, name: str, number: int, mode: str, count: int, latest_ms: int) -> list[str | int]:
@@ -309,19 +307,23 @@ class Batcher:
             latest_ms,
         ]
 
-    def _heard(self, first: str, expected: Sequence[str]) -> str:
-        """The word that a reply begins with; what it tells besides is remembered."""
+    def _heard(self, first: str, expected: Sequence[str]) -> tuple[str, Place, int]:
+        """The word that a reply begins with, and what it tells besides, which is remembered: the last transaction, and
+        Redis' clock.
+        """
         head, _, place = first.partition(" ")
         if head == "late":
             self._clock.learn(int(place), self._loop.time())
             raise NotBegun
         if head not in expected:
             raise PartitionRefused("partition", why_refused(self._keys, head, place))
-        if place:
-            place, _, server_ms = place.rpartition(" ")
-            self._memory.learn(place)
-            self._clock.learn(int(server_ms), self._loop.time())
-        return head
+        if not place:
+            return head, NOWHERE, 0
+        epoch, seq, name, server_ms = place.split(" ")
+        told = (int(epoch), int(seq), name)
+        self._memory.remember(told)
+        self._clock.learn(int(server_ms), self._loop.time())
+        return head, told, int(server_ms)
 
     async def _ask(self, name: str, number: int) -> tuple[str, list[str]]:
         """What became of a batch; one that was not applied by now never will be."""

@@ -31,11 +31,6 @@ class Memory:
         self.last = NOWHERE
         self._looked_at = float("-inf")
 
-    def learn(self, place: str) -> None:
-        """From the first line of a reply: "epoch seq head", and what follows."""
-        epoch, seq, head = place.split(" ")[:3]
-        self.remember((int(epoch), int(seq), head))
-
     def remember(self, place: Place) -> None:
         """The later of the two counts; a rebuild begins a later epoch."""
         if place[:2] > self.last[:2]:

@@ -176,13 +176,13 @@ def test_a_later_place_is_remembered_and_an_earlier_one_is_not() -> None:
     assert memory.last == NOWHERE
 
     for told, last in [
-        ("1 5 a", (1, 5, "a")),
-        ("1 3 b", (1, 5, "a")),
-        ("1 5 a", (1, 5, "a")),
-        ("2 4 c", (2, 4, "c")),
-        ("1 9 d", (2, 4, "c")),
+        ((1, 5, "a"), (1, 5, "a")),
+        ((1, 3, "b"), (1, 5, "a")),
+        ((1, 5, "a"), (1, 5, "a")),
+        ((2, 4, "c"), (2, 4, "c")),
+        ((1, 9, "d"), (2, 4, "c")),
     ]:
-        memory.learn(told)
+        memory.remember(told)
         assert memory.last == last
 
 
