@@ -65,7 +65,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 MARK = "x-meter-bound"
 """Stands in a schema for bounds that depend on settings; meter/openapi/bounds.py writes them in its place."""
-AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, TTL = "amount", "positive amount", "amount text", "ttl"
+AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, RATE, TTL = "amount", "positive amount", "amount text", "rate", "ttl"
 
 
 def read_units(value: object, info: ValidationInfo) -> int:

@@ -10,20 +10,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer, Paid, Price, Would
-from meter.contract.fields import AS_WHOLE, MARK, POSITIVE_AMOUNT, Amount, Credits, Time, read_units
+from meter.contract.fields import AS_WHOLE, MARK, RATE, Amount, Credits, Time, read_units
 from meter.contract.requests import Body
 from meter.contract.rules import Violation
-from meter.contract.usage import DIMENSION, DIMENSIONS_MAX, OF_THE_LINE, QUANTITY_MAX, Model
+from meter.contract.usage import DIMENSION, DIMENSIONS_MAX, OF_THE_LINE, QUANTITY_MAX, Model, names_of_dimensions
 
 RATE_MAX_UNITS = 10**12
 MODELS_MAX = 10_000
 ACTIVATIONS_MAX = 100
 """Activations of one card that are still to come."""
 
-Rate = Annotated[
-    int, BeforeValidator(read_units), Field(gt=0, le=RATE_MAX_UNITS), WithJsonSchema({MARK: POSITIVE_AMOUNT})
-]
+Rate = Annotated[int, BeforeValidator(read_units), Field(gt=0, le=RATE_MAX_UNITS), WithJsonSchema({MARK: RATE})]
 """Units per million of a dimension. What costs nothing says `free`, so that no slip of a digit gives it away."""
+
+
+_OF_A_LINE = frozenset({"free", "max_output", "aliases", "above_input"})
 
 
 class AboveInput(Body):
@@ -32,7 +33,10 @@ class AboveInput(Body):
     """
 
     over: Annotated[int, Field(ge=1, le=QUANTITY_MAX), AS_WHOLE]
-    rates: Annotated[dict[Annotated[str, Field(pattern=DIMENSION)], Rate], Field(min_length=1)]
+    rates: Annotated[
+        dict[Annotated[str, Field(pattern=DIMENSION)], Rate],
+        Field(min_length=1, json_schema_extra=names_of_dimensions(frozenset(), DIMENSIONS_MAX)),
+    ]
 
 
 class RateLineRequest(Body):
@@ -40,7 +44,9 @@ class RateLineRequest(Body):
     on where the caller does not bound its output; `aliases`: other names of it.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra=names_of_dimensions(_OF_A_LINE, DIMENSIONS_MAX + len(_OF_A_LINE))
+    )
     __pydantic_extra__: dict[str, Rate]
 
     free: bool = False

@@ -20,12 +20,16 @@ MODEL = r"^[!#-+.-\[\]-~][!#-+\--\[\]-~]{0,127}$"
 OF_THE_LINE = frozenset({"model", "max_output", "per_request", "minimum", "free", "aliases", "above_input"})
 """No dimension is called so."""
 
-_NOT_DIMENSIONS = "|".join(sorted(OF_THE_LINE - {"model", "aliases", "max_output"}))
+
+def names_of_dimensions(others: frozenset[str], most: int) -> JsonDict:
+    """What the document says of members that are dimensions, and some of `others` that a card's line has: how they are
+    called, and how many there are.
+    """
+    taken = "|".join(sorted(OF_THE_LINE - others))
+    return {"propertyNames": {"pattern": rf"^(?!(?:{taken})$)[a-z_]{{1,32}}$"}, "maxProperties": most}
 
 
-def _names(most: int) -> JsonDict:
-    """What the document says of the members: their names, and how many."""
-    return {"propertyNames": {"pattern": rf"^(?!(?:{_NOT_DIMENSIONS})$)[a-z_]{{1,32}}$"}, "maxProperties": most}
+_OF_A_USAGE = frozenset({"model", "aliases", "max_output"})
 
 
 Model = Annotated[str, Field(pattern=MODEL)]
@@ -43,7 +47,7 @@ class CommittedUsage(BaseModel):
         strict=True,
         frozen=True,
         protected_namespaces=(),
-        json_schema_extra=_names(DIMENSIONS_MAX + 1),
+        json_schema_extra=names_of_dimensions(_OF_A_USAGE, DIMENSIONS_MAX + 1),
     )
     __pydantic_extra__: dict[str, Quantity]
 
@@ -74,6 +78,6 @@ class Usage(CommittedUsage):
     a reserve.
     """
 
-    model_config = ConfigDict(json_schema_extra=_names(DIMENSIONS_MAX + 2))
+    model_config = ConfigDict(json_schema_extra=names_of_dimensions(_OF_A_USAGE, DIMENSIONS_MAX + 2))
 
     model: Model

@@ -112,7 +112,9 @@ _SCHEMA_REF = "#/components/schemas/{model}"
 
 
 class _Schemas(GenerateJsonSchema):
-    """pydantic's schemas, without a title per member, and with what the amount of an answer is."""
+    """pydantic's schemas, without a title per member, with what the amount of an answer is, and with maps that have no
+    other names than those of their pattern.
+    """
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False
@@ -121,6 +123,12 @@ class _Schemas(GenerateJsonSchema):
         if schema["type"] == "function-plain":  # the one serializer in `meter.model` is that of `Credits`
             return dict(_CREDITS_SCHEMA)
         return super().ser_schema(schema)
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        found = super().dict_schema(schema)
+        for pattern, value in found.pop("patternProperties", {}).items():  # which would let every other name pass
+            found |= {"propertyNames": {"pattern": pattern}, "additionalProperties": value}
+        return found
 
 
 def document(bounds: Bounds = Bounds(), *, is_mounted: bool = False) -> JsonObject:  # noqa: B008 - a tuple
