@@ -22,7 +22,7 @@ from meter.charging.charge import Charge, Charger
 from meter.charging.paths import MeteredPaths
 from meter.charging.policy import SUCCESS, ChargePolicy, Ending, Missing, Over
 from meter.charging.priced import ChargeBy
-from meter.charging.problems import refused, unavailable
+from meter.charging.problems import refused, standing, unavailable
 from meter.client.credits import Credits
 from meter.contract.answers import Committed, Refusal
 from meter.errors import Unavailable
@@ -56,6 +56,9 @@ class CreditDeductionMiddleware:
     estimate is malformed, negative or there twice; 402 without the credits; 403 for a suspended account; 503 when
     nobody can say, unless `fail_open`, which serves unmetered. A refusal has the headers of Starlette's and FastAPI's
     `CORSMiddleware`, whichever of the two was added first; any other has to be added after this, to be outside.
+
+    **Rate limits.** Where one counts the request, its response has `RateLimit-Policy` and `RateLimit` for the tightest;
+    what rules refuse has `Retry-After` where waiting helps.
 
     **Rate cards.** With a `usage_format` of a provider, a user who has a rate card (its own, a level's, or `default`)
     pays what the usage costs by it: the request is read first (`READ_AHEAD_BYTES`), and what it may come to is held.
@@ -199,6 +202,8 @@ class MeteredResponse:
         self._send = send
         self._started = False
         self._send_failed = False
+        self._limits = standing(charge.reserved.rate_limit)
+        """Where the tightest rate limit stands, which the response tells."""
         self._held: list[Message] = []
         self._held_bytes = 0
         self._length: int | None = None
@@ -243,6 +248,8 @@ class MeteredResponse:
 
     async def _start(self, message: Message) -> None:
         headers = list(message.get("headers", ()))
+        if self._limits:
+            message = {**message, "headers": [*headers, *self._limits]}
         self._started = True
         self._charge.respond(message["status"], headers)
         length = _content_length(headers)

@@ -13,10 +13,11 @@ from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
-from meter.api.rule_text import paying_json, rate_json, retry_after, rules_json, violations_json
+from meter.api.rule_text import paying_json, rate_json, retry_after, rules_json, standing_headers, violations_json
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
+from meter.contract.rate_headers import Headers
 from meter.engine.answers import (
     AVAILABLE,
     BACKWARDS,
@@ -141,9 +142,13 @@ class Renderer:
         limited = f',"limited_by":"{behind.limited_by}"' if behind.limited_by else ""
         text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(behind.price)
         text += self._paying(behind.pools)
+        is_replayed = fields[FLAG] == REPLAYED
+        headers: Headers = ()
         if behind.rate:
-            text += f',"rate_limit":{rate_json(read_rate(behind.rate))}'
-        return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
+            rate = read_rate(behind.rate)
+            text += f',"rate_limit":{rate_json(rate)}'
+            headers = () if is_replayed else standing_headers(rate)  # the body is that of then
+        return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, is_replayed, headers)
 
     def quote(self, line: str) -> Rendered:
         """What a reserve would hold, and what refuses it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meter.clock import NEVER_MS, time_text
+from meter.contract.rate_headers import Headers, Refusing, rate_headers, refusal_headers
 from meter.engine.answers import NOTHING, Line
 from meter.engine.rules import Budget, Paying, Rate, RateLimit, Violation, read_rule, read_violations
 from meter.http.rendered import json_text
@@ -85,35 +86,25 @@ def _violation(one: Violation, amount: _Amount) -> str:
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         members.append(f'"resets_at":{time_text(ends_ms)}')
     if one.rule == "rate_limit":
-        members += [f'"per_seconds":{_seconds(int(one.per_ms))}', f'"retry_after_ms":{one.retry_after_ms}']
+        members.append(f'"per_seconds":{_seconds(int(one.per_ms))}')
+    if one.retry_after_ms != NOTHING:
+        members.append(f'"retry_after_ms":{one.retry_after_ms}')
     return f"{{{','.join(members)}}}"
 
 
-def rate_headers(rate: Rate) -> tuple[tuple[bytes, bytes], ...]:
-    """`RateLimit-Policy` and `RateLimit`, as the IETF drafts have them: the quota and its window, what is left of it
-    and when all of it is back.
-    """
-    if rate.kind == "concurrent":
-        policy, stands = f';q={rate.limit};qu="concurrent-requests"', f";r={rate.left}"
-    else:
-        policy = f";q={rate.limit};w={-(-rate.per_ms // 1000)}"
-        stands = f";r={rate.left};t={-(-rate.reset_ms // 1000)}"
-    name = f'"{rate.limit_id}"'
-    return ((b"ratelimit-policy", f"{name}{policy}".encode()), (b"ratelimit", f"{name}{stands}".encode()))
+def standing_headers(rate: Rate) -> Headers:
+    """The headers of what was let through: where the tightest rate limit stands."""
+    per_ms = None if rate.kind == "concurrent" else rate.per_ms
+    return rate_headers(rate.limit_id, rate.limit, per_ms, rate.left, rate.reset_ms)
 
 
-def retry_after(text: str) -> tuple[tuple[bytes, bytes], ...]:
-    """The headers of a refusal: how long to wait, where waiting helps against all that refuses (the longest wait), and
-    the rate limit that refuses.
-    """
-    violations = read_violations(text)
-    limit = next((one for one in violations if one.rule == "rate_limit"), None)
-    headers = () if limit is None else rate_headers(_refusing(limit))
-    waits = [one.retry_after_ms for one in violations]
-    if not waits or NOTHING in waits:
-        return headers
-    return ((b"retry-after", str(-(-max(map(int, waits)) // 1000)).encode()), *headers)
+def retry_after(text: str) -> Headers:
+    """The headers of a refusal."""
+    return refusal_headers([_refusing(one) for one in read_violations(text)])
 
 
-def _refusing(one: Violation) -> Rate:
-    return Rate(one.id, "requests", int(one.limit), int(one.per_ms), 0, int(one.retry_after_ms))
+def _refusing(one: Violation) -> Refusing:
+    limit, per_ms, wait_ms = (
+        None if value == NOTHING else int(value) for value in (one.limit, one.per_ms, one.retry_after_ms)
+    )
+    return Refusing(one.rule, one.id, limit or 0, per_ms, wait_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from meter.api.rule_text import rate_headers
+from meter.api.rule_text import standing_headers
 from meter.api.services import Services
 from meter.contract.usage import QUANTITY_MAX
 from meter.engine import operations, priced
@@ -264,8 +264,8 @@ class Authorizer:
                 return True
             fields = fields_of(line)
             if fields[WORD] == OK:
-                if rate := read_behind(line)[1].rate:
-                    answer.limits = rate_headers(read_rate(rate))
+                if (rate := read_behind(line)[1].rate) and fields[FLAG] != REPLAYED:
+                    answer.limits = standing_headers(read_rate(rate))
                 self._learn(user_id, fields[AVAILABLE])
                 return on_ok(fields, spendable_of(line) or fields[AVAILABLE])
             available = _available(DECLARED[name].read(line))

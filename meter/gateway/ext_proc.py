@@ -37,6 +37,7 @@ _ANSWERS = {2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
 _IMMEDIATE = 7
 _OVERWRITE = 2
 _REMAINING = b"x-credits-remaining"
+_LIMITS = (b"ratelimit-policy", b"ratelimit")
 _NO_QUALITY = re.compile(rb"q\s*=\s*0(?:\.0*)?")
 _PATH = {"rest": ""}
 """Whatever the client's path and query are, they choose nothing."""
@@ -88,7 +89,8 @@ class ExternalProcessor:
                             yield _refusal(named(rendered, request_id_of(headers.items())))
                             return
                         told = dict(rendered.headers)
-                        metered = _Metered(told[RESERVATION].decode(), told[_REMAINING])
+                        limits = tuple((name, told[name]) for name in _LIMITS if name in told)
+                        metered = _Metered(told[RESERVATION].decode(), ((_REMAINING, told[_REMAINING]), *limits))
                         # What the upstream may choose is what both the client and our reader can decode.
                         encoding = b"gzip" if accepts_gzip(headers.get(b"accept-encoding", b"")) else b"identity"
                         changes = [(RESERVATION, told[RESERVATION]), (b"accept-encoding", encoding)]
@@ -96,7 +98,7 @@ class ExternalProcessor:
                     elif number == _RESPONSE_HEADERS and metered is not None:
                         headers = _headers(part)
                         metered.respond(headers, self._reader(headers), whole=(3, 1) in fields_of(part))
-                        yield _answer(number, set_=[(_REMAINING, metered.remaining)], remove=[ACTUAL])
+                        yield _answer(number, set_=metered.told, remove=[ACTUAL])
                     else:
                         if number in (_RESPONSE_BODY, _RESPONSE_TRAILERS) and metered is not None:
                             if number == _RESPONSE_BODY:
@@ -121,11 +123,12 @@ class ExternalProcessor:
 class _Metered:
     """A request that was allowed, and what was seen of its response."""
 
-    def __init__(self, reservation_id: str, remaining: bytes) -> None:
+    def __init__(self, reservation_id: str, told: tuple[tuple[bytes, bytes], ...]) -> None:
+        """`told`: the headers that the response brings the client."""
         self.reservation_id = reservation_id
-        self.remaining = remaining
+        self.told = told
         self._status: int | None = None
-        self._told: Number | None = None
+        self._actual: Number | None = None
         self._reader: Reader | None = None
         self._whole = False
 
@@ -133,7 +136,7 @@ class _Metered:
         """The response starts."""
         self._status = read_status(headers.get(b":status", b"").decode("latin-1"))
         told = headers.get(ACTUAL)
-        self._told = read_usage(told.decode("latin-1")) if told else None
+        self._actual = read_usage(told.decode("latin-1")) if told else None
         self._reader = reader
         self._whole = whole
 
@@ -141,8 +144,8 @@ class _Metered:
         """The response ends by trailers, which tell what its headers could not know yet."""
         self._whole = True
         told = trailers.get(ACTUAL)
-        if told and not self._told:
-            self._told = read_usage(told.decode("latin-1"))
+        if told and not self._actual:
+            self._actual = read_usage(told.decode("latin-1"))
 
     def see(self, part: bytes) -> None:
         """A chunk of the response passes."""
@@ -154,7 +157,7 @@ class _Metered:
 
     def outcome(self) -> Outcome:
         """How the request ended."""
-        usage, status, told = self._told, self._status, None
+        usage, status, told = self._actual, self._status, None
         if not usage and self._reader is not None:
             self._reader.finish()
             if self._reader.usage is not None:

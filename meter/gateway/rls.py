@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from meter.api.rule_text import standing_headers
 from meter.api.services import Services
 from meter.charging.models import all_names
 from meter.config import Settings
+from meter.contract.rate_headers import Headers
 from meter.contract.usage import QUANTITY_MAX
 from meter.engine import operations, priced
 from meter.engine.answers import Line, is_ok
@@ -24,6 +26,7 @@ from meter.engine.behind import read_behind
 from meter.engine.operations import DEDUCT, EXPLAIN, Asked, Operation
 from meter.engine.priced import DEDUCT_USAGE, QUOTE
 from meter.engine.prices import usage_text
+from meter.engine.rules import read_rate
 from meter.errors import ConfigError, Unavailable
 from meter.gateway.protobuf import bytes_field, fields_of, number_field
 from meter.gateway.rls_map import Described, RlsMap, load_map
@@ -42,10 +45,11 @@ _log = logger("meter.gateway.rls")
 
 
 class Verdict(NamedTuple):
-    """`refused` None: let through; `left` are credits."""
+    """`refused` None: let through; `left` are credits; `headers` tell where the tightest rate limit stands."""
 
     refused: Rendered | None
     left: int = 0
+    headers: Headers = ()
 
 
 class RateLimitService:
@@ -167,7 +171,7 @@ class RateLimitService:
     def _read(self, name: str, line: str) -> Verdict:
         if not is_ok(line):
             return Verdict(self._render(name, line))
-        line = read_behind(line)[0]
+        line, behind = read_behind(line)
         if name in (EXPLAIN.name, QUOTE.name):
             found = (EXPLAIN if name == EXPLAIN.name else QUOTE).read(line)
             if found["would"] == "ok":
@@ -177,7 +181,8 @@ class RateLimitService:
         found = (DEDUCT if name == DEDUCT.name else DEDUCT_USAGE).read(line)
         if found.units("uncovered"):
             return Verdict(problem("insufficient-credits", "The credits did not cover all that was used."))
-        return Verdict(None, self._left(found))
+        is_new = behind.rate and not found.replayed
+        return Verdict(None, self._left(found), standing_headers(read_rate(behind.rate)) if is_new else ())
 
     def _left(self, found: Line) -> int:
         available = 0 if found.balances is None else found.balances.available
@@ -229,9 +234,19 @@ def _answer(told: Sequence[Verdict], refused: Rendered | None) -> bytes:
     answer = number_field(1, _OVER_LIMIT if refused is not None else _OK)
     for verdict in told:
         code = number_field(1, _OVER_LIMIT if verdict.refused is not None else _OK)
-        answer += bytes_field(2, code + number_field(3, verdict.left))
+        answer += bytes_field(2, code + number_field(3, verdict.left) + _until_reset(verdict.refused))
     if refused is None:
-        return answer
-    headers = [(b"content-type", refused.content_type), (b"x-meter-status", b"%d" % refused.status), *refused.headers]
-    answer += b"".join(bytes_field(3, bytes_field(1, name) + bytes_field(2, value)) for name, value in headers)
-    return answer + bytes_field(5, refused.body)
+        return answer + _headers_field(next((verdict.headers for verdict in told if verdict.headers), ()))
+    status = ((b"content-type", refused.content_type), (b"x-meter-status", b"%d" % refused.status))
+    return answer + _headers_field((*status, *refused.headers)) + bytes_field(5, refused.body)
+
+
+def _headers_field(headers: Headers) -> bytes:
+    """What the client gets besides."""
+    return b"".join(bytes_field(3, bytes_field(1, name) + bytes_field(2, value)) for name, value in headers)
+
+
+def _until_reset(refused: Rendered | None) -> bytes:
+    """`duration_until_reset` of a descriptor that waiting helps."""
+    wait = dict(refused.headers).get(b"retry-after") if refused is not None else None
+    return bytes_field(4, number_field(1, int(wait))) if wait else b""

@@ -206,7 +206,9 @@ def _violation(one: Violation, scale: AmountScale) -> JsonValue:
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         told["resets_at"] = orjson.loads(time_text(ends_ms))
     if one.rule == "rate_limit":
-        told |= {"per_seconds": int(one.per_ms) / 1000, "retry_after_ms": int(one.retry_after_ms)}
+        told["per_seconds"] = int(one.per_ms) / 1000
+    if one.retry_after_ms != NOTHING:
+        told["retry_after_ms"] = int(one.retry_after_ms)
     return told
 
 

@@ -79,6 +79,15 @@ _RETRY_HEADER: JsonObject = {
     "description": "Seconds until another try makes sense.",
     "schema": {"type": "integer", "minimum": 0},
 }
+_POLICY_HEADER: JsonObject = {
+    "description": 'The tightest rate limit that counts the call: `"id";q=limit;w=seconds`. Not of a repeated call.',
+    "schema": {"type": "string"},
+}
+_LIMIT_HEADER: JsonObject = {
+    "description": 'Where it stands: `"id";r=left;t=seconds` until all of it is there again.',
+    "schema": {"type": "string"},
+}
+_RATE_NAMES = ("RateLimit-Policy", "RateLimit")
 _CREDITS_SCHEMA: JsonObject = {
     "type": "number",
     "description": "Credits, an exact decimal: parse it as a decimal where your language would round a number.",
@@ -178,6 +187,8 @@ def document(bounds: Bounds = Bounds(), *, is_mounted: bool = False) -> JsonObje
             "headers": {
                 "Idempotency-Replayed": _REPLAYED_HEADER,
                 "Retry-After": _RETRY_HEADER,
+                "RateLimit-Policy": _POLICY_HEADER,
+                "RateLimit": _LIMIT_HEADER,
                 "X-Request-Id": _REQUEST_HEADER,
             },
             "examples": {
@@ -239,8 +250,12 @@ def _operation(call: Call, answer_schema: JsonObject, body_schema: JsonObject | 
     if call.exports:
         exported = {"schema": {"type": "string", "description": "Every item from the cursor on, or `limit` of them."}}
         answer["content"] = {JSON_TYPE: json_answer, "text/csv": exported, "application/x-ndjson": exported}
-    if call.keyed:
-        answer["headers"] = {"Idempotency-Replayed": {"$ref": "#/components/headers/Idempotency-Replayed"}}
+    names = [
+        *(["Idempotency-Replayed"] if call.keyed else ()),
+        *(_RATE_NAMES if "rate_limit" in call.answer.model_fields else ()),
+    ]
+    if names:
+        answer["headers"] = _header_references(*names)
     found: JsonObject = {
         "operationId": call.name,
         "summary": call.summary,
@@ -327,8 +342,14 @@ def _problem(status: int, slugs: list[str]) -> JsonObject:
         "content": {CONTENT_TYPE.decode(): content},
     }
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        found["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+        found["headers"] = _header_references("Retry-After")
+    if status == HTTPStatus.TOO_MANY_REQUESTS or "budget-reached" in slugs:
+        found["headers"] = _header_references("Retry-After", *_RATE_NAMES)
     return found
+
+
+def _header_references(*names: str) -> JsonObject:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _sentence(model: type[BaseModel]) -> str:

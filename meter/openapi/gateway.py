@@ -121,9 +121,10 @@ def _call(name: str, summary: str, parameters: Sequence[JsonObject], responses: 
 def _authorize(name: str, parameters: Sequence[JsonObject], problems: Problems) -> JsonObject:
     told = (
         "Allowed. No body, and these headers always; with METER_FAIL_MODE=open X-Credits-Metered, too: 0 where nobody "
-        "could decide, else 1."
+        "could decide, else 1; RateLimit-Policy and RateLimit where a rate limit counts it."
     )
-    allowed: JsonObject = {"description": told, "headers": _headers(_TOLD)}
+    limits: JsonObject = {name: {"$ref": f"#/components/headers/{name}"} for name in ("RateLimit-Policy", "RateLimit")}
+    allowed: JsonObject = {"description": told, "headers": {**_headers(_TOLD), **limits}}
     responses: JsonObject = {"200": allowed, **problems(_AUTHORIZE)}
     return _call(name, "Tell a gateway whether to serve a request", parameters, responses)
 

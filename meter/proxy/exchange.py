@@ -11,6 +11,7 @@ from meter.charging.amounts import header_value
 from meter.charging.background import WatchedWork
 from meter.charging.charge import Charge
 from meter.charging.policy import Ending
+from meter.charging.problems import standing
 from meter.charging.routes import OTHER
 from meter.charging.verdicts import Settled
 from meter.contract.answers import Deducted
@@ -201,6 +202,7 @@ def metered_headers(charge: Charge) -> list[Header]:
             b"x-credits-remaining",
             header_value(left),
         ),
+        *standing(reserved.rate_limit),
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from meter.app import services_of
 from meter.engine import operations
 from meter.engine.engine import Engine
+from meter.engine.rules import change_words
 from meter.errors import ConfigError
 from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.handlers import GatewayHandlers
@@ -164,3 +165,15 @@ async def test_without_grpcio_the_setting_is_refused(monkeypatch: pytest.MonkeyP
             async with GatewayHandlers(services_of(runtime)).listening(settings):
                 pass
     await redis.close()
+
+
+async def test_the_client_is_told_where_the_tightest_rate_limit_stands(scene: Scene) -> None:
+    """With its response, and with a refusal."""
+    limit = change_words({"rpm": ("requests", "1", "3600000", "*", "~", "~", "~")})
+    await scene.engine.run("u", operations.configure("u", rate_limits=limit))
+    answers = await scene.process(
+        headers_message(REQUEST, __path="/", x_user_id="u"), headers_message(RESPONSE, __status="200", end=True)
+    )
+    assert b'"rpm";q=1;w=3600' in answers[1] and b'"rpm";r=0;t=3600' in answers[1]
+    [refused] = await scene.process(headers_message(REQUEST, __path="/", x_user_id="u"))
+    assert b"retry-after" in refused and b'"rpm";r=0;t=' in refused

@@ -169,6 +169,29 @@ async def test_no_hits_ask_and_hits_are_charged(scene: Scene) -> None:
     assert (again.code, await scene.available()) == (OK, 971)
 
 
+def until_reset(message: bytes) -> int:
+    """`duration_until_reset` of the first descriptor, in seconds."""
+    status = dict(fields_of(next(value for number, value in fields_of(message) if number == 2 and value)))  # type: ignore[arg-type]
+    return int(dict(fields_of(status[4]))[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mapped", [{"hits": "asked"}])
+async def test_it_tells_where_the_tightest_rate_limit_stands(scene: Scene) -> None:
+    """In headers for the client; how long until one more passes where the protocol has it, too."""
+    limit = change_words({"rpm": ("requests", "2", "3600000", "*", "~", "~", "~")})
+    await scene.engine.run("u", operations.configure("u", rate_limits=limit))
+    for left in (1, 0):
+        let_through = await scene.ask(descriptor(1, user_id="u"))
+        assert (let_through.code, let_through.headers["ratelimit-policy"]) == (OK, '"rpm";q=2;w=3600')
+        assert let_through.headers["ratelimit"].startswith(f'"rpm";r={left};t=')
+    message = await scene.call(request(descriptor(1, user_id="u")))
+    refused = Answer.read(message)
+    wait = refused.headers["retry-after"]
+    assert (refused.code, refused.headers["x-meter-status"]) == (OVER_LIMIT, "429")
+    assert refused.headers["ratelimit"] == f'"rpm";r=0;t={wait}'
+    assert until_reset(message) == int(wait) and 0 < int(wait) <= 1800
+
+
 @pytest.mark.parametrize(("own", "of_request", "charged"), [(None, 0, 1), (None, 7, 7), (5, 7, 5), (0, 7, 0)])
 async def test_hits_are_the_descriptors_else_the_requests_else_one(
     scene: Scene, own: int | None, of_request: int, charged: int

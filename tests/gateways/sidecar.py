@@ -44,6 +44,10 @@ class Sidecar:
             self._ok(self.http.post("/credits/add", json={"user_id": user_id, "amount": credit}))
         return user_id
 
+    def limit(self, user_id: str, limits: dict[str, object]) -> None:
+        """Sets rate limits of a user."""
+        self._ok(self.http.patch(f"/credits/users/{user_id}", json={"rate_limits": limits}))
+
     def balance(self, user_id: str) -> tuple[Decimal | int, Decimal | int]:
         """What a user has available and reserved."""
         body = self._ok(self.http.get(f"/credits/balance/{user_id}"))

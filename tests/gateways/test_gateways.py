@@ -264,3 +264,19 @@ def test_few_connections_to_the_meter_carry_many_requests(running: Running) -> N
 
     assert running.valve.requests >= many
     assert running.valve.connections <= running.gateway.connections
+
+
+def test_the_client_is_told_where_the_tightest_rate_limit_stands(running: Running) -> None:
+    """With what is served, but through Caddy and Traefik, and with what is refused."""
+    user_id = running.sidecar.user()
+    running.sidecar.limit(user_id, {"rpm": {"kind": "requests", "limit": 2, "per_seconds": 3600}})
+    for left in (1, 0):
+        served = get(running, "/json", user_id)
+        assert served.status_code == 200
+        if running.gateway.name not in ("caddy", "traefik"):
+            assert served.headers["ratelimit-policy"] == '"rpm";q=2;w=3600'
+            assert served.headers["ratelimit"].startswith(f'"rpm";r={left};t=')
+    refused = get(running, "/json", user_id)
+    refusal(refused, 429, "rate-limited")
+    assert 0 < int(refused.headers["retry-after"]) <= 1800
+    assert refused.headers["ratelimit"] == f'"rpm";r=0;t={refused.headers["retry-after"]}'

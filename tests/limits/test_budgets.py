@@ -24,6 +24,7 @@ def test_h13_refuse_at_the_limit(shop: Shop) -> None:
             "used": 6,
             "reserved": 0,
             "resets_at": "2030-01-02T00:00:00.000Z",
+            "retry_after_ms": 43_200_000,
         }
     ]
     assert refused.headers["retry-after"] == "43200"

@@ -144,3 +144,28 @@ async def test_an_upgrade_is_501(bank: Meter, protocol: str) -> None:
         assert await client.closed()
         assert proxy.upstream.asked == []
         await proxy.settles_at(1000)
+
+
+async def test_answers_tell_where_the_tightest_rate_limit_stands(bank: Meter) -> None:
+    """What is served, beside what the upstream says for itself, and what is refused, with the wait."""
+
+    async def limited(_: Asked, reply: Reply) -> None:
+        await reply.json(USED, 'RateLimit: "theirs";r=9;t=9')
+
+    await bank.configure("user-1", rate_limits={"rpm": {"kind": "requests", "limit": 2, "per_seconds": 3600}})
+    async with proxied(limited, bank) as proxy, connected(proxy.port) as client:
+        for left in (1, 0):
+            await client.send(request("POST", "/", body=b"{}"))
+            served = await client.answer()
+            assert (served.status, served.one("ratelimit-policy")) == (200, '"rpm";q=2;w=3600')
+            [stands] = served.all("ratelimit")
+            assert stands.startswith(f'"rpm";r={left};t='), "ours alone: two would be one list of both"
+        await client.send(request("POST", "/", body=b"{}"))
+        refused = await client.answer()
+        assert problem(refused) == (429, "RATE_LIMITED")
+        wait = refused.one("retry-after")
+        assert wait is not None and 0 < int(wait) <= 1800
+        assert refused.one("ratelimit") == f'"rpm";r=0;t={wait}'
+        await bank.configure("user-1", rate_limits={"rpm": None})
+        await client.send(request("POST", "/", body=b"{}"))
+        assert (await client.answer()).one("ratelimit") == '"theirs";r=9;t=9'

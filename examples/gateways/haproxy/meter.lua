@@ -15,7 +15,7 @@ end
 
 local function refuse(txn, status, headers, body)
   local reply = txn:reply({ status = status, body = body })
-  for _, name in ipairs({ "content-type", "retry-after", "x-credits-remaining" }) do
+  for _, name in ipairs({ "content-type", "retry-after", "x-credits-remaining", "ratelimit-policy", "ratelimit" }) do
     for _, value in ipairs(values_of(headers, name)) do reply:add_header(name, value) end
   end
   txn:done(reply)
@@ -31,6 +31,10 @@ core.register_action("meter_authorize", { "http-req" }, function(txn)
   if answer.status == 200 and from_meter then
     txn:set_var("txn.meter_reservation", values_of(answer.headers, "x-reservation-id")[1])
     txn:set_var("txn.meter_remaining", values_of(answer.headers, "x-credits-remaining")[1])
+    if answer.headers["ratelimit"] then
+      txn:set_var("txn.meter_policy", values_of(answer.headers, "ratelimit-policy")[1])
+      txn:set_var("txn.meter_limit", values_of(answer.headers, "ratelimit")[1])
+    end
   elseif from_meter then
     refuse(txn, answer.status, answer.headers, answer.body)
   else -- down or too slow

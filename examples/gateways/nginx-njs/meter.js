@@ -18,7 +18,9 @@ function refuse(r) {
     var slug = r.variables.meter_problem || 'metering-unavailable';
     r.headersOut['Content-Type'] = 'application/problem+json';
     if (r.variables.meter_remaining) r.headersOut['X-Credits-Remaining'] = r.variables.meter_remaining;
-    if (status === 503) r.headersOut['Retry-After'] = '1';
+    if (r.variables.meter_policy) r.headersOut['RateLimit-Policy'] = r.variables.meter_policy;
+    if (r.variables.meter_limit) r.headersOut['RateLimit'] = r.variables.meter_limit;
+    if (r.variables.meter_wait) r.headersOut['Retry-After'] = r.variables.meter_wait;
     r.return(status, JSON.stringify({
         type: '/problems/' + slug,
         title: TITLES[status] || 'Refused',
