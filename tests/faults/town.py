@@ -70,6 +70,7 @@ class Town:
         self.disk = plan.disk
         self.data = plan.disk or plan.folder
         self.losses: list[Loss] = []
+        self._doubt: tuple[int, Loss] | None = None
         self.http = PlainHttp(timeout_seconds=5.0)
         self.sidecars: dict[str, MeterProcess] = {}
         self.clients: dict[int, subprocess.Popen[bytes]] = {}
@@ -143,6 +144,23 @@ class Town:
         with suppress(ProcessLookupError):
             os.kill(self.server.pid, signal.SIGKILL)
         self.server.stop()
+
+    async def kill_redis_between_fsyncs(self, fault: str) -> None:
+        """SIGKILL with `appendfsync everysec`: while an fsync lags, Redis holds what it acknowledged back for up to two
+        seconds, and that dies with it. Whether anything did is known when it is back: `settle_doubt`.
+        """
+        at_ms, epoch = now_ms(), place_of(self.client)[0]
+        _, stored_seq = await asyncio.to_thread(watermark_of, self.database)
+        self.kill_redis()
+        self._doubt = epoch, Loss(fault, at_ms, at_ms, stored_seq, detected=True, loses=True)
+
+    def settle_doubt(self) -> None:
+        """After the recovery: what was noticed and rebuilt was a loss; else nothing may be gone."""
+        if self._doubt is not None:
+            epoch, loss = self._doubt
+            if place_of(self.client)[0] > epoch:
+                self.losses.append(loss._replace(over_ms=now_ms()))
+            self._doubt = None
 
     def _stop_redis(self) -> None:
         self.server.stop()

@@ -80,6 +80,7 @@ class Trial:
                 await asyncio.sleep(fault.seconds)
             healed = time.monotonic()
             await self.town.recovered()
+            self.town.settle_doubt()
         except AssertionError as error:
             self.unrecovered.append(f"{fault.name}: {error}")
         seconds = time.monotonic() - healed
