@@ -1,8 +1,10 @@
 -- Buckets: rate limits of requests and usage, each one number, tat, in microseconds: when all that was let through has drained.
 --
 -- Something of cost c moves tat on by c * per / limit. It is let through while tat is then at most the burst's worth of time
--- ahead of now, and from a full bucket (tat is not ahead) whatever its size. `most` is the largest step since it was full, which
--- bounds how far ahead tat may be of a clock that was set back. A limit of `concurrent` counts the open holds of the level.
+-- ahead of now, and from a full bucket (tat is not ahead) whatever its size. `most` is the largest step since it was full: no
+-- tat is further ahead than that or the burst, but of a clock that was set back. How much had drained nobody knows then: one
+-- is let through, which leaves nothing, and the bucket drains again by the new time, instead of refusing until the old one.
+-- A limit of `concurrent` counts the open holds of the level.
 
 levels.buckets = {}
 
@@ -13,11 +15,11 @@ function levels.buckets.tolerance(l)
   return l.burst == 0 and l.per * 1000 or math.ceil(l.burst * l.per * 1000 / l.limit)
 end
 
--- Where the bucket stands: tat, or now where it is full.
-function levels.buckets.stand(l)
-  local now_us = now * 1000
-  local most_ahead = now_us + levels.buckets.tolerance(l) + (l.most or 0)
-  return math.max(math.min(l.tat or 0, most_ahead), now_us), now_us
+-- Where the bucket stands before a step: tat, or now where it is full.
+function levels.buckets.stand(l, step)
+  local now_us, tat, tolerance = now * 1000, l.tat or 0, levels.buckets.tolerance(l)
+  if tat - now_us > math.max(tolerance, l.most or 0) then tat = now_us + tolerance - step end
+  return math.max(tat, now_us), now_us
 end
 
 -- What something costs of a limit; 0 of what it does not count.
@@ -35,8 +37,10 @@ function levels.buckets.judge(level, l, ask, broken)
     }
     return
   end
-  local cost, stand, now_us = levels.buckets.cost(l, ask), levels.buckets.stand(l)
-  local missing = stand + levels.buckets.step(l, cost) - now_us - levels.buckets.tolerance(l)
+  local cost = levels.buckets.cost(l, ask)
+  local step = levels.buckets.step(l, cost)
+  local stand, now_us = levels.buckets.stand(l, step)
+  local missing = stand + step - now_us - levels.buckets.tolerance(l)
   if cost == 0 or missing <= 0 or stand == now_us then return end
   broken[#broken + 1] = {
     class = 3, room = 0, rule = 'rate_limit', of = level.user, id = l.id, unit = 'r', limit = l.limit,
@@ -47,7 +51,7 @@ end
 -- What a limit lets through yet, and in how many milliseconds all of it will be there again.
 function levels.buckets.left(level, l, ask)
   if l.kind == 'concurrent' then return math.max(0, l.limit - level.holds - (ask.holds or 0)), 0 end
-  local stand, now_us = levels.buckets.stand(l)
+  local stand, now_us = levels.buckets.stand(l, 0)
   local room = levels.buckets.tolerance(l) - (stand - now_us)
   return math.max(0, math.floor(room * l.limit / (l.per * 1000))), math.ceil((stand - now_us) / 1000)
 end
@@ -58,9 +62,10 @@ function levels.buckets.take(user, ask)
   local least
   for _, level in ipairs(levels.of(user)) do
     for _, l in ipairs(level.limits) do
-      local cost, stand, now_us = levels.buckets.cost(l, ask), levels.buckets.stand(l)
+      local cost = levels.buckets.cost(l, ask)
       if cost > 0 then
         local step = levels.buckets.step(l, cost)
+        local stand, now_us = levels.buckets.stand(l, step)
         l.tat, l.most = stand + step, math.max(stand == now_us and 0 or l.most or 0, step)
       end
       local left, reset = levels.buckets.left(level, l, ask)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from meter.engine.operations import commit, configure, deduct, grant, refund, release, reserve
 from meter.engine.outbox import Entry
 from meter.engine.rules import Budget, RateLimit, read_rule
@@ -63,6 +65,31 @@ def test_a_clock_that_goes_back_opens_no_window_again(partition: Partition) -> N
     assert partition.run(deduct("u", 3)).status == "budget_reached"
     assert partition.run(deduct("u", 2)).status == "ok"
     assert partition.run(rules("u"))["charged"] - _budget(partition, "u").base == 5
+
+
+def test_a_clock_that_goes_back_lets_one_through_and_the_bucket_drains_by_the_new_time(partition: Partition) -> None:
+    """Also while it refuses, which writes nothing: it refused until the old time had come."""
+    partition.freeze(T0 + DAY)
+    partition.batch(grant("u", "g", 100), rate("u", 2), deduct("u", 1), deduct("u", 1))
+    assert partition.run(deduct("u", 1)).status == "rate_limited"
+    partition.freeze(T0)
+    assert [partition.run(deduct("u", 1)).status for _ in range(2)] == ["ok", "rate_limited"]
+    partition.freeze(T0 + MINUTE // 2)
+    assert [partition.run(deduct("u", 1)).status for _ in range(2)] == ["ok", "rate_limited"]
+
+
+@pytest.mark.parametrize("back_ms", [1, MINUTE // 2, MINUTE])
+def test_a_clock_that_goes_back_a_little_refuses_no_longer_than_the_bucket_holds(
+    partition: Partition, back_ms: int
+) -> None:
+    partition.freeze(T0 + DAY)
+    partition.batch(grant("u", "g", 100), rate("u", 2), deduct("u", 1))
+    now_ms = T0 + DAY - back_ms
+    partition.freeze(now_ms)
+    passed = [partition.run(deduct("u", 1)).status for _ in range(3)].count("ok")
+    assert passed <= 1
+    partition.freeze(now_ms + 2 * MINUTE)
+    assert [partition.run(deduct("u", 1)).status for _ in range(4)] == ["ok", "ok", "rate_limited", "rate_limited"]
 
 
 def test_what_is_charged_at_the_end_of_a_hold_is_of_the_window_of_that_end(partition: Partition) -> None:
