@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meter.engine.operations import commit, grant, release, reserve
 from meter.errors import RedisUnavailable, StoreUnavailable
 from meter.ledger import flusher as flusher_module
-from tests.ledger.ground import Ground, until
+from meter.store.rows import ReservationRow
+from tests.ledger.ground import Ground, open_at, same_on_both_sides, until
 from tests.ledger.story import tell
-from tests.partition import T0
+from tests.partition import HOUR, T0
 
 
 class Reads:
@@ -117,3 +121,27 @@ async def test_rows_that_are_too_many_to_keep_are_read_again(
     tell(ground.partition, T0)
     await ground.drain(ground.flusher(flush_max=3))
     await ground.check()
+
+
+@pytest.mark.parametrize("flush_max", [3, 1_000])
+async def test_no_reservation_that_has_ended_is_kept_in_memory(ground: Ground, tmp_path: Path, flush_max: int) -> None:
+    """They were what the memory of a worker grew by."""
+    store = await open_at(f"sqlite:///{tmp_path}/beside.db")  # that of the ground may be one that keeps rows in memory
+    flusher = ground.flusher(store, flush_max=flush_max)
+    ground.run(grant("u", "g", 100))
+    for name in range(10):
+        ground.run(reserve("u", f"r{name}", 5, HOUR, chosen=True))
+    for name in range(8):
+        ground.run(commit(f"r{name}", 3) if name % 2 else release(f"r{name}"))
+    while await flusher.step():
+        pass
+    gc.collect()
+    kept = {row.reservation_id for row in gc.get_objects() if isinstance(row, ReservationRow)}
+    assert kept == {"r8", "r9"}
+    await flusher.step()  # it lives until here, with what it keeps
+    ground.run(commit("r8", 2))
+    while await flusher.step():
+        pass
+    assert (await store.reservations(["r8"]))["r8"].state == "committed"
+    await same_on_both_sides(ground.client, store)
+    await store.close()
