@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from json import detect_encoding
 from typing import Any, NamedTuple
@@ -27,24 +28,20 @@ MEDIA_TOKENS = 1600
 
 _GZIP_OR_ZLIB = 47
 _MEDIA = re.compile(rb"(?:;base64,|\"(?:data|bytes)\"\s*:\s*\")[A-Za-z0-9+/=_\\-]{1024,}+")
-_LIMITS = (
-    ("max_tokens",),
-    ("max_completion_tokens",),
-    ("max_output_tokens",),
-    ("max_tokens_to_sample",),
-    ("maxTokens",),
-    ("max_new_tokens",),
-    ("max_gen_len",),
-    ("n_predict",),
-    ("generationConfig", "maxOutputTokens"),
-    ("inferenceConfig", "maxTokens"),
-    ("textGenerationConfig", "maxTokenCount"),
-    ("parameters", "max_new_tokens"),
-    ("options", "num_predict"),
+_LIMITS = frozenset(
+    (
+        *("maxtokens", "maxcompletiontokens", "maxoutputtokens", "maxtokenstosample", "maxnewtokens", "maxgenlen"),
+        *("npredict", "numpredict", "maxtokencount"),
+    )
 )
-_TIMES = (("n",), ("best_of",), ("num_generations",), ("generationConfig", "candidateCount"))
+"""What bounds the output, by any provider, as names are compared here: in small letters and without `_`, because
+protobuf's JSON takes `max_output_tokens` for `maxOutputTokens`, and Go takes any case."""
+_TIMES = frozenset(("n", "bestof", "numgenerations", "candidatecount"))
+_CONFIGS = frozenset(("generationconfig", "inferenceconfig", "textgenerationconfig", "parameters", "options", "config"))
+"""Objects of a request in which such members may stand, too."""
 _UNITS = (("/images/", "images"), ("/audio/", "seconds"), ("rerank", "search_units"), ("/classify", "classifications"))
 _MOST = 2**53 - 1
+_DIGITS_MAX = 16
 _JSON = json.JSONDecoder(strict=False)
 
 
@@ -174,16 +171,29 @@ class EstimateRules:
 
 def _output(document: dict[str, Any]) -> tuple[int | None, int]:
     """Tokens that may be generated, None where the request does not say, and by how many answers."""
-    limits = [limit for path in _LIMITS if (limit := _count(document, path)) is not None]
-    times = [time for path in _TIMES if (time := _count(document, path)) is not None]
-    choices = max(times, default=1)
-    if not limits:
-        return None, choices
-    return min(max(limits), _MOST) * min(choices, _MOST), choices
+    limit, choices = 0, 1
+    for name, value in _named(document):
+        if name in _LIMITS:
+            limit = max(limit, _count(value))
+        elif name in _TIMES:
+            choices = max(choices, _count(value))
+    return (min(limit * choices, _MOST) if limit else None), choices
 
 
-def _count(document: object, path: tuple[str, ...]) -> int | None:
-    for name in path:
-        document = document.get(name) if isinstance(document, dict) else None
-    is_number = isinstance(document, int | float) and not isinstance(document, bool)
-    return int(document) if is_number and 0 < document <= _MOST else None  # type: ignore[operator, call-overload]
+def _named(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """The members of a request, and those of the objects that configure what it generates."""
+    for spelling, value in document.items():
+        name = spelling.replace("_", "").lower()
+        if isinstance(value, dict) and name in _CONFIGS:
+            for inner, item in value.items():
+                yield inner.replace("_", "").lower(), item
+        else:
+            yield name, value
+
+
+def _count(value: object) -> int:
+    """A number of tokens or answers, which some upstreams also take as a text; 0 for what is none."""
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX else 0
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 < value <= _MOST else 0  # type: ignore[operator, call-overload]

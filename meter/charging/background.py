@@ -22,7 +22,7 @@ from meter.charging.verdicts import Settled, VerdictRunner
 from meter.client.credits import Credits
 from meter.contract.answers import Deducted, Price, Refusal, Reservation, Reserved
 from meter.log import logger
-from meter.usage import Number, Reader, Shape, Usage, open_reader
+from meter.usage import Number, Reader, Shape, Usage, coding_of, open_reader
 from meter.usage.work import OPEN
 
 FOUND = 200
@@ -149,8 +149,7 @@ class WatchedWork:
         """The response starts. A part of one (206) tells a part of the usage, and is not looked at."""
         if status != FOUND:
             return
-        coding = next((value for name, value in headers if name.lower() == b"content-encoding"), b"")
-        self._reader = open_reader(self._shape, content_encoding=coding.decode("latin-1"), lines=self._lines)
+        self._reader = open_reader(self._shape, content_encoding=coding_of(headers), lines=self._lines)
 
     def trail(self, trailers: Headers) -> None:
         """Trailers tell nothing of work."""

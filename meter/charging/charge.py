@@ -24,7 +24,7 @@ from meter.contract.answers import Price, Refusal, Reserved
 from meter.contract.problems import PROBLEMS
 from meter.errors import Unavailable
 from meter.log import logger
-from meter.usage import Format, Number, Reader, Unread, Usage, open_reader
+from meter.usage import Format, Number, Reader, Unread, Usage, coding_of, open_reader
 from meter.usage.number import read_number
 
 RENEWALS_PER_TTL = 3
@@ -168,7 +168,7 @@ class Charge:
         self.reserved = reserved
         self.asks_background = False
         """Whether the request says that it is to be done in the background."""
-        self._begins_work = asked.begins
+        self._begins_work, self._queues_work = asked.begins, asked.queues
         self._provider = asked.provider
         self.settled: asyncio.Task[Settled | None] | None = None
         self._charger = charger
@@ -196,11 +196,10 @@ class Charge:
         self._status = status
         if not self.counts:
             return
-        coding = next((value for name, value in headers if name.lower() == b"content-encoding"), b"")
         self._told = self._told_by(headers) if policy.usage_headers else None
         self._reader = open_reader(
             policy.work_shape if self._begins_work else policy.shape,
-            content_encoding=coding.decode("latin-1"),
+            content_encoding=coding_of(headers),
             headers=headers,
             inspect_bytes_max=policy.inspect_bytes_max,
         )
@@ -263,7 +262,7 @@ class Charge:
         """The id of the background work that the response told of."""
         if not self._begins_work or self._reader is None or self._reader.failed:
             return ""
-        return self._reader.work.id_of_begun(asked=self.asks_background)
+        return self._reader.work.id_of_begun(asked=self.asks_background, queued=self._queues_work)
 
     def _usage(self) -> tuple[Usage | None, Number | None]:
         """What a card can price of what was told, and what it is without one."""

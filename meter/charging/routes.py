@@ -25,7 +25,8 @@ OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 _STORED = (
     r"responses|batches|threads|runs|files|models|assistants|vector_stores|fine_tuning|conversations|evals|uploads"
     r"|containers|organization|videos|skills|completions|messages|operations|cachedContents|tunedModels|interactions"
-    r"|datasets|async-invoke|model-invocation-jobs?|deployments|moderations|embeddings|fine-tuning|connectors"
+    r"|datasets|async-invoke|model-invocation-jobs?|deployments|moderations|embeddings|fine-tuning|connectors|predictions"
+    r"|batch/jobs"
 )
 _READ = re.compile(
     rf"/(?:{_STORED})(?:/[^/]+)*|/api/(?:tags|ps|version|blobs/[^/]+|delete)"
@@ -33,7 +34,8 @@ _READ = re.compile(
     re.IGNORECASE,
 )
 _FREE_POSTS = re.compile(
-    r"/(?:responses|batches|messages/batches|runs|jobs|uploads|operations|videos)/[^/]+/(?:cancel|pause|resume|complete)"
+    r"/(?:responses|batches|runs|jobs|uploads|operations|videos|interactions|predictions)/[^/]+"
+    r"/(?:cancel|pause|resume|complete)"
     r"|/responses/input_tokens|/messages/count_tokens|/(?:chat/)?tokenize|/detokenize|/apply-template"
     r"|/(?:files|uploads(?:/[^/]+/parts)?|assistants(?:/[^/]+)?|vector_stores(?:/[^/]+)?(?:/files|/file_batches)?"
     r"|conversations(?:/[^/]+)?(?:/items)?|containers(?:/[^/]+/files)?)"
@@ -42,8 +44,20 @@ _FREE_POSTS = re.compile(
     r"|/api/(?:show|pull|push|create|copy|blobs/[^/]+)",
     re.IGNORECASE,
 )
-_WORK = re.compile(r"/(?:responses|batches|runs)/([^/]+)(/cancel|/results)?|/files/([^/]+)(/content)", re.IGNORECASE)
-_BEGINS = re.compile(r"/(?:responses|batches|runs)$", re.IGNORECASE)
+_WORK = re.compile(
+    r"/(?:responses|batches|runs|interactions|predictions|batch/jobs|async/chat/completions)/([^/]+)(/cancel|/results)?"
+    r"|/files/([^/:]+)(/content|:download)",
+    re.IGNORECASE,
+)
+_BEGINS = re.compile(r"/(?:responses|batches|runs|interactions)$", re.IGNORECASE)
+_QUEUES = re.compile(
+    r"/(?:predictions|batch/jobs|async/chat/completions)$|:(?:batchGenerateContent|asyncBatchEmbedContent)$",
+    re.IGNORECASE,
+)
+"""Where nothing but work in the background is begun, whatever the answer says of itself: Replicate, Mistral, Perplexity
+and Gemini.
+"""
+_LINES = ("/results", "/content", ":download")
 _RULE = re.compile(r"(free|charge) ([A-Z]+|\*) (/\S*)")
 
 
@@ -51,11 +65,14 @@ _PROVIDERS = (
     ("bedrock", r"/model/[^/]+/(?:invoke|converse)(?:-with-response-stream|-stream)?|/model/[^/]+/converse-stream"),
     ("gemini", r"/(?:models|deployments)/[^/]+:[a-z]*(?:generatecontent|predict|embedcontents?)|/interactions"),
     ("anthropic", r"/messages(?:/batches)?|/complete"),
+    ("replicate", r"/predictions"),
+    ("watsonx", r"/ml/v1/text/(?:generation|chat|generation_stream|chat_stream|embeddings)"),
     ("ollama", r"/api/(?:chat|generate|embed|embeddings)"),
     ("cohere", r"/v[12]/(?:chat|embed|rerank|classify|summarize|generate)"),
     (
         "openai",
         r"/(?:completions|responses|batches|runs|embeddings|edits|infill|rerank|generate|generate_stream|completion"
+        r"|batch/jobs|ocr"
         r"|images/(?:generations|edits|variations)|audio/(?:speech|transcriptions|translations)|moderations"
         r"|submit_tool_outputs)",
     ),
@@ -67,13 +84,14 @@ OTHER = "other"
 
 class Asked(NamedTuple):
     """`work`: the id of the background work that is read; `lines`: its results are one document a line. `begins`: it
-    may begin such work. `provider`: whose API generates there.
+    may begin such work; `queues`: it begins nothing else. `provider`: whose API generates there.
     """
 
     free: bool
     work: str = ""
     lines: bool = False
     begins: bool = False
+    queues: bool = False
     provider: str = OTHER
 
     @property
@@ -133,13 +151,13 @@ class Routes:
         free = _ends_with(_READ if method in READING else _FREE_POSTS, path)
         if not free or method not in (*READING, "POST"):
             provider = next((name for name, pattern in _GENERATING if _ends_with(pattern, path)), OTHER)
-            return Asked(free=False, begins=_BEGINS.search(path) is not None, provider=provider)
+            queues = _QUEUES.search(path) is not None
+            begins = queues or _BEGINS.search(path) is not None
+            return Asked(free=False, begins=begins, queues=queues, provider=provider)
         found = _ends_with(_WORK, path) if method != "DELETE" else None
         if found is None:
             return FREE
-        return Asked(
-            free=True, work=found[1] or found[3], lines=(found[2] or found[4] or "").lower() in ("/results", "/content")
-        )
+        return Asked(free=True, work=found[1] or found[3], lines=(found[2] or found[4] or "").lower() in _LINES)
 
 
 def _ends_with(pattern: re.Pattern[str], path: str) -> re.Match[str] | None:

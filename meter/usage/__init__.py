@@ -13,7 +13,7 @@ Pure state machines: no I/O, bounded memory, and no exception whatever the upstr
 from __future__ import annotations
 
 from meter.usage.number import Number
-from meter.usage.reader import INSPECT_BYTES_MAX, Reader, Unread, open_reader
+from meter.usage.reader import INSPECT_BYTES_MAX, Reader, Unread, coding_of, open_reader
 from meter.usage.shape import Format, Shape, shape_of, shape_of_results, shape_of_work
 from meter.usage.usage import Usage
 
@@ -25,6 +25,7 @@ __all__ = [
     "Shape",
     "Unread",
     "Usage",
+    "coding_of",
     "open_reader",
     "shape_of",
     "shape_of_results",

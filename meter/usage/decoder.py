@@ -99,10 +99,32 @@ class InflateDecoder:
         return self._head
 
 
+class ChainedDecoder:
+    """Codings that were applied one after the other; the last one comes off first."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, outer: Decoder, inner: Decoder) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    @property
+    def ended(self) -> bool:
+        return self._outer.ended or self._inner.ended
+
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        for piece in self._outer.decode(chunk):
+            yield from self._inner.decode(piece)
+
+
 def open_decoder(coding: str) -> Decoder | None:
-    """The decoder for one content coding in lower case, None if it is not supported."""
+    """The decoder for one or two content codings in lower case; None for what is not supported."""
     if coding in ("", "identity"):
         return IdentityDecoder()
+    first, comma, last = coding.partition(", ")
+    if comma:  # of two, since each one multiplies what a few bytes may become
+        inner, outer = open_decoder(first), None if "," in last else open_decoder(last)
+        return None if inner is None or outer is None else ChainedDecoder(outer, inner)
     if coding in ("gzip", "x-gzip"):
         return InflateDecoder(gzip=True)
     return InflateDecoder(gzip=False) if coding == "deflate" else None

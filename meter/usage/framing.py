@@ -1,6 +1,7 @@
 """A decoded response body as the JSON documents in it. How they are framed is seen from the first bytes.
 
-The content type is no help: streams come as application/json, text/plain, or without any. Documents go straight to the
+The content type is no help: streams come as application/json, text/plain, or without any; nor are what it says of
+characters and what no header says of a coding: gzip, UTF-16 and UTF-32 are seen, too. Documents go straight to the
 scanner as they pass, so that no document and no event is ever too large; only an AWS event is held, until its checksum
 is known, which the protocol bounds at 16 MiB.
 """
@@ -9,10 +10,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 import zlib
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from meter.usage.decoder import InflateDecoder
 from meter.usage.json_scanner import JsonScanner
 from meter.usage.shape import Shape
 
@@ -21,6 +25,11 @@ _WHOLE_BYTES_MAX = 64 * 1024
 _BLANKS = b" \t\r\n"
 _DOCUMENTS = b"{[\x1e"
 _DATA = b"data:"
+_BARE = re.compile(rb"(?:[0-9a-z]:)?[{\[]")
+"""A line that is a document, or begins one: of lengths and documents in turns, of a multipart answer, behind what keeps
+browsers from running an answer (`)]}'`), or with the kind of part in front, as the AI SDK streams."""
+_GZIP = b"\x1f\x8b\x08"
+_HEAD_BYTES = 4
 
 AWS_EVENT_BYTES_MAX = 24 * 2**20
 _AWS_PRELUDE = 12
@@ -59,15 +68,18 @@ class Documents:
 
 
 class Events:
-    """Server-sent events whose data are documents. Lines are enough: events that no blank line parts are read too."""
+    """Server-sent events whose data are documents. Lines are enough: events that no blank line parts are read too, and
+    lines that are documents by themselves.
+    """
 
-    __slots__ = ("_after_return", "_head", "_in_data", "_needles", "_scanner")
+    __slots__ = ("_after_return", "_bare", "_head", "_in_data", "_needles", "_scanner")
 
     def __init__(self, scanner: JsonScanner, needles: tuple[bytes, ...]) -> None:
         self._scanner = scanner
         self._needles = needles
         self._head = b""  # of a line that goes on in the next piece, while it may still be data
         self._in_data: bool | None = None  # whether the open line is data; None while that is not known
+        self._bare = False  # whether the open document is none of an event, and goes on in lines of any kind
         self._after_return = False
 
     def feed(self, piece: bytes) -> None:
@@ -89,11 +101,17 @@ class Events:
         self._part_of_line(b"", whole=True)
 
     def _whole_line(self, line: bytes) -> None:
-        if not line:
+        if line.startswith(_DATA):
+            if self._bare:
+                self._end_bare()
+            if self._may_tell(line):
+                self._scanner.feed_whole(line[len(_DATA) :])
+                self._scanner.feed(b"\n")
+        elif not line:
             self._scanner.boundary()
-        elif line.startswith(_DATA) and self._may_tell(line):
-            self._scanner.feed_whole(line[len(_DATA) :])
-            self._scanner.feed(b"\n")
+            self._bare = False
+        elif self._bare or _BARE.match(line) is not None:
+            self._part_of_line(line, whole=True)
 
     def _may_tell(self, line: bytes) -> bool:
         """Whether a document is open, or this line holds one that is not whole or that may tell something."""
@@ -110,16 +128,39 @@ class Events:
             if len(self._head) < len(_DATA) and not whole:
                 return
             content, self._head = self._head, b""
-            self._in_data = content.startswith(_DATA)
-            if whole and not content:
-                self._scanner.boundary()
-            content = content[len(_DATA) :]
+            content = self._opened(content, whole=whole)
         if self._in_data:
             self._scanner.feed(content)
             if whole:
                 self._scanner.feed(b"\n")
         if whole:
             self._in_data = None
+            self._bare = self._bare and not self._scanner.idle
+
+    def _opened(self, line: bytes, *, whole: bool) -> bytes:
+        """What is to be scanned of a line that begins like this, if anything."""
+        self._in_data = line.startswith(_DATA)
+        if self._in_data:
+            if self._bare:
+                self._end_bare()
+            return line[len(_DATA) :]
+        if whole and not line:
+            self._scanner.boundary()
+            self._bare = False
+            return b""
+        if self._bare:
+            self._in_data = True
+            return line
+        begun = _BARE.match(line)
+        if begun is not None:
+            self._scanner.boundary()
+            self._bare = self._in_data = True
+            return line[begun.end() - 1 :]
+        return line
+
+    def _end_bare(self) -> None:
+        self._scanner.boundary()
+        self._bare = False
 
 
 class AwsEvents:
@@ -176,6 +217,29 @@ class AwsEvents:
         self._buffer.clear()
 
 
+_Unwrap = Callable[[bytes], Iterable[bytes]]
+
+
+def _unwrap_of(head: bytes) -> _Unwrap | None:
+    """What takes off what the first bytes of a body say is around it; None where that is nothing."""
+    if head.startswith(_GZIP):
+        return InflateDecoder(gzip=True).decode
+    name = _encoding_of(head)
+    if not name:
+        return None
+    text = codecs.getincrementaldecoder(name)("replace")
+    return lambda piece: (text.decode(piece).encode("utf-8", "replace"),)
+
+
+def _encoding_of(head: bytes) -> str:
+    """How JSON of ASCII begins in UTF-16 and UTF-32; "" for UTF-8. AWS's events begin with a zero."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-32" if head.startswith(codecs.BOM_UTF32_LE) else "utf-16"
+    if head[0] == 0 or head[1] != 0:
+        return ""
+    return "utf-32-le" if head[2] == 0 else "utf-16-le"
+
+
 def _unpacked(text: bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
@@ -186,23 +250,49 @@ def _unpacked(text: bytes) -> bytes:
 class Body:
     """A body whose framing is seen from its first bytes."""
 
-    __slots__ = ("_framing", "_head", "_shape", "scanner")
+    __slots__ = ("_framing", "_head", "_shape", "_unwrap", "scanner")
 
     def __init__(self, shape: Shape) -> None:
         self.scanner = JsonScanner(shape.tree)
         self._shape = shape
         self._head = b""
         self._framing: Framing | None = None
+        self._unwrap: _Unwrap | None = None
 
     def feed(self, piece: bytes) -> None:
         """The next decoded bytes."""
+        if self._unwrap is not None:
+            for inner in self._unwrap(piece):
+                self._feed(inner)
+        elif self._framing is not None:
+            self._framing.feed(piece)
+        else:
+            self._feed(piece)
+
+    def _feed(self, piece: bytes) -> None:
         if self._framing is None:
             self._head += piece
+            if self._unwrap is None and self._is_wrapped():
+                return
             self._framing = self._seen()
             if self._framing is None:
                 return
             piece, self._head = self._head, b""
         self._framing.feed(piece)
+
+    def _is_wrapped(self) -> bool:
+        """Whether the body is something else around what is framed, which then goes through `_unwrap`; also while that
+        cannot be told yet.
+        """
+        head = self._head
+        if len(head) < _HEAD_BYTES:
+            return True
+        self._unwrap = _unwrap_of(head)
+        if self._unwrap is None:
+            return False
+        self._head = b""
+        self.feed(head)
+        return True
 
     def finish(self) -> None:
         """The body ended, as it should or cut off."""

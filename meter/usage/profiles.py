@@ -49,10 +49,20 @@ _AT_USAGE = (
     "choices[].usage",
     "data.usage",
     "result.usage",
+    "interaction.usage",
 )
 _COHERE = ("usage", "delta.usage", "meta", "response.meta", "response.usage", "message.usage")
 
-_IN_LINES = ("result.message.usage", "response.body.usage")
+_IN_LINES = ("result.message.usage", "response.body.usage", "response.usageMetadata")
+_OF_GEMINI = {
+    "promptTokenCount": INPUT,
+    "cachedContentTokenCount": CACHED,
+    "toolUsePromptTokenCount": Counter("tool_input"),
+    "candidatesTokenCount": OUTPUT,
+    "responseTokenCount": OUTPUT,
+    "thoughtsTokenCount": Counter("reasoning"),
+    "totalTokenCount": TOTAL,
+}
 
 PROFILES: tuple[Profile, ...] = (
     Profile(
@@ -115,15 +125,12 @@ PROFILES: tuple[Profile, ...] = (
     Profile(
         "gemini",
         ("usageMetadata", "usage_metadata", "response.usageMetadata"),
-        {
-            "promptTokenCount": INPUT,
-            "cachedContentTokenCount": CACHED,
-            "toolUsePromptTokenCount": Counter("tool_input"),
-            "candidatesTokenCount": OUTPUT,
-            "responseTokenCount": OUTPUT,
-            "thoughtsTokenCount": Counter("reasoning"),
-            "totalTokenCount": TOTAL,
-        },
+        _OF_GEMINI,
+    ),
+    Profile(
+        "gemini-batch",
+        ("response.inlinedResponses",),
+        {f"inlinedResponses[+].response.usageMetadata.{name}": counter for name, counter in _OF_GEMINI.items()},
     ),
     Profile(
         "bedrock",
@@ -134,8 +141,48 @@ PROFILES: tuple[Profile, ...] = (
             "totalTokens": TOTAL,
             "cacheReadInputTokens": CACHE_READ,
             "cacheWriteInputTokens": CACHE_WRITE,
+            "cacheReadInputTokenCount": CACHE_READ,  # Nova, invoked
+            "cacheWriteInputTokenCount": CACHE_WRITE,
         },
     ),
+    Profile(
+        "gemini-interactions",
+        ("usage", "interaction.usage"),
+        {
+            "total_input_tokens": INPUT,
+            "total_output_tokens": OUTPUT,
+            "total_tokens": TOTAL,
+            "total_cached_tokens": CACHED,
+            "total_tool_use_tokens": Counter("tool_input"),
+            "total_thought_tokens": Counter("reasoning"),
+        },
+    ),
+    Profile(
+        "ai-sdk",
+        _AT_USAGE,
+        {"promptTokens": INPUT, "completionTokens": OUTPUT, "totalTokens": TOTAL},
+    ),
+    Profile(
+        "vertex-predict",
+        ("",),
+        {
+            "predictions[+].embeddings.statistics.token_count": INPUT,
+            "metadata.tokenMetadata.inputTokenCount.totalTokens": INPUT,
+            "metadata.tokenMetadata.outputTokenCount.totalTokens": OUTPUT,
+        },
+    ),
+    Profile(
+        "watsonx",
+        ("",),
+        {
+            "results[+].input_token_count": INPUT,
+            "results[+].generated_token_count": OUTPUT,
+            "input_token_count": INPUT,
+        },
+    ),
+    Profile("replicate", ("metrics",), {"input_token_count": INPUT, "output_token_count": OUTPUT}),
+    Profile("aleph-alpha", ("",), {"num_tokens_prompt_total": INPUT, "num_tokens_generated": OUTPUT}),
+    Profile("pages", ("usage_info",), {"pages_processed": Counter("pages")}),
     Profile(
         "bedrock-invoke",
         ("amazon-bedrock-invocationMetrics",),
@@ -160,6 +207,7 @@ PROFILES: tuple[Profile, ...] = (
     Profile("llama", ("",), {"prompt_token_count": INPUT, "generation_token_count": OUTPUT}),
     Profile("ollama", ("",), {"prompt_eval_count": INPUT, "eval_count": OUTPUT}),
     Profile("llama-cpp", ("",), {"tokens_evaluated": INPUT, "tokens_predicted": OUTPUT}),
+    Profile("llama-cpp-timings", ("timings",), {"prompt_n": INPUT, "cache_n": CACHE_READ, "predicted_n": OUTPUT}),
     Profile(
         "tgi",
         ("details",),
@@ -175,12 +223,19 @@ PROFILES: tuple[Profile, ...] = (
 
 MODEL_PATHS = (
     *("model", "response.model", "message.model", "modelVersion", "response.modelVersion", "model_id"),
-    *("result.message.model", "response.body.model"),
+    *("result.message.model", "response.body.model", "interaction.model"),
 )
 FAILURE_PATHS = ("error", "response.error")
 """What says, when there is anything, that an answer of status 200 is none."""
 TYPE_PATH = "type"
-WORK_PATHS = ("id", "object", "status", "processing_status", "output_file_id", "response.id", "response.status")
+ID_PATHS = ("id", "interaction.id", "name", "response.id")
+"""Where work has its id, the likeliest first."""
+FILE_PATHS = ("output_file_id", "output_file", "responsesFile")
+"""By what its results stand in a file."""
+WORK_PATHS = (
+    *(*ID_PATHS, "object", "status", "processing_status", "response.status", "interaction.status"),
+    *("output_file_id", "output_file", "response.responsesFile"),
+)
 """Texts that tell of work in the background, and how far it is."""
 BACKGROUND_PATHS = ("background", "response.background")
 FAILURE_TYPES = frozenset({"error", "response.failed"})
@@ -188,6 +243,6 @@ FAILURE_TYPES = frozenset({"error", "response.failed"})
 RESULTS: tuple[Profile, ...] = tuple(
     Profile(profile.name, _IN_LINES, profile.counters)
     for profile in PROFILES
-    if profile.name in ("openai-chat", "anthropic-iterations", "input-output")
+    if profile.name in ("openai-chat", "anthropic-iterations", "input-output", "gemini")
 )
 """Lines of the results of a batch, each the answer to one request of it."""

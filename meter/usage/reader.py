@@ -169,8 +169,13 @@ def open_reader(
     return kind(shape, open_decoder(_coding(content_encoding or "")), counts, inspect_bytes_max=inspect_bytes_max)
 
 
+def coding_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The content codings that the headers of a response name, all of them."""
+    return b", ".join(value for name, value in headers if name.lower() == b"content-encoding").decode("latin-1")
+
+
 def _coding(content_encoding: str) -> str:
-    """The codings of the header but for `identity`; two or more make a name nobody supports."""
+    """The codings of the header but for `identity`."""
     if not content_encoding:
         return ""
     codings = (coding.strip().lower() for coding in content_encoding.split(","))

@@ -16,6 +16,8 @@ from meter.usage.profiles import (
     BACKGROUND_PATHS,
     FAILURE_PATHS,
     FAILURE_TYPES,
+    FILE_PATHS,
+    ID_PATHS,
     MODEL_PATHS,
     PROFILES,
     RESULTS,
@@ -27,6 +29,7 @@ from meter.usage.profiles import (
 from meter.usage.usage import TOKENS, Usage
 from meter.usage.work import Work
 
+_ID_PATHS = tuple(map(parse_path, ID_PATHS))
 _PLUS = re.compile(r"\+(?!\])")
 
 
@@ -100,12 +103,14 @@ class Shape:
     def work(self, scanner: JsonScanner) -> Work:
         """What was told of work in the background; of a shape that looks for it."""
         told = {path[-1]: texts for path, texts in scanner.texts.items()}
+        status = (told.get("processing_status") or told.get("status") or [""])[-1]
+        file_id = next((told[name][-1] for name in FILE_PATHS if told.get(name)), "")
         return Work(
-            ids=(*scanner.texts.get(("id",), ()), *scanner.texts.get(("response", "id"), ())),
+            ids=tuple(_last_segment(text) for path in _ID_PATHS for text in scanner.texts.get(path, ())),
             kinds=frozenset((*told.get("object", ()), *told.get("type", ()))),
-            status=(told.get("processing_status") or told.get("status") or [""])[-1],
+            status=status.lower(),
             background=any(parse_path(path) in scanner.present for path in BACKGROUND_PATHS),
-            output_file_id=(told.get("output_file_id") or [""])[-1],
+            output_file_id=_last_segment(file_id),
         )
 
     def read(self, scanner: JsonScanner, counts: Mapping[str, Number] | None = None) -> Usage | None:
@@ -199,6 +204,11 @@ def _paths_of(profile: Profile) -> dict[Path, Counter]:
         for base in profile.bases
         for path, counter in profile.counters.items()
     }
+
+
+def _last_segment(name: str) -> str:
+    """The id in a name as Google has them: `batches/1`."""
+    return name.rpartition("/")[2]
 
 
 def _around(path: Path) -> Path:

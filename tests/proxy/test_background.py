@@ -15,6 +15,9 @@ from tests.proxy.upstream import Asked, Reply
 
 TOLD = {"input_tokens": 100, "output_tokens": 23, "total_tokens": 123}
 DONE = {"id": "resp_1", "object": "response", "status": "completed", "usage": TOLD}
+INTERACTED = {"total_input_tokens": 100, "total_output_tokens": 23, "total_tokens": 123}
+MEASURED = {"input_token_count": 100, "output_token_count": 23, "predict_time": 1.5}
+INLINED = {"response": {"usageMetadata": {"promptTokenCount": 30, "candidatesTokenCount": 11, "totalTokenCount": 41}}}
 LINE = {
     "custom_id": "a",
     "result": {"type": "succeeded", "message": {"usage": {"input_tokens": 30, "output_tokens": 10}}},
@@ -91,6 +94,21 @@ RUN = {"id": "run_1", "object": "thread.run", "status": "queued", "usage": None}
         ("/v1/messages/batches", "/v1/messages/batches/msgbatch_1/results",
          Provider(MESSAGES, MESSAGES, orjson.dumps(LINE) + b"\n" + orjson.dumps(LINE)), 80),
         ("/v1/responses", "/v1/responses/resp_1", Provider(QUEUED, {**DONE, "status": "failed", "usage": None}), 0),
+        ("/v1beta/interactions", "/v1beta/interactions/v1_1",
+         Provider({"id": "v1_1", "status": "in_progress"}, {"id": "v1_1", "status": "completed", "usage": INTERACTED}),
+         123),
+        ("/async/chat/completions", "/async/chat/completions/a1",
+         Provider({"id": "a1", "status": "CREATED"}, {"id": "a1", "status": "COMPLETED", "response": {"usage": TOLD}}),
+         123),
+        ("/v1/predictions", "/v1/predictions/p1",
+         Provider({"id": "p1", "status": "starting"}, {"id": "p1", "status": "succeeded", "metrics": MEASURED}),
+         123),
+        ("/v1/predictions", "/v1/predictions/p1",
+         Provider({"id": "p1", "status": "starting"}, {"id": "p1", "status": "canceled", "metrics": {}}), 0),
+        ("/v1beta/models/g:batchGenerateContent", "/v1beta/batches/b1",
+         Provider({"name": "batches/b1", "metadata": {"state": "BATCH_STATE_PENDING"}},
+                  {"name": "batches/b1", "response": {"inlinedResponses": {"inlinedResponses": 3 * [INLINED]}}}),
+         123),
     ],
 )  # fmt: skip
 async def test_background_work_is_charged_once_when_its_usage_is_first_seen(
@@ -117,6 +135,18 @@ async def test_results_in_a_file_are_charged_where_the_batch_tells_nothing(bank:
         for _ in range(2):
             await fetch(proxy.port, request("GET", "/v1/files/file-1/content"))
         await proxy.settles_at(913)
+
+
+async def test_results_in_a_file_are_charged_by_the_names_of_other_providers(bank: Meter) -> None:
+    begun, line = {"id": "j1", "object": "batch", "status": "QUEUED"}, {"response": {"body": {"usage": TOLD}}}
+    mistral = Provider(begun, {**begun, "status": "SUCCESS", "output_file": "f1"}, 2 * (orjson.dumps(line) + b"\n"))
+    async with proxied(mistral, bank) as proxy:
+        await fetch(proxy.port, request("POST", "/v1/batch/jobs", body=b"{}"))
+        for _ in range(3):
+            await fetch(proxy.port, request("GET", "/v1/batch/jobs/j1"))
+        for _ in range(2):
+            await fetch(proxy.port, request("GET", "/v1/files/f1/content"))
+        await proxy.settles_at(1000 - 246)
 
 
 async def test_the_estimate_stays_held_while_the_work_goes_on(bank: Meter) -> None:

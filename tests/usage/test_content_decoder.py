@@ -71,9 +71,13 @@ def test_zlib_header_is_told_from_raw_deflate(level: int, window: int) -> None:
         assert decode("deflate", packer.compress(b"hello" * 9) + packer.flush()) == b"hello" * 9
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, deflate", "gzip\x00"])
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br", "gzip, gzip, gzip", "gzip\x00"])
 def test_unknown_coding_has_no_decoder(coding: str) -> None:
     assert open_decoder(coding) is None
+
+
+def test_two_codings_come_off_in_turn() -> None:
+    assert decode("gzip, deflate", zlib.compress(gzip.compress(TEXT))) == TEXT
 
 
 def test_cut_stream_gives_what_came() -> None:

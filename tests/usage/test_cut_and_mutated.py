@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 
 import pytest
@@ -39,6 +41,20 @@ def test_an_answer_that_is_cut_tells_no_more_than_the_whole_and_never_less_than_
         before = int(total)
 
 
+def has_members_twice(body: bytes) -> bool:
+    """Whether an object has members of one name, of which some readers take the first, some the last."""
+    twice: list[str] = []
+
+    def see(pairs: list[tuple[str, object]]) -> None:
+        names = [name for name, _ in pairs]
+        twice.extend(name for name in names if names.count(name) > 1)
+
+    for line in body.splitlines():
+        with contextlib.suppress(ValueError):
+            json.loads(line.removeprefix(b"data:"), object_pairs_hook=see)
+    return bool(twice)
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_mutated_answer_breaks_nothing(name: str) -> None:
     _, body = answer(name)
@@ -61,5 +77,6 @@ def test_a_mutated_answer_breaks_nothing(name: str) -> None:
         whole = told(name, bytes(changed))
         assert whole is None or 0 <= whole <= 20 * NUMBER_MAX
         size = 1 + seed % 7
-        if (b"content-encoding", b"gzip") not in answer(name)[0]:  # what a broken stream gives up depends on the cuts
+        is_packed = body.startswith(b"\x1f\x8b")  # what a broken stream gives up depends on the cuts
+        if not is_packed and not has_members_twice(bytes(changed)):
             assert told(name, *pieces_of(bytes(changed), size)) == whole, (seed, size)
