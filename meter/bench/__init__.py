@@ -14,6 +14,7 @@ from meter.bench.options import (
     JobsBenchOptions,
     OptionError,
     ProxyBenchOptions,
+    UsageBenchOptions,
 )
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "JobsBenchOptions",
     "OptionError",
     "ProxyBenchOptions",
+    "UsageBenchOptions",
     "run_bench",
     "run_flush_bench",
     "run_jobs_bench",
     "run_proxy_bench",
+    "run_usage_bench",
 ]
 
 
@@ -57,6 +60,16 @@ def run_proxy_bench(options: ProxyBenchOptions) -> int:
     Raises what `run_bench` raises.
     """
     from meter.bench.proxy import run  # noqa: PLC0415 - as above
+
+    return run(options)
+
+
+def run_usage_bench(options: UsageBenchOptions) -> int:
+    """Measures what reading the usage of a response costs; prints a table and writes JSON. 0.
+
+    Raises OSError when nothing can be written.
+    """
+    from meter.bench.usage import run  # noqa: PLC0415 - as above
 
     return run(options)
 

@@ -113,6 +113,18 @@ class ProxyBenchOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageBenchOptions:
+    """Options of `meter bench usage`. Raises `OptionError`."""
+
+    rounds: int = 10
+    out: Path = Path("bench-results")
+
+    def __post_init__(self) -> None:
+        if self.rounds <= 0:
+            raise OptionError(f"--rounds={self.rounds}: must be more than 0")
+
+
+@dataclass(frozen=True, slots=True)
 class JobsBenchOptions:
     """Options of `meter bench jobs`. Raises `OptionError`."""
 

@@ -89,7 +89,9 @@ def replay(
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="Nothing for the requests, flush for the store, jobs for the worker, proxy for streams."),
+        typer.Argument(
+            help="Nothing for the requests, flush for the store, jobs for the worker, proxy for streams, usage."
+        ),
     ] = "requests",
     rounds: Annotated[int, typer.Option(help="How often each case runs, in turn with the others.")] = 10,
     seconds: Annotated[float, typer.Option(help="Of load per case and round.")] = 1.0,
@@ -126,6 +128,8 @@ def bench(
             )
         elif what == "proxy":
             code = measure.run_proxy_bench(measure.ProxyBenchOptions(rounds=rounds, seconds=seconds, out=out))
+        elif what == "usage":
+            code = measure.run_usage_bench(measure.UsageBenchOptions(rounds=rounds, out=out))
         elif what == "requests":
             chosen = tuple(name for name in cases.split(",") if name)
             options = measure.BenchOptions(
@@ -140,7 +144,7 @@ def bench(
             )
             code = measure.run_bench(options)
         else:
-            complain(ConfigError(f"bench: {what!r} is none of requests, flush, jobs and proxy"), 2)
+            complain(ConfigError(f"bench: {what!r} is none of requests, flush, jobs, proxy and usage"), 2)
     except (ConfigError, measure.OptionError) as error:
         complain(error, 2)
     except MeterError as error:

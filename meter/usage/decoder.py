@@ -44,6 +44,10 @@ class IdentityDecoder:
             yield chunk[start : start + PIECE_BYTES_MAX]
 
 
+PLAIN = IdentityDecoder()
+"""It keeps nothing, so one serves all."""
+
+
 class InflateDecoder:
     """gzip, of any number of members, and deflate, with the zlib header and without it.
 
@@ -120,7 +124,7 @@ class ChainedDecoder:
 def open_decoder(coding: str) -> Decoder | None:
     """The decoder for one or two content codings in lower case; None for what is not supported."""
     if coding in ("", "identity"):
-        return IdentityDecoder()
+        return PLAIN
     first, comma, last = coding.partition(", ")
     if comma:  # of two, since each one multiplies what a few bytes may become
         inner, outer = open_decoder(first), None if "," in last else open_decoder(last)

@@ -28,6 +28,7 @@ _DATA = b"data:"
 _BARE = re.compile(rb"(?:[0-9a-z]:)?[{\[]")
 """A line that is a document, or begins one: of lengths and documents in turns, of a multipart answer, behind what keeps
 browsers from running an answer (`)]}'`), or with the kind of part in front, as the AI SDK streams."""
+_EVENT_END = (b"}\n\n", b"]\n\n")
 _GZIP = b"\x1f\x8b\x08"
 _HEAD_BYTES = 4
 
@@ -83,7 +84,9 @@ class Events:
         self._after_return = False
 
     def feed(self, piece: bytes) -> None:
-        """Reads line by line; what a piece cuts is scanned in parts."""
+        """Reads line by line; what a piece cuts is scanned in parts. Most pieces are events that tell nothing."""
+        if piece.startswith(_DATA) and piece.endswith(_EVENT_END) and self._is_quiet(piece):
+            return
         if self._after_return and piece.startswith(b"\n"):
             piece = piece[1:]
         self._after_return = piece.endswith(b"\r")
@@ -95,6 +98,10 @@ class Events:
                 self._whole_line(content)
             else:
                 self._part_of_line(content, whole=whole)
+
+    def _is_quiet(self, piece: bytes) -> bool:
+        """Whether whole events tell nothing. A document ends with its event, and the next piece begins a line."""
+        return self._in_data is None and not self._head and self._scanner.idle and not self._tells(piece)
 
     def finish(self) -> None:
         """A last line needs no end."""
@@ -115,12 +122,14 @@ class Events:
 
     def _may_tell(self, line: bytes) -> bool:
         """Whether a document is open, or this line holds one that is not whole or that may tell something."""
-        if not self._scanner.idle or b"\\u" in line or line.count(b"{") != line.count(b"}"):
-            return True
+        return not self._scanner.idle or line.count(b"{") != line.count(b"}") or self._tells(line)
+
+    def _tells(self, text: bytes) -> bool:
+        """Whether something that is wanted may be in whole documents."""
         for needle in self._needles:
-            if needle in line:
+            if needle in text:
                 return True
-        return not self._scanner.texts and b"model" in line
+        return b"\\u" in text or (not self._scanner.texts and b"model" in text)
 
     def _part_of_line(self, content: bytes, *, whole: bool) -> None:
         if self._in_data is None:

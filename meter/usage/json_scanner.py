@@ -35,6 +35,8 @@ _REST_OF_STRING = rb'[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _STRING_END = re.compile(_REST_OF_STRING, re.DOTALL)
 _SKIPPED = re.compile(rb'"' + _REST_OF_STRING + rb'|[\[\]{}"]', re.DOTALL)
 _NEAR_BYTES = 256
+_OPENING = b"{["
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NOTHING_THERE = (b"null", b"false", b"0")
 
 _Step = Callable[["JsonScanner", bytes, int], int]
@@ -111,28 +113,38 @@ class JsonScanner:
                     return
         self.feed(document)
 
-    def _walk(self, node: KeyNode, value: object, found: dict[Path, Number]) -> bool:
-        """Notes what is wanted of an object or array; False for a number that only its digits tell exactly."""
-        if value and node.wants_presence:
-            self.present.add(node.path)
-        for child, member in _known(node, value):
-            kind = type(member)
-            if kind is dict or kind is list:
-                if not self._walk(child, member, found):
-                    return False
-            elif child.wanted:
-                if kind is float:
-                    return False
-                self._walk_scalar(child, member, found)
+    def _walk(self, node: KeyNode, whole: dict[str, object], found: dict[Path, Number]) -> bool:
+        """Notes what is wanted of an object; False for a number that only its digits tell exactly."""
+        known = node.names
+        for key, value in whole.items():
+            child = known.get(key)
+            if child is None:
+                continue
+            if type(value) is int and not child.wants_presence:  # most of what is wanted, and a call less
+                if child.wants_number and 0 <= value <= NUMBER_MAX:
+                    _count(child, value, found)
+            elif not self._walk_value(child, value, found):
+                return False
         return True
 
-    def _walk_scalar(self, node: KeyNode, value: object, found: dict[Path, Number]) -> None:
-        if isinstance(value, str):
-            self._read_text(node, value, found)
-        elif type(value) is int and node.wants_number and 0 <= value <= NUMBER_MAX:
-            _count(node, value, found)
+    def _walk_value(self, node: KeyNode, value: object, found: dict[Path, Number]) -> bool:
+        kind = type(value)
         if value and node.wants_presence:
             self.present.add(node.path)
+        if kind is int:
+            if node.wants_number and 0 <= value <= NUMBER_MAX:  # type: ignore[operator]
+                _count(node, value, found)  # type: ignore[arg-type]
+        elif kind is dict:
+            return not node.names or self._walk(node, value, found)  # type: ignore[arg-type]
+        elif kind is str:
+            if node.wanted:
+                self._read_text(node, value, found)  # type: ignore[arg-type]
+        elif kind is list:
+            items = node.items
+            return items is None or all(self._walk_value(items, item, found) for item in value)  # type: ignore[attr-defined]
+        else:
+            return not (kind is float and node.wanted)
+        return True
 
     def boundary(self) -> None:
         """No document goes on from here: what is begun is given up."""
@@ -332,18 +344,19 @@ class JsonScanner:
         return len(chunk)
 
     def _past_plain(self, chunk: bytes, position: int) -> int:
-        """Past what can be counted instead of read: everything up to the next quote, as long as it closes too little.
-
-        Counting passes 17 MB of numbers in a tenth of the time that looking for the next bracket takes.
+        """Past everything up to the next quote, unless what is skipped ends before that: its brackets are what is left
+        of it when all else is taken out, which takes a tenth of the time of looking for them one by one.
         """
         if self._depth == 0:
             return position
         end = chunk.find(b'"', position)
         end = len(chunk) if end < 0 else end
-        closing = chunk.count(b"]", position, end) + chunk.count(b"}", position, end)
-        if closing >= self._depth:
-            return position
-        self._depth += chunk.count(b"[", position, end) + chunk.count(b"{", position, end) - closing
+        depth = self._depth
+        for byte in chunk[position:end].translate(None, _NO_BRACKETS):
+            depth += 1 if byte in _OPENING else -1
+            if depth == 0:
+                return position
+        self._depth = depth
         return end
 
     def _in_skipped_string(self, chunk: bytes, position: int) -> int:
@@ -391,16 +404,6 @@ class JsonScanner:
         room = limit + 1 - len(self._token)
         if room > 0:
             self._token += chunk[start : min(end, start + room)]
-
-
-def _known(node: KeyNode, value: object) -> list[tuple[KeyNode, object]]:
-    """The members of an object, or the items of an array, in which something is wanted."""
-    names, items = node.names, node.items
-    if isinstance(value, dict) and names:
-        return [(names[key], member) for key, member in value.items() if key in names]
-    if isinstance(value, list) and items is not None:
-        return [(items, item) for item in value]
-    return []
 
 
 def _after_spaces(chunk: bytes, position: int) -> int:

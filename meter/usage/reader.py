@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from meter.usage.decoder import Decoder, open_decoder
+from meter.usage.decoder import PIECE_BYTES_MAX, PLAIN, Decoder, open_decoder
 from meter.usage.framing import Body
 from meter.usage.number import Number, read_number
 from meter.usage.shape import Shape
@@ -77,6 +77,9 @@ class Reader:
         """Look at the next bytes of the response, as sent."""
         decoder = self._decoder
         if decoder is None:
+            return
+        if decoder is PLAIN and self._left < 0 and len(chunk) <= PIECE_BYTES_MAX:
+            self._see(chunk)
             return
         for piece in decoder.decode(chunk):
             if self._left >= 0:

@@ -60,18 +60,24 @@ _ROWS: Mapping[Format, tuple[str, ...]] = {
 """Formats that are not just the row of their name."""
 
 
+_Row = tuple[Profile, list[tuple[Counter, Path]]]
+_ROWS_OF_MAX = 1024
+
+
 class Shape:
     """The paths that a scanner has to look for, and what the numbers there mean."""
 
     __slots__ = (
         *("_counters", "_failures", "_key", "_models", "_rows", "_type"),
-        *("header_names", "headers", "needles", "tree"),
+        *("_rows_of", "header_names", "headers", "needles", "tree"),
     )
 
     def __init__(self, profiles: Iterable[Profile], key: str | None = None, *, work: bool = False) -> None:
         """`work`: also what tells of work in the background. Raises ValueError for an empty key or part of a key."""
         self._key = () if key is None else tuple(map(parse_path, _PLUS.split(key)))
         self._rows = tuple(profiles)
+        self._rows_of: dict[tuple[Path, ...], _Row | None] = {}
+        """What `_row_of` answered: those who answer do so in few ways."""
         self._counters: dict[Path, list[tuple[int, Counter]]] = {}  # path -> rows that count by it, and how
         for number, row in enumerate(self._rows):
             for path, counter in _paths_of(row).items():
@@ -92,7 +98,9 @@ class Shape:
         bases = [_join(base) for row in self._rows for base in row.bases]
         alone = [path for path in self._key if len(self._key) == 1 and path not in self._counters]
         self.tree = KeyTree(wanted, [*bases, *map(_around, self._key)], alone)
-        self.needles = _needles([*(path[-1] for path in wanted if wanted[path] is not Wanted.TEXT), *FAILURE_TYPES])
+        self.needles = _needles(
+            [*(path for path in wanted if wanted[path] is not Wanted.TEXT), *((name,) for name in FAILURE_TYPES)]
+        )
 
     def failed(self, scanner: JsonScanner) -> bool:
         """Whether the response says that it is none, although its status does not."""
@@ -127,17 +135,32 @@ class Shape:
 
     def _from_rows(self, scanner: JsonScanner, model: str | None, counts: Mapping[str, Number]) -> Usage | None:
         """By the first row of which anything was told; its headers count beside, since TGI's body tells no prompt."""
-        told: dict[int, list[tuple[Counter, Number]]] = {}
-        for path, number in scanner.numbers.items():
+        numbers = scanner.numbers
+        paths = tuple(numbers)
+        if paths not in self._rows_of:
+            if len(self._rows_of) >= _ROWS_OF_MAX:
+                self._rows_of.clear()
+            self._rows_of[paths] = self._row_of(paths)
+        row = self._rows_of[paths]
+        if row is None:
+            return None
+        profile, counters = row
+        told = [(counter, numbers[path]) for counter, path in counters]
+        if counts:
+            told += [(profile.headers[name], counts[name]) for name in profile.headers if name in counts]
+        return _usage(profile.name, told, model)
+
+    def _row_of(self, paths: tuple[Path, ...]) -> _Row | None:
+        """The row that reads what stands at these paths, and by which of its counters each."""
+        told: dict[int, list[tuple[Counter, Path]]] = {}
+        for path in paths:
             for row, counter in self._counters.get(path, ()):
-                told.setdefault(row, []).append((counter, number))
+                told.setdefault(row, []).append((counter, path))
         if not told:
             return None
         parts = [row for row, counted in told.items() if not all(counter.is_total for counter, _ in counted)]
         first = min(parts or told)  # several rows know a total of the same name
-        profile = self._rows[first]
-        beside = [(profile.headers[name], counts[name]) for name in profile.headers if name in counts]
-        return _usage(profile.name, [*told[first], *beside], model)
+        return self._rows[first], told[first]
 
     def _from_headers(self, counts: Mapping[str, Number], model: str | None) -> Usage | None:
         for row in self._rows:
@@ -179,12 +202,15 @@ def _usage(name: str, told: list[tuple[Counter, Number]], model: str | None) -> 
     inner: dict[str, tuple[str, Number]] = {}
     total: Number = 0
     for counter, number in told:
-        if counter.is_total:
+        dimension, within = counter.dimension, counter.within
+        if within:
+            before = inner.get(dimension)
+            if before is None or number > before[1]:
+                inner[dimension] = (within, number)
+        elif dimension == "total":
             total = max(total, number)
-        elif counter.within:
-            inner[counter.dimension] = (counter.within, max(number, inner.get(counter.dimension, ("", 0))[1]))
-        else:
-            whole[counter.dimension] = max(number, whole.get(counter.dimension, 0))
+        elif dimension not in whole or number > whole[dimension]:
+            whole[dimension] = number
     for dimension, (container, number) in inner.items():
         part = min(number, whole.get(container, 0))
         if part and dimension not in whole:
@@ -192,8 +218,13 @@ def _usage(name: str, told: list[tuple[Counter, Number]], model: str | None) -> 
             whole[dimension] = part
     if "tool_input" in whole:
         whole["input"] = whole.get("input", 0) + whole.pop("tool_input")
-    tokens = sum(whole[dimension] for dimension in TOKENS if dimension in whole)
-    others = sum(number for dimension, number in whole.items() if dimension not in TOKENS)
+    tokens: Number = 0
+    others: Number = 0
+    for dimension, number in whole.items():
+        if dimension in TOKENS:
+            tokens += number
+        else:
+            others += number
     quantities = {dimension: number for dimension, number in whole.items() if number}
     return Usage(profile=name, total=max(total, tokens) or others, quantities=quantities, model=model)
 
@@ -221,8 +252,11 @@ def _join(base: str) -> Path:
     return parse_path(base) if base else ()
 
 
-def _needles(leaves: Iterable[str]) -> tuple[bytes, ...]:
-    """Some letters of each last key, as few different ones as are needed: a line without any of them tells nothing."""
-    short = {"oken": b"oken", "eval_count": b"eval_count"}
-    found = {next((text for part, text in short.items() if part in leaf), leaf.encode()) for leaf in leaves}
-    return tuple(sorted(found, key=len))
+_PARTS_OF_NAMES = ("billed_units", "timings", "oken", "eval_count")
+"""What many wanted names have in common, or an object's that holds nothing but what is wanted."""
+
+
+def _needles(paths: Iterable[Path]) -> tuple[bytes, ...]:
+    """Some letters of each path, as few different ones as are needed: a line without any of them tells nothing."""
+    found = {next((part for part in _PARTS_OF_NAMES if any(part in name for name in path)), path[-1]) for path in paths}
+    return tuple(sorted((name.encode() for name in found), key=len))
