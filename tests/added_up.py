@@ -31,7 +31,7 @@ class Fold:
 
     def add(self, entry: Entry) -> None:
         """Adds the next entry and checks it."""
-        assert entry.amount >= 0 and all(part >= 0 for _, part, _, _ in entry.draws), entry
+        assert (entry.amount >= 0 or entry.kind == "adjust") and all(part >= 0 for _, part, _, _ in entry.draws), entry
         assert self.forfeits == 0 or entry.kind == "grant_expired", f"a forfeit was not booked before {entry}"
         self.last = entry
         getattr(self, f"_{entry.kind}")(entry)
@@ -69,6 +69,16 @@ class Fold:
         else:
             self.counters["granted"] += entry.amount
             self._credit(entry, entry.amount)
+
+    def _adjust(self, entry: Entry) -> None:
+        """Credits come in as a grant, or free ones are taken."""
+        if entry.amount > 0:
+            self._grant(entry)
+            return
+        self.counters["granted"] += entry.amount
+        self.free += entry.amount
+        assert sum(part for _, part, _, _ in entry.draws) == -entry.amount, entry
+        assert entry.debt == self.debt, entry
 
     def _grant_started(self, entry: Entry) -> None:
         assert self.scheduled.pop(entry.detail["grant_id"]) == entry.amount, entry

@@ -31,7 +31,7 @@ GRACE = HOUR
 APPLY, OPEN = apply_program(), open_program()
 
 _NUMBERS = {Form.UNITS, Form.COUNT, Form.MOMENT, Form.SPAN, Form.YES_OR_NO}
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"-?\d+")
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,10 @@ class Sender:
     def _void(self) -> Operation:
         return operations.void(self._user(), f"g{self._chance.randrange(12)}", self._asked())
 
+    def _adjust(self) -> Operation:
+        grant_id = self._chance.choice(("", "", f"g{self._chance.randrange(12)}"))
+        return operations.adjust(self._user(), grant_id, self._amount(), self._asked())
+
     def _configure(self) -> Operation:
         pick = self._chance.choice
         return operations.configure(

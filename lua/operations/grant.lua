@@ -3,7 +3,7 @@
 --         ("" = nothing), rollover_ms, plan_group ("" = no plan's), renews (1 = a renewal in this group follows | 0),
 --         late (1 = it was promised before: one that has ended by now is given and ends, and its rest may live on | 0)
 -- Answers ok user_id grant_id transaction_id amount | exists | ended | overflow | too_many; then the balances
--- Writes  accounts, grants, order, agenda, due, recent, outbox (grant)
+-- Writes  accounts, grants, order, agenda, due, recent, outbox (grant, or adjust where that is its source)
 function operations.grant(i)
   local a, id, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1], ARGV[i + 2] + 0
   local priority, effective, expires = ARGV[i + 3] + 0, ARGV[i + 4] + 0, ARGV[i + 5] + 0
@@ -37,7 +37,9 @@ function operations.grant(i)
   if at_end ~= '' then detail = format('%s,"at_end":"%s"', detail, at_end) end
   local _, _, mark, group = match(at_end, AT_END_PATTERN)
   if mark ~= '' then renewed(a, group) end
-  local transaction = record(a, 'grant', amount, { g, paid }, now, detail, current_key, current_extra)
+  local kind = 'grant'
+  if source == 'adjust' then kind = 'adjust' end
+  local transaction = record(a, kind, amount, { g, paid }, now, detail, current_key, current_extra)
   if is_late then
     settlers.x(a, id, expires)
     settle_rolled(a) -- its rest may have ended too

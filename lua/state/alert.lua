@@ -64,6 +64,8 @@ end
 -- The alerts of a transaction that leaves the account as it is, as JSON members of its entry; "" for none.
 -- What a hold gives back to grants that have ended is about to be booked as expired, and does not count.
 local function alerts_of(a, kind, amount)
+  local way = alerting.CREDITS[kind]
+  if kind == 'adjust' then way = amount > 0 and 'in' or 'out' end
   local levels, since = match(a.thresholds, alerting.PATTERN)
   if since ~= '' and now - since <= alerting.RENEWAL_WAIT_MS then return '' end
   local judged = a.judged or since ~= ''
@@ -80,9 +82,9 @@ local function alerts_of(a, kind, amount)
     parts[#parts + 1] = t .. fired
   end
   local exhausted = sub(levels, -1) == 'x'
-  if available > 0 and alerting.CREDITS[kind] == 'in' then
+  if available > 0 and way == 'in' then
     exhausted = false
-  elseif available == 0 and (judged or amount > 0 and alerting.CREDITS[kind] == 'out') and not exhausted then
+  elseif available == 0 and (judged or amount ~= 0 and way == 'out') and not exhausted then
     alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end

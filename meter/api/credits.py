@@ -1,18 +1,15 @@
-"""The calls that put credits in and take them out in one step, and those that tell what there is and was."""
+"""The calls that spend credits in one step or give them back, and those that tell what there is and was."""
 
 from __future__ import annotations
 
-import secrets
-import time
 from functools import partial
 
 from meter.api.exports import Items, listed
 from meter.api.plain_bodies import PlainDeduct
 from meter.api.services import Services, asked_of, path_user, unanswered, usage_of, user_of
-from meter.clock import NEVER_MS, milliseconds
+from meter.clock import milliseconds
 from meter.contract.answers import Transaction
 from meter.contract.requests import (
-    AddRequest,
     BalanceQuery,
     DeductRequest,
     ExplainQuery,
@@ -29,7 +26,6 @@ from meter.http.exchange import Request, Respond
 from meter.http.reading import read_actor, read_body, read_key, read_query
 from meter.http.rendered import Answered, Rendered, problem
 from meter.ledger.history import Filter, History, charged_rows
-from meter.ledger.pending_grants import Intake, pending_row
 from meter.ledger.tail import Tail
 from meter.store.rows import TransactionRow
 
@@ -44,12 +40,10 @@ class CreditHandlers:
         self._services = services
         self._engine = services.engine
         self._store = services.store
-        self._settings = services.settings
         self._scale = services.scale
         self._renderer = services.renderer
         self._plain = services.plain_bodies
         self._history = History(Tail(services.engine, services.redis, services.store), services.store)
-        self._intake = None if services.store is None else Intake(services.engine, services.store)
 
     def deduct(self, request: Request, respond: Respond) -> None:
         """`POST /credits/deduct`"""
@@ -76,34 +70,6 @@ class CreditHandlers:
             operations.explain(user_id, amount),
             lambda line: respond(unanswered(line) or renderer.explanation(str(line), amount)),
         )
-
-    async def add(self, request: Request) -> Rendered:
-        """`POST /credits/add`: durable first where there is a store."""
-        body, key = read_body(AddRequest, request, self._scale), read_key(request)
-        chosen = body.grant_id is not None
-        grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
-        body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
-        asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request, begins=True)  # blanks: no caller's
-        one = operations.grant(
-            body.user_id,
-            grant_id,
-            body.amount,
-            priority=body.priority,
-            effective_at_ms=0 if body.effective_at is None else milliseconds(body.effective_at),
-            expires_at_ms=NEVER_MS if body.expires_at is None else milliseconds(body.expires_at),
-            chosen=chosen,
-            asked=asked,
-        )
-        if self._intake is None:
-            return self._renderer.render("grant", await self._engine.run(body.user_id, one))
-        row = pending_row(one, self._settings.partitions, key, time.time_ns() // 1_000_000).model_copy(
-            update={
-                "description": body.description,
-                "metadata": body.metadata,
-                "reference": body.reference or asked.request_id or None,
-            }
-        )
-        return self._renderer.render("grant", await self._intake.add(row, asked.actor))
 
     async def refund(self, request: Request) -> Rendered:
         """`POST /credits/refund`"""

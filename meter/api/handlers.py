@@ -9,6 +9,7 @@ from typing import cast
 
 from meter.amount import AmountScale
 from meter.api.accounts import AccountHandlers
+from meter.api.adding import AddHandlers
 from meter.api.anonymisation import AnonymisationHandler
 from meter.api.batch import BatchHandler
 from meter.api.codes import CodeHandlers
@@ -53,6 +54,7 @@ def handlers_of(services: Services) -> Handlers:
     credits_ = CreditHandlers(services)
     nouns = (
         credits_,
+        AddHandlers(services),
         ReservationHandlers(services),
         GrantHandlers(services),
         AccountHandlers(services),

@@ -39,7 +39,7 @@ from meter.engine.answers import (
     Refusal,
 )
 from meter.engine.api_keys import KEY
-from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
+from meter.engine.operations import ADJUST, CONFIGURE, GRANT, RELEASE, VOID
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
     INSUFFICIENT.word: ("insufficient-credits",),
@@ -75,6 +75,8 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
 """The problems that a refusal can be; PENDING is none, it is answered with 202."""
 _SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     (VOID.name, NOT_FOUND.word): ("grant-not-found",),
+    (ADJUST.name, NOT_FOUND.word): ("grant-not-found",),
+    (ADJUST.name, EXCEEDS.word): ("adjustment-exceeds-credits",),
     (GRANT.name, TOO_MANY.word): ("too-many-grants",),
     (CONFIGURE.name, TOO_MANY.word): ("too-many-accounts",),
     (KEY.name, TOO_MANY.word): ("too-many-accounts",),
@@ -90,8 +92,9 @@ DETAILS = {
     "account-suspended": "The account is suspended; nothing was changed.",
     "idempotency-key-reused": "The key was used before with another body; nothing was changed.",
     "grant-exists": "The user has a grant of that id already; nothing was changed.",
-    "grant-over": "The grant has ended; there is nothing to void.",
+    "grant-over": "The grant has ended; there is nothing left of it.",
     "refund-exceeds-charge": "The refund is more than what is left of the charge; nothing was changed.",
+    "adjustment-exceeds-credits": "The adjustment takes more than is free; nothing was changed.",
     "reservation-not-found": "No reservation has that id.",
     "grant-not-found": "The user has no grant of that id.",
     "too-many-reservations": "The account has as many open reservations as it may have.",

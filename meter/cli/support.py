@@ -287,6 +287,26 @@ def _end(ends: str) -> datetime | None:
         raise typer.BadParameter("30d, a time such as 2030-01-31T00:00, or never", param_hint="--ends") from None
 
 
+@support.command(context_settings={"ignore_unknown_options": True})
+def adjust(
+    user: User,
+    amount: Annotated[str, typer.Argument(help="+5 gives, -5 takes of what is free.")],
+    reason: Reason,
+    grant: Annotated[str | None, typer.Option(help="Take of that grant, or give as it.")] = None,
+    idempotency_key: Repeat = "",
+    actor: Actor = "",
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Set right what a user has."""
+    once = key_of(idempotency_key)
+    Called(over(url, key), actor, as_json=as_json).tell(
+        lambda meter, _: meter.adjust(user, amount.removeprefix("+"), reason, grant_id=grant, idempotency_key=once),
+        lambda found: f"{text(found.amount)}: {_after(found) if hasattr(found, 'available') else 'soon'}",
+    )
+
+
 @support.command()
 def deduct(
     user: User,

@@ -120,6 +120,30 @@ class Credits(
         }
         return await self._call_or_later("add", answers.Added, answers.Pending, body=body, key=idempotency_key)
 
+    async def adjust(
+        self,
+        user_id: str,
+        amount: CreditAmount,
+        reason: str,
+        *,
+        grant_id: str | None = None,
+        reference: str | None = None,
+        metadata: Metadata | None = None,
+        idempotency_key: str | None = None,
+    ) -> answers.Adjusted | answers.Pending | Refusal:
+        """Sets right what a user has: above zero as `add` does, below it free credits are taken, in burn order or of
+        the grant that is named.
+        """
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "reason": reason,
+            "grant_id": grant_id,
+            "reference": reference,
+            "metadata": metadata,
+        }
+        return await self._call_or_later("adjust", answers.Adjusted, answers.Pending, body=body, key=idempotency_key)
+
     async def deduct(
         self,
         user_id: str | None = None,

@@ -19,7 +19,7 @@ from meter.console.answering import done, notice, shown
 from meter.console.figures import clock, places_of, plain
 from meter.console.forms import Field, Filled, blank, missing, refused
 from meter.console.visit import Visit, link
-from meter.contract.answers import Added, Answer, Balances, Refunded, Refusal, Released, Voided
+from meter.contract.answers import Added, Adjusted, Answer, Balances, Refunded, Refusal, Released, Voided
 from meter.contract.keys import IssuedKey
 from meter.errors import Unavailable
 from meter.keys import USER_ID
@@ -174,6 +174,42 @@ def _say_added(found: Answer, values: Mapping[str, str]) -> str:
     if not isinstance(found, Added):
         return f"{_amount(values)} credits are durable and come as soon as Redis is back."
     return f"Added {_plain(found.amount)} credits, as {found.grant_id}.{_now_has(found)}"
+
+
+# Adjust
+
+
+async def _prepare_adjust(visit: Visit, user_id: str) -> Plan | Refusal:
+    user = await visit.credits.user(user_id)
+    if isinstance(user, Refusal):
+        return user
+    fields = [
+        Field("way", "What to do", "select", value="take", options=[("take", "Take"), ("give", "Give")]),
+        Field("amount", "Amount", "amount", unit="credits"),
+        Field("grant", "Of the grant", required=False, hint="In burn order when empty.", pointer="grant_id"),
+        replace(REASON, pointer="reason"),
+    ]
+    effect = [("Can spend now", _plain(user.available)), ("Takes", "only what is free, and never makes debt")]
+    amount = _amount(visit.query)
+    is_much = re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?", amount) and Decimal(amount) > TYPED_ABOVE
+    return Plan("Adjust", "Adjust", fields, effect, is_typed=bool(is_much) and visit.query.get("way") != "give")
+
+
+async def _adjust(visit: Visit, user_id: str, values: Mapping[str, str]) -> Answer | Refusal:
+    return await visit.credits.adjust(
+        user_id,
+        _amount(values) if values.get("way") == "give" else f"-{_amount(values)}",
+        values["reason"].strip(),
+        grant_id=values.get("grant", "").strip() or None,
+        idempotency_key=values.get("key") or None,
+    )
+
+
+def _say_adjusted(found: Answer, values: Mapping[str, str]) -> str:
+    if not isinstance(found, Adjusted):
+        return f"{_amount(values)} credits are durable and come as soon as Redis is back."
+    way = "Gave" if found.amount > 0 else "Took"
+    return f"{way} {_plain(abs(found.amount))} credits.{_now_has(found)}"
 
 
 # Refund
@@ -368,6 +404,7 @@ async def _revoke_key(visit: Visit, user_id: str, values: Mapping[str, str]) -> 
 
 ACTIONS = {
     "add": Action(_prepare_add, _add, _say_added),
+    "adjust": Action(_prepare_adjust, _adjust, _say_adjusted),
     "refund": Action(_prepare_refund, _refund, _say_refunded),
     "void": Action(_prepare_void, _void, _say_voided),
     "release": Action(_prepare_release, _release, _say_released),

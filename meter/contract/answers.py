@@ -22,6 +22,7 @@ from meter.contract.rules import Budget, Rate, RateLimit, Violation
 Kind = Literal[
     "grant",
     "grant_started",
+    "adjust",
     "deduct",
     "reserve",
     "commit",
@@ -35,7 +36,8 @@ Kind = Literal[
     "account",
     "key",
 ]
-"""What a transaction is. `grant_started`: a scheduled grant began; `grant_rolled_over`: the rest of a grant that ended
+"""What a transaction is. `grant_started`: a scheduled grant began; `adjust`: somebody set right what a user has, by an
+amount above zero or below it; `grant_rolled_over`: the rest of a grant that ended
 lives on as a grant of its own; `account`: its settings changed, or what was to be told had waited for a renewal;
 `key`: an API key was issued, changed, rotated or revoked.
 """
@@ -229,6 +231,15 @@ class Refunded(Balances):
     amount: Credits
     forfeited: Credits
     left: Credits
+
+
+class Adjusted(Balances):
+    """What a user has was set right by `amount`, below zero where credits were taken. `grant_id`: what was made."""
+
+    user_id: str
+    transaction_id: str
+    amount: Credits
+    grant_id: str | None = None
 
 
 class Voided(Balances):

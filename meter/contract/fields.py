@@ -10,6 +10,7 @@ from typing import Annotated, cast
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BeforeValidator,
     Field,
@@ -66,6 +67,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 MARK = "x-meter-bound"
 """Stands in a schema for bounds that depend on settings; meter/openapi/bounds.py writes them in its place."""
 AMOUNT, POSITIVE_AMOUNT, AMOUNT_TEXT, RATE, TTL = "amount", "positive amount", "amount text", "rate", "ttl"
+SIGNED_AMOUNT = "signed amount"
 
 
 def read_units(value: object, info: ValidationInfo) -> int:
@@ -163,6 +165,18 @@ Amount = Annotated[int, BeforeValidator(read_units), Field(ge=0), WithJsonSchema
 
 PositiveAmount = Annotated[int, BeforeValidator(read_units), Field(gt=0), WithJsonSchema({MARK: POSITIVE_AMOUNT})]
 """Units; zero is refused."""
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("amount", "must not be 0")
+    return value
+
+
+SignedAmount = Annotated[
+    int, BeforeValidator(read_units), AfterValidator(_not_zero), WithJsonSchema({MARK: SIGNED_AMOUNT})
+]
+"""Units of either sign; zero is refused."""
 
 
 MULTIPLIER_MAX = 10**6

@@ -74,6 +74,7 @@ _CATALOGUE = (
     Problem("grant-exists", 409, "Grant exists", "Choose another grant_id, or repeat the first call as it was."),
     Problem("grant-over", 409, "Grant already ended", "An expired or voided grant cannot be voided."),
     Problem("refund-exceeds-charge", 409, "Refund exceeds charge", "`left` can still be refunded."),
+    Problem("adjustment-exceeds-credits", 409, "More than is free", "`left` can be taken."),
     Problem("not-refundable", 409, "Not a charge", "Only deducts and commits can be refunded."),
     Problem("plan-not-found", 404, "Plan not found", "List the plans with GET /credits/plans."),
     Problem("rate-card-not-found", 404, "Rate card not found", "List them with GET /credits/rate-cards."),

@@ -34,6 +34,7 @@ from meter.contract.fields import (
     PositiveAmount,
     Reference,
     Seconds,
+    SignedAmount,
     Time,
     TtlSeconds,
     UserId,
@@ -219,6 +220,19 @@ class RefundRequest(Described):
     user_id: UserId
     transaction_id: ObjectId
     amount: PositiveAmount | None = None
+
+
+class AdjustRequest(Body):
+    """Set right what a user has: above zero credits come in, below it free ones are taken."""
+
+    user_id: UserId
+    amount: SignedAmount
+    reason: Annotated[Description, Field(min_length=1)]
+    """Why; it is the description of the transaction."""
+    grant_id: ObjectId | None = None
+    """Above zero the id of the grant that is made; below it that of the one from which is taken, else in burn order."""
+    reference: Reference | None = None
+    metadata: Metadata | None = None
 
 
 class VoidRequest(Described):

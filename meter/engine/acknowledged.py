@@ -156,6 +156,11 @@ def _void(_: Operation, line: Line) -> _Told:
     return _Told(line.units("voided"), {"grant_id": line["grant_id"], "voided": line.units("voided")})
 
 
+def _adjust(_: Operation, line: Line) -> _Told:
+    """What was taken. From which grants only Redis knew; one that was named is drawn on like any other."""
+    return _Told(line.units("amount"), {})
+
+
 def _grant(_: Operation, line: Line) -> _Told:
     """Its id alone: its terms are in the store before Redis has it (meter/ledger/offered.py)."""
     return _Told(line.units("amount"), {"grant_id": line["grant_id"]})
@@ -173,6 +178,7 @@ _TOLD: Mapping[str, Callable[[Operation, Line], _Told]] = {
     "release": _release,
     "withdraw": _release,
     "void": _void,
+    "adjust": _adjust,
     "grant": _grant,
 }
 """What can be offered back. Changes of an account are not: what its settings were before, and who changed them since,

@@ -252,9 +252,13 @@ GRANT = Declared(
     names("user_id grant_id amount priority effective_at_ms expires_at_ms source") + AT_END_ARGUMENTS + ("late",),
     names("user_id grant_id transaction_id amount"),
     refusals=(EXISTS, ENDED, OVERFLOW, TOO_MANY, PENDING),
-    books=(Kind.GRANT,),
+    books=(Kind.GRANT, Kind.ADJUST),
     answered=lambda entry: (entry.text("grant_id"), entry.transaction_id, entry.amount),
 )
+
+
+ADJUSTMENT = "adjust"
+"""The source of a grant that is an adjustment."""
 
 
 def grant(
@@ -305,6 +309,28 @@ VOID = Declared(
 def void(user_id: str, grant_id: str, asked: Asked = UNKEYED) -> Operation:
     """Ends a grant early."""
     return keyed("void", asked, (user_id, grant_id))
+
+
+ADJUST = Declared(
+    "adjust",
+    Subject.USER,
+    names("user_id grant_id amount"),
+    names("user_id transaction_id amount"),
+    refusals=(EXCEEDS, OVER, NOT_FOUND),
+    books=(Kind.ADJUST,),
+    answered=lambda entry: (
+        *((entry.text("grant_id"),) if "grant_id" in entry.detail else ()),  # of one that gives: a `grant`'s
+        entry.transaction_id,
+        entry.amount,
+    ),
+)
+
+
+def adjust(user_id: str, grant_id: str, amount: int, asked: Asked = UNKEYED) -> Operation:
+    """Takes free credits away, from that grant or (`""`) in burn order. What is given is a `grant` whose source is
+    `ADJUSTMENT`.
+    """
+    return keyed("adjust", asked, (user_id, grant_id, str(amount)))
 
 
 _GRANT_ITEM = names(
@@ -436,6 +462,7 @@ DECLARED = (
     RESERVATIONS,
     GRANT,
     VOID,
+    ADJUST,
     GRANTS,
     EXPIRING,
     CONFIGURE,

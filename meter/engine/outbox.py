@@ -57,6 +57,8 @@ class Kind(StrEnum):
         return kind
 
     GRANT = "grant", "granted", 1, None, True, "begins"
+    ADJUST = "adjust", "granted", 1, None, True, "begins"
+    """Of either sign: above zero it makes a grant, below it takes from those that it draws on."""
     GRANT_STARTED = "grant_started", "granted", 1, None, False, "begins"
     GRANT_EXPIRED = "grant_expired", "expired", 1, None, False, "ends"
     GRANT_ROLLED_OVER = "grant_rolled_over", None, 0, None, True, "ends"
@@ -79,6 +81,7 @@ class Kind(StrEnum):
 
 Moving = Literal[
     Kind.GRANT,
+    Kind.ADJUST,
     Kind.GRANT_STARTED,
     Kind.GRANT_EXPIRED,
     Kind.GRANT_ROLLED_OVER,
@@ -133,6 +136,11 @@ class Entry(NamedTuple):
     debt: int
     created_at_ms: int
     detail: dict[str, object]
+
+    @property
+    def brings_a_grant(self) -> bool:
+        """Whether a caller asked for the grant that it makes, which is durable before Redis has it."""
+        return self.kind is Kind.GRANT or (self.kind is Kind.ADJUST and self.amount > 0)
 
     def units(self, name: str) -> int:
         """A number of the detail; 0 where there is none."""

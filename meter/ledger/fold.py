@@ -461,7 +461,7 @@ class Fold:
 
 def _makes(entry: Entry, way: _Way, grant_id: str) -> bool:
     """Whether the entry is the one that made the grant."""
-    return way.makes_a_grant and entry.detail["grant_id"] == grant_id
+    return way.makes_a_grant and entry.detail.get("grant_id") == grant_id  # an adjustment that takes has none
 
 
 def _is_scheduled(entry: Entry) -> bool:

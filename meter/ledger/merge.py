@@ -261,7 +261,7 @@ def _answering_as(entry: Entry, booked: Entry) -> Entry:
     """The entry to be booked, with what was answered then where that is another answer than it would give."""
     if not (entry.operation_id or is_chosen(entry) or entry.text("reservation_id")):
         return booked
-    if entry.kind is Kind.GRANT and not entry.transaction_id:
+    if entry.brings_a_grant and not entry.transaction_id:
         return booked  # nobody knows what was answered (meter/ledger/offered.py)
     answer = answer_of(entry)
     return booked if answer == answer_of(booked) else booked._replace(detail={**booked.detail, "answered": answer})

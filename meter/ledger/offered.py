@@ -8,6 +8,7 @@ import orjson
 
 from meter.clock import NEVER_MS
 from meter.engine.answers import EXTRA, FINGERPRINT, KEY
+from meter.engine.operations import ADJUSTMENT
 from meter.engine.outbox import Draw, Entry, Kind
 from meter.ledger.pending_grants import grant_operation, is_promised, told_of
 from meter.store.base import Store
@@ -46,14 +47,14 @@ async def with_durable_grants(store: Store, offered: Sequence[Entry]) -> list[En
     be there all the same. Raises `StoreUnavailable`.
     """
     users = {entry.user_id for entry in offered}
-    told = {(entry.user_id, entry.text("grant_id")): entry for entry in offered if entry.kind is Kind.GRANT}
+    told = {(entry.user_id, entry.text("grant_id")): entry for entry in offered if entry.brings_a_grant}
     grants: list[Entry] = []
     after: tuple[int, str, str] | None = None
     while rows := await store.pending_grants(NEVER_MS, PENDING_PER_PAGE, after):
         ours = [row for row in rows if row.user_id in users and is_promised(row)]
         grants += [_granted(row, told.get((row.user_id, row.grant_id))) for row in ours]
         after = (rows[-1].created_at_ms, rows[-1].user_id, rows[-1].grant_id)
-    return [*grants, *(entry for entry in offered if entry.kind is not Kind.GRANT)]
+    return [*grants, *(entry for entry in offered if not entry.brings_a_grant)]
 
 
 def _granted(row: GrantRow, told: Entry | None) -> Entry:
@@ -75,7 +76,7 @@ def _granted(row: GrantRow, told: Entry | None) -> Entry:
         prev="-",
         transaction_id="" if told is None else told.transaction_id,
         operation_id=asked[KEY],
-        kind=Kind.GRANT,
+        kind=Kind.ADJUST if row.source == ADJUSTMENT else Kind.GRANT,
         user_id=row.user_id,
         amount=row.amount,
         draws=(Draw(row.grant_id, row.amount, row.amount, 0),),

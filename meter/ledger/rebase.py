@@ -100,6 +100,8 @@ class Rebase:
                 rebased = self._end(entry, kind, books)
             case Kind.GRANT:
                 rebased = self._grant(entry, books)
+            case Kind.ADJUST:
+                rebased = self._grant(entry, books) if entry.amount > 0 else self._take(entry, books)
             case Kind.GRANT_STARTED:
                 rebased = self._start(entry, books)
             case Kind.GRANT_EXPIRED:
@@ -221,6 +223,15 @@ class Rebase:
         lot = books.lots[name] = Lot.new(name, entry.amount, entry.amount if scheduled else 0)
         paid = 0 if scheduled else books.arrive(lot, entry.amount)
         return Rebased(books.booked(entry, entry.amount, [(name, paid)]))
+
+    def _take(self, entry: Entry, books: Books) -> Rebased:
+        """Takes again what was taken by an adjustment, as far as it is there."""
+        parts = books.draw(-entry.amount, entry.draws)
+        taken = sum(part for _, part in parts)
+        if taken == 0:
+            return Rebased(lost="insufficient")
+        short = -entry.amount - taken
+        return Rebased(books.booked(entry, -taken, parts), f"{short} of it are not there" if short else "")
 
     def _start(self, entry: Entry, books: Books) -> Rebased:
         lot = books.lots.get(str(entry.text("grant_id")))

@@ -19,7 +19,6 @@ from meter.engine import upkeep
 from meter.engine.engine import Engine
 from meter.engine.offers import Offers
 from meter.engine.operations import Operation
-from meter.engine.outbox import Kind
 from meter.engine.outbox_pages import read_outbox
 from meter.engine.redis import PartitionState, RedisGateway
 from meter.engine.upkeep import CLOCK
@@ -249,7 +248,7 @@ class Rebuild:
         if entries:
             users = {entry.user_id for entry in entries}
             again = await with_durable_grants(self._store, entries)
-            grants = sum(entry.kind is Kind.GRANT for entry in again)
+            grants = sum(entry.brings_a_grant for entry in again)
             merged = await merge(self._store, reached, OnlyInRedis([*again], reached.seq), self._ledger, users)
             reached, report.offered = merged.reached, merged.booked - grants
             report.reapplied += grants

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meter.amount import UNITS_MAX, AmountScale
 from meter.config import Settings
-from meter.contract.fields import AMOUNT, AMOUNT_TEXT, BATCH_MAX, MARK, POSITIVE_AMOUNT, RATE, TTL
+from meter.contract.fields import AMOUNT, AMOUNT_TEXT, BATCH_MAX, MARK, POSITIVE_AMOUNT, RATE, SIGNED_AMOUNT, TTL
 from meter.contract.rates import RATE_MAX_UNITS
 from meter.errors import InvalidAmount
 from meter.openapi.up_to import whole_numbers_up_to
@@ -54,9 +54,13 @@ def bounded(value: object, bounds: Bounds) -> object:
 
 
 def _schema(mark: str, bounds: Bounds) -> JsonObject:
+    scale = AmountScale(bounds.decimal_places)
     schemas: dict[str, JsonObject] = {
         AMOUNT: _amount({"minimum": 0}, "", bounds),
         POSITIVE_AMOUNT: _amount({"exclusiveMinimum": 0}, POSITIVE, bounds),
+        SIGNED_AMOUNT: _amount(
+            {"minimum": -_largest_number(scale, UNITS_MAX), "not": {"const": 0}}, f"-?{POSITIVE}", bounds
+        ),
         AMOUNT_TEXT: {"type": "string", "pattern": f"^(?:{amount_pattern(bounds)})?$"},
         RATE: _amount({"exclusiveMinimum": 0}, POSITIVE, bounds, RATE_MAX_UNITS),
         TTL: {"type": "number", "exclusiveMinimum": 0, "maximum": bounds.ttl_max_seconds},

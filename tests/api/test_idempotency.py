@@ -28,6 +28,18 @@ KEYED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "release": ("POST", "/reservations/r/release", {}, {"description": "why"}),
     "extend": ("POST", "/reservations/r/extend", {"add_amount": 1}, {"add_amount": 2}),
     "void": ("POST", "/grants/u/g/void", {}, {"metadata": {}}),
+    "adjust up": (
+        "POST",
+        "/adjust",
+        {"user_id": "u", "amount": 5, "reason": "x"},
+        {"user_id": "u", "amount": 5, "reason": "y"},
+    ),
+    "adjust down": (
+        "POST",
+        "/adjust",
+        {"user_id": "u", "amount": -5, "reason": "x"},
+        {"user_id": "u", "amount": 5, "reason": "x"},
+    ),
     "configure": ("PATCH", "/users/u", {"overdraft_limit": 5}, {"overdraft_limit": 6}),
 }
 

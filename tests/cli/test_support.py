@@ -55,6 +55,18 @@ def test_credits_in_spent_explained_and_given_back(command: Command) -> None:
     assert command("void", "acme", "g-1", "--reason", "Fraud").stdout == "90 taken, can spend 0\n"
 
 
+def test_what_a_user_has_is_set_right(command: Command) -> None:
+    given = command("adjust", "acme", "+5.5", "--reason", "An outage", "--grant", "amends")
+    assert (given.exit_code, given.stdout) == (0, "5.5: can spend 5.5\n")
+    taken = command("adjust", "acme", "-2", "--reason", "Too much", "--grant", "amends")
+    assert (taken.exit_code, taken.stdout) == (0, "-2: can spend 3.5\n")
+    refused = command("adjust", "acme", "-4", "--reason", "Too much")
+    assert refused.exit_code == 4 and "ADJUSTMENT_EXCEEDS_CREDITS" in refused.stderr
+    assert command("adjust", "acme", "5").exit_code == 2, "a reason is asked for"
+    rows = told(command("history", "acme", "--kind", "adjust", "--json"))
+    assert isinstance(rows, dict) and [row["amount"] for row in rows["items"]] == [-2, 5.5]
+
+
 def test_the_same_key_twice_is_once(command: Command) -> None:
     for _ in range(2):
         assert command("add", "u", "5", "--reason", "r", "--idempotency-key", "k-1").exit_code == 0

@@ -116,6 +116,9 @@ async def managing(meter: Credits) -> list[Any]:
         await meter.void("org/u", "g"),
         await meter.void("org/u", "g"),
         await meter.void("org/u", "unknown"),
+        await meter.adjust("org/u", 3, "An outage", grant_id="amends", idempotency_key="a"),
+        await meter.adjust("org/u", "-0.5", "Too much", reference="case-7", metadata={"n": 1}, idempotency_key="b"),
+        await meter.adjust("org/u", -100, "Too much"),
     ]
 
 

@@ -126,6 +126,20 @@ def test_taking_much_wants_the_user_id_to_be_typed(open_console: Browser) -> Non
     assert "Voided 1,001 credits." in found.text and open_console.credits() == 0
 
 
+def test_what_a_user_has_is_set_right(open_console: Browser) -> None:
+    run(open_console.meter.add(USER, 2000))
+    assert open_console.act("adjust", {"amount": "1,500", "way": "take", "reason": "Twice"}).status_code == 422
+    found = open_console.act("adjust", {"amount": "1,500", "way": "take", "reason": "Twice", "confirm": USER})
+    assert "Took 1,500 credits. Can spend 500 now." in found.text
+    found = open_console.act("adjust", {"amount": "2000", "way": "give", "reason": "An outage"})
+    assert "Gave 2,000 credits. Can spend 2,500 now." in found.text
+    page = _plain(open_console.open("/user", id=USER))
+    assert "adjusted Twice \u22121,500" in page and "adjusted An outage +2,000" in page
+    assert (
+        open_console.act("adjust", {"amount": "900", "way": "take", "grant": "none", "reason": "x"}).status_code == 404
+    )
+
+
 def test_a_hold_is_released_and_an_account_suspended_and_resumed(open_console: Browser) -> None:
     run(open_console.meter.add(USER, 10))
     held = run(open_console.meter.hold(USER, 4))

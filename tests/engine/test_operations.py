@@ -87,6 +87,10 @@ BODIES: list[Operation] = [
     operations.extend("r", None, 5, ASKED),
     operations.void("u", "g", ASKED),
     operations.void("ug", "", ASKED),
+    operations.adjust("u", "", 5, ASKED),
+    operations.adjust("u", "g", 5, ASKED),
+    operations.adjust("u", "g", 6, ASKED),
+    operations.grant("u", "g", 5, source=operations.ADJUSTMENT, asked=ASKED),
     operations.configure("u", overdraft_limit=0, asked=ASKED),
     operations.configure("u", suspended=False, asked=ASKED),
     operations.configure("u", thresholds=(), asked=ASKED),
@@ -156,6 +160,7 @@ MADE: list[tuple[Operation, str]] = [
         "u g 5 6 7 8 s 1 2 p 1 1",
     ),
     (operations.void("u", "g"), "u g"),
+    (operations.adjust("u", "g", 5), "u g 5"),
     (operations.grants("u", "all", "c", 5), "u all c 5"),
     (operations.expiring("u", 5, "c", 6), "u 5 c 6"),
     (

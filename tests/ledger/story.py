@@ -66,4 +66,8 @@ def tell(partition: Partition, now_ms: int) -> list[Told]:
                 "u", charge["transaction_id"], part, charged=charge["taken"], refunded=0, draws=draws, asked=key()
             )
         )
+    call(operations.grant("z", "amends", 5, source=operations.ADJUSTMENT, asked=key()))
+    call(operations.grant("z", "other", 5, priority=99, asked=key()))
+    call(operations.adjust("z", "other", 5, key()))
+    call(operations.adjust("z", "", 2, key()))
     return told

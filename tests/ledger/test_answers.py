@@ -35,7 +35,18 @@ def test_every_answer_is_the_scripts(partition: Partition) -> None:
         if one.one[1]:
             assert f"0 {stored[one.one[1]]}" == one.answer.line
             kinds.add(one.one[0])
-    assert kinds == {"grant", "deduct", "reserve", "extend", "commit", "release", "void", "configure", "refund"}
+    assert kinds == {
+        "grant",
+        "deduct",
+        "reserve",
+        "extend",
+        "commit",
+        "release",
+        "void",
+        "configure",
+        "refund",
+        "adjust",
+    }
 
 
 def test_a_chosen_reservation_id_is_a_key_with_an_answer(partition: Partition) -> None:

@@ -37,7 +37,7 @@ def in_steps(entries: list[Entry], size: int) -> tuple[list[Flush], Known]:
 
 
 def test_the_story_has_every_kind(entries: list[Entry]) -> None:
-    kinds = "grant grant_started grant_expired deduct reserve commit release extend refund void account"
+    kinds = "grant grant_started grant_expired deduct reserve commit release extend refund void account adjust"
     assert {entry.kind for entry in entries} == {*kinds.split(), "reservation_expired", "grant_rolled_over"}
 
 
@@ -64,6 +64,7 @@ def test_each_grant_has_the_state_that_it_came_to(entries: list[Entry]) -> None:
     assert states.pop("first") == "active"  # exhausted, and then refunded to
     assert states.pop("later") == "active"  # begun by now
     assert (states.pop("rolling"), states.pop("rolling.rollover")) == ("expired", "active")
+    assert (states.pop("amends"), states.pop("other")) == ("active", "exhausted")  # given and taken by adjustments
     assert states == {"more": "active", "paid": "exhausted", "ending": "exhausted"}
     early = {row.grant_id: row.state for row in fold(0, None, entries[:10], Known(), T0).grants}
     assert (early["later"], early["never"], early["first"]) == ("scheduled", "voided", "exhausted")
@@ -90,7 +91,7 @@ def test_configuration_is_kept(entries: list[Entry]) -> None:
 
 def test_what_a_fold_touches(entries: list[Entry]) -> None:
     users, grants, reservations = unknown([*entries, Unread(99, b"x", "y")], Known())
-    assert users == {"u", "v", "w"}
+    assert users == {"u", "v", "w", "z"}
     assert ("v", "paid") in grants and ("u", "paid") not in grants
     assert reservations == set()
 

@@ -20,7 +20,7 @@ from tests.ledger.test_rebuild import Copy, books, rebuilding, rebuilt
 from tests.lua.prices import put_card
 from tests.partition import HOUR, T0, Answer, dump
 
-OFFERED = {Kind.DEDUCT, Kind.REFUND, Kind.RESERVE, Kind.EXTEND, Kind.COMMIT, Kind.RELEASE, Kind.VOID}
+OFFERED = {Kind.DEDUCT, Kind.REFUND, Kind.RESERVE, Kind.EXTEND, Kind.COMMIT, Kind.RELEASE, Kind.VOID, Kind.ADJUST}
 USAGE = usage_text("gpt-4o", {"input": 1000, "output": 320})
 ASKED_FOR = usage_text("gpt-4o", {"input": 1000, "max_output": 500})
 LEFT_OUT = ("draws", "created_at_ms", "seq", "epoch", "prev", "transaction_id")
@@ -59,6 +59,7 @@ async def tell(ground: Ground) -> list[tuple[Operation, Answer]]:
     await call("u", operations.reserve("u", "given", 20, HOUR, chosen=True))
     await call("u", operations.release("given"))
     await call("u", operations.void("u", "void", key()))
+    await call("u", operations.adjust("u", "", 4, key()))
     draws = tuple((draw.grant_id, draw.amount) for draw in ground.partition.entry_of(charge["transaction_id"]).draws)
     await call("p", priced.deduct_usage("p", USAGE, asked=key()))
     await call("p", priced.reserve_usage("p", f"r0_{'C' * 22}", ASKED_FOR, HOUR, chosen=False))

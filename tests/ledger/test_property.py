@@ -25,7 +25,7 @@ ROUNDS = 120
 SEEDS = int(os.environ.get("METER_FLUSH_SEEDS", "6"))
 
 
-KINDS = ("grant deduct reserve commit " * 2 + "release extend refund void").split()
+KINDS = ("grant deduct reserve commit " * 2 + "release extend refund void adjust").split()
 
 
 class Killed(Exception):
@@ -99,6 +99,9 @@ class Traffic:
                 one = operations.release(hold, asked)
             case "extend":
                 one = operations.extend(hold, lot.choice([None, MINUTE]), lot.randrange(20), asked)
+            case "adjust":
+                named = lot.choice(["", f"{self._name}g{lot.randrange(1, n + 1)}"])
+                one = operations.adjust(user, named, lot.randrange(1, 40), asked)
             case "void":
                 one = operations.void(user, f"{self._name}g{lot.randrange(1, n + 1)}", asked)
             case _:

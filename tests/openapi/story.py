@@ -79,7 +79,7 @@ STORY = (
     *("create_code", "redeem", "codes", "stop_code"),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
-    *("notifications", "retry_notification", "delete_webhook", "reset_budget", "anonymise", "set_clock"),
+    *("notifications", "retry_notification", "delete_webhook", "reset_budget", "anonymise", "adjust", "set_clock"),
 )
 """The order in which the examples of all calls are one story."""
 EXAMPLES = {name: BY_NAME[name].example for name in STORY}

@@ -42,6 +42,7 @@ OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
     "subscribe": {"auto_renew": False},
     "upgrade": {"when": "now"},
     "create_key": {"name": "other"},
+    "adjust": {"reason": "other"},
     "change_key": {"name": "other"},
     "rotate_key": {"overlap_seconds": 5},
     "revoke_key": {"reason": "other"},
@@ -132,6 +133,9 @@ def what_the_rules_refuse(seen: Seen) -> None:
         added = call(client, "add").json()
         refused("add", headers={"idempotency-key": "k"})
         refused("add", {"user_id": "user-1", "amount": 1})
+        refused("adjust", {"user_id": "user-1", "amount": 1, "reason": "x"})
+        again = {"user_id": "user-1", "amount": 1, "reason": "x", "grant_id": "welcome"}
+        refused("adjust", again, headers={"idempotency-key": "k"})
         charge = call(client, "deduct").json()["transaction_id"]
         refused("deduct", {"user_id": "user-1", "amount": 1000})
         refused("reserve", {"user_id": "user-1", "amount": 1000})
@@ -155,6 +159,10 @@ def what_the_rules_refuse(seen: Seen) -> None:
         refused("void", path={"grant_id": "nobody"})
         assert call(client, "void").status_code == 200
         refused("void")
+        fewer = {"user_id": "user-1", "amount": -1, "reason": "x"}
+        refused("adjust", {**fewer, "amount": -10_000})
+        refused("adjust", {**fewer, "grant_id": "nobody"})
+        refused("adjust", {**fewer, "grant_id": "welcome"})
 
 
 def what_plans_refuse(seen: Seen) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meter.contract import answers, requests
 from meter.contract.call import OF_A_USAGE, OF_AN_API_KEY, OF_SPENDING, Call, Example, JsonObject
 from meter.contract.runway import Runway
-from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, WELCOME, balances
+from meter.contract.table.story import END, IN_5_MINUTES, JOB_2, NOW, USER, USER_3, WELCOME, balances
 
 TAG = "credits"
 CHARGE: JsonObject = {
@@ -99,6 +99,28 @@ CALLS = (
         ),
         body=requests.RefundRequest,
         refuses=("transaction-not-found", "refund-exceeds-charge", "not-refundable"),
+        keyed=True,
+    ),
+    Call(
+        "adjust",
+        "POST",
+        "/adjust",
+        "Set right what a user has",
+        TAG,
+        answers.Adjusted,
+        Example(
+            {**USER_3, "grant_id": "makeup", "transaction_id": "0-22-5f0c2d9a3b-20", "amount": 5, **balances(5, 0)},
+            {**USER_3, "amount": 5, "reason": "An outage on Monday", "grant_id": "makeup"},
+        ),
+        body=requests.AdjustRequest,
+        later=answers.Pending,
+        refuses=(
+            "adjustment-exceeds-credits",
+            "grant-not-found",
+            "grant-over",
+            "grant-exists",
+            "too-many-grants",
+        ),
         keyed=True,
     ),
     Call(

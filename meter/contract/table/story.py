@@ -13,6 +13,7 @@ END = "2099-12-31T00:00:00.000Z"
 
 USER = {"user_id": "user-1"}
 USER_2 = {"user_id": "user-2"}
+USER_3 = {"user_id": "user-3"}
 KEY = {"key_id": "key_5f0c2d9a3b5f0c2d9a3b"}
 """An id that nobody can choose: the one that the story draws stands in its place."""
 CODE = {"code_id": "code_5f0c2d9a3b5f0c2d9a3b"}
