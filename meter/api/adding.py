@@ -6,11 +6,12 @@ import secrets
 import time
 
 from meter.api.services import Services, asked_of
+from meter.api.trials import Trials
 from meter.clock import NEVER_MS, milliseconds
 from meter.contract.requests import AddRequest, AdjustRequest
 from meter.engine import operations
 from meter.engine.answers import KEY_REUSED, word_of
-from meter.engine.asked import Asked
+from meter.engine.asked import UNKEYED, Asked
 from meter.engine.operations import ADJUST, ADJUSTMENT, GRANT, Operation
 from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
@@ -30,6 +31,7 @@ class AddHandlers:
         self._settings = services.settings
         self._scale = services.scale
         self._renderer = services.renderer
+        self._trials = Trials(services)
         self._intake = None if services.store is None else Intake(services.engine, services.store)
 
     async def add(self, request: Request) -> Rendered:
@@ -47,15 +49,18 @@ class AddHandlers:
             description=body.reason,
             reference=body.reference,
             metadata=body.metadata,
+            dry_run=body.dry_run,
         )
         if body.amount > 0:
-            if await self._has_taken(body.user_id, key):
+            if not body.dry_run and await self._has_taken(body.user_id, key):
                 return self._renderer.render(GRANT.name, f"0 {KEY_REUSED.word}")
             return await self._give(given, ADJUSTMENT, key, request)
-        if await self._has_given(body.user_id, key):
+        if not body.dry_run and await self._has_given(body.user_id, key):
             return self._renderer.render(ADJUST.name, f"0 {KEY_REUSED.word}")
         asked = asked_of(given, key, request, begins=True)
-        one = operations.adjust(body.user_id, body.grant_id or "", -body.amount, asked)
+        one = operations.adjust(body.user_id, body.grant_id or "", -body.amount, UNKEYED if body.dry_run else asked)
+        if body.dry_run:
+            return await self._trials.answer(body.user_id, one)
         return self._renderer.render(ADJUST.name, await self._engine.run(body.user_id, one))
 
     async def _give(self, body: AddRequest, source: str, key: str, request: Request) -> Rendered:
@@ -63,7 +68,9 @@ class AddHandlers:
         grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
         body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
         asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request, begins=True)  # blanks: no caller's
-        one = _grant_of(body, grant_id, source, asked, chosen=chosen)
+        one = _grant_of(body, grant_id, source, UNKEYED if body.dry_run else asked, chosen=chosen)
+        if body.dry_run:
+            return await self._trials.answer(body.user_id, one)
         if self._intake is None:
             return self._renderer.render(GRANT.name, await self._engine.run(body.user_id, one))
         row = pending_row(one, self._settings.partitions, key, time.time_ns() // 1_000_000).model_copy(

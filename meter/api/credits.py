@@ -7,6 +7,7 @@ from functools import partial
 from meter.api.exports import Items, listed
 from meter.api.plain_bodies import PlainDeduct
 from meter.api.services import Services, asked_of, path_user, unanswered, usage_of, user_of
+from meter.api.trials import Trials
 from meter.clock import milliseconds
 from meter.contract.answers import Transaction
 from meter.contract.requests import (
@@ -18,7 +19,7 @@ from meter.contract.requests import (
     TraceQuery,
 )
 from meter.engine import operations, priced
-from meter.engine.operations import Operation
+from meter.engine.operations import UNKEYED, Operation
 from meter.engine.outbox import CHARGES, seq_of
 from meter.engine.parts import path_of
 from meter.http.cursors import NUMBER, Cursors
@@ -43,6 +44,7 @@ class CreditHandlers:
         self._scale = services.scale
         self._renderer = services.renderer
         self._plain = services.plain_bodies
+        self._trials = Trials(services)
         self._history = History(Tail(services.engine, services.redis, services.store), services.store)
 
     def deduct(self, request: Request, respond: Respond) -> None:
@@ -83,8 +85,10 @@ class CreditHandlers:
             body.amount,
             charges=await charged_rows(rows, self._store),
             path=rows[0].user_id,
-            asked=asked_of(body, key, request),
+            asked=UNKEYED if body.dry_run else asked_of(body, key, request),
         )
+        if body.dry_run:
+            return await self._trials.answer(body.user_id, one)
         return self._renderer.render("refund", await self._engine.run(body.user_id, one))
 
     async def balance_at(self, request: Request) -> Rendered:

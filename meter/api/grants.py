@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from meter.api.services import Services, asked_of, lists_of, path_id, path_user
+from meter.api.trials import Trials
 from meter.clock import DAY_MS, NEVER_MS
 from meter.contract.requests import ExpiringQuery, GrantsQuery, VoidRequest
 from meter.engine import operations
+from meter.engine.operations import UNKEYED
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key, read_query
@@ -26,6 +28,7 @@ class GrantHandlers:
         self._lists = lists_of(services)
         self._scale = services.scale
         self._renderer = services.renderer
+        self._trials = Trials(services)
 
     async def grants(self, request: Request) -> Rendered:
         """`GET /credits/grants/{user_id}`: live ones in burn order, all of them by their making."""
@@ -53,5 +56,8 @@ class GrantHandlers:
         """`POST /credits/grants/{user_id}/{grant_id}/void`"""
         body = read_body(VoidRequest, request, self._scale)
         user_id, grant_id = path_user(request), path_id(request, "grant_id")
-        one = operations.void(user_id, grant_id, asked_of(body, read_key(request), request, begins=True))
+        asked = asked_of(body, read_key(request), request, begins=True)
+        one = operations.void(user_id, grant_id, UNKEYED if body.dry_run else asked)
+        if body.dry_run:
+            return await self._trials.answer(user_id, one)
         return self._renderer.render("void", await self._engine.run(user_id, one))

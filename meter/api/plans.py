@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
 from meter.api.services import Services, path_user
+from meter.api.trials import Trials
 from meter.clock import milliseconds, utc_time
 from meter.contract.plans import (
     BillingPeriod,
@@ -29,6 +30,7 @@ from meter.contract.plans import (
     UpgradeRequest,
 )
 from meter.contract.requests import Query
+from meter.engine.operations import Operation
 from meter.http.cursors import ID, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
@@ -64,6 +66,7 @@ class PlanHandlers:
 
     def __init__(self, services: Services) -> None:
         self._engine = services.engine
+        self._trials = Trials(services)
         self._services = services
         self._scale = services.scale
         self._partitions = services.settings.partitions
@@ -153,7 +156,7 @@ class PlanHandlers:
         [after_group] = _BY_GROUP.read(query.cursor, user_id) or [""]
         rows = await self._service().of_user(user_id, after_group, query.limit)
         cursor = _BY_GROUP.write(rows[-1].plan_group, scope=user_id) if len(rows) == query.limit else None
-        return page([model_json(_subscription(row)) for row in rows], cursor)
+        return page([model_json(_subscription(row), exclude_unset=True) for row in rows], cursor)
 
     async def subscribe(self, request: Request) -> Rendered:
         """`PUT /credits/subscriptions/{user_id}`"""
@@ -168,13 +171,18 @@ class PlanHandlers:
         )
         if asked.anchor_ms is not None and asked.anchor_ms > await self._engine.now_ms():
             return validation_problem([("/anchor_at", "must not be in the future")])
+        if body.dry_run:
+            return await self._try(user_id, lambda caller: self._service().assign(user_id, body.plan_id, asked, caller))
         call = keyed_call("subscribe", request, body)
         return await self._once(request, call, lambda once: self._service().assign(user_id, body.plan_id, asked, once))
 
     async def upgrade(self, request: Request) -> Rendered:
         """`POST /credits/subscriptions/{user_id}/upgrade`"""
         user_id, body = path_user(request), read_body(UpgradeRequest, request, self._scale)
-        call, how = keyed_call("upgrade", request, body), Proration(body.when, body.proration)
+        how = Proration(body.when, body.proration)
+        if body.dry_run:
+            return await self._try(user_id, lambda caller: self._service().change(user_id, body.plan_id, how, caller))
+        call = keyed_call("upgrade", request, body)
         return await self._once(request, call, lambda once: self._service().change(user_id, body.plan_id, how, once))
 
     async def unsubscribe(self, request: Request) -> Rendered:
@@ -190,17 +198,25 @@ class PlanHandlers:
         """The first answer of a call on a subscription, which is kept with what the call does."""
 
         def kept(row: SubscriptionRow) -> Sequence[Row]:
-            return call.kept(answer(200, _subscription(row)), row.updated_at_ms)
+            return call.kept(answer(200, _subscription(row), exclude_unset=True), row.updated_at_ms)
 
         async def done() -> Rendered:
-            found = await run(Caller(kept, brought_id(request.headers) or None))
-            if isinstance(found, SubscriptionRow):
-                return answer(200, _subscription(found))
-            if found == "overflow":
-                return validation_problem([("/plan_id", "its credits are more than the account can count exactly")])
-            return problem(found, _DETAILS[found])
+            return _answered(await run(Caller(kept, brought_id(request.headers) or None)))
 
         return await answered_once(self._catalog(), call, done)
+
+    async def _try(self, user_id: str, run: Callable[[Caller], Awaitable[SubscriptionRow | Refused]]) -> Rendered:
+        """What a call on a subscription would be answered, and its effect; nothing is written."""
+        effect = b"null"
+
+        async def tried(many: Sequence[Operation]) -> None:
+            nonlocal effect
+            effect = await self._trials.of_steps(user_id, many)
+
+        rendered = _answered(await run(Caller(lambda _: (), tried=tried)))
+        if rendered.status != 200:
+            return rendered
+        return rendered._replace(body=rendered.body[:-1] + b',"effect":' + effect + b"}")
 
     def _catalog(self) -> Store:
         return self._services.catalog("plans")
@@ -245,6 +261,14 @@ class PlanHandlers:
             return None
         most = None if row.rollover_max is None else self._scale.credits(row.rollover_max)
         return Rollover(max_amount=most, percent=row.rollover_percent, valid_days=row.rollover_days)
+
+
+def _answered(found: SubscriptionRow | Refused) -> Rendered:
+    if isinstance(found, SubscriptionRow):
+        return answer(200, _subscription(found), exclude_unset=True)
+    if found == "overflow":
+        return validation_problem([("/plan_id", "its credits are more than the account can count exactly")])
+    return problem(found, _DETAILS[found])
 
 
 def _fingerprint(body: CreatePlanRequest) -> str:

@@ -16,6 +16,7 @@ support = typer.Typer()
 User = Annotated[str, typer.Argument(help="The user_id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; the ledger has it.")]
 Repeat = Annotated[str, typer.Option("--idempotency-key", help="Names the change, so that sent twice it is done once.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Tell what it would come to; change nothing.")]
 Since = Annotated[datetime | None, typer.Option("--from", help="From that time on, in UTC.")]
 Until = Annotated[datetime | None, typer.Option("--to", help="Before that time, in UTC.")]
 
@@ -243,7 +244,12 @@ def refusals(
 
 
 def _after(answer: Any) -> str:
-    return f"can spend {text(answer.available)}"
+    effect = getattr(answer, "effect", None)
+    if effect is None:
+        return f"can spend {text(answer.available)}"
+    place = "" if effect.burns_at is None else f", burns at place {effect.burns_at}"
+    following = "" if effect.next_grant_id is None else f", next burns {effect.next_grant_id}"
+    return f"would go from {text(effect.available_before)} to {text(effect.available_after)}{place}{following}"
 
 
 @support.command()
@@ -254,6 +260,7 @@ def add(
     ends: Annotated[str, typer.Option(help="30d, a time such as 2030-01-31, or never.")] = "never",
     priority: Annotated[int, typer.Option(help="What has less burns first.")] = 10,
     grant_id: Annotated[str | None, typer.Option("--id", help="The grant_id: the same twice is one grant.")] = None,
+    dry_run: Dry = False,
     idempotency_key: Repeat = "",
     actor: Actor = "",
     url: Url = "",
@@ -261,7 +268,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Give a user credits."""
-    once = key_of(idempotency_key)
+    once = None if dry_run else key_of(idempotency_key)
     Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.add(
             user,
@@ -270,6 +277,7 @@ def add(
             expires_at=_end(ends),
             priority=priority,
             grant_id=grant_id,
+            dry_run=dry_run,
             idempotency_key=once,
         ),
         lambda found: f"{found.grant_id}: {_after(found) if hasattr(found, 'available') else 'soon'}",
@@ -293,6 +301,7 @@ def adjust(
     amount: Annotated[str, typer.Argument(help="+5 gives, -5 takes of what is free.")],
     reason: Reason,
     grant: Annotated[str | None, typer.Option(help="Take of that grant, or give as it.")] = None,
+    dry_run: Dry = False,
     idempotency_key: Repeat = "",
     actor: Actor = "",
     url: Url = "",
@@ -300,9 +309,11 @@ def adjust(
     as_json: Json = False,
 ) -> None:
     """Set right what a user has."""
-    once = key_of(idempotency_key)
+    once = None if dry_run else key_of(idempotency_key)
     Called(over(url, key), actor, as_json=as_json).tell(
-        lambda meter, _: meter.adjust(user, amount.removeprefix("+"), reason, grant_id=grant, idempotency_key=once),
+        lambda meter, _: meter.adjust(
+            user, amount.removeprefix("+"), reason, grant_id=grant, dry_run=dry_run, idempotency_key=once
+        ),
         lambda found: f"{text(found.amount)}: {_after(found) if hasattr(found, 'available') else 'soon'}",
     )
 
@@ -334,6 +345,7 @@ def refund(
     transaction: Annotated[str, typer.Argument(help="The transaction_id of a charge.")],
     reason: Reason,
     amount: Annotated[str | None, typer.Argument(help="All that is left of it when not given.")] = None,
+    dry_run: Dry = False,
     idempotency_key: Repeat = "",
     actor: Actor = "",
     url: Url = "",
@@ -341,14 +353,14 @@ def refund(
     as_json: Json = False,
 ) -> None:
     """Give back a charge, or part of it."""
-    once = key_of(idempotency_key)
+    once = None if dry_run else key_of(idempotency_key)
 
     async def ask(meter: Any, _: str) -> Any:
         story = await meter.transaction(transaction)
         if not story:
             return story
         whose = story.transaction.user_id
-        return await meter.refund(whose, transaction, amount, description=reason, idempotency_key=once)
+        return await meter.refund(whose, transaction, amount, description=reason, dry_run=dry_run, idempotency_key=once)
 
     def shown(found: Any) -> str:
         return f"{text(found.amount)} back, {text(found.left)} left of the charge, {_after(found)}"
@@ -361,6 +373,7 @@ def void(
     user: User,
     grant: Annotated[str, typer.Argument(help="The grant_id.")],
     reason: Reason,
+    dry_run: Dry = False,
     idempotency_key: Repeat = "",
     actor: Actor = "",
     url: Url = "",
@@ -368,9 +381,9 @@ def void(
     as_json: Json = False,
 ) -> None:
     """Take back what is free of a grant."""
-    once = key_of(idempotency_key)
+    once = None if dry_run else key_of(idempotency_key)
     Called(over(url, key), actor, as_json=as_json).tell(
-        lambda meter, _: meter.void(user, grant, description=reason, idempotency_key=once),
+        lambda meter, _: meter.void(user, grant, description=reason, dry_run=dry_run, idempotency_key=once),
         lambda found: f"{text(found.voided)} taken, {_after(found)}",
     )
 

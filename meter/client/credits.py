@@ -104,6 +104,7 @@ class Credits(
         effective_at: datetime | None = None,
         expires_at: datetime | None = None,
         metadata: Metadata | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> answers.Added | answers.Pending | Refusal:
         """Adds a grant of credits. `Pending`: it is durable, but Redis went away before it had it."""
@@ -117,6 +118,7 @@ class Credits(
             "effective_at": effective_at,
             "expires_at": expires_at,
             "metadata": metadata,
+            "dry_run": dry_run or None,
         }
         return await self._call_or_later("add", answers.Added, answers.Pending, body=body, key=idempotency_key)
 
@@ -129,6 +131,7 @@ class Credits(
         grant_id: str | None = None,
         reference: str | None = None,
         metadata: Metadata | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> answers.Adjusted | answers.Pending | Refusal:
         """Sets right what a user has: above zero as `add` does, below it free credits are taken, in burn order or of
@@ -141,6 +144,7 @@ class Credits(
             "grant_id": grant_id,
             "reference": reference,
             "metadata": metadata,
+            "dry_run": dry_run or None,
         }
         return await self._call_or_later("adjust", answers.Adjusted, answers.Pending, body=body, key=idempotency_key)
 
@@ -309,6 +313,7 @@ class Credits(
         description: str | None = None,
         reference: str | None = None,
         metadata: Metadata | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> answers.Refunded | Refusal:
         """Gives back part of a charge; all that is left of it when no amount is given."""
@@ -319,6 +324,7 @@ class Credits(
             "description": description,
             "reference": reference,
             "metadata": metadata,
+            "dry_run": dry_run or None,
         }
         return await self._call("refund", answers.Refunded, body=body, key=idempotency_key)
 
@@ -384,10 +390,11 @@ class Credits(
         description: str | None = None,
         reference: str | None = None,
         metadata: Metadata | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> answers.Voided | Refusal:
         """Ends a grant early."""
-        body = {"description": description, "reference": reference, "metadata": metadata}
+        body = {"description": description, "reference": reference, "metadata": metadata, "dry_run": dry_run or None}
         path = {"user_id": user_id, "grant_id": grant_id}
         return await self._call("void", answers.Voided, path=path, body=body, key=idempotency_key)
 

@@ -110,6 +110,7 @@ class PlanCalls(Calls):
         time_zone: str | None = None,
         anchor_at: datetime | None = None,
         metadata: Mapping[str, object] | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> Subscription | Refusal:
         """Gives a user a plan, and the credits of the first period; it renews, in UTC, unless said otherwise.
@@ -122,6 +123,7 @@ class PlanCalls(Calls):
             "time_zone": time_zone,
             "anchor_at": anchor_at,
             "metadata": metadata,
+            "dry_run": dry_run or None,
         }
         return await self._call("subscribe", Subscription, path={"user_id": user_id}, body=body, key=idempotency_key)
 
@@ -137,10 +139,11 @@ class PlanCalls(Calls):
         *,
         when: Literal["now", "period_end"] = "now",
         proration: Literal["none", "difference"] = "none",
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> Subscription | Refusal:
         """Changes to another plan of the same group, up or down; `UpgradeRequest` says what becomes of the credits."""
-        body = {"plan_id": plan_id, "when": when, "proration": proration}
+        body = {"plan_id": plan_id, "when": when, "proration": proration, "dry_run": dry_run or None}
         return await self._call("upgrade", Subscription, path={"user_id": user_id}, body=body, key=idempotency_key)
 
     async def unsubscribe(

@@ -77,6 +77,17 @@ class Payer(BaseModel):
     available: Credits
 
 
+class Effect(BaseModel):
+    """What a dry run would come to. `burns_at`: the place in burn order, from 1, of what would come in;
+    `next_grant_id`: what would burn next. Of a refund, whose credits return to where they came from, both are null.
+    """
+
+    available_before: Credits
+    available_after: Credits
+    burns_at: int | None
+    next_grant_id: str | None
+
+
 class Paid(Balances):
     """The balances are those of the account alone. Where pools pay, or could, `spendable` is what all of them have
     together, and `payers` are those who do; of a reading, those who could.
@@ -113,8 +124,10 @@ class Added(Balances):
 
     user_id: str
     grant_id: str
-    transaction_id: str
+    transaction_id: str | None
     amount: Credits
+    effect: Effect | None = None
+    """Of a dry run, which has no transaction."""
 
 
 class Pending(Answer):
@@ -227,19 +240,23 @@ class Refunded(Balances):
     """Part of a charge was given back; `left` can still be refunded."""
 
     user_id: str
-    transaction_id: str
+    transaction_id: str | None
     amount: Credits
     forfeited: Credits
     left: Credits
+    effect: Effect | None = None
+    """Of a dry run, which has no transaction."""
 
 
 class Adjusted(Balances):
     """What a user has was set right by `amount`, below zero where credits were taken. `grant_id`: what was made."""
 
     user_id: str
-    transaction_id: str
+    transaction_id: str | None
     amount: Credits
     grant_id: str | None = None
+    effect: Effect | None = None
+    """Of a dry run, which has no transaction."""
 
 
 class Voided(Balances):
@@ -247,8 +264,10 @@ class Voided(Balances):
 
     user_id: str
     grant_id: str
-    transaction_id: str
+    transaction_id: str | None
     voided: Credits
+    effect: Effect | None = None
+    """Of a dry run, which has no transaction."""
 
 
 class Balance(Paid):

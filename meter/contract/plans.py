@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from meter.amount import is_countable, plain_decimal
-from meter.contract.answers import Answer
+from meter.contract.answers import Answer, Effect
 from meter.contract.fields import (
     AS_WHOLE,
     PRIORITY_MAX,
@@ -132,6 +132,8 @@ class SubscribeRequest(Body):
     time_zone: TimeZone = "UTC"
     anchor_at: Annotated[Time, Field(ge=_FIRST_ANCHOR)] | None = None
     metadata: Metadata | None = None
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class UpgradeRequest(Body):
@@ -144,6 +146,8 @@ class UpgradeRequest(Body):
     plan_id: ObjectId
     when: Literal["now", "period_end"] = "now"
     proration: Literal["none", "difference"] = "none"
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class UnsubscribeQuery(BaseModel):
@@ -216,6 +220,7 @@ class Subscription(Answer):
     metadata: Members | None
     created_at: datetime
     updated_at: datetime
+    effect: Effect | None = None
 
 
 class SubscriptionPage(Answer):

@@ -154,6 +154,8 @@ class AddRequest(Described):
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
     effective_at: Annotated[Time, Field(ge=_FIRST_START, le=_LAST_START)] | None = None
     expires_at: Time | None = None
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class DeductRequest(Spending):
@@ -220,6 +222,8 @@ class RefundRequest(Described):
     user_id: UserId
     transaction_id: ObjectId
     amount: PositiveAmount | None = None
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class AdjustRequest(Body):
@@ -233,10 +237,15 @@ class AdjustRequest(Body):
     """Above zero the id of the grant that is made; below it that of the one from which is taken, else in burn order."""
     reference: Reference | None = None
     metadata: Metadata | None = None
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class VoidRequest(Described):
     """End a grant early."""
+
+    dry_run: bool = False
+    """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
 
 class UserRequest(Body):

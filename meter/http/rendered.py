@@ -30,9 +30,9 @@ class Rendered(NamedTuple):
     """The id that the log has for it, where the request brought none."""
 
 
-def answer(status: int, model: BaseModel) -> Rendered:
+def answer(status: int, model: BaseModel, *, exclude_unset: bool = False) -> Rendered:
     """An answer made of its model: for calls that are not on the hot path."""
-    return Rendered(status, model_json(model).encode())
+    return Rendered(status, model_json(model, exclude_unset=exclude_unset).encode())
 
 
 def model_json(model: BaseModel, *, exclude_unset: bool = False) -> str:

@@ -77,9 +77,7 @@ class Effects:
             await self._engine.run(errand.user_id, price_operation(errand))
             await self._store.remove([errand])
             return
-        grants: list[tuple[str, int]] = errand.grants or []  # type: ignore[assignment] # as the planner made it
-        names = [name for name, _ in grants]
-        many = [one for name, until_ms in grants for one in _operations(errand, name, until_ms)]
+        names, many = [name for name, _ in _grants_of(errand)], errand_operations(errand)
         partition = self._engine.partition_of(errand.user_id)
         await self._intake.apply_many(await self._pending(errand.user_id, names))
         for first in range(0, len(many), OPERATIONS_PER_CALL):
@@ -90,6 +88,17 @@ class Effects:
         """What the store has and Redis may not, of these grants and of the rests that a step gave in their place."""
         found = await self._store.grants([(user_id, each) for name in names for each in (name, rest_of(name))])
         return [row for row in found.values() if row.pending]
+
+
+def _grants_of(errand: ErrandRow) -> list[tuple[str, int]]:
+    return errand.grants or []  # type: ignore[return-value] # as the planner made it
+
+
+def errand_operations(errand: ErrandRow) -> list[Operation]:
+    """What Redis is asked for by an errand."""
+    if errand.kind == PRICES:
+        return [price_operation(errand)]
+    return [one for name, until_ms in _grants_of(errand) for one in _operations(errand, name, until_ms)]
 
 
 def price_operation(errand: ErrandRow) -> Operation:

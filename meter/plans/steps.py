@@ -10,7 +10,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.ledger.pending_grants import pending_row
 from meter.plans import planner
-from meter.plans.effects import Effects
+from meter.plans.effects import Effects, errand_operations
 from meter.plans.entitlement import NewGrant
 from meter.plans.planner import Step
 from meter.plans.terms import Terms, terms_of
@@ -120,3 +120,8 @@ def grant_operation(user_id: str, grant: NewGrant) -> Operation:
 
 def _operations(step: Step) -> list[Operation]:
     return [grant_operation(step.row.user_id, grant) for grant in step.grants]
+
+
+def operations_of(step: Step) -> list[Operation]:
+    """What Redis would be asked for by a step: what ends, and what comes."""
+    return [*(one for errand in step.errands for one in errand_operations(errand)), *_operations(step)]

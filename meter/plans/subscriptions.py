@@ -12,9 +12,10 @@ from typing import Literal
 
 from meter.engine.answers import OK, OVERFLOW, TOO_MANY
 from meter.engine.engine import Engine
+from meter.engine.operations import Operation
 from meter.plans import planner
 from meter.plans.planner import ENDED, SET_ASIDE, Asked, Step
-from meter.plans.steps import Steps, advanced
+from meter.plans.steps import Steps, advanced, operations_of
 from meter.plans.terms import Terms, terms_of
 from meter.store.base import Store
 from meter.store.plan_rows import PlanRow, SubscriptionRow
@@ -48,6 +49,8 @@ class Caller:
 
     kept: Kept
     reference: str | None = None
+    tried: Callable[[Sequence[Operation]], Awaitable[None]] | None = None
+    """Is told what Redis would be asked for, where nothing is to be done at all."""
 
 
 _Decided = tuple[SubscriptionRow | None, Step]
@@ -87,7 +90,7 @@ class Subscriptions:
             plan = await self._store.get(PlanRow, plan_id)
             if plan is None:
                 return "plan-not-found"
-            present = await self._settled(user_id, plan.plan_group, now_ms)
+            present = await self._settled(user_id, plan.plan_group, now_ms, caller)
             if present is None or present.state == ENDED:
                 if not plan.active:
                     return _not_to_be_had(plan)
@@ -111,7 +114,7 @@ class Subscriptions:
             plan = await self._store.get(PlanRow, plan_id)
             if plan is None:
                 return "plan-not-found"
-            present = await self._settled(user_id, plan.plan_group, now_ms)
+            present = await self._settled(user_id, plan.plan_group, now_ms, caller)
             if present is None or present.state == ENDED:
                 return "plan-not-found" if plan.deleted else "subscription-not-found"
             if present.state == SET_ASIDE:
@@ -141,7 +144,7 @@ class Subscriptions:
         """Ends a subscription now or at the period's end; unspent credits of it stay, or are void at that time."""
 
         async def decide(now_ms: int) -> _Decided | Refused:
-            present = await self._settled(user_id, plan_group, now_ms)
+            present = await self._settled(user_id, plan_group, now_ms, caller)
             if present is None:
                 return "subscription-not-found"
             if present.state == SET_ASIDE and when == "period_end":
@@ -163,6 +166,9 @@ class Subscriptions:
             word = await self._steps.taken(step)
             if word != OK:
                 return _REFUSED_GRANTS[word]
+            if caller.tried is not None:
+                await caller.tried(operations_of(step))
+                return step.row
             new, changes = caller.kept(step.row), [] if step.row is present else [step]
             if await self._steps.commit(changes, now_ms, new, caller.reference):
                 if not changes:
@@ -170,8 +176,12 @@ class Subscriptions:
                 return step.row
         return "busy"
 
-    async def _settled(self, user_id: str, plan_group: str, now_ms: int) -> SubscriptionRow | None:
+    async def _settled(self, user_id: str, plan_group: str, now_ms: int, caller: Caller) -> SubscriptionRow | None:
         """The subscription as of now, with all that was due done; as set aside where that cannot be worked out."""
+        if caller.tried is not None:
+            row = await self._store.get(SubscriptionRow, user_id, plan_group)
+            is_due = row is not None and planner.is_due(row, now_ms)
+            return _as_of(row, await self._steps.terms([row]), now_ms) if row is not None and is_due else row
         while True:
             row = await self._store.get(SubscriptionRow, user_id, plan_group)
             if row is None or not planner.is_due(row, now_ms):

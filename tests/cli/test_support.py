@@ -60,6 +60,10 @@ def test_what_a_user_has_is_set_right(command: Command) -> None:
     assert (given.exit_code, given.stdout) == (0, "5.5: can spend 5.5\n")
     taken = command("adjust", "acme", "-2", "--reason", "Too much", "--grant", "amends")
     assert (taken.exit_code, taken.stdout) == (0, "-2: can spend 3.5\n")
+    tried = command("adjust", "acme", "-1", "--reason", "Too much", "--dry-run")
+    assert tried.stdout == "-1: would go from 3.5 to 2.5, next burns amends\n" and tried.stderr == ""
+    tried = command("add", "acme", "10", "--reason", "r", "--id", "more", "--priority", "5", "--dry-run")
+    assert tried.stdout == "more: would go from 3.5 to 13.5, burns at place 1, next burns more\n"
     refused = command("adjust", "acme", "-4", "--reason", "Too much")
     assert refused.exit_code == 4 and "ADJUSTMENT_EXCEEDS_CREDITS" in refused.stderr
     assert command("adjust", "acme", "5").exit_code == 2, "a reason is asked for"
