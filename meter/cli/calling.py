@@ -88,9 +88,9 @@ class Called:
                 typer.echo(text)
         elif by_line and hasattr(answer, "items"):
             for one in answer.items:
-                typer.echo(_json(one.model_dump()))
+                typer.echo(document_text(one.model_dump()))
         else:
-            typer.echo(_json(answer.model_dump()))
+            typer.echo(document_text(answer.model_dump()))
 
 
 def over(url: str, key: str) -> Opened:
@@ -189,7 +189,8 @@ def once(shown: str, secret: str | None) -> str:
     return f"{shown}\n{secret}"
 
 
-def _json(document: object) -> str:
+def document_text(document: object) -> str:
+    """A document as JSON on one line; amounts have their very digits."""
     return orjson.dumps(document, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
 

@@ -15,6 +15,7 @@ from meter.cli.checking import check
 from meter.cli.codes import codes
 from meter.cli.deployment import DATA_DIR, DataDir, settings_of
 from meter.cli.ending import complain, run
+from meter.cli.exporting import exports
 from meter.cli.imports import imports
 from meter.cli.jobs import jobs
 from meter.cli.keys import keys
@@ -55,6 +56,7 @@ app.add_typer(codes, name="codes")
 app.add_typer(rate_cards, name="rate-cards")
 app.add_typer(imports, name="import")
 app.add_typer(support)
+app.add_typer(exports)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. [METER_HOST, 127.0.0.1]", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on. [METER_PORT, 8000]", show_default=False)]
