@@ -1,7 +1,8 @@
 -- Changes what an account may do. An empty argument leaves that setting as it is.
 -- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (units, comma-separated, "none"),
 --         metadata (JSON text), rate_card, price_multiplier (millionths; "-" = what the levels above say), budgets, rate_limits
---         (changes, as state/editing.lua has them), pool (0 | 1: all below it draw on it), use_pools (0 | 1)
+--         (changes, as state/editing.lua has them), pool (0 | 1: all below it draw on it), use_pools (0 | 1), velocity
+--         (as state/breaker.lua has it)
 -- Answers ok user_id overdraft_limit suspended low_credit_thresholds | too_many; then the balances | incomplete_rule rule
 --         | no_rule rule | too_many_rules (behind ok stands all that the account may do then)
 -- Writes  accounts, order, profiles, rates, rules, counters, outbox (account)
@@ -42,8 +43,8 @@ function operations.configure(i)
   local limit, suspended, thresholds, metadata = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local names = paths.levels_of(a.user)
   local plan, refusal
-  if names[#names] == a.user and (suspended .. ARGV[i + 7] .. ARGV[i + 8] .. ARGV[i + 9] .. ARGV[i + 10] ~= '') then
-    plan, refusal = levels.planned(a.user, ARGV[i + 7], ARGV[i + 8], suspended, ARGV[i + 9], ARGV[i + 10])
+  if names[#names] == a.user and suspended .. concat({ unpack(ARGV, i + 7, i + 11) }) ~= '' then
+    plan, refusal = levels.planned(a.user, ARGV[i + 7], ARGV[i + 8], suspended, ARGV[i + 9], ARGV[i + 10], ARGV[i + 11])
   end
   if refusal then return refusal end
   if not admit(a) then return '0 too_many' .. balances(a) end

@@ -72,7 +72,9 @@ end
 -- The line that refuses new spending of an account that is suspended, itself or by a level above it, or nil.
 function admission.refuse_suspended(a)
   local is_suspended = a.suspended ~= '-'
-  for _, level in ipairs(levels and levels.of(a.user) or NOTHING) do is_suspended = is_suspended or level.suspended end
+  for _, level in ipairs(levels and levels.of(a.user) or NOTHING) do
+    is_suspended = is_suspended or level.suspended or levels.breakers.suspends(level)
+  end
   return is_suspended and admission.refuse(a, { is_new = true, amount = 0, required = 0 }) or nil
 end
 

@@ -53,6 +53,7 @@ end
 function levels.charge(user, amount, time, requests)
   each_counting(user, function(level)
     add(level, 'c', amount, time)
+    if level.breaker and amount > 0 then levels.breakers.spend(level, amount) end
     if requests then add(level, 'r', requests, time) end
   end)
 end

@@ -87,25 +87,25 @@ local function flag(new, old)
 end
 
 -- What a level would be after changes: its rules, or nil and the refusal. Nothing is changed yet.
-function levels.planned(user, budgets, limits, suspended, pool, use_pools)
+function levels.planned(user, budgets, limits, suspended, pool, use_pools, velocity)
   local level = levels.at(user) or levels.parse(user)
   levels.roll(level)
   local refusal
   budgets, refusal = edited(level, 'budgets', budgets)
-  if refusal then return nil, refusal end
-  limits, refusal = edited(level, 'limits', limits)
+  if not refusal then limits, refusal = edited(level, 'limits', limits) end
   if refusal then return nil, refusal end
   return {
     level = level, budgets = budgets, limits = limits, suspended = flag(suspended, level.suspended),
+    breaker = levels.breakers.edited(velocity, level.breaker),
     is_pool = flag(pool, level.is_pool), is_apart = not flag(use_pools, not level.is_apart),
   }
 end
 
 -- Makes a level what was planned. Answers whether it has rules.
 function levels.adopt(plan)
-  local level, counts = plan.level, #plan.budgets + #plan.limits > 0
+  local level, counts = plan.level, #plan.budgets + #plan.limits > 0 or plan.breaker ~= nil
   level.budgets, level.limits, level.suspended = plan.budgets, plan.limits, plan.suspended
-  level.is_pool, level.is_apart = plan.is_pool, plan.is_apart
+  level.breaker, level.is_pool, level.is_apart = plan.breaker, plan.is_pool, plan.is_apart
   if counts and level.since == 0 then level.since = seq + 1 end
   if not counts then level.since, level.charged, level.reserved, level.holds, level.requests = 0, 0, 0, 0, 0 end
   local was_there = levels.known[level.user] and not level.is_gone

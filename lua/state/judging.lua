@@ -31,6 +31,7 @@ function levels.judge(user, ask, broken)
     if ask.is_new and level.suspended and level.user ~= user then
       broken[#broken + 1] = { class = 1, room = 0, rule = 'suspended', of = level.user }
     end
+    if level.breaker then levels.breakers.judge(level, ask, broken) end
     levels.roll(level)
     for _, b in ipairs(level.budgets) do judge_budget(level, b, ask, broken) end
     for _, l in ipairs(level.limits) do levels.buckets.judge(level, l, ask, broken) end

@@ -4,6 +4,7 @@
 --           or s where it is suspended, p where it is a pool, a where it stays apart from the pools above it
 --           b,id,limit,window,zone,mode,unit,scope,alerts,source,from,base,starts,ends   a budget
 --           l,id,kind,limit,per_ms,burst,dimension,scope,mode,source,from                a rate limit
+--           v,limit,per_ms,action,pause_ms,till                                          its breaker (state/breaker.lua)
 -- COUNTERS  "charged reserved holds requests", then "id=tat:most" for each bucket that is not full (state/bucket.lua)
 --
 -- charged is what the path and all below it were charged since, less refunds; so a charge moves one number however many
@@ -55,10 +56,11 @@ function levels.parse(user, terms, counters)
     local since, flags, rules = match(terms, '^(%d+) (%S+)(.*)$')
     level.since, level.suspended = since + 0, string.find(flags, 's', 1, true) ~= nil
     level.is_pool, level.is_apart = string.find(flags, 'p', 1, true) ~= nil, string.find(flags, 'a', 1, true) ~= nil
-    for word in gmatch(rules, '%S+') do
+    for word in gmatch(rules, ' ([bl]%S+)') do
       local rule, list = levels.parse_rule(word)
       level[list][#level[list] + 1] = rule
     end
+    level.breaker = levels.breakers.read(rules, counters)
   end
   if counters then
     local charged, reserved, holds, requests, rest = match(counters, '^(%d+) (%d+) (%d+) (%d+)(.*)$')
@@ -78,6 +80,7 @@ function levels.terms_of(level)
   local words = { format('%d %s', level.since, flags == '' and '-' or flags) }
   for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
   for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
+  words[#words + 1] = levels.breakers.pack(level.breaker)
   return concat(words, ' ')
 end
 
@@ -86,6 +89,7 @@ function levels.counters_of(level)
   for _, l in ipairs(level.limits) do
     if l.tat and l.tat > now * 1000 then words[#words + 1] = format('%s=%d:%d', l.id, l.tat, l.most) end
   end
+  words[#words + 1] = levels.breakers.counter(level.breaker)
   return concat(words, ' ')
 end
 

@@ -48,6 +48,7 @@ function levels.listed(level)
   local words = { '' }
   for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
   for _, l in ipairs(level.limits) do words[#words + 1] = levels.pack_limit(l) end
+  words[#words + 1] = levels.breakers.pack(level.breaker)
   return concat(words, ';')
 end
 
@@ -63,7 +64,7 @@ end
 function levels.drop(user)
   local level = levels.at(user)
   if not level then return end
-  level.is_gone, level.since, level.budgets, level.limits = true, 0, {}, {}
+  level.is_gone, level.since, level.budgets, level.limits, level.breaker = true, 0, {}, {}, nil
   level.suspended, level.is_pool, level.is_apart = false, false, false
   levels.count, levels.changed[user] = levels.count - 1, level
 end

@@ -8,7 +8,7 @@ import orjson
 
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
-from meter.contract.rules import RULE_ID, BudgetChange, RateLimitChange
+from meter.contract.rules import RULE_ID, BudgetChange, RateLimitChange, VelocityChange
 from meter.engine import operations, upkeep
 from meter.engine.answers import NAME, NO_RULE, NOTHING, is_ok, word_of
 from meter.engine.behind import NOTHING_BEHIND, read_behind, read_whole
@@ -21,6 +21,7 @@ from meter.store.rows import RateCardRow
 
 MILLION = 1_000_000
 _TERMS = ("rate_card", "price_multiplier")
+_RULES = ("budgets", "rate_limits", "velocity", "pool", "use_pools")
 
 
 class AccountHandlers:
@@ -50,7 +51,7 @@ class AccountHandlers:
             return validation_problem([(f"/{name}", fault) for name in terms])
         if body.rate_card is not None and await self._is_unknown(body.rate_card):
             return validation_problem([("/rate_card", "there is no rate card of that id")])
-        rules = [name for name in ("budgets", "rate_limits", "pool", "use_pools") if getattr(body, name) is not None]
+        rules = [name for name in _RULES if getattr(body, name) is not None]
         if rules and user_id.count("/") >= LEVELS_MAX:
             return validation_problem([(f"/{name}", f"are of no use below {LEVELS_MAX} levels") for name in rules])
         budgets, limits = body.budgets or {}, body.rate_limits or {}
@@ -68,6 +69,7 @@ class AccountHandlers:
             rate_limits=change_words({name: _limit(change) for name, change in limits.items()}),
             pool=body.pool,
             use_pools=body.use_pools,
+            velocity=_velocity(body.velocity) if "velocity" in body.model_fields_set else "",
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
         zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
@@ -143,6 +145,14 @@ def _limit(change: RateLimitChange | None) -> tuple[str, ...] | None:
     per_ms = str((change.per_seconds or 60) * 1000) if "per_seconds" in said else KEPT
     burst = ("*" if change.burst is None else str(change.burst)) if "burst" in said else KEPT
     return kind, limit, per_ms, burst, KEPT, KEPT, KEPT
+
+
+def _velocity(change: VelocityChange | None) -> str:
+    """A breaker as the script reads it (lua/state/breaker.lua)."""
+    if change is None:
+        return NOTHING
+    pause_ms = (change.pause_seconds or change.per_seconds) * 1000
+    return f"{change.limit},{change.per_seconds * 1000},{change.action[0]},{pause_ms}"
 
 
 def _term(value: str | int | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from meter.clock import NEVER_MS, time_text
 from meter.contract.rate_headers import Headers, Refusing, rate_headers, refusal_headers
 from meter.engine.answers import NOTHING, Line
-from meter.engine.rules import Budget, Paying, Rate, RateLimit, Violation, read_rule, read_violations
+from meter.engine.rules import Budget, Paying, Rate, RateLimit, Velocity, Violation, read_rule, read_violations
 from meter.http.rendered import json_text
 
 _Amount = Callable[[int], str]
@@ -19,8 +19,9 @@ def rules_json(answer: Line, amount: _Amount) -> str:
     budgets = [one for one in rules if isinstance(one, Budget)]
     text = ",".join(f'"{one.budget_id}":{_budget(one, answer, amount)}' for one in budgets)
     limits = ",".join(f'"{one.limit_id}":{_limit(one)}' for one in rules if isinstance(one, RateLimit))
+    velocity = next((_velocity(one, amount) for one in rules if isinstance(one, Velocity)), "null")
     flags = ",".join(f'"{name}":{"true" if answer[name] == "1" else "false"}' for name in ("pool", "use_pools"))
-    return f'"budgets":{{{text}}},"rate_limits":{{{limits}}},{flags}'
+    return f'"budgets":{{{text}}},"rate_limits":{{{limits}}},"velocity":{velocity},{flags}'
 
 
 def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
@@ -42,6 +43,14 @@ def _limit(limit: RateLimit) -> str:
     if limit.kind == "concurrent":
         return head + "}"
     return f'{head},"per_seconds":{_seconds(limit.per_ms)},"burst":{limit.burst or limit.limit}}}'
+
+
+def _velocity(breaker: Velocity, amount: _Amount) -> str:
+    pause = f',"pause_seconds":{breaker.pause_ms // 1000}' if breaker.action == "suspend" else ""
+    return (
+        f'{{"limit":{amount(breaker.limit)},"per_seconds":{breaker.per_ms // 1000},"action":"{breaker.action}"{pause},'
+        f'"tripped_until":{time_text(breaker.till_ms) if breaker.till_ms else "null"}}}'
+    )
 
 
 def rate_json(rate: Rate) -> str:
@@ -82,10 +91,10 @@ def _violation(one: Violation, amount: _Amount) -> str:
         value = getattr(one, name)
         if value != NOTHING:
             members.append(f'"{name}":{value if one.unit == "r" else amount(int(value))}')
-    if one.rule == "budget":
+    if one.rule in ("budget", "velocity"):
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         members.append(f'"resets_at":{time_text(ends_ms)}')
-    if one.rule == "rate_limit":
+    if one.rule in ("rate_limit", "velocity"):
         members.append(f'"per_seconds":{_seconds(int(one.per_ms))}')
     if one.retry_after_ms != NOTHING:
         members.append(f'"retry_after_ms":{one.retry_after_ms}')

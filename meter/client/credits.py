@@ -434,6 +434,7 @@ class Credits(
         price_multiplier: CreditAmount | Null | None = None,
         budgets: Mapping[str, Mapping[str, object] | None] | None = None,
         rate_limits: Mapping[str, Mapping[str, object] | None] | None = None,
+        velocity: Mapping[str, object] | Null | None = None,
         pool: bool | None = None,
         use_pools: bool | None = None,
         metadata: Metadata | None = None,
@@ -442,7 +443,8 @@ class Credits(
     ) -> answers.User | Refusal:
         """Changes what an account may do; what is None stays as it is, and `NULL` takes it away. `budgets` and
         `rate_limits` by their ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`, or None
-        to take one away. `pool`: all below it draw on it; `use_pools`: it, and all below it, draw on those above.
+        to take one away; `velocity`: members of `VelocityChange`. `pool`: all below it draw on it; `use_pools`: it, and
+        all below it, draw on those above.
         """
         body = {
             "overdraft_limit": overdraft_limit,
@@ -452,6 +454,7 @@ class Credits(
             "price_multiplier": price_multiplier,
             "budgets": budgets,
             "rate_limits": rate_limits,
+            "velocity": velocity,
             "pool": pool,
             "use_pools": use_pools,
             "metadata": metadata,

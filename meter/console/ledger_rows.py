@@ -137,7 +137,7 @@ def violation_text(one: Violation, amount: Decimal | None) -> str:
         left = one.limit - (one.used or 0) - (one.reserved or 0)
         over = "" if amount is None else f", over by {_text(max(amount - left, Decimal(0)))}"
         return f"{whose}budget {one.id} of {_text(one.limit)}, {_text(left)} were left{over}"
-    words = {"rate_limit": "rate limit", "concurrency": "at once", "suspended": "suspended"}
+    words = {"rate_limit": "rate limit", "concurrency": "at once", "suspended": "suspended", "velocity": "breaker"}
     name = words.get(one.rule, one.rule)
     limit = "" if one.limit is None else f", {_text(one.limit)} allowed"
     return f"{whose}{name}{f' {one.id}' if one.id else ''}{limit}"

@@ -13,7 +13,7 @@ from meter.console.burning import GrantRow
 from meter.console.figures import clock, places_of, plain, share
 from meter.console.visit import Visit
 from meter.contract.answers import Explanation, User
-from meter.contract.rules import Violation
+from meter.contract.rules import Velocity, Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,18 @@ def rules_of(told: Explanation, user: User, visit: Visit, open_holds: int) -> li
             badge = ("bad", "too fast") if name in own else ("ok", "enough")
             of = f"{limit.limit:,} a {duration_of(limit.per_seconds)}"
             rules.append(Rule(f"Rate limit {name}", badge, "", of, "", "", "rolling"))
+    if user.velocity is not None:
+        rules.append(_breaker(user.velocity, visit.now))
     rules += [_of_level_above(one, told, visit.now) for one in told.violations if one.user_id != told.user_id]
     return sorted(rules, key=lambda rule: rule.badge[0] == "ok")
+
+
+def _breaker(velocity: Velocity, now: datetime) -> Rule:
+    tripped = velocity.tripped_until is not None and velocity.tripped_until > now
+    badge = ("bad", "tripped") if tripped and velocity.action != "warn" else ("ok", "armed")
+    of = f"{plain(velocity.limit, places_of([velocity.limit]))} a {duration_of(velocity.per_seconds)}"
+    until = f"until {clock(velocity.tripped_until, now)}" if tripped and velocity.tripped_until else velocity.action
+    return Rule("Breaker", badge, "", of, "", "", until)
 
 
 def duration_of(seconds: int | None) -> str:
@@ -85,6 +95,8 @@ def _over(one: Violation, amount: Decimal) -> str:
     if one.rule == "budget" and one.limit is not None:
         over = amount - (one.limit - (one.used or 0) - (one.reserved or 0))
         return f"over the budget {one.id}{whose} by {plain(over, places_of([over]))}"
+    if one.rule == "velocity":
+        return f"stopped by the breaker{whose}, which was charged too fast"
     if one.rule == "rate_limit":
         wait = f", which lets one more through in {(one.retry_after_ms or 0) / 1000:g} s" if one.retry_after_ms else ""
         return f"more than the rate limit {one.id}{whose} lets through{wait}"

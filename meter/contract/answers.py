@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from meter.contract.fields import Credits, Members
-from meter.contract.rules import Budget, Rate, RateLimit, Violation
+from meter.contract.rules import Budget, Rate, RateLimit, Velocity, Violation
 
 Kind = Literal[
     "grant",
@@ -290,6 +290,8 @@ class User(Paid):
     """By their ids: of the account and all below it."""
     rate_limits: dict[str, RateLimit]
     """Likewise."""
+    velocity: Velocity | None
+    """Its breaker."""
     pool: bool
     """Whether all below it draw on it."""
     use_pools: bool

@@ -39,7 +39,7 @@ from meter.contract.fields import (
     TtlSeconds,
     UserId,
 )
-from meter.contract.rules import RULES_MAX, BudgetChange, RateLimitChange, RuleId, names_of_rules
+from meter.contract.rules import RULES_MAX, BudgetChange, RateLimitChange, RuleId, VelocityChange, names_of_rules
 from meter.contract.usage import CommittedUsage, Usage
 
 Over = Literal["cap", "reject", "overdraft", "hold_only"]
@@ -267,6 +267,8 @@ class UserRequest(Body):
         Field(max_length=RULES_MAX * 2, json_schema_extra=names_of_rules(RULES_MAX * 2)),
     ] = None
     """Likewise."""
+    velocity: VelocityChange | None = None
+    """Its breaker; null takes it away."""
     pool: bool | None = None
     """Whether all below it draw on it when their own grants do not cover what they ask for."""
     use_pools: bool | None = None

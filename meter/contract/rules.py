@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from meter.contract.fields import AS_WHOLE, Amount, Credits, TimeZone
+from meter.contract.fields import AS_WHOLE, Amount, Credits, PositiveAmount, TimeZone
 
 RULE_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 RULES_MAX = 8
@@ -17,6 +17,7 @@ ALERTS_MAX = 8
 """Parts of a budget's limit that are told."""
 LIMIT_MAX = 10**9
 PER_SECONDS_MAX = 86_400
+PAUSE_SECONDS_MAX = 366 * 86_400
 
 Window = Literal["hour", "day", "week", "month", "total"]
 RuleId = Annotated[str, Field(pattern=RULE_ID)]
@@ -64,6 +65,34 @@ class RateLimitChange(Rule):
     """How many pass at once after a rest; as many as `limit`. With 1 they are spaced evenly."""
 
 
+Action = Literal["warn", "refuse", "suspend"]
+
+
+class VelocityChange(Rule):
+    """A breaker: what the account, and all below it, are charged faster than this trips it. Setting it, unchanged too,
+    arms it again.
+    """
+
+    limit: PositiveAmount
+    per_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)]
+    action: Action
+    """`warn` alerts; `refuse` also refuses new reserves and deducts (429) until what was charged has drained; `suspend`
+    refuses them (403) for `pause_seconds`.
+    """
+    pause_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PAUSE_SECONDS_MAX)] | None = None
+    """Of `suspend`; as long as `per_seconds`."""
+
+
+class Velocity(BaseModel):
+    """The breaker of an account. `tripped_until`: what it does lasts until then; null while it is armed."""
+
+    limit: Credits
+    per_seconds: int
+    action: Action
+    pause_seconds: int | None = None
+    tripped_until: datetime | None
+
+
 class RateLimit(BaseModel):
     """A rate limit. One of `concurrent` has neither `per_seconds` nor `burst`."""
 
@@ -106,13 +135,13 @@ class Budget(BaseModel):
 
 
 class Violation(BaseModel):
-    """A rule that refused: the `credits` of the account; a `budget`, a `rate_limit`, a limit of `concurrency` or a
-    suspension (`suspended`) of it or of a level above it, `user_id`.
+    """A rule that refused: the `credits` of the account; a `budget`, a `rate_limit`, a limit of `concurrency`, a
+    breaker (`velocity`) or a suspension (`suspended`) of it or of a level above it, `user_id`.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    rule: Literal["suspended", "credits", "budget", "rate_limit", "concurrency"]
+    rule: Literal["suspended", "credits", "budget", "rate_limit", "concurrency", "velocity"]
     user_id: str
     id: str | None
     window: Window | None = None

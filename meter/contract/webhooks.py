@@ -20,6 +20,7 @@ AlertKind = Literal[
     "expiring_credits",
     "budget_warning",
     "budget_reached",
+    "velocity_tripped",
     "runs_out_soon",
     "subscription_renewed",
     "subscription_ended",

@@ -373,7 +373,7 @@ CONFIGURE = Declared(
     Subject.USER,
     names(
         "user_id overdraft_limit suspended low_credit_thresholds metadata rate_card price_multiplier"
-        " budgets rate_limits pool use_pools"
+        " budgets rate_limits pool use_pools velocity"
     ),
     names("user_id overdraft_limit suspended low_credit_thresholds"),
     refusals=(TOO_MANY, INCOMPLETE_RULE, NO_RULE, TOO_MANY_RULES),
@@ -399,11 +399,13 @@ def configure(
     rate_limits: str = "",
     pool: bool | None = None,
     use_pools: bool | None = None,
+    velocity: str = "",
     asked: Asked = UNKEYED,
 ) -> Operation:
     """Changes what an account may do; None leaves a setting as it is. `metadata` is JSON text, `price_multiplier`
     millionths; of it and `rate_card` "" leaves, and NOTHING takes away what is set. `budgets` and `rate_limits` are
     changes as `rules.change_words` makes them. `pool`: all below it draw on it; `use_pools`: it draws on those above.
+    `velocity`: its breaker (lua/state/breaker.lua), NOTHING takes it away.
     """
     own = (
         user_id,
@@ -418,8 +420,9 @@ def configure(
     body = (*body, *rules) if any(rules) else body
     pools = tuple("" if one is None else str(int(one)) for one in (pool, use_pools))
     body = (*body, *pools) if any(pools) else body
+    body = (*body, velocity) if velocity else body
     fingerprint = fingerprint_of("configure", body, asked.extra) if asked.key else ""
-    return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules, *pools)
+    return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules, *pools, velocity)
 
 
 BALANCE = Declared(

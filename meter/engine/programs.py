@@ -17,7 +17,10 @@ from meter.engine.declarations import DECLARED
 from meter.errors import ScriptError
 from meter.keys import schema_of
 
-_LEVELS = ("calendar", "level", "budget_alert", "counting", "level_writing", "bucket", "judging", "editing")
+_LEVELS = (
+    *("calendar", "level", "breaker", "budget_alert", "counting"),
+    *("level_writing", "bucket", "judging", "editing"),
+)
 """What rules of levels need: made where the partition has some, or the batch may make the first."""
 _MAKE_RULES = "wanted.configure or wanted.restore or wanted.calendars"
 # Each file may use what the files before it define.

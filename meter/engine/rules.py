@@ -58,6 +58,19 @@ class RateLimit(NamedTuple):
     from_seq: int
 
 
+class Velocity(NamedTuple):
+    """The breaker: how much may be charged how fast, what it does then, and until when it does (0: never yet)."""
+
+    limit: int
+    per_ms: int
+    action: str
+    pause_ms: int
+    till_ms: int
+
+
+ACTIONS: Mapping[str, str] = {"w": "warn", "r": "refuse", "s": "suspend"}
+
+
 class Terms(NamedTuple):
     """The rules of a level. `since`: it counts what is younger than that seq; 0 where it counts nothing. `pool`: all
     below it draw on it; `use_pools`: it, and all below it, draw on pools above it.
@@ -141,9 +154,12 @@ class Violation(NamedTuple):
     per_ms: str
 
 
-def read_rule(word: str) -> Budget | RateLimit:
+def read_rule(word: str) -> Budget | RateLimit | Velocity:
     """Reads a rule. Raises `ValueError` for what no script wrote."""
     kind, *parts = word.split(",")
+    if kind == "v":
+        most, per, action, pause, till = parts
+        return Velocity(int(most), int(per), ACTIONS[action], int(pause), int(till))
     if kind == "b":
         texts, numbers = parts[:9], tuple(map(int, parts[9:]))
         budget_id, limit, window, zone, mode, unit, scope, alerts, source = texts

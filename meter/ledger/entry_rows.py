@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from meter.engine.outbox import Draw, Entry, Kind
 from meter.engine.parts import path_of
+from meter.engine.rules import ACTIONS
 from meter.store.records import R, Records, row_of, to_json
 from meter.store.row import Row
 from meter.store.rows import AlertRow, EventRow, ReservationRow, TransactionRow
@@ -24,6 +25,8 @@ COUNTERS = "counters"
 """The member that says what the levels of an entry's account have counted behind it; accounts keep it, no row does."""
 BUDGET_ALERTS = "budget_alerts"
 """The member that says which alerts of budgets it raised; no row has it."""
+VELOCITY_TRIPPED = "velocity_tripped"
+"""The alert of a breaker, among those of budgets: it has their members, and says its action in the place of an id."""
 ANONYMISED = "anonymised"
 """What the row of such an entry says instead: no row has the name."""
 
@@ -123,7 +126,9 @@ def _budget_alert(
     window: str,
     ends_at_ms: int,
 ) -> AlertRow:
-    """The alert of a budget, on its level, whoever reached it."""
+    """The alert of a budget, or of a breaker, on its level, whoever reached it."""
+    if kind == VELOCITY_TRIPPED:
+        return _breaker_alert(entry, number, level, ACTIONS[budget_id], used, limit, int(window), ends_at_ms)
     members: dict[str, JsonValue] = {
         "budget_id": budget_id,
         "unit": "requests" if unit == "r" else "credits",
@@ -136,6 +141,22 @@ def _budget_alert(
         "transaction_id": entry.transaction_id,
     }
     row = _alert(entry, kind, f"{kind}.{number}", {})
+    return row.model_copy(update={"user_id": level, "payload": members})
+
+
+def _breaker_alert(
+    entry: Entry, number: int, level: str, action: str, used: int, limit: int, per_ms: int, until_ms: int
+) -> AlertRow:
+    members: dict[str, JsonValue] = {
+        "action": action,
+        "used": used,
+        "limit": limit,
+        "per_seconds": per_ms // 1000,
+        "tripped_until_ms": until_ms,
+        "charged_user_id": path_of(entry.user_id, entry.detail),
+        "transaction_id": entry.transaction_id,
+    }
+    row = _alert(entry, VELOCITY_TRIPPED, f"{VELOCITY_TRIPPED}.{number}", {})
     return row.model_copy(update={"user_id": level, "payload": members})
 
 

@@ -202,10 +202,10 @@ def _violation(one: Violation, scale: AmountScale) -> JsonValue:
         value = getattr(one, name)
         if value != NOTHING:
             told[name] = int(value) if one.unit == "r" else scale.text(int(value))
-    if one.rule == "budget":
+    if one.rule in ("budget", "velocity"):
         ends_ms = NEVER_MS if one.resets_at_ms == NOTHING else int(one.resets_at_ms)
         told["resets_at"] = orjson.loads(time_text(ends_ms))
-    if one.rule == "rate_limit":
+    if one.rule in ("rate_limit", "velocity"):
         told["per_seconds"] = int(one.per_ms) / 1000
     if one.retry_after_ms != NOTHING:
         told["retry_after_ms"] = int(one.retry_after_ms)

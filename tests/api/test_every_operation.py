@@ -78,6 +78,7 @@ def test_its_answer_is_what_its_call_answers_and_shows(name: str) -> None:
         "price_multiplier",
         "budgets",
         "rate_limits",
+        "velocity",
         "limited_by",
         "rate_limit",
         "spendable",

@@ -10,6 +10,7 @@ from meter.ledger.rebuild import Rebuild
 from meter.ledger.reconcile import Reconcile
 from meter.ledger.recount import Counted, recount
 from meter.store.base import Flush
+from meter.store.rows import AlertRow
 from tests.ledger.ground import Ground
 from tests.lua.levels import budget, none
 from tests.partition import DAY, HOUR, T0, dump
@@ -60,6 +61,29 @@ async def test_levels_windows_zones_and_suspensions_come_back(ground: Ground) ->
     ground.partition.freeze(T0 + DAY)
     assert (ground.run(rules("t"))["held"], ground.run(rules("t"))["holds"]) == (5, 1)
     assert ground.partition.run(deduct("s/x", 1)).status == "suspended"
+
+
+async def test_a_breaker_comes_back_as_it_was_tripped(ground: Ground) -> None:
+    ground.partition.freeze(T0)
+    ground.partition.batch(
+        grant("u", "g", 100), configure("u", velocity=f"10,{HOUR},s,{2 * HOUR}"), deduct("u", 9), deduct("u", 9)
+    )
+    await ground.drain()
+    ground.lose_everything()
+    await Rebuild(ground.engine, ground.gateway, ground.store, DAY).partition(0)
+    ground.partition.freeze(T0 + 2 * HOUR - 1)
+    assert ground.partition.run(deduct("u", 1)).status == "suspended"
+    [alert] = [
+        one
+        for one in await ground.store.find(AlertRow, {}, order_by="alert_id", limit=9)
+        if one.kind == "velocity_tripped"
+    ]
+    told = alert.payload
+    assert isinstance(told, dict) and (alert.user_id, told["action"], told["used"]) == ("u", "suspend", 18)
+    ground.partition.freeze(T0 + 2 * HOUR)
+    assert ground.partition.run(deduct("u", 9)).status == "ok", "its bucket is empty"
+    await ground.drain()
+    assert (await Reconcile(ground.engine, ground.gateway, ground.store).partition(0)).drifts == ()
 
 
 async def drifts(ground: Ground) -> list[tuple[str, list[str]]]:

@@ -14,6 +14,7 @@ _SETTINGS: JsonObject = {
     "price_multiplier": 1.5,
     "budgets": {"daily": _BUDGET},
     "rate_limits": {"open": {"kind": "concurrent", "limit": 5}},
+    "velocity": {"limit": 50, "per_seconds": 3600, "action": "suspend", "pause_seconds": 900},
     "pool": True,
     "use_pools": True,
     "metadata": {"team": "red"},
@@ -34,6 +35,7 @@ _USER: JsonObject = {
     **_SETTINGS,
     **balances(70.5, 0),
     "budgets": {"daily": {**_BUDGET, **_COUNTED}},
+    "velocity": {"limit": 50, "per_seconds": 3600, "action": "suspend", "pause_seconds": 900, "tripped_until": None},
 }
 
 CALLS = (
