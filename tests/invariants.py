@@ -37,6 +37,7 @@ KEY_TYPES = {
 }
 _LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
 _WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
+_TOP_UP = r"~([ao]|w(?=.*,topup:[^,;]+)),\d+,\d+,(-|\d+),(day|week|month),[^,;~]+(,topup:[^,;]+)?"
 _AT_END = r"(\d+\+\d+)?([@!][A-Za-z0-9_.-]+)?"
 _OF_NO_PARTITION = re.compile(r"[A-Za-z0-9_.-]+:(workers|arq:.+)")
 _KEY = re.compile(r"([A-Za-z0-9_.-]+:\{p([0-9]+)\}):(.+)")
@@ -262,7 +263,7 @@ def account_of(user: str, text: str) -> Account:
     *counters, terms = [*figures.split(" ", 6), ""][:7]
     granted, scheduled, expired, voided, overdraft_limit, grant_count = map(int, counters)
     spent = granted - expired - voided - reserved - available + int(debt)
-    assert re.fullmatch(rf"({_LEVELS})({_WAITS})?", thresholds), text
+    assert re.fullmatch(rf"({_LEVELS})({_TOP_UP})?({_WAITS})?", thresholds), text
     assert flags.strip("-sr") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
     account = Account(user, available, reserved, int(debt), granted, scheduled, spent, expired, voided, overdraft_limit)
     account.suspended, account.thresholds = flags.startswith("s"), thresholds

@@ -33,6 +33,7 @@ function operations.grant(i)
     paid = arrive(a, g, amount)
   end
   change_account(a)
+  top_ups.came(a, id)
   local detail = format('"grant_id":"%s",%s', id, format_terms(g))
   if at_end ~= '' then detail = format('%s,"at_end":"%s"', detail, at_end) end
   local _, _, mark, group = match(at_end, AT_END_PATTERN)

@@ -1,5 +1,6 @@
 -- Puts an account back as the store has it, grants and open holds included; books nothing. For a partition in repair.
--- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds, debt, granted, spent, expired, voided,
+-- ARGV    user_id, overdraft_limit, suspended (0 | 1), low_credit_thresholds (behind "~" the word of state/top_up.lua),
+--         debt, granted, spent, expired, voided,
 --         metadata (JSON text, "" = none), rate_card, price_multiplier (millionths; "-" = none), rules, counters (of the level,
 --         as state/level.lua has them, "" = none), grants (how many), reservations (how many);
 --         then each of the grants: grant_id, amount, remaining, reserved, priority, effective_at_ms, expires_at_ms,
@@ -86,7 +87,7 @@ function operations.restore(i)
   a.granted = a.granted + ARGV[i + 6] - spent_of(a)
   if is_stranger(a) then order_writes[' ' .. a.user] = true end
   local used = spent_of(a) + a.expired + a.voided + a.reserved > 0
-  a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0)
+  a.thresholds = marked_thresholds(a.thresholds, a.available, used and a.available == 0) .. top_ups.of(a)
   change_account(a)
   return format('ok %s', a.user) .. balances(a)
 end

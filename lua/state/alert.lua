@@ -6,58 +6,59 @@
 --
 -- When a plan's grant ends and a renewal follows, which may come a moment later, what is told is judged with the renewal
 -- and not before. Until then the time of that end stands behind, and the plan groups that are waited for: ";time@a@b@".
+-- Between the two stands what is to be bought when few are left (state/top_up.lua), judged with them: "30!,10~a,20,...;time@a@".
 
 local alerting = {
   CREDITS = { -- which way they go
     grant = 'in', grant_started = 'in', refund = 'in', deduct = 'out', reserve = 'out', extend = 'out', commit = 'out',
     void = 'out', grant_expired = 'out',
   },
-  PATTERN = '^([^;]*);?(%d*)(%S*)$', -- thresholds, time, groups
+  PATTERN = '^([^;~]*)(~?[^;]*);?(%d*)(%S*)$', -- thresholds, top-up, time, groups
   RENEWAL_WAIT_MS = 604800000, -- nobody waits longer than a week for a renewal that does not come
 }
 
 -- The thresholds without our marks.
 local function bare_thresholds(text)
-  text = gsub(gsub(gsub(text, ';.*$', ''), '!', ''), ',?x$', '')
+  text = gsub(gsub(gsub(text, '[;~].*$', ''), '!', ''), ',?x$', '')
   return text == '' and '-' or text
 end
 
 -- The thresholds of a balance, those at or above it marked as fired: nothing is told of what is so already.
 local function marked_thresholds(text, available, exhausted)
   local parts = {}
-  for t in gmatch(text, '%d+') do parts[#parts + 1] = available <= t + 0 and t .. '!' or t end
+  for t in gmatch(match(text, '^[^;~]*'), '%d+') do parts[#parts + 1] = available <= t + 0 and t .. '!' or t end
   if exhausted then parts[#parts + 1] = 'x' end
   return parts[1] and concat(parts, ',') or '-'
 end
 
-function alerting.set(a, levels, since, groups)
-  a.thresholds = #groups < 2 and levels or levels .. ';' .. since .. groups
+function alerting.set(a, levels, top_up, since, groups)
+  a.thresholds = levels .. top_up .. (#groups < 2 and '' or ';' .. since .. groups)
   change_account(a)
 end
 
 -- The thresholds are to be those, marked by what is available; what waits for a renewal goes on waiting.
 local function set_thresholds(a, thresholds)
-  local levels, since, groups = match(a.thresholds, alerting.PATTERN)
-  alerting.set(a, marked_thresholds(thresholds, a.available, sub(levels, -1) == 'x'), since, groups)
+  local levels, top_up, since, groups = match(a.thresholds, alerting.PATTERN)
+  alerting.set(a, marked_thresholds(thresholds, a.available, sub(levels, -1) == 'x'), top_up, since, groups)
 end
 
 -- A grant of a plan group ends, and its renewal is to come.
 local function await_renewal(a, group, time)
-  local levels, _, groups = match(a.thresholds, alerting.PATTERN)
+  local levels, top_up, _, groups = match(a.thresholds, alerting.PATTERN)
   if not string.find(groups, '@' .. group .. '@', 1, true) then
     groups = (groups == '' and '@' or groups) .. group .. '@'
   end
-  alerting.set(a, levels, time, groups)
+  alerting.set(a, levels, top_up, time, groups)
 end
 
 -- The renewal came, or will not come: what waited for it is judged by the next transaction.
 local function renewed(a, group)
-  local levels, since, groups = match(a.thresholds, alerting.PATTERN)
+  local levels, top_up, since, groups = match(a.thresholds, alerting.PATTERN)
   local at = string.find(groups, '@' .. group .. '@', 1, true)
   if at then
     groups = sub(groups, 1, at) .. sub(groups, at + #group + 2)
     a.judged = groups == '@'
-    alerting.set(a, levels, since, groups)
+    alerting.set(a, levels, top_up, since, groups)
   end
 end
 
@@ -66,8 +67,8 @@ end
 local function alerts_of(a, kind, amount)
   local way = alerting.CREDITS[kind]
   if kind == 'adjust' then way = amount > 0 and 'in' or 'out' end
-  local levels, since = match(a.thresholds, alerting.PATTERN)
-  if since ~= '' and now - since <= alerting.RENEWAL_WAIT_MS then return '' end
+  local levels, top_up, since = match(a.thresholds, alerting.PATTERN)
+  if since ~= '' and now - since <= alerting.RENEWAL_WAIT_MS then return top_ups.told(a, top_up) end
   local judged = a.judged or since ~= ''
   a.judged = false
   local available, parts, alerts = a.available - (a.forfeiting or 0), {}, {}
@@ -88,9 +89,10 @@ local function alerts_of(a, kind, amount)
     alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end
-  a.thresholds = parts[1] and concat(parts, ',') or '-'
+  if top_up ~= '' then top_up = top_ups.judged(a, top_up, available) end
+  a.thresholds = (parts[1] and concat(parts, ',') or '-') .. top_up
   change_account(a)
-  return alerts[1] and '"alerts":[' .. concat(alerts, ',') .. ']' or ''
+  return join(alerts[1] and '"alerts":[' .. concat(alerts, ',') .. ']' or '', top_ups.told(a, top_up))
 end
 
 -- What the account may do, as JSON members of an entry.

@@ -60,7 +60,7 @@ FORMS: Mapping[str, Form] = {
     "suspended": Form.MARK,
     "low_credit_thresholds": Form.LIST_OF_UNITS,
     **dict.fromkeys(("dimension", "key_id", "scopes", "scope", "rule"), Form.TEXT),
-    **dict.fromkeys(("model", "models"), Form.TEXT_OR_NONE),
+    **dict.fromkeys(("model", "models", "top_up"), Form.TEXT_OR_NONE),
     "violations": Form.VIOLATIONS,
     "held": Form.UNITS,
     **dict.fromkeys(("holds", "requests"), Form.COUNT),
@@ -123,6 +123,7 @@ OF_ANY = (KEY_REUSED, INVALID_KEY, SCOPE_MISSING, MODEL_NOT_ALLOWED)
 INCOMPLETE_RULE = Refusal("incomplete_rule", ("rule",), balances=False)
 NO_RULE = Refusal("no_rule", ("rule",), balances=False)
 TOO_MANY_RULES = Refusal("too_many_rules", balances=False)
+NO_TOP_UP = Refusal("no_top_up", balances=False)
 PENDING = Refusal("pending", ("user_id", "grant_id", "amount"), balances=False)
 """No word of the scripts: the grant is durable, but Redis went away before it had it."""
 

@@ -29,6 +29,7 @@ _STATE = (
         "agenda",
         "order",
         "stranger",
+        "top_up",
         "alert",
         "outbox",
         "key_terms",

@@ -46,6 +46,7 @@ from meter.store.rows import (
     RunwayRow,
     TransactionRow,
 )
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage_rows import UsageQuantityRow, UsageRow
 
 PAGE = 200
@@ -129,9 +130,13 @@ class Anonymiser:
         return _live(answer) or await self._on_their_way(user_id)
 
     async def _on_their_way(self, user_id: str) -> Anonymised | None:
-        """Credits that came are waited for: what is flushed is done. Errands of a subscription have to end."""
+        """Credits that came are waited for: what is flushed is done. Errands of a subscription have to end, and so has
+        what is being bought.
+        """
         mine, deadline = {"user_id": user_id}, time.monotonic() + FLUSH_SECONDS
         if await self._store.find(ErrandRow, mine, order_by="created_at_ms", limit=1):
+            return Anonymised("busy")
+        if await self._store.find(TopUpRow, {**mine, "state": "open"}, order_by="created_at_ms", limit=1):
             return Anonymised("busy")
         while await self._store.find(GrantRow, {**mine, "pending": True}, order_by="created_at_ms", limit=1):
             if time.monotonic() > deadline:
@@ -250,6 +255,7 @@ class _Rewriting:
             self._account,
             self._plans,
             self._redemptions,
+            self._bought,
             self._figures,
             self._texts,
         ):
@@ -355,6 +361,15 @@ class _Rewriting:
         """Of promo codes: they were given all the same."""
         mine, until = {"user_id": self._user_id}, self._entry.at_ms
         while page := await self._store.find(RedemptionRow, mine, order_by="created_at_ms", until=until, limit=PAGE):
+            if not self._in_time():
+                return False
+            await self._store.rewrite(page, [self._name.row(row) for row in page])
+        return True
+
+    async def _bought(self) -> bool:
+        """By auto top-up: it was paid for all the same."""
+        mine, until = {"user_id": self._user_id}, self._entry.at_ms
+        while page := await self._store.find(TopUpRow, mine, order_by="created_at_ms", until=until, limit=PAGE):
             if not self._in_time():
                 return False
             await self._store.rewrite(page, [self._name.row(row) for row in page])

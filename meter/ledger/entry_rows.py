@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from meter.engine.outbox import Draw, Entry, Kind
 from meter.engine.parts import path_of
 from meter.engine.rules import ACTIONS
+from meter.ledger.top_up_entries import TOP_UP, shown
 from meter.store.records import R, Records, row_of, to_json
 from meter.store.row import Row
 from meter.store.rows import AlertRow, EventRow, ReservationRow, TransactionRow
@@ -49,6 +50,8 @@ def transaction_columns(partition: int, entry: Entry, of_reservation: str | None
         member = rest.pop
         member(COUNTERS, None)
         member(BUDGET_ALERTS, None)
+        if TOP_UP in rest:
+            rest[TOP_UP] = shown(rest[TOP_UP])
         reservation_id, refund_of = member("reservation_id", None), member("refund_of", None)
         reference, description = member("reference", None), member("description", None)
         metadata = member("metadata", None)

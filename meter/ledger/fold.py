@@ -20,6 +20,7 @@ from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unkn
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
 from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, gaps_before, tags_of
+from meter.ledger.top_up_entries import TOP_UP, request_in, word_after
 from meter.store.base import Flush
 from meter.store.records import Records, row_of
 from meter.store.rows import (
@@ -33,6 +34,7 @@ from meter.store.rows import (
     TransactionRow,
     WatermarkRow,
 )
+from meter.store.top_up_rows import TopUpRow
 
 Values = dict[str, Any]
 """The `__dict__` of a row that is a fold's own: it is changed in place, entry by entry."""
@@ -118,6 +120,7 @@ class Fold:
         self._events: list[EventRow] = []
         self._events_before = 0
         self._alerts: list[AlertRow] = []
+        self._top_ups: list[TopUpRow] = []
         self._quarantine: list[QuarantineRow] = []
         # Rows that this fold may change: those of `known` are copied first, as an earlier flush may be under way.
         self._accounts: dict[str, Values] = {}
@@ -175,6 +178,7 @@ class Fold:
             reservations=[known.reservations[reservation_id] for reservation_id in self._reservations],
             operations=Records(OperationRow, self._operations),
             alerts=self._alerts,
+            top_ups=self._top_ups,
             events=self._events,
             quarantine=self._quarantine,
             renamed=self._renamed,
@@ -287,7 +291,7 @@ class Fold:
         self._operations.append(columns)
 
     def _account(self, entry: Entry, way: _Way) -> None:
-        _, seq, _, _, _, kind, user_id, amount, _, available, reserved, debt, at_ms, _ = entry
+        _, seq, _, _, _, kind, user_id, amount, _, available, reserved, debt, at_ms, detail = entry
         values = self._accounts.get(user_id) or self._own_account(user_id)
         if kind is _GRANT and _is_scheduled(entry):
             amount = 0
@@ -305,13 +309,16 @@ class Fold:
                 values["last_spent_at_ms"] = at_ms
         if kind is _ACCOUNT:
             values.update(configured(entry, values))
+        if TOP_UP in detail:
+            values["top_up"] = word_after(entry)
+            self._top_ups += filter(None, (request_in(entry),))
 
     def _rename(self, was: str, entry: Entry) -> None:
         """The account goes on under the entry's name; whoever has the old one from then on begins with nothing."""
         known, values = self._known.accounts, self._accounts.get(was) or self._own_account(was)
         self._figures.rename(was, entry.user_id)
         self._renamed.append((was, entry.user_id))
-        gone = {"profile": None, "rules": None, "counters": None}
+        gone = {"profile": None, "rules": None, "counters": None, "top_up": None}
         row = known[entry.user_id] = row_of(AccountRow, {**values, "user_id": entry.user_id, **gone})
         self._accounts[entry.user_id] = row.__dict__
         empty = known[was] = AccountRow(user_id=was, partition=self._partition, last_seq=entry.seq)

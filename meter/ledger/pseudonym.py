@@ -19,6 +19,7 @@ from meter.ledger.figures import feature_of
 from meter.store.code_rows import RedemptionRow
 from meter.store.plan_rows import PastPlanRow
 from meter.store.rows import AnonymisationRow, GrantRow, OperationRow, QuarantineRow, ReservationRow, TransactionRow
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage_rows import UsageQuantityRow, UsageRow
 
 Renamed = TypeVar(
@@ -29,6 +30,7 @@ Renamed = TypeVar(
     OperationRow,
     PastPlanRow,
     RedemptionRow,
+    TopUpRow,
     QuarantineRow,
     UsageRow,
     UsageQuantityRow,
@@ -85,6 +87,8 @@ class Pseudonym:
                 return row.model_copy(update={"path": self.mark.pseudonym, "feature": self.identifier(row.feature)})
             case PastPlanRow() | RedemptionRow():
                 return row.model_copy(update={"user_id": self.mark.pseudonym})
+            case TopUpRow():  # its payment is found by the owner under its id
+                return row.model_copy(update={"user_id": self.mark.pseudonym, "reference": "-", "error": None})
             case QuarantineRow():  # nobody can say what of an entry that cannot be read is free text
                 return row.model_copy(
                     update={"text": f"it named a user who was anonymised ({len(row.text)} characters)"}

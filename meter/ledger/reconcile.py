@@ -14,6 +14,7 @@ from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
+from meter.engine.top_ups import TOP_UP, read_word, top_up
 from meter.errors import MeterError
 from meter.ledger.plan_prices import OF_USER, subscriptions_with_prices, word_of, words_in
 from meter.ledger.recount import Counted, recount
@@ -50,6 +51,8 @@ class Figures:
     used: tuple[int, ...] = ()
     prices: tuple[str, ...] = ()
     """What its plans say of prices (lua/state/rates.lua)."""
+    top_up: str = ""
+    """What is bought for it when few are left (lua/state/top_up.lua)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +119,14 @@ class Reconcile:
         """The drifts among some accounts, and those that never stood still."""
         pending, drifts = list(users), []
         for _ in range(ROUNDS_MAX):
-            lines = await self._engine.run_many(number, [operations.balance(user) for user in pending])
+            lines = await self._lines(number, pending)
             read_at = await self._seq(number)
             await self._catch_up(number, read_at)
             rows = await self._store.accounts(pending)
-            again = await self._engine.run_many(number, [operations.balance(user) for user in pending])
+            again = await self._lines(number, pending)
             moving: list[str] = []
             for user, line, later in zip(pending, lines, again, strict=True):
-                ours, theirs = _of_line(line), _of_row(rows.get(user))
+                ours, theirs = _of_lines(*line), _of_row(rows.get(user))
                 if ours == theirs:
                     continue
                 if line != later or (user in rows and rows[user].last_seq > read_at):
@@ -134,6 +137,12 @@ class Reconcile:
             if not pending:
                 break
         return drifts, pending
+
+    async def _lines(self, number: int, users: Sequence[str]) -> list[tuple[str, str]]:
+        """What Redis says of the balances of each, and of what is bought for it."""
+        both = [one for user in users for one in (operations.balance(user), top_up(user))]
+        lines = await self._engine.run_many(number, both)
+        return list(zip(lines[::2], lines[1::2], strict=True))
 
     async def _ruled(self, number: int, users: Sequence[str]) -> set[str]:
         """The accounts that have rules on one side or the other."""
@@ -210,14 +219,17 @@ def _counted(row: AccountRow, counted: Counted) -> Figures:
     return replace(figures, used=tuple(counted.used.values()))
 
 
-def _of_line(line: str) -> Figures:
+def _of_lines(line: str, of_top_up: str) -> Figures:
     answer = BALANCE.read(line)
     available, reserved, debt = answer.balances or (0, 0, 0)
     granted, spent, expired, voided = map(answer.units, ("granted", "spent", "expired", "voided"))
-    return Figures(available, reserved, debt, granted, spent, expired, voided)
+    word = TOP_UP.read(of_top_up)["top_up"]
+    figures = Figures(available, reserved, debt, granted, spent, expired, voided)
+    return figures if read_word(word) is None else replace(figures, top_up=word)
 
 
 def _of_row(row: AccountRow | None) -> Figures:
     if row is None:
         return Figures()
-    return Figures(row.available, row.reserved, row.debt, row.granted, row.spent, row.expired, row.voided)
+    figures = Figures(row.available, row.reserved, row.debt, row.granted, row.spent, row.expired, row.voided)
+    return replace(figures, top_up=row.top_up or "")

@@ -24,7 +24,7 @@ def restore_operation(account: AccountRow, grants: Sequence[GrantRow], holds: Se
         account.user_id,
         overdraft_limit=account.overdraft_limit,
         suspended=account.suspended,
-        thresholds=account.low_credit_thresholds,
+        thresholds=account.low_credit_thresholds + (f"~{account.top_up}" if account.top_up else ""),
         debt=account.debt,
         granted=account.granted,
         spent=account.spent,

@@ -20,6 +20,7 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.sums import Sum, Wanted
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage import NOTHING_ADDED, Added, UsageStore
 from meter.store.usage_rows import UsageGapRow
 from meter.store.users import UserStore
@@ -55,6 +56,8 @@ class Flush:
     reservations: Sequence[ReservationRow] = ()
     operations: Sequence[OperationRow] = ()
     alerts: Sequence[AlertRow] = ()
+    top_ups: Sequence[TopUpRow] = ()
+    """Requests that are new; one that is there already stays as it is."""
     events: Sequence[EventRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     renamed: Sequence[tuple[str, str]] = ()

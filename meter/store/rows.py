@@ -30,6 +30,7 @@ from meter.store.row import (
     VersionedRow,
     Word,
 )
+from meter.store.top_up_rows import TopUpRow, TopUpWord
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
 
@@ -90,6 +91,7 @@ class AccountRow(Row):
     price_multiplier: Millionths | None = None
     rules: TermsText | None = None  # of budgets and rate limits, as lua/state/level.lua has them
     counters: CountersText | None = None  # what it and all below it have moved since they count
+    top_up: TopUpWord | None = None  # what is bought when few are left, as lua/state/top_up.lua has it
     profile: JsonValue = None
     last_seq: int = 0
     updated_at_ms: Milliseconds = 0
@@ -442,4 +444,5 @@ ROWS: tuple[type[Row], ...] = (
     UsageGapRow,
     RunwayRow,
     RefusalCountRow,
+    TopUpRow,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from meter.api_key import unknown_api_key
 from meter.contract.answers import Kind as KindOnTheWire
-from meter.engine import api_keys, operations, priced, upkeep
+from meter.engine import api_keys, operations, priced, top_ups, upkeep
 from meter.engine.answers import SUBJECT, Line
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, kept_at_end, read_at_end
 from meter.engine.declarations import DECLARED
@@ -186,6 +186,7 @@ MADE: list[tuple[Operation, str]] = [
     (upkeep.expire("u"), "u"),
     (upkeep.lapse("u", "g", 7), "u g 7"),
     (upkeep.confirm("r"), "r"),
+    (top_ups.top_up("u", "failed", "topup:1"), "u failed topup:1"),
     (upkeep.withdraw("r", 5), "r 5"),
     (upkeep.clock("set", 5), "set 5"),
     (upkeep.rotate(waits=True), "1"),

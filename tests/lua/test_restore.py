@@ -7,6 +7,7 @@ import pytest
 from meter.clock import NEVER_MS
 from meter.engine.at_end import NOTHING_AT_END, AtEnd, read_at_end
 from meter.engine.operations import Operation, balance, configure, deduct, grant, grants, refund, release, reserve, void
+from meter.engine.top_ups import Terms, top_up
 from meter.engine.upkeep import KeptGrant, KeptReservation, restore, state
 from tests import invariants
 from tests.lua.levels import budget, rate
@@ -139,3 +140,15 @@ def test_what_was_spent_is_as_told_though_a_grant_is_missing_from_the_sums(varie
     assert (answer["spent"], answer["granted"], answer.balances) == (30, 50, (20, 0, 0))
     charge = refund("w", "0-1-x-1", None, charged=30, refunded=0, draws=(("live", 30),))
     assert varied.run(charge)["amount"] == 30
+
+
+def test_what_is_bought_when_few_are_left_comes_back_as_it_was(partition: Partition) -> None:
+    partition.run(grant("u", "g", 100))
+    partition.run(top_up("u", "set", Terms(50, 200, None, "day", "cus_1").text))
+    partition.run(deduct("u", 60))
+    before = partition.run(top_up("u"))["top_up"]
+
+    _lose_and_restore(partition, "u")
+
+    assert before.startswith("w,50,200,-,day,cus_1,topup:")
+    assert partition.run(top_up("u"))["top_up"] == before

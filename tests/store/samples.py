@@ -19,6 +19,7 @@ from meter.store.rows import (
     WatermarkRow,
     WebhookRow,
 )
+from meter.store.top_up_rows import TopUpRow
 
 T0 = 1_700_000_000_000
 BIGGEST = 2**53 - 1
@@ -68,6 +69,11 @@ def alert(alert_id: str, **members: Any) -> AlertRow:
 def delivery(delivery_id: str, **members: Any) -> DeliveryRow:
     given = {"alert_id": "a", "target": "w", "kind": "low_credits", "user_id": "user-1", "created_at_ms": T0}
     return DeliveryRow(**{"delivery_id": delivery_id, **given, **members})
+
+
+def top_up(top_up_id: str, **members: Any) -> TopUpRow:
+    given = {"user_id": "user-1", "below": 50, "amount": 200, "period": "month", "reference": "cus_1"}
+    return TopUpRow(**{"top_up_id": top_up_id, **given, "created_at_ms": T0, "next_attempt_at_ms": T0, **members})
 
 
 def webhook(webhook_id: str, **members: Any) -> WebhookRow:

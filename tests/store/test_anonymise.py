@@ -7,6 +7,7 @@ import pytest
 from meter.config import Settings
 from meter.engine import operations
 from meter.engine.operations import Asked
+from meter.engine.top_ups import top_up
 from meter.ledger.anonymise import Anonymiser
 from meter.ledger.flusher import Flusher
 from meter.ledger.rebuild import Rebuild
@@ -26,6 +27,7 @@ from meter.store.rows import (
     ReservationRow,
 )
 from meter.store.sums import Wanted
+from meter.store.top_up_rows import TopUpRow
 from tests.ledger.naming import keys_naming, rows_naming, working
 from tests.partition import DAY, HOUR, Partition
 from tests.servers import fake_server
@@ -46,6 +48,8 @@ def tell(partition: Partition) -> list[operations.Operation]:
     ]
     answers = [partition.run(one) for one in keyed]
     partition.run(operations.configure(ADA, thresholds=(90, 60), metadata=f'{{"mail":"{ADA}@example.org"}}'))
+    partition.run(top_up(ADA, "set", f"90,100,-,month,payer-{ADA}", Asked("k5", SAID)))
+    partition.run(top_up(ADA, "off"))
     partition.refund(ADA, answers[2]["transaction_id"], 10)
     partition.run(operations.reserve(ADA, f"job-{ADA}", 20, HOUR, chosen=True, asked=Asked("", SAID)))
     partition.run(operations.commit(f"job-{ADA}", 15))
@@ -56,7 +60,9 @@ def tell(partition: Partition) -> list[operations.Operation]:
     return keyed
 
 
-def others_rows() -> list[SubscriptionRow | EventRow | DeliveryRow | AnswerRow | QuarantineRow | RedemptionRow]:
+def others_rows() -> list[
+    SubscriptionRow | EventRow | DeliveryRow | AnswerRow | QuarantineRow | RedemptionRow | TopUpRow
+]:
     """What else a store has of a user."""
     return [
         SubscriptionRow(
@@ -75,6 +81,7 @@ def others_rows() -> list[SubscriptionRow | EventRow | DeliveryRow | AnswerRow |
         samples.delivery("d1", user_id=ADA),
         AnswerRow(operation_id="k9", fingerprint="f", status=200, body=f'{{"user_id":"{ADA}"}}', created_at_ms=T0),
         RedemptionRow(code_id="code_a", user_id=ADA, number=1, grant_id="code_a_1", created_at_ms=T0),
+        samples.top_up("topup:1", user_id=ADA, reference=f"payer-{ADA}", error=f"{ADA} has no card", state="ended"),
         QuarantineRow(partition=0, seq=10**9, text=f'["{ADA}"', reason="cut off", created_at_ms=T0),
     ]
 

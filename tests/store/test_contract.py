@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from meter.store.base import Flush, Store, StoreMismatch, StoreRefused
+from meter.store.top_up_rows import TopUpRow
 from tests.store import samples
 from tests.store.conftest import Place, Servers
 from tests.store.samples import BIGGEST, T0
@@ -29,12 +30,13 @@ async def test_a_flush_stores_every_row_as_it_was_given(store: Store) -> None:
     given = samples.flush(
         None,
         [samples.transaction(1, draws=[["grant-1", 5]], detail={"late": True}, metadata={"order": 7})],
-        accounts=[samples.account(profile={"team": "red"}, suspended=True)],
+        accounts=[samples.account(profile={"team": "red"}, suspended=True, top_up="a,1,2,-,day,cus_1")],
         grants=[samples.grant(operation_id="key-1", fingerprint="f", description="a gift", metadata={"a": [1, 2.5]})],
         reservations=[samples.reservation()],
         operations=[samples.operation("key-1", "0-1-lane-1")],
         events=[samples.event("event-1", user_id="user-1", detail={"seq": 1})],
         alerts=[samples.alert("low-1", payload={"available": 95})],
+        top_ups=[samples.top_up("topup:1", most=500)],
         quarantine=[samples.poison(9)],
     )
 
@@ -48,6 +50,7 @@ async def test_a_flush_stores_every_row_as_it_was_given(store: Store) -> None:
     assert await store.reservations(["hold-1", "no"]) == {"hold-1": given.reservations[0]}
     assert await store.operations_since(0, 0, None, 10) == list(given.operations)
     assert await store.events(limit=10) == list(given.events)
+    assert await store.get(TopUpRow, "topup:1") == given.top_ups[0]
 
 
 async def test_read_rows_have_the_types_that_validation_would_give(store: Store) -> None:
@@ -476,3 +479,15 @@ async def test_events_and_alerts_that_are_there_stay(store: Store) -> None:
     assert (await store.apply(second)).done
 
     assert await store.events(limit=10) == [samples.event("e-2"), samples.event("e-1")]
+
+
+async def test_a_request_for_credits_that_is_there_stays_as_it_is(store: Store) -> None:
+    await store.apply(samples.flush(None, top_ups=[samples.top_up("topup:1")]))
+    claimed = samples.top_up("topup:1", version=2, step="asking")
+    assert await store.swap(claimed)
+
+    again = [samples.top_up("topup:1"), samples.top_up("topup:2", next_attempt_at_ms=T0 + 1)]
+    await store.apply(samples.flush(samples.watermark(1), top_ups=again))
+
+    assert await store.get(TopUpRow, "topup:1") == claimed
+    assert await store.due(TopUpRow, "open", "next_attempt_at_ms", T0 + 1, 10) == [claimed, again[1]]

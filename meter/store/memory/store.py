@@ -33,6 +33,7 @@ from meter.store.settings import check_settings
 from meter.store.shared import SharedCalls
 from meter.store.sql.dialect import replaced_columns
 from meter.store.sums import Sum, Wanted
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage_rows import UsageGapRow
 
 
@@ -125,6 +126,8 @@ class MemoryStore(MemoryCatalog, MemoryUsage, MemoryUsers, SharedCalls):
             _replace(tables.reservations, reservation.reservation_id, reservation)
         for alert in flush.alerts:
             tables.catalog.setdefault(AlertRow, {}).setdefault((alert.alert_id,), alert)
+        for top_up in flush.top_ups:
+            tables.catalog.setdefault(TopUpRow, {}).setdefault((top_up.top_up_id,), top_up)
         for event in flush.events:
             self._rows.setdefault(EventRow, {}).setdefault((event.event_id,), event)
         for entry in flush.quarantine:

@@ -34,6 +34,7 @@ from meter.store.rows import (
     WatermarkRow,
 )
 from meter.store.sql.dialect import replaced_columns
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage import Added
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
@@ -69,6 +70,7 @@ class MongoFlush:
         await self._replace(GrantRow, grants)
         await self._replace(ReservationRow, flush.reservations)
         await self.insert_missing(AlertRow, flush.alerts)
+        await self.insert_missing(TopUpRow, flush.top_ups)
         await self.insert_missing(EventRow, flush.events)
         await self._insert(QuarantineRow, flush.quarantine)
         for key_id in flush.revoked_keys:

@@ -31,6 +31,7 @@ from meter.store.rows import (
 )
 from meter.store.sql.dialect import SqlDialect
 from meter.store.sql.tables import table_of
+from meter.store.top_up_rows import TopUpRow
 from meter.store.usage import Added
 from meter.store.usage_rows import UsageGapRow, UsageQuantityRow, UsageRow
 
@@ -112,6 +113,7 @@ def flush_steps(flush: Flush) -> Steps[Flushed]:
     yield Put(GrantRow, grants, is_snapshot=True)
     yield Put(ReservationRow, flush.reservations, is_snapshot=True)
     yield from _missing(AlertRow, flush.alerts)
+    yield from _missing(TopUpRow, flush.top_ups)
     yield from _missing(EventRow, flush.events)
     yield Put(QuarantineRow, flush.quarantine)
     if flush.revoked_keys:
