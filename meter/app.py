@@ -17,6 +17,7 @@ from meter.api.gate import ADMIN_READ, ADMIN_WRITE, Gate
 from meter.api.handlers import Handlers, handlers_of
 from meter.api.lane.protocol import HotLane
 from meter.api.metrics import Metrics
+from meter.api.payment_events import PaymentEvents
 from meter.api.plain_bodies import PlainBodies
 from meter.api.probes import CountedResponses, Probes
 from meter.api.rendering import Renderer
@@ -128,6 +129,7 @@ def routes_of(parts: Parts, siblings: Siblings | None = None) -> list[BaseRoute]
         ("GET", "/readyz", probes.readyz),
         ("GET", "/metrics", parts.coroutine(ADMIN_READ, probes.metrics)),
         ("GET", "/problems/{slug}", probes.problem),
+        ("POST", "/payments/events", PaymentEvents(parts.jobs).event),
     ]
     return [
         *routes(plain, settings.body_max_bytes),

@@ -327,12 +327,7 @@ class Settings(BaseSettings):
         ),
     ] = ""
     refusals_keep_days: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=3650,
-            description="Days for which the store keeps what was refused; 0: it keeps none.",
-        ),
+        int, Field(ge=0, le=3650, description="Days for which the store keeps what was refused; 0: it keeps none.")
     ] = 7
     plans_max: Annotated[int, Field(ge=1, le=100_000, description="Plans that there may be.")] = 1000
     keys_max: Annotated[
@@ -361,6 +356,19 @@ class Settings(BaseSettings):
         ),
     ] = ""
     code_secret_file: Annotated[str, Field(description="File that has `METER_CODE_SECRET`.")] = ""
+    payments: Annotated[
+        str,
+        Field(repr=False, description="Auto top-up's provider: `webhook:URL`, `stripe`, `module:attribute`; or none."),
+    ] = ""
+    payments_secret: Annotated[
+        str, Field(repr=False, max_length=500, description="Signs what is said with it: `whsec_…`, also Stripe's.")
+    ] = ""
+    payments_secret_file: Annotated[str, Field(description="File that has `METER_PAYMENTS_SECRET`.")] = ""
+    payments_key: Annotated[str, Field(repr=False, max_length=500, description="Stripe's secret API key.")] = ""
+    payments_key_file: Annotated[str, Field(description="File that has `METER_PAYMENTS_KEY`.")] = ""
+    credit_price: Annotated[
+        str, Field(description="Price of a credit, in the smallest unit of a currency, for `stripe`: `0.5 usd`.")
+    ] = ""
     webhooks_max: Annotated[int, Field(ge=1, le=500, description="Webhooks that there may be, resting ones too.")] = 100
     webhook_allow_private: Annotated[
         bool, Field(description="Let webhooks use http:// and addresses of private networks. Only on trusted ones.")

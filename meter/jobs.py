@@ -35,6 +35,9 @@ from meter.runtime import Runtime
 from meter.store.base import Store
 from meter.store.key_rows import ApiKeyRow
 from meter.store.rows import RateCardRow
+from meter.top_ups.carrying import TopUps
+from meter.top_ups.provider import PaymentProvider
+from meter.top_ups.providers import provider_of
 
 SCRIPT_CALLS_PER_PAGE = 8
 SUBSCRIPTIONS_PER_PAGE = 500
@@ -62,6 +65,7 @@ COUNTED = {
     "rotate": "rotated",
     "rollup": "counted",
     "runway": "warned",
+    "top_up": "carried_out",
 }
 """What each job counts, in its answers."""
 _IN_REDIS = ("expire", "rotate")
@@ -80,6 +84,8 @@ class Jobs:
         self._sender: WebhookSender | None = None
         self._dispatcher: Dispatcher | None = None
         self._channels: dict[str, AsyncNotificationQueue] = {}
+        self._provider: PaymentProvider | None = None
+        self._top_ups: TopUps | None = None
         self._reminded_to: Place | None = None
         self._warned_to: str | None = None
         self.by_name: dict[str, Job] = {
@@ -91,6 +97,7 @@ class Jobs:
             "rotate": self.rotate,
             "rollup": self.rollup,
             "runway": self.runway,
+            "top_up": self.top_up,
         }
         """In the order in which one makes work for the next."""
         self.set_aside: Counter[str] = Counter()
@@ -150,6 +157,10 @@ class Jobs:
         added, self._warned_to = await warn_page(self._store(), now_ms, days, self._warned_to)
         return Page(added, self._warned_to is not None)
 
+    async def top_up(self) -> Page:
+        """Carries out requests for credits that are due; counts those that moved on."""
+        return Page(*await self.top_ups.page())
+
     async def is_due(self, name: str, ahead_ms: int) -> bool:
         """Whether a job would find anything to do in so many milliseconds, by reading alone; True of one that looks for
         itself. Raises `Unavailable`.
@@ -167,6 +178,8 @@ class Jobs:
             )
         if name == "rollup":
             return await is_counting(self._store())
+        if name == "top_up":
+            return await self.top_ups.is_any_due(ahead_ms)
         return True
 
     async def until_done(self, name: str, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -191,6 +204,16 @@ class Jobs:
             self._dispatcher = Dispatcher(store, self._sender, self._channels, scale, self._engine.now_ms)
         return self._dispatcher
 
+    @property
+    def top_ups(self) -> TopUps:
+        """What buys in this process; made when it is first asked for. Raises `ConfigError`."""
+        if self._top_ups is None:
+            self._provider = provider_of(self._runtime.settings)
+            intake = Intake(self._engine, self._store(), self._ledger)
+            scale = AmountScale(self._runtime.settings.decimal_places)
+            self._top_ups = TopUps(self._engine, self._store(), intake, scale, self._provider)
+        return self._top_ups
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -205,6 +228,9 @@ class Jobs:
             await dispatcher.close()
         if sender is not None:
             await sender.close()
+        provider, self._provider, self._top_ups = self._provider, None, None
+        if provider is not None:
+            await provider.close()
         await close_channels(channels.values())
 
     async def _pending_until_ms(self) -> int:

@@ -23,7 +23,7 @@ amount config extension
 store
 engine contract
 http client ledger alerts health schema_generator
-charging plans runtime
+charging plans top_ups runtime
 jobs
 api middleware dev
 gateway worker console
@@ -78,7 +78,7 @@ LIBRARIES = {
     "typer": ("meter.cli",),
     "structlog": ("meter.log",),
     "logging": ("meter.log",),
-    "aiohttp": ("meter.client", "meter.proxy", "meter.alerts"),
+    "aiohttp": ("meter.client", "meter.proxy", "meter.alerts", "meter.top_ups"),
     "prometheus_client": ("meter.api",),
     "jiter": ("meter.http",),
 }

@@ -40,6 +40,7 @@ function operations.top_up(i)
     if not state and change ~= 'set' then return '0 no_top_up' end
     if not admit(a) then return '0 too_many' .. balances(a) end
     after = changes[change](state, below, terms, id, value) or before
+    if after ~= '' and not match(a.thresholds, ';') then after = top_ups.judged(a, after, a.available) end -- as its entry will be
   end
   local answer = format('ok %s %s', a.user, after == '' and '-' or sub(after, 2)) .. balances(a)
   if after ~= before or current_key ~= '' then

@@ -30,6 +30,7 @@ from meter.api.runway import RunwayHandler
 from meter.api.search import SearchHandlers
 from meter.api.services import Services
 from meter.api.system import SystemHandlers
+from meter.api.top_ups import TopUpHandlers
 from meter.api.webhooks import WebhookHandlers
 from meter.contract.calls import CALLS
 from meter.contract.requests import NoQuery
@@ -74,6 +75,7 @@ def handlers_of(services: Services) -> Handlers:
         RefusalHandlers(services),
         EndingHandler(services),
         SystemHandlers(services),
+        TopUpHandlers(services),
     )
     methods = {call.name: found for noun in nouns for call in CALLS if (found := getattr(noun, call.name, None))}
     hot = {name: cast("Handler", method) for name, method in methods.items() if not iscoroutinefunction(method)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.api.services import Services
 from meter.contract.answers import Answer
-from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated, Warned
+from meter.contract.jobs import Allocated, Applied, Attempted, CarriedOut, Expired, Reminded, RolledUp, Rotated, Warned
 from meter.errors import ConfigError, Unavailable
 from meter.http.exchange import Request
 from meter.http.rendered import Rendered, answer
@@ -48,6 +48,10 @@ class JobHandlers:
     async def warn(self, _: Request) -> Rendered:
         """`POST /credits/jobs/runway`"""
         return await self._page("runway", Warned)
+
+    async def buy(self, _: Request) -> Rendered:
+        """`POST /credits/jobs/top_up`"""
+        return await self._page("top_up", CarriedOut)
 
     async def _page(self, name: str, model: type[Answer]) -> Rendered:
         try:

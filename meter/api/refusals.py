@@ -19,6 +19,7 @@ from meter.engine.answers import (
     LIVE,
     MODEL_NOT_ALLOWED,
     NO_RULE,
+    NO_TOP_UP,
     NOT_FOUND,
     NOT_PRICED,
     OUTBOX_FULL,
@@ -40,12 +41,15 @@ from meter.engine.answers import (
 )
 from meter.engine.api_keys import KEY
 from meter.engine.operations import ADJUST, CONFIGURE, GRANT, RELEASE, VOID
+from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
+from meter.engine.top_ups import TOP_UP
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
     INSUFFICIENT.word: ("insufficient-credits",),
     BUDGET_REACHED.word: ("budget-reached",),
     RATE_LIMITED.word: ("rate-limited",),
     INCOMPLETE_RULE.word: ("validation-error",),
+    NO_TOP_UP.word: ("top-up-not-found",),
     NO_RULE.word: ("validation-error",),
     TOO_MANY_RULES.word: ("validation-error",),
     SUSPENDED.word: ("account-suspended",),
@@ -80,6 +84,7 @@ _SLUGS_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GRANT.name, TOO_MANY.word): ("too-many-grants",),
     (CONFIGURE.name, TOO_MANY.word): ("too-many-accounts",),
     (KEY.name, TOO_MANY.word): ("too-many-accounts",),
+    (TOP_UP.name, TOO_MANY.word): ("too-many-accounts",),
     (RELEASE.name, FINISHED.word): ("reservation-committed", "reservation-expired"),  # a second one is answered again
 }
 
@@ -96,6 +101,7 @@ DETAILS = {
     "refund-exceeds-charge": "The refund is more than what is left of the charge; nothing was changed.",
     "adjustment-exceeds-credits": "The adjustment takes more than is free; nothing was changed.",
     "reservation-not-found": "No reservation has that id.",
+    "top-up-not-found": "Nothing is bought for the account.",
     "grant-not-found": "The user has no grant of that id.",
     "too-many-reservations": "The account has as many open reservations as it may have.",
     "too-many-accounts": "There are as many accounts that never had credits as there may be; add credits first.",

@@ -18,6 +18,7 @@ JOBS = {
     "rotate": "Let Redis forget answers and finished reservations older than the idempotency window.",
     "rollup": "Count what the usage figures do not have yet, after an upgrade or `meter rollup --from`.",
     "runway": "Make the alerts of credits that run out soon, as METER_RUNS_OUT_DAYS says.",
+    "top_up": "Carry out requests to buy credits that are due.",
 }
 
 jobs = typer.Typer(

@@ -22,6 +22,7 @@ from meter.client.rates import RateCalls, Usage
 from meter.client.reports import ReportCalls
 from meter.client.search import SearchCalls
 from meter.client.system import SystemCalls
+from meter.client.top_ups import TopUpCalls
 from meter.client.webhooks import WebhookCalls
 from meter.contract import answers
 from meter.contract.answers import Refusal
@@ -88,6 +89,7 @@ class Credits(
     RateCalls,
     KeyCalls,
     CodeCalls,
+    TopUpCalls,
     MeCalls,
 ):
     """Every call that there is. Each method raises `Unavailable` when the call was not decided."""

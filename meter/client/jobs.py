@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meter.client.calls import Calls
 from meter.contract.answers import Refusal
-from meter.contract.jobs import Allocated, Applied, Attempted, Expired, Reminded, RolledUp, Rotated, Warned
+from meter.contract.jobs import Allocated, Applied, Attempted, CarriedOut, Expired, Reminded, RolledUp, Rotated, Warned
 
 
 class JobCalls(Calls):
@@ -37,6 +37,10 @@ class JobCalls(Calls):
     async def warn(self) -> Warned | Refusal:
         """Makes the alerts of credits that run out soon, of what the store knows."""
         return await self._call("warn", Warned, body={})
+
+    async def buy(self) -> CarriedOut | Refusal:
+        """Carries out requests to buy credits that are due."""
+        return await self._call("buy", CarriedOut, body={})
 
     async def rotate(self) -> Rotated | Refusal:
         """Lets Redis forget what is older than the idempotency window."""

@@ -17,12 +17,14 @@ from meter.contract.table.reports import CALLS as OF_REPORTS
 from meter.contract.table.reservations import CALLS as OF_RESERVATIONS
 from meter.contract.table.search import CALLS as OF_SEARCH
 from meter.contract.table.system import CALLS as OF_THE_SYSTEM
+from meter.contract.table.top_ups import CALLS as OF_TOP_UPS
 
 CALLS = (
     *OF_CREDITS,
     *OF_RESERVATIONS,
     *OF_GRANTS,
     *OF_ACCOUNTS,
+    *OF_TOP_UPS,
     *OF_KEYS,
     *OF_ONESELF,
     *OF_CODES,

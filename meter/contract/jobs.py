@@ -54,6 +54,13 @@ class Warned(Answer):
     more: bool
 
 
+class CarriedOut(Answer):
+    """That many requests to buy credits moved on."""
+
+    carried_out: int
+    more: bool
+
+
 class Rotated(Answer):
     """That many partitions have let go what was older than the idempotency window."""
 

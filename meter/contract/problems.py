@@ -64,6 +64,8 @@ _CATALOGUE = (
     Problem("reservation-not-found", 404, "Reservation not found", "Check the id; finished ones are kept for a day."),
     Problem("grant-not-found", 404, "Grant not found", "List the grants of the user."),
     Problem("transaction-not-found", 404, "Transaction not found", "Use the transaction_id of a charge."),
+    Problem("top-up-not-found", 404, "No top-up is set", "Set one with PUT /credits/users/{user_id}/top-up."),
+    Problem("payment-event-refused", 400, "No event of the provider", "METER_PAYMENTS_SECRET is what it signs with."),
     Problem("budget-not-found", 404, "Budget not found", "List them with GET /credits/users/{user_id}."),
     Problem("user-not-found", 404, "User not found", "Check the user_id; who was anonymised is not known either."),
     Problem("method-not-allowed", 405, "Method not allowed", "Use a method of the Allow header."),

@@ -25,6 +25,11 @@ AlertKind = Literal[
     "subscription_renewed",
     "subscription_ended",
     "transaction_error",
+    "top_up_paid",
+    "top_up_failed",
+    "top_up_limited",
+    "top_up_stuck",
+    "top_up_reversed",
 ]
 
 

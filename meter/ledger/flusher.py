@@ -188,7 +188,7 @@ class Flusher:
         self._tell(flush.events)
         if flushed.repeated_operations:
             await self._report_repeats(flush, flushed.repeated_operations)
-        if flush.alerts or flushed.repeated_operations:
+        if flush.alerts or flush.top_ups or flushed.repeated_operations:
             self._alerted()
 
     async def _fold(self, expected: WatermarkRow | None, entries: Sequence[Read], known: Known) -> Flush:

@@ -35,6 +35,7 @@ _TAGS = {
     "reservations": "Hold credits before work starts, settle for what was used.",
     "grants": "Lots of credits, each with its own priority and end.",
     "accounts": "What an account may do.",
+    "top-ups": "What is bought when few credits are left, and each request for it.",
     "keys": "Who calls: API keys of users and operators, whose texts are told once.",
     "codes": "Promo codes: made once, told once, redeemed as often as they may be.",
     "me": "What users may ask about themselves, by their own API keys.",

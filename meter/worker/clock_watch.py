@@ -35,7 +35,7 @@ class ClockWatch:
             self._moved()
         if stands_at is None or self._quiet >= QUIET_ROUNDS:
             return False
-        names = [name for name in self._jobs.names if name != "deliver"]  # that goes on all the time
+        names = [name for name in self._jobs.names if name not in ("deliver", "top_up")]  # these go on all the time
         done = [await self._runs.run(name, partial(self._jobs.until_done, name)) for name in names]
         self._quiet = 0 if any(done) else self._quiet + 1
         return True

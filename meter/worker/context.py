@@ -39,6 +39,7 @@ class Context(TypedDict, total=False):
     supervisor: Supervisor | None
     dispatcher: Dispatcher | None
     delivery: Loop | None
+    top_up: Loop | None
     loops: list[Loop]
     redis: ArqRedis
 
@@ -48,6 +49,7 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
     ctx["runtime"], ctx["runs"], ctx["loops"] = runtime, Runs(partial(_wake_delivery, ctx)), []
     await runtime.start()
     ctx["ledger"], ctx["supervisor"], ctx["dispatcher"], ctx["delivery"] = None, None, None, None
+    ctx["top_up"] = None
     if runtime.store is not None:
         ctx["ledger"] = _started_ledger(runtime.settings)
     ctx["jobs"] = Jobs(runtime, ctx["ledger"])
@@ -57,6 +59,9 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
         delivery = Loop("delivery", partial(_deliver, dispatcher), LOOP_PAUSE_SECONDS, DELIVERY_REST_SECONDS)
         ctx["delivery"] = delivery
         _start(ctx, delivery)
+        buying = Loop("top-up", partial(_buy, ctx["jobs"]), LOOP_PAUSE_SECONDS, DELIVERY_REST_SECONDS)
+        ctx["top_up"] = buying
+        _start(ctx, buying)
     if runtime.settings.test_clock:
         watch = ClockWatch(runtime.engine, ctx["jobs"], ctx["runs"], partial(_wake_delivery, ctx))
         _start(ctx, Loop("test clock", watch.step, LOOP_PAUSE_SECONDS))
@@ -84,10 +89,16 @@ async def _deliver(dispatcher: Dispatcher) -> bool:
     return done.attempted > 0 or done.more
 
 
+async def _buy(jobs: Jobs) -> bool:
+    """Carries out requests for credits that are due; whether there were any."""
+    return (await jobs.top_up()).done > 0
+
+
 def _wake_delivery(ctx: Context) -> None:
-    """There may be new alerts."""
-    if (delivery := ctx.get("delivery")) is not None:
-        delivery.wake()
+    """There may be new alerts, and requests for credits."""
+    for loop in (ctx.get("delivery"), ctx.get("top_up")):
+        if loop is not None:
+            loop.wake()
 
 
 def _start(ctx: Context, loop: Loop) -> None:

@@ -40,6 +40,11 @@ async def rollup(ctx: Context) -> int:
     return await ctx["jobs"].until_done("rollup")
 
 
+async def top_up(ctx: Context) -> int:
+    """Carries out requests for credits. The worker does it all the time by itself; this is for whoever enqueues it."""
+    return await ctx["jobs"].until_done("top_up")
+
+
 async def runway(ctx: Context) -> int:
     """Tells of credits that run out soon."""
     return await ctx["jobs"].until_done("runway")

@@ -15,13 +15,14 @@ from meter.config import Settings
 from meter.errors import MeterError
 from meter.runtime import Runtime
 from meter.worker.context import Context, close_context, open_context
-from meter.worker.jobs import allocate, deliver, expire, pending, remind, rollup, rotate, runway
+from meter.worker.jobs import allocate, deliver, expire, pending, remind, rollup, rotate, runway, top_up
 from meter.worker.queue import Queue, queue_pool, to_json
 from meter.worker.runs import RUN_SECONDS_MAX
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
+_JOBS = (expire, allocate, pending, remind, deliver, rotate, rollup, runway, top_up)
 JOB_TIMEOUT_SECONDS = RUN_SECONDS_MAX + 10  # later than ours, which tells of it in one line
 HEALTH_CHECK_INTERVAL_SECONDS = 300
 """arq's own sign of life, for `arq --check`. Ours is in meter/health/presence.py."""
@@ -54,7 +55,7 @@ def worker_settings(settings: Settings, opened: Context | None = None) -> type:
         "WorkerSettings",
         (),
         {
-            "functions": [_job(job) for job in (expire, allocate, pending, remind, deliver, rotate, rollup, runway)],
+            "functions": [_job(job) for job in _JOBS],
             "cron_jobs": _crons(settings),
             "redis_pool": queue_pool(settings),
             "on_startup": startup,

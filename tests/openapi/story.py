@@ -23,6 +23,7 @@ from meter.openapi.document import document
 from meter.testing import app_in_step, fake_app
 
 BODY_MAX = 1024
+PAYMENTS = {"payments": "webhook:https://example.com/pay", "payments_secret": "whsec_MDEyMzQ1Njc4OWFi"}
 NOW_MS = "1767268800000"  # NOW
 Json = dict[str, Any]
 
@@ -77,7 +78,8 @@ STORY = (
         "revoke_key",
     ),
     *("create_code", "redeem", "codes", "stop_code"),
-    *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "rotate"),
+    *("set_top_up", "top_up", "switch_top_up", "top_ups", "remove_top_up"),
+    *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "buy", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
     *("notifications", "retry_notification", "delete_webhook", "reset_budget", "anonymise", "adjust", "set_clock"),
 )
@@ -91,6 +93,7 @@ WITH_KEY = [row.name for row in CALLS if row.keyed]
 @contextmanager
 def sidecar(server: FakeServer | None = None, **overrides: object) -> Iterator[TestClient]:
     """A running sidecar; with a store in memory it does what a worker would do."""
+    overrides = {**PAYMENTS, **overrides}
     make = app_in_step if overrides.get("store_url") == "memory://" else fake_app
     with TestClient(make(server, body_max_bytes=BODY_MAX, **overrides)) as client:
         yield client

@@ -22,6 +22,7 @@ WITHOUT = {
         "deliver",
         "roll_up",
         "warn",
+        "buy",
         "rotate",
     ),  # done twice they do nothing twice
     "quote",  # it changes nothing
@@ -39,6 +40,8 @@ OTHER_BODIES: dict[str, dict[str, object]] = {
     "rotate_key": {"overlap_seconds": 5},
     "revoke_key": {"reason": "other"},
     "stop_code": {"reason": "other"},
+    "set_top_up": {"amount": 50},
+    "switch_top_up": {"enabled": True},
     "redeem": {"reference": "other"},
     "batch": {"operations": [{"op": "deduct", "user_id": "user-1", "amount": 2}]},
 }

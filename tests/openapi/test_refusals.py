@@ -24,6 +24,7 @@ from tests.openapi.story import (
     CALL_NAMES,
     EXAMPLES,
     NOW_MS,
+    PAYMENTS,
     WITH_BODY,
     WITH_KEY,
     call,
@@ -47,6 +48,8 @@ OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
     "rotate_key": {"overlap_seconds": 5},
     "revoke_key": {"reason": "other"},
     "stop_code": {"reason": "other"},
+    "set_top_up": {"amount": 50},
+    "switch_top_up": {"enabled": True},
     "redeem": {"reference": "other"},
     "put_rate_card": {"minimum": 1},
     "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
@@ -156,6 +159,9 @@ def what_the_rules_refuse(seen: Seen) -> None:
         refused("extend", {"add_amount": 1})
         assert call(client, "configure", path={"user_id": "nobody"}).status_code == 200
         refused("configure", path={"user_id": "stranger"})
+        refused("set_top_up", path={"user_id": "stranger"})
+        for name in ("switch_top_up", "remove_top_up"):
+            refused(name, path={"user_id": "nobody"})
         refused("void", path={"grant_id": "nobody"})
         assert call(client, "void").status_code == 200
         refused("void")
@@ -483,7 +489,7 @@ def what_the_clock_refuses(seen: Seen) -> None:
 def what_is_not_decided(seen: Seen) -> None:
     server = FakeServer()
     server.connected = False
-    settings = fake_settings(partitions=2, redis_timeout_ms=20, body_max_bytes=BODY_MAX, store_url="none")
+    settings = fake_settings(partitions=2, redis_timeout_ms=20, body_max_bytes=BODY_MAX, store_url="none", **PAYMENTS)
     with TestClient(create_app(settings, fake_redis(server))) as client:
         assert client.get("/livez").status_code == 200
         assert client.get("/readyz").status_code == 503

@@ -25,5 +25,6 @@ CALLS = (
     _job("deliver", "deliver", "Deliver alerts that are due", jobs.Attempted, "attempted"),
     _job("roll_up", "rollup", "Count what the usage figures do not have yet", jobs.RolledUp, "counted"),
     _job("warn", "runway", "Make the alerts of credits that run out soon", jobs.Warned, "warned"),
+    _job("buy", "top_up", "Carry out requests to buy credits that are due", jobs.CarriedOut, "carried_out"),
     _job("rotate", "rotate", "Let Redis forget what is older than the idempotency window", jobs.Rotated, "rotated"),
 )
