@@ -7,7 +7,7 @@ before it, so that what the store says of an account is what its transactions ad
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
@@ -20,6 +20,7 @@ from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, Unkn
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
 from meter.ledger.entry_rows import alerts_of, copied, error_alert, name_before, own_key, transaction_columns, unchecked
 from meter.ledger.figures import BUCKET_MINUTES, PLAIN, Figures, feature_of, gaps_before, tags_of
+from meter.ledger.grant_state import state_after
 from meter.ledger.top_up_entries import TOP_UP, request_in, word_after
 from meter.store.base import Flush
 from meter.store.records import Records, row_of
@@ -350,7 +351,10 @@ class Fold:
         values["remaining"] = remaining
         values["reserved"] = reserved
         if not (remaining and way.of_a_grant is None and values["state"] == "active"):
-            values["state"] = _grant_state(entry, way, values, remaining)
+            is_scheduled, is_made = _is_scheduled(entry), _makes(entry, way, grant_id)
+            values["state"] = state_after(
+                way.of_a_grant, str(values["state"]), remaining, is_scheduled=is_scheduled, is_made=is_made
+            )
         values["pending"] = False
         values["last_seq"] = entry.seq
 
@@ -474,27 +478,3 @@ def _makes(entry: Entry, way: _Way, grant_id: str) -> bool:
 def _is_scheduled(entry: Entry) -> bool:
     """Whether the entry is of a grant that begins later: it moves no balance yet."""
     return entry.kind is _GRANT and int(str(entry.detail["effective_at"])) > entry.created_at_ms
-
-
-def _grant_state(entry: Entry, way: _Way, before: Values, remaining: int) -> str:
-    fate, state = way.of_a_grant, before["state"]
-    match fate:
-        case None:
-            return str(state) if state in _STAYS else _left(remaining)
-        case "voids":
-            return "voided"
-        case "begins":
-            return "scheduled" if _is_scheduled(entry) else _left(remaining)
-        case "ends":
-            if state != "voided" and not _makes(entry, way, before["grant_id"]):
-                return "expired"
-            return str(state) if state in _STAYS else _left(remaining)
-        case other:
-            assert_never(other)
-
-
-_STAYS = ("voided", "expired", "scheduled")
-
-
-def _left(remaining: int) -> str:
-    return "active" if remaining else "exhausted"
