@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -203,6 +203,11 @@ class Jobs:
             scale = AmountScale(settings.decimal_places)
             self._dispatcher = Dispatcher(store, self._sender, self._channels, scale, self._engine.now_ms)
         return self._dispatcher
+
+    @property
+    def bought(self) -> Mapping[str, int]:
+        """Requests for credits that this process has ended, by outcome."""
+        return {} if self._top_ups is None else self._top_ups.ended
 
     @property
     def top_ups(self) -> TopUps:

@@ -51,6 +51,11 @@ def _worker_metrics(workers: Sequence[Worker]) -> Iterator[Metric]:
         "Attempts to deliver an alert: delivered, to be retried, failed for good.",
         labels=["worker", "outcome"],
     )
+    bought = CounterMetricFamily(
+        "meter_top_ups",
+        "Requests for credits that ended: paid, declined, cancelled, reversed.",
+        labels=["worker", "outcome"],
+    )
     runs = CounterMetricFamily("meter_job_runs", "Runs of a job that ended.", labels=["worker", "job", "outcome"])
     seconds = CounterMetricFamily("meter_job_seconds", "Time that the runs of a job took.", labels=["worker", "job"])
     ended = GaugeMetricFamily("meter_job_ended_timestamp_seconds", "When a job last ended.", labels=["worker", "job"])
@@ -64,6 +69,8 @@ def _worker_metrics(workers: Sequence[Worker]) -> Iterator[Metric]:
             failures.add_metric([one.worker_id, str(partition)], count)
         for outcome, count in sorted(one.deliveries.items()):
             deliveries.add_metric([one.worker_id, outcome], count)
+        for outcome, count in sorted(one.top_ups.items()):
+            bought.add_metric([one.worker_id, outcome], count)
         for name, job in sorted(one.jobs.items()):
             runs.add_metric([one.worker_id, name, "done"], job.done)
             runs.add_metric([one.worker_id, name, "failed"], job.failed)
@@ -71,7 +78,7 @@ def _worker_metrics(workers: Sequence[Worker]) -> Iterator[Metric]:
             ended.add_metric([one.worker_id, name], job.ended_at_ms / 1000)
         for what, count in sorted(one.set_aside.items()):
             aside.add_metric([one.worker_id, what], count)
-    yield from (failures, deliveries, runs, seconds, ended, aside)
+    yield from (failures, deliveries, bought, runs, seconds, ended, aside)
 
 
 def _outbox_metrics(partitions: Iterable[PartitionFacts], oldest: float) -> Iterator[Metric]:

@@ -41,7 +41,6 @@ from meter.engine.answers import (
 )
 from meter.engine.api_keys import KEY
 from meter.engine.operations import ADJUST, CONFIGURE, GRANT, RELEASE, VOID
-from meter.engine.operations import CONFIGURE, GRANT, RELEASE, VOID
 from meter.engine.top_ups import TOP_UP
 
 SLUGS: Mapping[str, tuple[str, ...]] = {

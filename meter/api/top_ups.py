@@ -9,7 +9,7 @@ from meter.api.services import Services, path_user
 from meter.clock import utc_time
 from meter.contract.top_ups import ListedTopUp, Outcome, TopUp, TopUpRequest, TopUpsQuery, TopUpSwitchRequest
 from meter.engine.answers import is_ok
-from meter.engine.operations import Asked
+from meter.engine.operations import Asked, members
 from meter.engine.top_ups import OFF, TOP_UP, WAITING, Change, Terms, read_word, top_up
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
@@ -48,7 +48,7 @@ class TopUpHandlers:
         user_id, body = path_user(request), read_body(TopUpSwitchRequest, request, self._scale)
         if body.enabled and not self._services.settings.payments:
             return validation_problem([("/enabled", _WANTS_PROVIDER)])
-        return await self._changed(request, user_id, "on" if body.enabled else "off")
+        return await self._changed(request, user_id, "on" if body.enabled else "off", description=body.description)
 
     async def remove_top_up(self, request: Request) -> Rendered:
         """`DELETE /credits/users/{user_id}/top-up`"""
@@ -70,8 +70,10 @@ class TopUpHandlers:
         cursor = _NEWEST.write(rows[-1].created_at_ms, rows[-1].top_up_id) if len(rows) == query.limit else None
         return page([model_json(self._listed(row)) for row in rows], cursor)
 
-    async def _changed(self, request: Request, user_id: str, change: Change, value: str = "") -> Rendered:
-        asked = Asked(read_key(request), actor=read_actor(request))
+    async def _changed(
+        self, request: Request, user_id: str, change: Change, value: str = "", description: str | None = None
+    ) -> Rendered:
+        asked = Asked(read_key(request), members(description, None), actor=read_actor(request))
         return self._shown(await self._engine.run(user_id, top_up(user_id, change, value, asked)))
 
     def _shown(self, line: str) -> Rendered:

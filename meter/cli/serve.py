@@ -34,6 +34,7 @@ from meter.cli.starting import (
     url_of,
 )
 from meter.cli.support import support
+from meter.cli.top_ups import top_ups
 from meter.errors import ConfigError, MeterError
 from meter.heap import collect_garbage_rarely
 
@@ -53,6 +54,7 @@ app.add_typer(commands)
 app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
 app.add_typer(codes, name="codes")
+app.add_typer(top_ups, name="top-up")
 app.add_typer(rate_cards, name="rate-cards")
 app.add_typer(imports, name="import")
 app.add_typer(support)

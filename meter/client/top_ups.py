@@ -42,10 +42,10 @@ class TopUpCalls(Calls):
         return await self._call("top_up", TopUp, path={"user_id": user_id})
 
     async def switch_top_up(
-        self, user_id: str, *, enabled: bool, idempotency_key: str | None = None
+        self, user_id: str, *, enabled: bool, description: str | None = None, idempotency_key: str | None = None
     ) -> TopUp | Refusal:
         """Turns it on or off."""
-        path, body = {"user_id": user_id}, {"enabled": enabled}
+        path, body = {"user_id": user_id}, {"enabled": enabled, "description": description}
         return await self._call("switch_top_up", TopUp, path=path, body=body, key=idempotency_key)
 
     async def remove_top_up(self, user_id: str, *, idempotency_key: str | None = None) -> TopUp | Refusal:

@@ -323,6 +323,28 @@ def _setting(*, suspended: bool) -> Do:
     return do
 
 
+async def _prepare_top_up_on(visit: Visit, user_id: str) -> Plan | Refusal:
+    found = await visit.credits.top_up(user_id)
+    if isinstance(found, Refusal):
+        return found
+    buys = f"{_plain(found.amount or Decimal(0))} credits at {_plain(found.below or Decimal(0))}"
+    return Plan("Turn auto top-up on", "Turn auto top-up on", [REASON], [("Buys", buys)])
+
+
+async def _prepare_top_up_off(visit: Visit, user_id: str) -> Plan | Refusal:
+    del visit, user_id
+    effect = [("From then on", "nothing is bought"), ("Stays", "what is set, and a payment that was asked for")]
+    return Plan("Turn auto top-up off", "Turn auto top-up off", [REASON], effect)
+
+
+def _switching(*, enabled: bool) -> Do:
+    async def do(visit: Visit, user_id: str, values: Mapping[str, str]) -> Answer | Refusal:
+        reason, key = values["reason"].strip(), values.get("key") or None
+        return await visit.credits.switch_top_up(user_id, enabled=enabled, description=reason, idempotency_key=key)
+
+    return do
+
+
 async def _prepare_account(visit: Visit, user_id: str) -> Plan | Refusal:
     user = await visit.credits.user(user_id)
     if isinstance(user, Refusal):
@@ -410,6 +432,8 @@ ACTIONS = {
     "release": Action(_prepare_release, _release, _say_released),
     "suspend": Action(_prepare_suspend, _setting(suspended=True), lambda *_: "Suspended. Nothing of it is served."),
     "resume": Action(_prepare_resume, _setting(suspended=False), lambda *_: "Resumed. It may spend again."),
+    "top-up-on": Action(_prepare_top_up_on, _switching(enabled=True), lambda *_: "Auto top-up is on."),
+    "top-up-off": Action(_prepare_top_up_off, _switching(enabled=False), lambda *_: "Auto top-up is off."),
     "account": Action(_prepare_account, _change_account, lambda *_: "The account is changed."),
     "new-key": Action(_prepare_new_key, _new_key, lambda *_: "Made."),
     "rotate-key": Action(_prepare_rotate_key, _rotate_key, lambda *_: "Rotated."),

@@ -35,7 +35,7 @@ async def user_page(visit: Visit) -> Response:
         text = f"“{user_id}” is no user id: those are 1 to 128 of A-Z a-z 0-9 . _ : @ / -"
         return notice(404, "Nobody can be called that", text, visit)
     calls = visit.credits
-    (user, grants, holds, history), (runway, subscriptions, keys) = await asyncio.gather(
+    (user, grants, holds, history), (runway, subscriptions, keys, top_up) = await asyncio.gather(
         asyncio.gather(
             part(calls.user(user_id)),
             part(calls.grants(user_id, limit=LIST_LIMIT_MAX)),
@@ -43,9 +43,8 @@ async def user_page(visit: Visit) -> Response:
             part(_history(visit, user_id)),
         ),
         asyncio.gather(
-            part(calls.runway(user_id)),
-            part(calls.subscriptions(user_id)),
-            part(calls.keys(user_id)),
+            *(part(calls.runway(user_id)), part(calls.subscriptions(user_id))),
+            *(part(calls.keys(user_id)), part(calls.top_up(user_id))),
         ),
     )
     rows = burning.rows_of(grants.found.items) if grants.found else []
@@ -84,6 +83,7 @@ async def user_page(visit: Visit) -> Response:
         runway=runway,
         subscriptions=subscriptions,
         keys=keys,
+        top_up=top_up,
         is_new=_is_new(user, grants, history),
         metadata=_shown_metadata(user),
         question=await _question(visit, user_id, user, rows, history, len(holds.found.items) if holds.found else 0),

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from meter.contract.answers import Answer
-from meter.contract.fields import Amount, Credits, PositiveAmount, UserId
+from meter.contract.fields import Amount, Credits, Description, PositiveAmount, UserId
 from meter.contract.requests import Body, Query
 
 PAYER = r"^[A-Za-z0-9_.:@/|+=-]{1,200}$"
@@ -41,6 +41,7 @@ class TopUpSwitchRequest(Body):
     """Whether it is on from now on. One that is turned on with no more than `below` left buys at once."""
 
     enabled: bool
+    description: Description | None = None
 
 
 class TopUpsQuery(Query):

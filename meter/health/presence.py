@@ -64,6 +64,7 @@ class Worker(BaseModel):
     """Steps of a partition's flush that failed."""
     jobs: Mapping[str, JobRuns] = {}
     deliveries: Mapping[str, int] = {}
+    top_ups: Mapping[str, int] = {}
     """Attempts to deliver an alert, by outcome."""
     set_aside: Mapping[str, int] = {}
     """Rows that could not be handled, by what they are; the others went on."""

@@ -66,6 +66,7 @@ class Beat:
             flush_failures={n: count for n, count in enumerate(failures) if count},
             jobs=self._ctx["runs"].told(now_ms),
             deliveries={} if dispatcher is None else dict(dispatcher.counts.attempts),
+            top_ups=dict(self._ctx["jobs"].bought),
             set_aside=dict(self._ctx["jobs"].set_aside),
         )
 

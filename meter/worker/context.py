@@ -59,6 +59,7 @@ async def open_context(ctx: Context, runtime: Runtime) -> None:
         delivery = Loop("delivery", partial(_deliver, dispatcher), LOOP_PAUSE_SECONDS, DELIVERY_REST_SECONDS)
         ctx["delivery"] = delivery
         _start(ctx, delivery)
+        _ = ctx["jobs"].top_ups  # a provider that cannot be made stops the start
         buying = Loop("top-up", partial(_buy, ctx["jobs"]), LOOP_PAUSE_SECONDS, DELIVERY_REST_SECONDS)
         ctx["top_up"] = buying
         _start(ctx, buying)

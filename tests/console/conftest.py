@@ -83,6 +83,12 @@ def open_console() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def paying_console() -> Iterator[Browser]:
+    """One whose deployment has a provider of payments."""
+    yield from _browser(payments="webhook:https://pay.example", payments_secret="whsec_MDEyMzQ1Njc4OWFi")
+
+
+@pytest.fixture
 def locked() -> Iterator[Browser]:
     """With METER_AUTH=keys; `text` is an operator's key, and nobody is logged in."""
     for browser in _browser(auth="keys"):

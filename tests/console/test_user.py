@@ -227,3 +227,19 @@ def test_a_change_of_amounts_with_decimals_is_history_too(open_console: Browser)
     run(open_console.meter.configure(USER, low_credit_thresholds=["0.5"], overdraft_limit="1.25"))
     page = open_console.open("/user", id=USER)
     assert "account changed" in page and "low credit thresholds, overdraft limit" in page
+
+
+def test_auto_top_up_is_seen_and_turned_off_and_on(paying_console: Browser) -> None:
+    run(paying_console.meter.add(USER, 1000))
+    terms = {"below": 20, "amount": 100, "payment_reference": "cus_1"}
+    assert "auto top-up" not in paying_console.open("/user", id=USER)
+    path = f"/credits/users/{USER}/top-up"
+    assert paying_console.http.put(path, json=terms).json()["state"] == "on"
+    assert "auto top-up on" in _plain(paying_console.open("/user", id=USER))
+
+    page = paying_console.act("top-up-off", {"reason": "Card was stolen"}).text
+
+    assert "Auto top-up is off." in page and "auto top-up off" in _plain(page)
+    assert paying_console.http.get(path).json()["state"] == "off"
+    assert "Buys 100 credits at 20" in _plain(paying_console.open("/user/top-up-on", id=USER))
+    assert "auto top-up on" in _plain(paying_console.act("top-up-on", {"reason": "A new card"}).text)
