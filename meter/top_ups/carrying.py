@@ -186,7 +186,7 @@ class TopUps:
             return await self._swap(planner.unanswered(row, f"the grant is refused: {word}", now_ms), now_ms)
         if row.reversed_at_ms is None:
             return await self._end(row, now_ms, "top_up_paid")
-        many = [operations.void(row.user_id, row.top_up_id), top_up(row.user_id, "off")]
+        many = [top_up(row.user_id, "off"), operations.void(row.user_id, row.top_up_id)]
         await self._engine.run_many(self._engine.partition_of(row.user_id), many)
         return await self._end(row, now_ms, "top_up_reversed")
 
