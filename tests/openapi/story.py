@@ -90,6 +90,26 @@ WITH_BODY = [row.name for row in CALLS if row.body]
 WITH_KEY = [row.name for row in CALLS if row.keyed]
 
 
+OTHER_BODIES: Mapping[str, Mapping[str, object]] = {
+    "set_clock": {"advance_seconds": 60},
+    "configure": {"suspended": True},
+    "subscribe": {"auto_renew": False},
+    "upgrade": {"when": "now"},
+    "create_key": {"name": "other"},
+    "adjust": {"reason": "other"},
+    "change_key": {"name": "other"},
+    "rotate_key": {"overlap_seconds": 5},
+    "revoke_key": {"reason": "other"},
+    "stop_code": {"reason": "other"},
+    "set_top_up": {"amount": 50},
+    "switch_top_up": {"enabled": True},
+    "redeem": {"reference": "other"},
+    "put_rate_card": {"minimum": 1},
+    "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
+}
+"""Other members for a key that was used; a description for most."""
+
+
 @contextmanager
 def sidecar(server: FakeServer | None = None, **overrides: object) -> Iterator[TestClient]:
     """A running sidecar; with a store in memory it does what a worker would do."""
