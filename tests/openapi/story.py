@@ -78,10 +78,10 @@ STORY = (
         "revoke_key",
     ),
     *("create_code", "redeem", "codes", "stop_code"),
-    *("set_top_up", "top_up", "switch_top_up", "top_ups", "remove_top_up"),
     *("allocate", "expire", "apply_pending", "remind", "deliver", "roll_up", "warn", "buy", "rotate"),
     *("unsubscribe", "delete_plan", "create_webhook", "webhooks", "update_webhook", "rotate_webhook", "test_webhook"),
-    *("notifications", "retry_notification", "delete_webhook", "reset_budget", "anonymise", "adjust", "set_clock"),
+    *("notifications", "retry_notification", "delete_webhook", "reset_budget", "anonymise", "adjust"),
+    *("set_top_up", "top_up", "switch_top_up", "top_ups", "remove_top_up", "set_clock"),
 )
 """The order in which the examples of all calls are one story."""
 EXAMPLES = {name: BY_NAME[name].example for name in STORY}

@@ -8,7 +8,7 @@ from meter.contract.table.story import USER_2
 
 TAG = "top-ups"
 _TERMS: JsonObject = {
-    "below": 20,
+    "below": 2,
     "amount": 100,
     "payment_reference": "cus_5f0c:pm_2d9a",
     "most": 500,
