@@ -13,6 +13,14 @@ USER_ID = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
 OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 """reservation_id, grant_id, transaction_id."""
 
+TAG = re.compile(r"[A-Za-z0-9_.:@/-]{1,64}")
+"""A word that says what an operation is for."""
+
+TAG_OF_GRANT = re.compile(r"[A-Za-z0-9_.:@/-]{1,63}\*|[A-Za-z0-9_.:@/-]{1,64}")
+"""What a grant may be spent on: a tag, or with a `*` all that begin so."""
+
+TAGS_MAX = 8
+
 OPERATION_KEY = re.compile(r"[!#-\[\]-~]{1,128}")
 """An idempotency key: visible ASCII without the two characters that JSON escapes."""
 

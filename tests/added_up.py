@@ -37,7 +37,8 @@ class Fold:
         getattr(self, f"_{entry.kind}")(entry)
         for grant_id, _, remaining, reserved in entry.draws:
             self.grants[grant_id] = (remaining, reserved)
-        assert (entry.available - entry.debt, entry.reserved) == (self.free, self.reserved), entry
+        restricted = int(entry.detail.get("restricted", 0))
+        assert (entry.available + restricted - entry.debt, entry.reserved) == (self.free, self.reserved), entry
         assert self.forfeits or entry.debt == 0 or entry.available == 0, entry
         assert entry.debt <= max(self.debt, self.limit), f"debt beyond the limit: {entry}"
         self.debt = entry.debt
@@ -47,7 +48,8 @@ class Fold:
     def check(self, a: Account) -> None:
         """Whether the account in Redis is what the ledger adds up to."""
         assert self.forfeits == 0, a.user
-        assert (a.available - a.debt, a.reserved, a.debt) == (self.free, self.reserved, self.debt), a.user
+        free = a.available + sum(part for _, part in a.restrictions.values())
+        assert (free - a.debt, a.reserved, a.debt) == (self.free, self.reserved, self.debt), a.user
         for name in ("granted", "scheduled", "spent", "expired", "voided"):
             assert getattr(a, name) == self.counters[name], (a.user, name)
         assert a.overdraft_limit == self.limit, a.user

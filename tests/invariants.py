@@ -39,6 +39,7 @@ _LEVELS = r"-|x|\d+!?(,\d+!?)*(,x)?"
 _WAITS = r";\d{13}@([A-Za-z0-9_.-]+@)+"
 _TOP_UP = r"~([ao]|w(?=.*,topup:[^,;]+)),\d+,\d+,(-|\d+),(day|week|month),[^,;~]+(,topup:[^,;]+)?"
 _AT_END = r"(\d+\+\d+)?([@!][A-Za-z0-9_.-]+)?"
+_ONLY = r"(=[A-Za-z0-9_.:@/*,-]+)?"
 _OF_NO_PARTITION = re.compile(r"[A-Za-z0-9_.-]+:(workers|arq:.+)")
 _KEY = re.compile(r"([A-Za-z0-9_.-]+:\{p([0-9]+)\}):(.+)")
 
@@ -59,6 +60,7 @@ class Grant:
     created: int
     shelved: int
     at_end: str = ""
+    only: str = ""
     text: str = ""
 
     @property
@@ -104,6 +106,8 @@ class Account:
     suspended: bool = False
     thresholds: str = "-"
     has_rules: bool = False
+    restrictions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """What is free of restricted grants, and their class, by what they are for."""
     front: Grant | None = None
     grants: dict[str, Grant] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -232,7 +236,7 @@ def _read(client: Any, prefix: str, number: str) -> State:
         assert grant_id not in accounts[user].grants, f"{name} is the front grant and in the hash"
         accounts[user].grants[grant_id] = _grant(grant_id, text)
     for hold_id, text in hash_at("holds").items():
-        rest, _, path = text.partition(" $")[0].partition(" #")[0].partition(" ^")
+        rest, _, path = text.partition(" $")[0].partition(" #")[0].partition(" ~")[0].partition(" ^")
         rest, _, parts = rest.partition(" &")
         user, amount, ends, created, *draws = rest.split(" ")
         pairs = [(draws[n], int(draws[n + 1])) for n in range(0, len(draws), 2)]
@@ -262,12 +266,20 @@ def account_of(user: str, text: str) -> Account:
     available, reserved, remaining, held, next_due, hold_count = map(int, numbers)
     *counters, terms = [*figures.split(" ", 6), ""][:7]
     granted, scheduled, expired, voided, overdraft_limit, grant_count = map(int, counters)
-    spent = granted - expired - voided - reserved - available + int(debt)
+    restrictions = {}
+    if terms.startswith("~"):
+        listed, _, terms = terms[1:].partition(" ")
+        for part in listed.split(";"):
+            cls, free, only = part.split("=")
+            restrictions[only] = (cls, int(free))
+        assert len(restrictions) == listed.count(";") + 1, text
+    spent = granted - expired - voided - reserved - available - sum(f for _, f in restrictions.values()) + int(debt)
     assert re.fullmatch(rf"({_LEVELS})({_TOP_UP})?({_WAITS})?", thresholds), text
-    assert flags.strip("-sr") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
+    assert ("o" in flags) == bool(restrictions), text
+    assert flags.strip("-sor") == "d" * (debt != "0") + "t" * (thresholds != "-"), text
     account = Account(user, available, reserved, int(debt), granted, scheduled, spent, expired, voided, overdraft_limit)
     account.suspended, account.thresholds = flags.startswith("s"), thresholds
-    account.has_rules = flags.endswith("r")
+    account.has_rules, account.restrictions = flags.endswith("r"), restrictions
     account.next_due, account.hold_count, account.grant_count = next_due or NEVER, hold_count, grant_count
     if front == "*":
         assert (remaining, held, terms) == (0, 0, ""), text
@@ -279,9 +291,9 @@ def account_of(user: str, text: str) -> Account:
 
 
 def _grant(grant_id: str, text: str) -> Grant:
-    *numbers, cls, state, _, at_end = [*text.split(" "), ""][:12]
-    values: list[Any] = [*map(int, numbers), at_end]
-    assert len(values) == 9 and re.fullmatch(_AT_END, at_end), text
+    *numbers, cls, state, _, at_end, only = [*text.split(" "), "", ""][:13]
+    values: list[Any] = [*map(int, numbers), at_end, only.removeprefix("=")]
+    assert len(values) == 10 and re.fullmatch(_AT_END, at_end) and re.fullmatch(_ONLY, only), text
     grant = Grant(grant_id, cls, state, *values)
     grant.text = text
     return grant
@@ -323,6 +335,13 @@ def _check_account(a: Account) -> None:
         assert hold.amount == sum(part for _, part in hold.draws), hold_id
     for grant in grants:
         _check_grant(a, grant)
+    by_only: dict[str, tuple[str, int]] = {}
+    for g in (g for g in grants if g.cls.isdigit()):
+        cls, free = by_only.get(g.only, (g.cls, 0))
+        assert cls == g.cls and g.only, (a.user, g)
+        by_only[g.only] = cls, free + g.remaining
+    assert by_only == a.restrictions, a
+    assert len({cls for cls, _ in by_only.values()}) == len(by_only), a
     live = [g for g in grants if g.cls in "FL"]
     assert a.front is (min(live, key=lambda g: g.burn_order) if live else None), a
 
@@ -336,7 +355,8 @@ def _check_grant(a: Account, g: Grant) -> None:
     if g.cls == "X":
         assert g.remaining == 0 and g.state in "-ev", (a.user, g)
     else:
-        assert g.cls in "FLS" and g.state == "-" and g.remaining > 0, (a.user, g)
+        fits = g.cls == "S" or g.cls.isdigit() if g.only else g.cls in "FLS"
+        assert fits and g.state == "-" and g.remaining > 0, (a.user, g)
     if g.cls == "S":
         assert (g.remaining, g.reserved) == (g.amount, 0), (a.user, g)
     assert (g.shelved > 0) == (g.cls == "X" and g.reserved == 0), (a.user, g)

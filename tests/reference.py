@@ -5,14 +5,14 @@ It knows no Redis, no packing and no laziness: an account is a list of grants an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 NEVER = 9_999_999_999_999
 NEW_GRANT = "new"
-"""The id of a grant made by a refund, until `rename` tells the one that it really got."""
+"""What ids of grants made by a refund begin with, until `rename` tells those that they really got."""
 
 Draws = list[tuple[str, int]]
 Due = list[tuple[int, int, str]]
@@ -30,6 +30,7 @@ class Grant:
     expires: int
     created: int
     rollover: tuple[int, int] | None = None
+    only: str = ""
     begun: bool = False
     remaining: int = 0
     reserved: int = 0
@@ -41,8 +42,16 @@ class Grant:
         return self.begun and self.remaining > 0
 
     @property
-    def order(self) -> tuple[int, int, int, int, str]:
-        return self.priority, self.expires, self.effective, self.created, self.id
+    def order(self) -> tuple[int, int, bool, int, int, str]:
+        return self.priority, self.expires, not self.only, self.effective, self.created, self.id
+
+    def serves(self, tags: str) -> bool:
+        """Whether it may be spent on what has these tags."""
+        return not self.only or any(map(_matches, self.only.split(","), [tags] * 8))
+
+
+def _matches(wanted: str, tags: str) -> bool:
+    return any(tag == wanted or (wanted[-1] == "*" and tag.startswith(wanted[:-1])) for tag in tags.split(","))
 
 
 @dataclass
@@ -55,6 +64,7 @@ class Hold:
     ends: int
     draws: Draws
     at_end: str
+    tags: str = ""
     state: str = "open"
     charged: int = 0
     requested: int = -1
@@ -74,7 +84,14 @@ class Account:
 
     @property
     def available(self) -> int:
-        return sum(g.remaining for g in self.grants.values() if g.begun)
+        return sum(g.remaining for g in self.grants.values() if g.begun and not g.only)
+
+    @property
+    def restricted(self) -> int:
+        return sum(g.remaining for g in self.grants.values() if g.begun and g.only)
+
+    def usable(self, tags: str) -> int:
+        return sum(g.remaining for g in self.grants.values() if g.begun and g.serves(tags))
 
     @property
     def balances(self) -> tuple[int, int, int]:
@@ -90,6 +107,8 @@ class Outcome:
     balances: tuple[int, int, int] | None
     replayed: bool = False
     draws: tuple[tuple[str, int], ...] = ()
+    restricted: int = 0
+    usable: int | None = None
 
 
 @dataclass
@@ -127,6 +146,7 @@ class Reference:
         start: int,
         end: int,
         rollover: tuple[int, int] | None = None,
+        only: str = "",
     ) -> Outcome:
         a, start = self._account(user), start or self.now
         if grant_id in a.grants:
@@ -135,7 +155,7 @@ class Reference:
             return self._refused("ended", a)
         if len(a.grants) >= self.grants_max:
             return self._refused("too_many", a)
-        g = a.grants[grant_id] = Grant(grant_id, amount, priority, start, end, self.now, rollover)
+        g = a.grants[grant_id] = Grant(grant_id, amount, priority, start, end, self.now, rollover, only)
         if start <= self.now:
             g.begun = True
             self._arrive(a, g, amount)
@@ -147,25 +167,36 @@ class Reference:
         levels = [self.accounts.get("/".join(parts[: n + 1])) for n in range(len(parts))]
         return any(level is not None and level.suspended for level in levels)
 
-    def deduct(self, user: str, amount: int, shortfall: str) -> Outcome:
+    def deduct(self, user: str, amount: int, shortfall: str, tags: str = "") -> Outcome:
         a = self._account(user)
-        short = max(0, amount - a.available)
+        usable = a.usable(tags)
+        short = max(0, amount - usable)
         on_debt = short if shortfall == "overdraft" else 0
         if self._suspended(user):
             return self._refused("suspended", a)
-        enough = {"reject": not short, "partial": not short or a.available > 0}.get(
+        enough = {"reject": not short, "partial": not short or usable > 0}.get(
             shortfall, not short or a.debt + on_debt <= a.limit
         )
         if not enough:
-            return self._refused("insufficient", a, user_id=user, required=amount)
-        draws = self._draw(a, amount - short)
+            return self._refused("insufficient", a, tags, user_id=user, required=amount)
+        draws = self._draw(a, amount - short, tags)
         a.debt += on_debt
         taken = amount - short + on_debt
         a.spent += taken
-        return self._done(a, draws, user_id=user, amount=amount, taken=taken, uncovered=amount - taken)
+        done = self._done(a, draws, user_id=user, amount=amount, taken=taken, uncovered=amount - taken)
+        return replace(done, usable=a.usable(tags))
 
     def reserve(
-        self, user: str, hold_id: str, amount: int, ttl_ms: int, at_end: str, *, body: object, chosen: bool
+        self,
+        user: str,
+        hold_id: str,
+        amount: int,
+        ttl_ms: int,
+        at_end: str,
+        tags: str = "",
+        *,
+        body: object,
+        chosen: bool,
     ) -> Outcome:
         if chosen:
             first = self._remembered(f"c {hold_id}")
@@ -176,12 +207,12 @@ class Reference:
         a = self._account(user)
         if self._suspended(user):
             return self._refused("suspended", a)
-        if amount > a.available:
-            return self._refused("insufficient", a, user_id=user, required=amount)
+        if amount > a.usable(tags):
+            return self._refused("insufficient", a, tags, user_id=user, required=amount)
         if len(a.holds) >= self.reservations_max:
             return self._refused("too_many", a)
-        draws = self._draw(a, amount, held=True)
-        a.holds[hold_id] = Hold(hold_id, user, amount, self.now + ttl_ms, draws, at_end)
+        draws = self._draw(a, amount, tags, held=True)
+        a.holds[hold_id] = Hold(hold_id, user, amount, self.now + ttl_ms, draws, at_end, tags)
         outcome = self._done(
             a,
             draws,
@@ -193,7 +224,7 @@ class Reference:
         )
         if chosen:
             self.recent[f"c {hold_id}"] = (body, outcome)
-        return outcome
+        return replace(outcome, usable=a.usable(tags))
 
     def commit(self, hold_id: str, amount: int | None, over: str, shortfall: str = "partial") -> Outcome:
         hold = self._settled_hold(hold_id)
@@ -210,11 +241,13 @@ class Reference:
         beyond = max(0, requested - held)
         on_credit = max(0, a.limit - a.debt) if over == "overdraft" else 0
         must_be_covered = over == "reject" or shortfall == "reject"
-        if (over == "hold_only" and requested > hold.amount) or (must_be_covered and beyond > a.available + on_credit):
-            return self._refused("insufficient", a, user_id=hold.user, required=requested)
+        if (over == "hold_only" and requested > hold.amount) or (
+            must_be_covered and beyond > a.usable(hold.tags) + on_credit
+        ):
+            return self._refused("insufficient", a, hold.tags, user_id=hold.user, required=requested)
         draws, forfeited = ([], 0) if late else self._end(a, hold, min(requested, held))
-        free = min(beyond, a.available)
-        draws = draws + self._draw(a, free)
+        free = min(beyond, a.usable(hold.tags))
+        draws = draws + self._draw(a, free, hold.tags)
         on_debt = max(0, min(beyond - free, a.limit - a.debt)) if over == "overdraft" else 0
         a.debt += on_debt
         charged = min(requested, held) + free + on_debt
@@ -230,6 +263,7 @@ class Reference:
             uncovered=requested - charged,
             late=int(late),
         )
+        outcome = replace(outcome, usable=a.usable(hold.tags))
         self._finish(hold, "committed", self.now, charged, requested, outcome)
         return outcome
 
@@ -256,9 +290,9 @@ class Reference:
         a = self._account(hold.user)
         if add and self._suspended(hold.user):
             return self._refused("suspended", a)
-        if add > a.available:
-            return self._refused("insufficient", a, user_id=hold.user, required=add)
-        hold.draws += self._draw(a, add, held=True)
+        if add > a.usable(hold.tags):
+            return self._refused("insufficient", a, hold.tags, user_id=hold.user, required=add)
+        hold.draws += self._draw(a, add, hold.tags, held=True)
         hold.amount += add
         hold.ends = hold.ends if ttl_ms is None else self.now + ttl_ms
         return self._done(
@@ -270,8 +304,17 @@ class Reference:
             expires_in_ms=hold.ends - self.now,
         )
 
-    def refund(self, user: str, charge: str, amount: int | None, charged: int, before: int, draws: Draws) -> Outcome:
-        """`charge` names one of `charged` from `draws`, of which `before` was refunded as far as the ledger knows."""
+    def refund(
+        self,
+        user: str,
+        charge: str,
+        amount: int | None,
+        charged: int,
+        before: int,
+        draws: Draws,
+        only: Mapping[str, str],
+    ) -> Outcome:
+        """`charge`: one of `charged` from `draws`; `before` and `only` are what the ledger knows of it."""
         a = self._account(user)
         before = max(before, self._remembered(f"f {charge}") or 0)
         left = charged - before
@@ -284,23 +327,28 @@ class Reference:
         a.spent -= amount
         on_debt = min(a.debt, back.count(-1))
         a.debt -= on_debt
-        homeless, forfeited = back.count(-1) - on_debt, 0
+        homeless, forfeited = {"": back.count(-1) - on_debt}, 0
         for n, run in groupby(n for n in back if n >= 0):
-            g, part = a.grants.get(draws[n][0]), len(list(run))
-            if g is None or not (g.over or (g.begun and g.remaining + g.reserved + part <= g.amount)):
-                homeless += part
+            g, part, tags = a.grants.get(draws[n][0]), len(list(run)), only.get(draws[n][0], "")
+            if (
+                g is None
+                or (tags and g.only != tags)
+                or not (g.over or (g.begun and g.remaining + g.reserved + part <= g.amount))
+            ):
+                homeless[tags] = homeless.get(tags, 0) + part
             elif g.over:
                 forfeited += part
             else:
                 self._arrive(a, g, part)
-        if homeless:
-            g = a.grants[NEW_GRANT] = Grant(NEW_GRANT, homeless, 10, self.now, NEVER, self.now, begun=True)
-            self._arrive(a, g, homeless)
+        for number, (tags, part) in enumerate((tags, part) for tags, part in homeless.items() if part):
+            name = f"{NEW_GRANT}{number}"
+            g = a.grants[name] = Grant(name, part, 10, self.now, NEVER, self.now, only=tags, begun=True)
+            self._arrive(a, g, part)
         self.recent[f"f {charge}"] = before + amount
         return self._done(a, user_id=user, amount=amount, forfeited=forfeited, left=left - amount)
 
-    def rename(self, user: str, grant_id: str) -> None:
-        g = self.accounts[user].grants.pop(NEW_GRANT)
+    def rename(self, user: str, made: str, grant_id: str) -> None:
+        g = self.accounts[user].grants.pop(made)
         g.id = grant_id
         self.accounts[user].grants[grant_id] = g
 
@@ -372,7 +420,7 @@ class Reference:
             name = g.id + ".rollover"
             while name in a.grants:
                 name += ".rollover"
-            rolled = Grant(name, rest, g.priority, time, time + span, time, begun=True, remaining=rest)
+            rolled = Grant(name, rest, g.priority, time, time + span, time, only=g.only, begun=True, remaining=rest)
             a.grants[name] = rolled
 
     def _mark_idle(self, a: Account) -> None:
@@ -380,9 +428,9 @@ class Reference:
             idle = (bool(g.over) or (g.begun and g.remaining == 0)) and g.reserved == 0
             g.idle_since = (self.now if g.idle_since is None else g.idle_since) if idle else None
 
-    def _draw(self, a: Account, amount: int, *, held: bool = False) -> Draws:
+    def _draw(self, a: Account, amount: int, tags: str, *, held: bool = False) -> Draws:
         draws = []
-        for g in sorted((g for g in a.grants.values() if g.burns), key=lambda g: g.order):
+        for g in sorted((g for g in a.grants.values() if g.burns and g.serves(tags)), key=lambda g: g.order):
             part = min(amount, g.remaining)
             if part:
                 g.remaining -= part
@@ -393,7 +441,7 @@ class Reference:
         return draws
 
     def _arrive(self, a: Account, g: Grant, amount: int) -> None:
-        paid = min(a.debt, amount)
+        paid = 0 if g.only else min(a.debt, amount)
         a.debt -= paid
         g.remaining += amount - paid
 
@@ -417,7 +465,7 @@ class Reference:
         a.spent += hold.amount
         fields = {"user_id": hold.user, "reservation_id": hold.id, "charged": hold.amount}
         fields |= {"released": 0, "forfeited": 0, "uncovered": 0, "late": 0}
-        answer = Outcome("ok", fields, a.balances)
+        answer = Outcome("ok", fields, a.balances, restricted=a.restricted)
         self._finish(hold, "committed", time, hold.amount, hold.amount, answer)
 
     def _finish(self, hold: Hold, state: str, ended: int, charged: int, requested: int, answer: Outcome | None) -> None:
@@ -443,9 +491,10 @@ class Reference:
     def _finished(self, hold: Hold) -> Outcome:
         return Outcome("finished", {"state": hold.state, "user_id": hold.user, "charged": hold.charged}, None)
 
-    def _refused(self, status: str, a: Account, **fields: Any) -> Outcome:
-        return Outcome(status, fields, a.balances)
+    def _refused(self, status: str, a: Account, tags: str | None = None, **fields: Any) -> Outcome:
+        usable = None if tags is None else a.usable(tags)
+        return Outcome(status, fields, a.balances, restricted=a.restricted, usable=usable)
 
     def _done(self, a: Account, draws: Draws | None = None, **fields: Any) -> Outcome:
         self._mark_idle(a)
-        return Outcome("ok", fields, a.balances, draws=tuple(draws or ()))
+        return Outcome("ok", fields, a.balances, draws=tuple(draws or ()), restricted=a.restricted)

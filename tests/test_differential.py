@@ -109,7 +109,11 @@ class Sender:
         return self._chance.choice(AMOUNTS)
 
     def _asked(self) -> Asked:
-        return Asked(self._chance.choice(("", "", "k1", "k2", "k3")), self._chance.choice(("", '"description":"é\\n"')))
+        key, extra = self._chance.choice(("", "", "k1", "k2", "k3")), self._chance.choice(("", '"description":"é\\n"'))
+        return Asked(key, extra, tags=self._tags())
+
+    def _tags(self) -> str:
+        return self._chance.choice(("", "", "feature:a", "feature:b,model:mini"))
 
     def _grant(self) -> Operation:
         pick = self._chance.choice
@@ -124,6 +128,7 @@ class Sender:
             expires_at_ms=end,
             at_end=read_at_end(pick(("", "", "9+3600000", "7+1@a", "@a", "!b", f"{2**53 - 1}+99999999999999@b"))),
             chosen=pick((True, False)),
+            only=pick(("", "", "feature:a", "feature:*", "model:gpt-4o", "model:*")),
             asked=self._asked(),
         )
 
@@ -166,7 +171,7 @@ class Sender:
         return priced.commit_usage(self._hold(), own, asked=self._asked(), amount=self._chance.choice((None, 3)))
 
     def _quote(self) -> Operation:
-        return priced.quote(self._user(), usage=self._usage())
+        return priced.quote(self._user(), usage=self._usage(), tags=self._tags())
 
     def _deduct(self) -> Operation:
         return operations.deduct(
@@ -260,7 +265,7 @@ class Sender:
         return operations.reservation(self._hold())
 
     def _explain(self) -> Operation:
-        return operations.explain(self._user(), self._amount())
+        return operations.explain(self._user(), self._amount(), self._tags())
 
     def _expiring(self) -> Operation:
         return operations.expiring(self._user(), T0 + 5 * HOUR, "", self._chance.choice((1, 3, 50)))

@@ -19,7 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from meter.engine import operations, upkeep
 from meter.engine.at_end import NOTHING_AT_END, AtEnd
+from meter.engine.behind import read_behind
 from meter.engine.operations import Asked, Operation
+from meter.engine.outbox import KINDS
+from meter.engine.refunds import Charged
+from meter.engine.restrictions import read_restrictions, restricted_in
 from tests import invariants
 from tests.partition import SECOND, T0, Answer, Partition
 from tests.reference import NEVER, NEW_GRANT, Draws, Outcome, Reference
@@ -37,6 +41,8 @@ FIRST_SEED = int(os.environ.get("METER_TEST_SEED", "1"))
 USERS = ("u", "u/1")
 GRANT_IDS = ("g1", "g2", "g3", "g4", "g5", "g6", "g7")
 
+ONLY = ("", "", "", "feature:a", "feature:*", "feature:a,model:m*")
+TAGS = ("", "", "feature:a", "feature:b", "other,model:m1")
 AMOUNTS = (0, 1, 2, 3, 5, 8, 13, 25, 40)
 SPANS = (2 * SECOND, 10 * SECOND, 40 * SECOND, 100 * SECOND)
 KEYS = ("", "", "", "", "new", "new", "new", "used")
@@ -72,6 +78,7 @@ class Charge:
     transaction: str
     amount: int
     draws: Draws
+    only: dict[str, str]
     refunded: int = 0
 
 
@@ -101,7 +108,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.made = 0
         for user in USERS:
             self.configure(user, limit, None, True)
-            self.grant(user, 0, 50, 1, None, None, None, "", False)
+            self.grant(user, 0, 50, 1, None, None, None, "", "", False)
 
     @step(
         8,
@@ -112,6 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
         start=(None, None, -SECOND, 3 * SECOND, 30 * SECOND),
         life=(None, *SPANS),
         rollover=(None, None, (4, SECOND), (20, 30 * SECOND), (99, 2 * SECOND)),
+        only=ONLY,
         key=KEYS,
         later=LATER,
     )
@@ -124,6 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         start: int | None,
         life: int | None,
         rollover: tuple[int, int] | None,
+        only: str,
         key: str,
         later: bool,
     ) -> None:
@@ -139,16 +148,23 @@ class LedgerMachine(RuleBasedStateMachine):
             effective_at_ms=begin,
             expires_at_ms=end,
             at_end=NOTHING_AT_END if rollover is None else AtEnd(*rollover, "g", renews=which % 2 == 0),
+            only=only,
             asked=self._asked(key),
         )
-        self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover), later)
+        self._do(one, lambda: self.model.grant(user, grant_id, amount, priority, begin, end, rollover, only), later)
 
     @step(
-        10, user=USERS, amount=AMOUNTS, shortfall=("reject", "partial", "overdraft", "overdraft"), key=KEYS, later=LATER
+        10,
+        user=USERS,
+        amount=AMOUNTS,
+        shortfall=("reject", "partial", "overdraft", "overdraft"),
+        tags=TAGS,
+        key=KEYS,
+        later=LATER,
     )
-    def deduct(self, user: str, amount: int, shortfall: str, key: str, later: bool) -> None:
-        one = operations.deduct(user, amount, shortfall, self._asked(key))
-        self._do(one, lambda: self.model.deduct(user, amount, shortfall), later)
+    def deduct(self, user: str, amount: int, shortfall: str, tags: str, key: str, later: bool) -> None:
+        one = operations.deduct(user, amount, shortfall, self._asked(key, tags))
+        self._do(one, lambda: self.model.deduct(user, amount, shortfall, tags), later)
 
     @step(
         12,
@@ -158,17 +174,29 @@ class LedgerMachine(RuleBasedStateMachine):
         ttl=SPANS,
         chosen=(False, True),
         at_end=("release", "release", "charge"),
+        tags=TAGS,
         key=KEYS,
         later=LATER,
     )
     def reserve(
-        self, user: str, which: int, amount: int, ttl: int, chosen: bool, at_end: str, key: str, later: bool
+        self,
+        user: str,
+        which: int,
+        amount: int,
+        ttl: int,
+        chosen: bool,
+        at_end: str,
+        tags: str,
+        key: str,
+        later: bool,
     ) -> None:
         self.made += 1
         hold_id = f"r{which}" if chosen else f"m{self.made}"
-        one = operations.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, asked=self._asked(key))
-        body = (user, hold_id, amount, ttl, at_end)
-        self._do(one, lambda: self.model.reserve(user, hold_id, amount, ttl, at_end, body=body, chosen=chosen), later)
+        one = operations.reserve(user, hold_id, amount, ttl, chosen=chosen, at_end=at_end, asked=self._asked(key, tags))
+        body = (user, hold_id, amount, ttl, at_end, tags)
+        self._do(
+            one, lambda: self.model.reserve(user, hold_id, amount, ttl, at_end, tags, body=body, chosen=chosen), later
+        )
 
     @step(
         10,
@@ -204,25 +232,22 @@ class LedgerMachine(RuleBasedStateMachine):
         charge = _one_of(self.charges, which)
         in_redis = self.model.recent.get(f"f {charge.transaction}", self.model.older.get(f"f {charge.transaction}", 0))
         before = 0 if lagging and charge.refunded == in_redis else charge.refunded
-        draws = tuple(charge.draws)
-        one = operations.refund(
-            charge.user,
-            charge.transaction,
-            amount,
-            charged=charge.amount,
-            refunded=before,
-            draws=draws,
-            asked=self._asked(key),
+        only = charge.only
+        row = Charged(charge.user, charge.transaction, charge.amount, tuple(charge.draws), before, only=only)
+        one = operations.refund_rows(
+            charge.user, charge.transaction, amount, charges=[row], path=charge.user, asked=self._asked(key)
         )
 
         def expected() -> Outcome:
-            return self.model.refund(charge.user, charge.transaction, amount, charge.amount, before, charge.draws)
+            return self.model.refund(charge.user, charge.transaction, amount, charge.amount, before, charge.draws, only)
 
         answer = self._do(one, expected, later=False)
         if answer.status == "ok" and not answer.replayed:
             charge.refunded += answer["amount"]
-            if NEW_GRANT in self.model.accounts[charge.user].grants:
-                self.model.rename(charge.user, self._draws(answer["transaction_id"])[-1][0])
+            made = sorted(name for name in self.model.accounts[charge.user].grants if name.startswith(NEW_GRANT))
+            names = [name for name, _ in self._draws(answer["transaction_id"])]
+            for name, real in zip(made, names[len(names) - len(made) :], strict=True):
+                self.model.rename(charge.user, name, real)
 
     @step(3, user=USERS, which=WHICH, key=KEYS, later=LATER)
     def void(self, user: str, which: int, key: str, later: bool) -> None:
@@ -256,11 +281,27 @@ class LedgerMachine(RuleBasedStateMachine):
         self._do(operations.balance(user), lambda: self.model.balance(user), later=True)
         self._do(operations.explain(user, 1), lambda: self._peek(user), later)
 
+    @step(3, user=USERS, amount=AMOUNTS, tags=TAGS)
+    def explain(self, user: str, amount: int, tags: str) -> None:
+        """What would burn is what a deduct then draws on."""
+        self._flush()
+        told = self.lua.run(operations.explain(user, amount, tags))
+        self.model.balance(user)
+        usable = self.model.accounts[user].usable(tags)
+        burns = [(name, int(part)) for name, part in told.items]
+        assert sum(part for _, part in burns) == min(amount, usable)
+        self.deduct(user, min(amount, usable), "reject", tags, "", False)
+        if self.last.status == "ok" and min(amount, usable):
+            assert self._draws(self.last["transaction_id"]) == burns
+
     @step(3, user=USERS)
     def list_grants(self, user: str) -> None:
         self._flush()
         items = self.lua.run(operations.grants(user, "live", "", 100)).items
-        assert [(i[0], int(i[2]), int(i[3])) for i in items if i[9] in "FL"] == self.model.listed(user)
+        listed = [(i[0], int(i[2]), int(i[3])) for i in items if i[9] in "FL"]
+        assert listed == [one for one in self.model.listed(user) if not self.model.accounts[user].grants[one[0]].only]
+        restricted = [(i[0], int(i[2]), int(i[3])) for i in items if i[9].isdigit()]
+        assert sorted([*listed, *restricted]) == sorted(self.model.listed(user))
 
     @step(1)
     def check_everything(self) -> None:
@@ -273,13 +314,14 @@ class LedgerMachine(RuleBasedStateMachine):
             invariants.check(self.server.client, window_ms=WINDOW)
 
     def _peek(self, user: str) -> Outcome:
-        return Outcome("ok", {"user_id": user}, self.model.balance(user).balances)
+        told = self.model.balance(user)
+        return Outcome("ok", {"user_id": user}, told.balances, restricted=told.restricted)
 
-    def _asked(self, key: str) -> Asked:
+    def _asked(self, key: str, tags: str = "") -> Asked:
         """A key of its own, the last one used, or none."""
         self.made += 1
         used = self.keyed[-1][0][1] if self.keyed else ""
-        return Asked({"": "", "new": f"k{self.made}", "used": used}[key])
+        return Asked({"": "", "new": f"k{self.made}", "used": used}[key], tags=tags)
 
     def _grants(self, user: str) -> list[str]:
         account = self.model.accounts.get(user)
@@ -321,6 +363,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert (answer.status, answer.replayed) == (outcome.status, outcome.replayed), one
         assert {name: answer[name] for name in outcome.fields} == outcome.fields, one
         assert answer.balances == outcome.balances, one
+        behind = read_behind(answer.line)[1].restricted
+        assert restricted_in(behind) == outcome.restricted, one
+        if behind and outcome.usable is not None:
+            assert read_restrictions(behind).usable == outcome.usable, one
         if (
             answer.status == "ok"
             and not answer.replayed
@@ -330,7 +376,19 @@ class LedgerMachine(RuleBasedStateMachine):
             draws = self._draws(answer["transaction_id"])
             assert tuple(draws) == outcome.draws, one
             charged = answer["taken" if one[0] == "deduct" else "charged"]
-            self.charges.append(Charge(answer["user_id"], answer["transaction_id"], charged, draws))
+            only = self._only_of(answer["user_id"], draws)
+            self.charges.append(Charge(answer["user_id"], answer["transaction_id"], charged, draws, only))
+
+    def _only_of(self, user: str, draws: Draws) -> dict[str, str]:
+        """What grants were for, as the rows tell that made them."""
+        found: dict[str, str] = {}
+        for entry in self.lua.entries():
+            made = entry.detail.get("made_for")
+            told = {str(entry.text("grant_id")): entry.text("only")} if KINDS[entry.kind].makes_a_grant else {}
+            for name, only in {**told, **(made if isinstance(made, dict) else {})}.items():
+                if entry.user_id == user and name in dict(draws):
+                    found[name] = only or ""
+        return {name: only for name, only in found.items() if only}
 
     def _draws(self, transaction: str) -> Draws:
         """The draws of a transaction as the outbox has them."""

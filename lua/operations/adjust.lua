@@ -15,7 +15,8 @@ function operations.adjust(i)
 
   local draws = { g, amount }
   if g then
-    g.remaining, a.available = g.remaining - amount, a.available - amount
+    g.remaining = g.remaining - amount
+    only.add(a, g, -amount)
     place(a, g)
     change_account(a)
   else

@@ -36,7 +36,7 @@ function operations.anonymise(i)
     return recent('k ' .. token) and format('1 ok %s 0 0 0', pseudonym) or '0 not_found'
   end
   local old = figures_of(account_of(user))
-  if old.available + old.reserved + old.debt + old.scheduled + old.hold_count > 0 then
+  if old.available + only.free(old) + old.reserved + old.debt + old.scheduled + old.hold_count > 0 then
     return format('0 live %s %d %d', user, old.hold_count, old.scheduled) .. balances(old)
   end
   write_all() -- what was due; nothing of the old name is pending behind it

@@ -13,7 +13,7 @@
 local function chargeable(payers, hold, requested, held, over, shortfall)
   local a, beyond = payers[1], math.max(0, requested - held)
   if over == 'hold_only' and requested > math.max(held, hold.ended and hold.amount or 0) then
-    return nil, format('0 insufficient %s %d -', a.user, requested) .. balances(a)
+    return nil, format('0 insufficient %s %d -', a.user, requested) .. balances(a, payers.purpose)
   end
   if beyond == 0 then return 0, 0, '' end
   local available = pools.available(payers)
@@ -21,7 +21,7 @@ local function chargeable(payers, hold, requested, held, over, shortfall)
   if over == 'overdraft' then on_debt = math.min(beyond - free, pools.debt_room(payers)) end
   local ask = {
     amount = beyond, required = requested, short = free + on_debt < beyond, spendable = available, hold = hold,
-    kept = requested - beyond,
+    kept = requested - beyond, purpose = payers.purpose,
   }
   if over == 'reject' or shortfall == 'reject' then
     local refused = admission.refuse(a, ask)
@@ -45,7 +45,7 @@ local function commit_hold(hold, requested, over, shortfall, ended, is_all)
   local held = ended and {} or pools.held(hold)
   local a = account_of(hold.user)
   local total = pools.total(held)
-  local payers = pools.payers_of(a)
+  local payers = pools.payers_of(a, only.purpose_of(hold))
   local free, on_debt, limited = chargeable(payers, hold, requested, total, over, shortfall)
   if not free then return on_debt end
   if spent_of(a) + requested > AMOUNT_MAX then return '0 overflow' .. balances(a) end
@@ -62,7 +62,7 @@ local function commit_hold(hold, requested, over, shortfall, ended, is_all)
     .. pools.in_all(rows_of, ended and hold.amount or total, charged), admission.limited_member(limited))
   local answer = pools.record(a.user, rows_of, now, function(transaction)
     return format('ok %s %s %s %d %d %d %d %d', a.user, hold.id, transaction, charged, total - kept, forfeited,
-      requested - charged, ended and 1 or 0) .. pools.balances(a) .. limited .. pools.told(shares) .. priced
+      requested - charged, ended and 1 or 0) .. pools.balances(a, shares.purpose) .. limited .. pools.told(shares) .. priced
   end, current_key, current_extra)
   pools.forfeit(held, now)
   remember_end(hold, 'committed', charged, requested, now, answer, ended and hold.amount or total)

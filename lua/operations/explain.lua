@@ -19,24 +19,48 @@ local function next_credits(a)
   return 0, 0
 end
 
+-- The first of the waiting grants of a class behind a member of the order (nil: of all of them), and its sort key.
+local function waiting_behind(a, class, member)
+  local from = member and '(' .. member or '[' .. a.user .. ' ' .. class .. ' '
+  local found = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. ' ' .. class .. '!', 'LIMIT', '0', '1')[1]
+  return found and { member = found, key = sub(found, #a.user + #class + 3), g = grant_of(a, match(found, '(%S+)$')) }
+end
+
+-- Which grants would burn for an amount that is usable, each as "grant_id amount".
+local function burns_of(a, left, purpose)
+  local parts, lanes = {}, {}
+  if a.front then lanes[1] = { class = 'L', key = sort_key(a.front), g = a.front } end
+  for _, r in ipairs(a.restrictions) do
+    local first = only.fits(r.only, purpose) and waiting_behind(a, r.class)
+    if first then first.class, lanes[#lanes + 1] = r.class, first end
+  end
+  while left > 0 and #parts < EXPLAIN_GRANTS_MAX do
+    local best = 1
+    for n = 2, #lanes do
+      local is_first = only.burns_before(lanes[n].key, lanes[best].key, lanes[best].class ~= 'L')
+      if is_first then best = n end
+    end
+    local one = lanes[best]
+    local part = math.min(left, one.g.remaining)
+    parts[#parts + 1], left = format('%s %d', one.g.id, part), left - part
+    local following = waiting_behind(a, one.class, one.member)
+    if following then following.class, lanes[best] = one.class, following else table.remove(lanes, best) end
+  end
+  return parts
+end
+
 function operations.explain(i)
   local a, amount = figures_of(account_of(ARGV[i])), ARGV[i + 1] + 0
   write_all()
-  local parts, left = {}, math.min(amount, a.available)
-  local g, from = a.front, '[' .. a.user .. ' L '
-  while left > 0 and #parts < EXPLAIN_GRANTS_MAX do
-    local part = math.min(left, g.remaining)
-    parts[#parts + 1] = format('%s %d', g.id, part)
-    left = left - part
-    local following = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. ' L!', 'LIMIT', '0', '1')[1]
-    if not following then break end
-    g, from = grant_of(a, match(following, '(%S+)$')), '(' .. following
-  end
+  local purpose = only.purpose(i)
+  local parts = burns_of(a, math.min(amount, only.usable(a, purpose)), purpose)
   local next_at, next_amount = next_credits(a)
-  local available = pools.available(pools.payers_of(a))
+  local available = pools.available(pools.payers_of(a, purpose))
   local ask = { is_new = true, amount = amount, required = amount, short = amount > available, spendable = available }
+  ask.purpose = purpose
   ask.requests = amount > 0 and 1 or 0
   local would, violations = admission.would_be(a, ask)
   return format('ok %s %s %d %d %d %d %s;', a.user, would, math.max(0, amount - available), next_at, next_amount,
-    a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a) .. pools.told_of(a, amount)
+    a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a, purpose)
+    .. pools.told_of(a, amount, purpose)
 end

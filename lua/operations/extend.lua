@@ -14,11 +14,12 @@ function operations.extend(i)
     return past and refuse_finished(past) or '0 not_found'
   end
   local a = held[1].a
-  local payers = add_amount > 0 and pools.of_hold(a, id) or { a }
+  local payers = add_amount > 0 and pools.of_hold(a, id, only.purpose_of(hold)) or { a }
   if add_amount > 0 then
     local available = pools.available(payers)
     local refused = admission.refuse_suspended(a) or admission.refuse(a,
-      { amount = add_amount, required = add_amount, short = add_amount > available, spendable = available })
+      { amount = add_amount, required = add_amount, short = add_amount > available, spendable = available,
+        purpose = payers.purpose })
     if refused then return refused end
   end
 
@@ -35,6 +36,7 @@ function operations.extend(i)
     end
   end
   return pools.record(a.user, rows_of, now, function()
-    return format('ok %s %s %d %d %d', a.user, id, total, hold.ends, hold.ends - now) .. balances(a) .. pools.told(shares)
+    return format('ok %s %s %d %d %d', a.user, id, total, hold.ends, hold.ends - now)
+      .. balances(a, shares.purpose) .. pools.told(shares)
   end, current_key, current_extra)
 end

@@ -9,10 +9,12 @@ function operations.quote(i)
     if not amount then return text end
   end
   amount = amount + 0
-  local ask = { is_new = true, amount = amount, required = amount, requests = 1, holds = 1 }
-  ask.spendable = pools.available(pools.payers_of(a))
+  local ask = { is_new = true, amount = amount, required = amount, requests = 1, holds = 1, purpose = only.purpose(i) }
+  ask.purpose.price = text
+  ask.spendable = pools.available(pools.payers_of(a, ask.purpose))
   ask.short = amount > ask.spendable
   local would, violations = admission.would_be(a, ask)
-  local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a) .. pools.told_of(a, amount)
+  local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a, ask.purpose)
+    .. pools.told_of(a, amount, ask.purpose)
   return text and prices.behind(answer, text, '') or answer
 end

@@ -2,7 +2,7 @@
 -- ARGV    user_id, transaction_id (of the charge), amount ("" = all that is left of it), path (whose charge it is), charges (how
 --         many rows it has, one for each who paid, that of the path first);
 --         then each of the charges: payer, transaction_id, charged, refunded (before, as the ledger knows it), draws ("grant_id
---         amount grant_id amount ..."), charged_at_ms, charged_seq
+--         amount grant_id amount ...", of a restricted grant "grant_id=tag,tag"), charged_at_ms, charged_seq
 -- Answers ok user_id transaction_id amount forfeited left | exceeds user_id left; then the balances
 -- Writes  accounts, grants, order, agenda, due, counters, recent, outbox (refund, grant_expired)
 local CHARGE_ARGUMENTS = 7
@@ -22,28 +22,17 @@ local function refund_parts(draws, charged, before, amount)
   return parts, debt_part
 end
 
--- Credits without a grant to return to: its debt has been paid since, or Redis has forgotten it.
-local function refund_to_new_grant(a, amount)
-  local id = format('refund-%s-%d', partition, seq + 1)
-  local g = {
-    id = id, amount = amount, remaining = 0, reserved = 0, priority = 10, effective = now, expires = NEVER,
-    created = now, shelved = 0, class = 'N', state = '-', source = 'refund', at_end = '',
-  }
-  a.grants[id], a.grant_count = g, figures_of(a).grant_count + 1
-  arrive(a, g, amount)
-  return g
-end
-
 -- A row of the charge: what is left of it, in debt and in all; never more than the account has spent.
 local function charge_at(at)
   local on_debt
   local one = {
     a = account_of(ARGV[at]), id = ARGV[at + 1], charged = ARGV[at + 2] + 0, drawn = {}, at = ARGV[at + 5] + 0,
-    seq = ARGV[at + 6] + 0, amount = 0,
+    seq = ARGV[at + 6] + 0, amount = 0, only = {},
   }
   one.before = math.max((recent('f ' .. one.id) or '0') + 0, ARGV[at + 3] + 0)
   one.left, on_debt = math.max(0, math.min(one.charged - one.before, spent_of(one.a))), one.charged
-  for id, part in gmatch(ARGV[at + 4], '(%S+) (%d+)') do
+  for id, tags, part in gmatch(ARGV[at + 4], '([^ =]+)=?(%S*) (%d+)') do
+    one.only[id] = tags ~= '' and tags or nil
     one.drawn[#one.drawn + 1], one.drawn[#one.drawn + 2] = id, part + 0
     on_debt = on_debt - part
   end
@@ -66,27 +55,30 @@ end
 local function give_back(one)
   local a, amount = one.a, one.amount
   one.draws, one.forfeits, one.forfeited = {}, {}, 0
-  local parts, homeless = refund_parts(one.drawn, one.charged, one.before, amount)
-  local on_debt = math.min(homeless, a.debt)
-  a.debt, homeless = a.debt - on_debt, homeless - on_debt
+  local parts, debt_part = refund_parts(one.drawn, one.charged, one.before, amount)
+  local on_debt, homeless = math.min(debt_part, a.debt), {}
+  a.debt = a.debt - on_debt
+  add_homeless(homeless, '', debt_part - on_debt)
   for n = 1, #parts, 2 do
     local g, part = grant_of(a, parts[n]), parts[n + 1]
     local room = g and (g.state ~= '-' or g.class ~= 'S' and g.remaining + g.reserved + part <= terms_of(g).amount)
+    if room and one.only[parts[n]] then room = g.only == one.only[parts[n]] end
     if not room then -- forgotten, and the id may be another grant's by now
-      homeless = homeless + part
+      add_homeless(homeless, one.only[parts[n]] or '', part)
     elseif part > 0 and g.state ~= '-' then
-      a.available, one.forfeited = a.available + part, one.forfeited + part
+      only.add(a, g, part)
+      only.forfeit(a, g, part)
+      one.forfeited = one.forfeited + part
       one.forfeits[#one.forfeits + 1], one.forfeits[#one.forfeits + 2] = g, part
     elseif part > 0 then
       arrive(a, g, part)
       one.draws[#one.draws + 1], one.draws[#one.draws + 2] = g, part
     end
   end
-  if homeless > 0 then
-    one.draws[#one.draws + 1], one.draws[#one.draws + 2] = refund_to_new_grant(a, homeless), homeless
+  for number, of in ipairs(homeless) do
+    one.draws[#one.draws + 1], one.draws[#one.draws + 2] = refund_to_new_grant(a, of.amount, of.tags, number), of.amount
   end
   change_account(a)
-  a.forfeiting = one.forfeited
   recent_writes['f ' .. one.id] = format('%d', one.before + amount)
 end
 
@@ -107,7 +99,8 @@ function operations.refund(i)
       given[#given + 1] = one
       rows_of[#rows_of + 1] = {
         kind = 'refund', a = one.a, amount = one.amount, draws = one.draws,
-        detail = format('"refund_of":"%s","forfeited":%d,"left":%d', one.id, one.forfeited, one.left - one.amount),
+        detail = format('"refund_of":"%s","forfeited":%d,"left":%d', one.id, one.forfeited, one.left - one.amount)
+          .. told_of_made(one),
         counts = function() levels.refund(path, one.amount, one.at, one.seq) end,
       }
     end

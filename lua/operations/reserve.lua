@@ -25,7 +25,7 @@ end
 -- Who has no credits and holds none pays nothing, and may be anybody: such holds are refused while the partition has as
 -- many holds as one account may have, so that nobody fills Redis with them.
 local function is_crowded_for(a)
-  return a.available == 0 and redis.call('HLEN', HOLDS) > reservations_max -- one field is no hold (state/sentinel.lua)
+  return a.available + only.free(a) == 0 and redis.call('HLEN', HOLDS) > reservations_max -- one is no hold (state/sentinel.lua)
 end
 
 function operations.reserve(i)
@@ -43,10 +43,11 @@ function operations.reserve(i)
   local refused = admission.refuse_suspended(a)
   if refused then return refused end
   if outbox_full() then return '0 outbox_full' end
-  local payers = pools.of_hold(a, id)
+  local payers = pools.of_hold(a, id, only.purpose(i))
   local available = pools.available(payers)
   local ask = {
     amount = amount, required = amount, short = amount > available, spendable = available, requests = 1, holds = 1,
+    purpose = payers.purpose,
   }
   refused = admission.refuse(a, ask)
   if refused then return refused end
@@ -56,6 +57,7 @@ function operations.reserve(i)
   local hold = {
     id = id, user = user, amount = 0, ends = now + ttl_ms, created = now, charged_at_end = at_end == 'charge',
     unconfirmed = at_end == 'confirm', draws = {}, key = api_keys.mark ~= '' and sub(api_keys.mark, 3) or nil,
+    tags = payers.purpose.tags ~= '' and payers.purpose.tags or nil,
   }
   holds[id] = hold
   a.hold_count = a.hold_count + 1
@@ -64,7 +66,8 @@ function operations.reserve(i)
   local shares = pools.shares(payers, amount, 0)
   local rows_of = pools.hold_more({ { a = a, hold = hold } }, shares, true)
   local answer = pools.record(user, rows_of, now, function()
-    return format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms) .. balances(a) .. pools.told(shares)
+    return format('ok %s %s %d %d %d', user, id, amount, hold.ends, ttl_ms)
+      .. balances(a, shares.purpose) .. pools.told(shares)
   end, current_key, current_extra)
   if chosen == '1' then remember_answer('c ', id, current_fingerprint, answer .. (levels and levels.behind or '')) end
   return answer

@@ -5,13 +5,14 @@
 --         as state/level.lua has them, "" = none), grants (how many), reservations (how many);
 --         then each of the grants: grant_id, amount, remaining, reserved, priority, effective_at_ms, expires_at_ms,
 --         created_at_ms, state (scheduled | active | exhausted | expired | voided), source, rollover_max, rollover_ms,
---         plan_group, renews (as of grant.lua);
+--         plan_group, renews, only (as of grant.lua);
 --         then each of the reservations: reservation_id, amount, expires_at_ms, created_at_ms, at_end (release | charge),
 --         draws ("grant_id amount grant_id amount ..."), price (of its reserve, "" = it was not priced), api_key (by which it was
---         asked for, as state/hold.lua has it, "" = none), seq (of its reserve; 0 = before levels counted)
+--         asked for, as state/hold.lua has it, "" = none), seq (of its reserve; 0 = before levels counted), tags (what it
+--         is for, "" = nothing that was told)
 -- Answers ok user_id, then the balances
 -- Writes  accounts, grants, order, holds, agenda, due, profiles, rates, rules, counters
-local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 14, 9
+local GRANT_ARGUMENTS, HOLD_ARGUMENTS = 15, 10
 
 local function restore_grant(a, at)
   local state, effective = ARGV[at + 8], ARGV[at + 5] + 0
@@ -20,13 +21,14 @@ local function restore_grant(a, at)
     priority = ARGV[at + 4] + 0, effective = effective, expires = ARGV[at + 6] + 0, created = ARGV[at + 7] + 0,
     state = state == 'expired' and 'e' or state == 'voided' and 'v' or '-', source = ARGV[at + 9], shelved = 0,
     at_end = pack_at_end(ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]), class = 'N',
+    only = ARGV[at + 14] ~= '' and ARGV[at + 14] or nil,
   }
   a.grants[g.id], a.grant_count = g, a.grant_count + 1
   if state == 'scheduled' then
     a.scheduled = a.scheduled + g.amount
     schedule(a, effective, 's', g.id)
   else
-    a.available = a.available + g.remaining
+    only.add(a, g, g.remaining)
   end
   if g.expires < NEVER and g.state == '-' then schedule(a, g.expires, 'x', g.id) end
   local begins = state == 'scheduled' and effective <= now -- its start is due and will be settled, not skipped
@@ -51,6 +53,7 @@ local function restore_hold(a, at)
     id = ARGV[at], user = a.user, amount = ARGV[at + 1] + 0, ends = ARGV[at + 2] + 0, created = ARGV[at + 3] + 0,
     charged_at_end = ARGV[at + 4] == 'charge', draws = {}, price = ARGV[at + 6] ~= '' and ARGV[at + 6] or nil,
     key = ARGV[at + 7] ~= '' and ARGV[at + 7] or nil, seq = ARGV[at + 8] ~= '0' and ARGV[at + 8] + 0 or nil,
+    tags = ARGV[at + 9] ~= '' and ARGV[at + 9] or nil,
   }
   for id, part in gmatch(ARGV[at + 5], '(%S+) (%d+)') do
     hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = id, part + 0

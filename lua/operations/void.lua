@@ -13,7 +13,8 @@ function operations.void(i)
     a.scheduled = a.scheduled - g.amount
     unschedule(a, g.effective, 's', id)
   else
-    a.available, a.voided = a.available - voided, a.voided + voided
+    only.add(a, g, -voided)
+    a.voided = a.voided + voided
   end
   local booked = g.class == 'S' and 0 or voided
   if g.expires < NEVER then unschedule(a, g.expires, 'x', id) end

@@ -3,6 +3,7 @@
 function plain.reserve(i)
   local id, amount, ttl_ms, chosen, at_end = ARGV[i + 1], ARGV[i + 2] + 0, ARGV[i + 3] + 0, ARGV[i + 4], ARGV[i + 5]
   if amount == 0 or outbox_full() or not take(ARGV[i]) then return end
+  if current_extra ~= '' and string.find(ARGV[i - 1], '\n"tags":"', 1, true) then return end -- the hold keeps them
   remaining, hold_count = remaining - amount, hold_count + 1
   if remaining <= 0 or hold_count > reservations_max then return end
   if hold_texts[id] or chosen ~= '0' and (redis.call('HGET', HOLDS, id) or recent('r ' .. id)) then return end

@@ -1,16 +1,16 @@
 -- Accounts: loaded once per call and packed into one text.
 --
--- granted = spent + expired + voided + reserved + available - debt, after every operation. What was spent is therefore not
--- kept: spent_of() tells it.
+-- granted = spent + expired + voided + reserved + available + restricted - debt, after every operation. What was spent is
+-- therefore not kept: spent_of() tells it. `available` is what serves anything, restricted what grants have that do not.
 
 -- What everyday operations change or ask for stands in front: available reserved, remaining held (of the front grant: what
 -- it has left, and what open holds keep of it), next_due (0: never) hold_count, flags, the front grant's id ("*": none).
--- Flags are "-", or a letter for each thing that makes an account more than plain: s suspended, d debt, t thresholds, r rules
--- of its own (state/level.lua).
--- Behind them: debt thresholds, granted scheduled expired voided overdraft_limit grant_count, then the front grant's terms.
+-- Flags are "-", or a letter for each thing that makes an account more than plain: s suspended, d debt, t thresholds,
+-- o restricted grants, r rules of its own (state/level.lua).
+-- Behind them: debt thresholds, granted scheduled expired voided overdraft_limit grant_count, restrictions where there are some
+-- (state/restriction.lua), then the front grant's terms.
 -- What few operations need stays text until figures_of() is asked for it.
 local ACCOUNT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([%-a-z]+) (%S+) (%d+) (%S+) (%d+ %d+ %d+ %d+ %d+ %d+) ?(.*)$'
-local NOTHING = {} -- stands for every empty list that is replaced, never changed
 
 local accounts = {} -- user_id -> account, settled
 local changed_accounts = {}
@@ -22,7 +22,7 @@ local function new_account(user)
   return {
     user = user, available = 0, reserved = 0, debt = 0, granted = 0, scheduled = 0, expired = 0, voided = 0,
     overdraft_limit = 0, next_due = NEVER, stored_due = NEVER, hold_count = 0, grant_count = 0,
-    suspended = '-', thresholds = '-', grants = {}, waiting = NOTHING, queue = NOTHING, queue_at = 1,
+    suspended = '-', thresholds = '-', grants = {}, restrictions = NOTHING, waiting = NOTHING, queue = NOTHING, queue_at = 1,
   }
 end
 
@@ -50,8 +50,12 @@ local function parse_account(user, text)
     user = user, available = available + 0, reserved = reserved + 0, debt = debt + 0, hold_count = hold_count + 0,
     next_due = next_due, stored_due = next_due, suspended = sub(flags, 1, 1) == 's' and 's' or '-', thresholds = thresholds,
     has_rules = sub(flags, -1) == 'r',
-    figures = figures, grants = {}, waiting = NOTHING, queue = NOTHING, queue_at = 1,
+    figures = figures, grants = {}, restrictions = NOTHING, waiting = NOTHING, queue = NOTHING, queue_at = 1,
   }
+  if string.find(flags, 'o', 1, true) then
+    local restrictions, rest = match(terms, '^~(%S+) ?(.*)$')
+    a.restrictions, terms = only.parse(restrictions), rest
+  end
   if front ~= '*' then
     a.front = { id = front, remaining = remaining + 0, reserved = held + 0, terms = terms, class = 'F', state = '-' }
     a.grants[front] = a.front
@@ -74,12 +78,12 @@ end
 -- What was spent. In this order no step goes beyond what a Lua number counts exactly.
 local function spent_of(a)
   figures_of(a)
-  return a.granted - a.expired - a.voided - a.reserved - a.available + a.debt
+  return a.granted - a.expired - a.voided - a.reserved - a.available - only.free(a) + a.debt
 end
 
 local function flags_of(a)
   local flags = (a.suspended == 's' and 's' or '') .. (a.debt > 0 and 'd' or '') .. (a.thresholds ~= '-' and 't' or '')
-    .. (a.has_rules and 'r' or '')
+    .. (a.restrictions[1] and 'o' or '') .. (a.has_rules and 'r' or '')
   return flags == '' and '-' or flags
 end
 
@@ -90,7 +94,7 @@ local function pack_account(a)
   end
   return format('%d %d %d %d %d %d %s %s %d %s %s %s', a.available, a.reserved, front and front.remaining or 0,
     front and front.reserved or 0, a.next_due % NEVER, a.hold_count, flags_of(a), front and front.id or '*', a.debt, a.thresholds,
-    figures, front and (front.terms or pack_terms(front)) or '')
+    figures, only.pack(a) .. (front and (front.terms or pack_terms(front)) or ''))
 end
 
 local function change_account(a)
@@ -100,6 +104,6 @@ local function change_account(a)
   end
 end
 
-local function balances(a)
-  return format(' %d %d %d', a.available, a.reserved, a.debt)
+local function balances(a, purpose)
+  return format(' %d %d %d', a.available, a.reserved, a.debt) .. only.told(a, purpose)
 end

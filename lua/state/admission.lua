@@ -65,8 +65,9 @@ function admission.refuse(a, ask)
   if not broken[1] then return nil end
   local texts, first = admission.violations_of(broken)
   local word = admission.word_of(broken, first)
-  if first.class == 2 then return format('0 %s %s %d %s', word, a.user, ask.required, texts) .. balances(a) end
-  return format('0 %s %s', word, texts) .. balances(a)
+  local told = balances(a, ask.purpose)
+  return first.class == 2 and format('0 %s %s %d %s', word, a.user, ask.required, texts) .. told
+    or format('0 %s %s', word, texts) .. told
 end
 
 -- The line that refuses new spending of an account that is suspended, itself or by a level above it, or nil.

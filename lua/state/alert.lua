@@ -62,9 +62,16 @@ local function renewed(a, group)
   end
 end
 
+-- Whether credits have run out with what was drawn: those that serve anything with what was taken of them, or all there are.
+function alerting.runs_out(a, draws)
+  if not a.restrictions[1] then return true end
+  for n = 1, #draws, 2 do if not draws[n].only and draws[n + 1] > 0 then return true end end
+  return false
+end
+
 -- The alerts of a transaction that leaves the account as it is, as JSON members of its entry; "" for none.
 -- What a hold gives back to grants that have ended is about to be booked as expired, and does not count.
-local function alerts_of(a, kind, amount)
+local function alerts_of(a, kind, amount, draws)
   local way = alerting.CREDITS[kind]
   if kind == 'adjust' then way = amount > 0 and 'in' or 'out' end
   local levels, top_up, since = match(a.thresholds, alerting.PATTERN)
@@ -85,7 +92,7 @@ local function alerts_of(a, kind, amount)
   local exhausted = sub(levels, -1) == 'x'
   if available > 0 and way == 'in' then
     exhausted = false
-  elseif available == 0 and (judged or amount ~= 0 and way == 'out') and not exhausted then
+  elseif available == 0 and (judged or amount ~= 0 and way == 'out' and alerting.runs_out(a, draws)) and not exhausted then
     alerts[#alerts + 1], exhausted = '["credits_exhausted",0]', true
   end
   if exhausted then parts[#parts + 1] = 'x' end

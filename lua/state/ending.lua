@@ -10,7 +10,7 @@ local function roll_over(a, g, amount, time, span)
   local r = {
     id = id, amount = amount, remaining = amount, reserved = 0, priority = g.priority, effective = time,
     expires = math.min(time + span, NEVER), created = time, shelved = 0, class = 'N', state = '-', source = g.source,
-    at_end = '',
+    at_end = '', only = g.only,
   }
   a.grants[id], a.grant_count = r, a.grant_count + 1
   if r.expires <= now then

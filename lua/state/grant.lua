@@ -2,12 +2,14 @@
 --
 -- class  F the account's front grant, burnt first; it lives inside the account's own text
 --        L live and waiting behind the front   S scheduled, not begun   X nothing free (exhausted, expired or voided)
+--        a number: live and restricted, that of its restriction (state/restriction.lua)
 -- state  - none   e expired   v voided
--- at_end what becomes of it when it expires, the last word of its text, missing where that is nothing:
+-- only   what it may be spent on, " =tag,tag" at the end of its text, behind at_end; missing where that is anything
+-- at_end what becomes of it when it expires, the last word before that, missing where that is nothing:
 --        "units+milliseconds" where up to so many units live on for so long, then of a plan's grant "@group" (a renewal
 --        in this plan group follows) or "!group" (none does)
 
-local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a) (%S) (%S*) ?(%S*)$'
+local GRANT_PATTERN = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%w+) (%S) (%S*) ?([^= ]*) ?=?(%S*)$'
 local AT_END_PATTERN = '^(%d*)%+?(%d*)([@!]?)(%S*)$' -- units, milliseconds, mark, group
 
 local function pack_at_end(most, span, group, renews)
@@ -19,12 +21,12 @@ end
 local changed_grants = {}
 
 local function parse_grant(id, text)
-  local amount, remaining, reserved, priority, effective, expires, created, shelved, class, state, source, at_end =
+  local amount, remaining, reserved, priority, effective, expires, created, shelved, class, state, source, at_end, tags =
     match(text, GRANT_PATTERN)
   return {
     id = id, amount = amount + 0, remaining = remaining + 0, reserved = reserved + 0, priority = priority + 0,
     effective = effective + 0, expires = expires + 0, created = created + 0, shelved = shelved + 0,
-    class = class, state = state, source = source, at_end = at_end,
+    class = class, state = state, source = source, at_end = at_end, only = tags ~= '' and tags or nil,
   }
 end
 
@@ -50,7 +52,7 @@ end
 
 local function pack_grant(g)
   terms_of(g)
-  local at_end = g.at_end ~= '' and ' ' .. g.at_end or ''
+  local at_end = g.only and ' ' .. g.at_end .. ' =' .. g.only or g.at_end ~= '' and ' ' .. g.at_end or ''
   return format('%d %d %d %d %d %d %d %d %s %s %s', g.amount, g.remaining, g.reserved, g.priority, g.effective, g.expires,
     g.created, g.shelved, g.class, g.state, g.source) .. at_end
 end

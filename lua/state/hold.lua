@@ -6,7 +6,8 @@
 -- one of a path that pools pay for too has "&" and the numbers of its parts behind its draws, a part "^" and the path
 -- (state/pool.lua)
 -- one that was priced (state/price.lua) has " $price" at its end while it is open, then "$price " before its answer; of an API
--- key that it was asked for by, " #key_id" behind that, then "#key_id ", with ",model,model" where the key is for some only
+-- key that it was asked for by, " #key_id" behind that, then "#key_id ", with ",model,model" where the key is for some only; one
+-- that is for something has " ~tag,tag" in front of these, then "~tag,tag "
 local pools = {} -- of accounts that pay for what is below them (state/pool.lua)
 local holds = {} -- reservation_id -> hold, or false
 local hold_writes = {} -- reservation_id -> hold to write, or false to remove
@@ -22,6 +23,7 @@ local function hold_of(id)
       id = id, user = user, amount = amount + 0, ends = ends + 0, created = created + 0, charged_at_end = charged == 'c',
       unconfirmed = charged == 'p', draws = {}, price = match(rest, '%$(%S+)'), key = match(rest, ' #(%S+)$'),
       seq = at ~= '' and at + 0 or nil, parts = match(rest, ' &(%S+)'), path = match(rest, ' %^(%S+)'),
+      tags = match(rest, ' ~(%S+)'),
     }
     for grant_id, part in gmatch(rest, ' (%S+) (%d+)') do
       hold.draws[#hold.draws + 1], hold.draws[#hold.draws + 2] = grant_id, part + 0
@@ -38,6 +40,7 @@ local function pack_hold(hold)
   for i = 1, #hold.draws, 2 do parts[#parts + 1] = format('%s %d', hold.draws[i], hold.draws[i + 1]) end
   if hold.parts then parts[#parts + 1] = '&' .. hold.parts end
   if hold.path then parts[#parts + 1] = '^' .. hold.path end
+  if hold.tags then parts[#parts + 1] = '~' .. hold.tags end
   if hold.price then parts[#parts + 1] = '$' .. hold.price end
   if hold.key then parts[#parts + 1] = '#' .. hold.key end
   return concat(parts, ' ')
@@ -49,12 +52,14 @@ local function finished(id)
   local state, user, amount, charged, requested, ended, answer = match(text, '^(%a+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   local price, of_price = match(answer, '^%$(%S+) (.*)$')
   local key, of_key = match(of_price or answer, '^#(%S+) (.*)$')
+  local tags, of_tags = match(of_key or of_price or answer, '^~(%S+) (.*)$')
   return { id = id, state = state, user = user, amount = amount + 0, charged = charged + 0, requested = requested + 0,
-    ended = ended + 0, answer = of_key or of_price or answer, price = price, key = key }
+    ended = ended + 0, answer = of_tags or of_key or of_price or answer, price = price, key = key, tags = tags }
 end
 
 -- Remembers how a hold ended, with the answer that a repeated call is to get; `amount`: what it held with its parts.
 local function remember_end(hold, state, charged, requested, ended, answer, amount)
+  if hold.tags then answer = '~' .. hold.tags .. ' ' .. answer end
   if hold.key then answer = '#' .. hold.key .. ' ' .. answer end
   if hold.price then answer = '$' .. hold.price .. ' ' .. answer end
   recent_writes['r ' .. hold.id] = format('%s %s %d %d %d %d %s', state, hold.user, amount or hold.amount, charged, requested,
@@ -83,7 +88,9 @@ local function end_hold(a, hold, charge, is_for_nothing)
     g.reserved = g.reserved - part
     draws[#draws + 1], draws[#draws + 2] = g, kept
     if back > 0 and g.state ~= '-' then
-      a.available, forfeited = a.available + back, forfeited + back
+      only.add(a, g, back)
+      only.forfeit(a, g, back)
+      forfeited = forfeited + back
       forfeits[#forfeits + 1], forfeits[#forfeits + 2] = g, back
       place(a, g)
     else
@@ -91,7 +98,6 @@ local function end_hold(a, hold, charge, is_for_nothing)
     end
   end
   change_account(a)
-  a.forfeiting = forfeited
   return draws, forfeits, forfeited
 end
 
@@ -99,7 +105,9 @@ local function forfeit(a, forfeits, time)
   if forfeits[1] then figures_of(a) end
   for i = 1, #forfeits, 2 do
     local amount = forfeits[i + 1]
-    a.available, a.expired, a.forfeiting = a.available - amount, a.expired + amount, a.forfeiting - amount
+    only.forfeit(a, forfeits[i], -amount)
+    only.add(a, forfeits[i], -amount)
+    a.expired = a.expired + amount
     record(a, 'grant_expired', amount, { forfeits[i], amount }, time, format('"grant_id":"%s"', forfeits[i].id))
   end
 end

@@ -1,4 +1,5 @@
--- Which grant burns next. The front grant is at hand in the account; the others wait in ORDER by class and sort key.
+-- Which grant burns next. The front grant is at hand in the account; the others wait in ORDER by class and sort key. Where the
+-- live ones of a class wait is kept by the account itself (class L), or by their restriction.
 
 local QUEUE_PAGE = 8
 
@@ -9,38 +10,45 @@ local function set_class(a, g, class)
   if g.class ~= 'F' and g.class ~= 'N' then order_writes[a.user .. ' ' .. g.class .. ' ' .. sort_key(g)] = false end
   if class ~= 'F' then
     order_writes[a.user .. ' ' .. class .. ' ' .. sort_key(g)] = true
-    if class == 'L' then
-      if a.waiting == NOTHING then a.waiting = {} end
-      a.waiting[#a.waiting + 1] = sort_key(g)
+    local of = class == 'L' and a or g.only and class ~= 'S' and class ~= 'X' and only.of(a, g.only)
+    if of then
+      if of.waiting == NOTHING then of.waiting = {} end
+      of.waiting[#of.waiting + 1] = sort_key(g)
     end
   end
   g.class = class
   change_grant(a, g)
 end
 
--- The first sort key in the stored order that this call has not taken out, or nil.
-local function next_stored(a)
-  local prefix = a.user .. ' L '
+-- The first sort key of a class in the stored order that this call has not taken out, or nil.
+local function next_stored(a, of, class)
+  local prefix = a.user .. ' ' .. class .. ' '
   while true do
-    if a.queue_at > #a.queue then
-      if a.queue_done then return nil end
-      local from = a.queue_last and '(' .. a.queue_last or '[' .. prefix
-      a.queue = redis.call('ZRANGEBYLEX', ORDER, from, '(' .. a.user .. ' L!', 'LIMIT', '0', format('%d', QUEUE_PAGE))
-      a.queue_at, a.queue_last, a.queue_done = 1, a.queue[#a.queue], #a.queue < QUEUE_PAGE
-    elseif order_writes[a.queue[a.queue_at]] == false then
-      a.queue_at = a.queue_at + 1
+    if of.queue_at > #of.queue then
+      if of.queue_done then return nil end
+      local from, to = of.queue_last and '(' .. of.queue_last or '[' .. prefix, '(' .. a.user .. ' ' .. class .. '!'
+      of.queue = redis.call('ZRANGEBYLEX', ORDER, from, to, 'LIMIT', '0', format('%d', QUEUE_PAGE))
+      of.queue_at, of.queue_last, of.queue_done = 1, of.queue[#of.queue], #of.queue < QUEUE_PAGE
+    elseif order_writes[of.queue[of.queue_at]] == false then
+      of.queue_at = of.queue_at + 1
     else
-      return sub(a.queue[a.queue_at], #prefix + 1)
+      return sub(of.queue[of.queue_at], #prefix + 1)
     end
   end
 end
 
--- Takes the first live grant out of the waiting ones, stored and new, and makes it the front.
-local function promote(a)
-  local best = next_stored(a)
-  for _, key in ipairs(a.waiting) do
-    if order_writes[a.user .. ' L ' .. key] and (not best or before(key, best)) then best = key end
+-- The sort key of the first live grant of a class, stored or new, or nil.
+function only.first_waiting(a, of, class)
+  local best = next_stored(a, of, class)
+  for _, key in ipairs(of.waiting) do
+    if order_writes[a.user .. ' ' .. class .. ' ' .. key] and (not best or before(key, best)) then best = key end
   end
+  return best
+end
+
+-- Takes the first live grant that anything may draw on out of the waiting ones, and makes it the front.
+local function promote(a)
+  local best = only.first_waiting(a, a, 'L')
   if best then
     local g = grant_of(a, match(best, ' (%S+)$'))
     set_class(a, g, 'F')
@@ -74,6 +82,8 @@ local function place(a, g)
     end
   elseif g.effective > now and (g.class == 'N' or g.class == 'S') then -- begun stays begun, if the clock goes back
     set_class(a, g, 'S')
+  elseif g.only then
+    set_class(a, g, only.of(a, g.only).class)
   elseif not front then
     set_class(a, g, 'F')
     a.front = g
@@ -86,34 +96,4 @@ local function place(a, g)
     end
   end
   shelve(a, g)
-end
-
--- Takes an amount that the caller knows to be available, in burn order, to be spent or (held) to be reserved.
--- Answers the draws {grant, amount, ...}.
-local function draw(a, amount, held)
-  local draws = {}
-  a.available = a.available - amount
-  if held then a.reserved = a.reserved + amount end
-  while amount > 0 do
-    local g = a.front
-    local part = math.min(amount, g.remaining)
-    g.remaining = g.remaining - part
-    if held then g.reserved = g.reserved + part end
-    amount = amount - part
-    draws[#draws + 1], draws[#draws + 2] = g, part
-    if g.remaining == 0 then place(a, g) end
-  end
-  change_account(a)
-  return draws
-end
-
--- Credits arrive in a grant: debt is paid first, the rest is free. Answers what went into the debt.
-local function arrive(a, g, amount)
-  local paid = math.min(a.debt, amount)
-  a.debt = a.debt - paid
-  a.available = a.available + amount - paid
-  g.remaining = g.remaining + amount - paid
-  place(a, g)
-  change_account(a)
-  return paid
 end

@@ -19,13 +19,22 @@ end
 -- The terms of a grant, as members of the row that makes it.
 local function format_terms(g)
   return format('"priority":%d,"effective_at":%d,"expires_at":%d,"source":"%s"', g.priority, g.effective, g.expires,
-    g.source)
+    g.source) .. (g.only and ',"only":"' .. g.only .. '"' or '')
+end
+
+-- What an account has of restricted grants, as members of its entry; of what returned to grants that have ended, how much of
+-- `forfeited` was restricted. It is booked right behind.
+function only.of_row(a, kind)
+  local detail = a.restrictions[1] and format('"restricted":%d', only.free(a)) or ''
+  local lost = kind ~= 'grant_expired' and a.forfeiting_only or 0
+  return lost > 0 and format('%s,"forfeited_restricted":%d', detail, lost) or detail
 end
 
 -- Books one transaction of the account as it now stands. Answers its transaction_id.
 -- What a caller asked for carries its key, the fingerprint of the body and the members that the caller gave.
 local function record(a, kind, amount, draws, time, detail, key, extra)
-  if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount)) end
+  if a.thresholds ~= '-' or a.available == 0 then detail = join(detail, alerts_of(a, kind, amount, draws)) end
+  if a.restrictions[1] then detail = join(detail, only.of_row(a, kind)) end
   if levels and levels.touched[1] then detail = join(detail, levels.told()) end
   seq = seq + 1
   if key and current_fingerprint ~= '' then extra = join(format('"fingerprint":"%s"', current_fingerprint), extra) end

@@ -65,8 +65,8 @@ function pools.begin_part(hold, a)
 end
 
 -- Who pays for a hold of that id: an id that leaves no room for those of its parts has none.
-function pools.of_hold(a, id)
-  return #id <= pools.ID_MAX and pools.payers_of(a) or { a }
+function pools.of_hold(a, id, purpose)
+  return #id <= pools.ID_MAX and pools.payers_of(a, purpose) or { a, purpose = purpose }
 end
 
 -- Holds more: `held` are the holds that there are, `shares` what each pays of it, `is_new` where all of it begins. Answers the
@@ -78,6 +78,7 @@ function pools.hold_more(held, shares, is_new)
     for _, other in ipairs(held) do if other.a == one.a then own = other.hold end end
     one.paid = one.amount
     if n == 1 or one.amount > 0 then
+      one.purpose = shares.purpose
       rows_of[#rows_of + 1] = pools.held_row(hold.user, own or pools.begin_part(hold, one.a), one, is_new or not own)
     end
   end
@@ -86,7 +87,7 @@ end
 
 -- Holds what one pays of it, and answers the row of that.
 function pools.held_row(path, hold, one, is_new)
-  local draws = draw(one.a, one.amount, true)
+  local draws = draw(one.a, one.amount, true, one.purpose)
   hold.amount = hold.amount + one.amount
   pools.add_draws(hold, draws)
   return {

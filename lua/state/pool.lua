@@ -7,8 +7,9 @@
 -- `path`.
 
 -- Who pays for a path: itself, then its pools. An account that uses no pools draws on none above it, nor do those below it.
-function pools.payers_of(a)
-  local payers = { a }
+-- Their restricted grants pay for their `purpose`, too (state/restriction.lua; nil: for anything).
+function pools.payers_of(a, purpose)
+  local payers = { a, purpose = purpose }
   for _, level in ipairs(levels and levels.of(a.user) or NOTHING) do
     if level.is_pool and level.user ~= a.user then payers[#payers + 1] = account_of(level.user) end
     if level.is_apart then break end
@@ -18,7 +19,7 @@ end
 
 function pools.available(payers)
   local sum = 0
-  for _, a in ipairs(payers) do sum = sum + a.available end
+  for _, a in ipairs(payers) do sum = sum + only.usable(a, payers.purpose) end
   return sum
 end
 
@@ -31,9 +32,9 @@ end
 
 -- What each of them pays of amounts that they have: grants in their order, then debt in their order.
 function pools.shares(payers, from_grants, on_debt)
-  local shares = {}
+  local shares = { purpose = payers.purpose }
   for n, a in ipairs(payers) do
-    local amount = math.min(from_grants, a.available)
+    local amount = math.min(from_grants, only.usable(a, payers.purpose))
     local owed = on_debt > 0 and math.min(on_debt, math.max(0, figures_of(a).overdraft_limit - a.debt)) or 0
     shares[n], from_grants, on_debt = { a = a, amount = amount, owed = owed }, from_grants - amount, on_debt - owed
   end
@@ -52,7 +53,7 @@ end
 function pools.take(shares)
   for _, one in ipairs(shares) do
     if one.owed > 0 then welcome(one.a) end
-    one.draws = draw(one.a, one.amount)
+    one.draws = draw(one.a, one.amount, false, shares.purpose)
     one.a.debt, one.paid = one.a.debt + one.owed, one.amount + one.owed
   end
 end
@@ -64,20 +65,20 @@ function pools.told(shares, all)
   local spendable, parts = 0, ''
   for _, one in ipairs(shares) do
     local available = one.a.available - (one.a.forfeiting or 0)
-    spendable = spendable + available
+    spendable = spendable + only.usable(one.a, shares.purpose)
     if all or one.paid > 0 then parts = format('%s|%s,%d,%d', parts, one.a.user, one.paid, available) end
   end
   return format(' =%d', spendable) .. parts
 end
 
 -- The balances of an account as they will be when what is forfeited is booked.
-function pools.balances(a)
-  return format(' %d %d %d', a.available - (a.forfeiting or 0), a.reserved, a.debt)
+function pools.balances(a, purpose)
+  return format(' %d %d %d', a.available - (a.forfeiting or 0), a.reserved, a.debt) .. only.told(a, purpose)
 end
 
 -- What a read tells of who would pay an amount.
-function pools.told_of(a, amount)
-  local payers = pools.payers_of(a)
+function pools.told_of(a, amount, purpose)
+  local payers = pools.payers_of(a, purpose)
   local shares = pools.shares(payers, math.min(amount, pools.available(payers)), 0)
   for _, one in ipairs(shares) do one.paid = one.amount end
   return pools.told(shares, true)

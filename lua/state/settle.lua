@@ -39,7 +39,8 @@ function settlers.x(a, id, time)
   g.state, g.remaining = 'e', 0
   place(a, g)
   if rolled > 0 then roll_over(a, g, rolled, time, span + 0) end
-  a.available, a.expired = a.available - lost, a.expired + lost
+  only.add(a, g, -lost)
+  a.expired = a.expired + lost
   change_account(a)
   if lost > 0 then record(a, 'grant_expired', lost, { g, lost }, time, format('"grant_id":"%s"', id)) end
 end

@@ -13,6 +13,7 @@ from meter.engine import operations
 from meter.engine.answers import KEY_REUSED, word_of
 from meter.engine.asked import UNKEYED, Asked
 from meter.engine.operations import ADJUST, ADJUSTMENT, GRANT, Operation
+from meter.engine.restrictions import only_text
 from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key
@@ -110,6 +111,7 @@ def _grant_of(body: AddRequest, grant_id: str, source: str, asked: Asked, *, cho
         effective_at_ms=0 if body.effective_at is None else milliseconds(body.effective_at),
         expires_at_ms=NEVER_MS if body.expires_at is None else milliseconds(body.expires_at),
         source=source,
+        only=only_text(body.only or ()),
         chosen=chosen,
         asked=asked,
     )

@@ -60,16 +60,19 @@ class CreditHandlers:
 
     def balance(self, request: Request, respond: Respond) -> None:
         """`GET /credits/balance/{user_id}`"""
-        user_id = path_user(request)
-        self._services.ask(user_id, operations.balance(user_id), respond)
+        user_id, render = path_user(request), self._renderer.balance
+        self._engine.submit(
+            user_id, operations.balance(user_id), lambda line: respond(unanswered(line) or render(str(line)))
+        )
 
     def explain(self, request: Request, respond: Respond) -> None:
         """`GET /credits/explain/{user_id}`"""
-        user_id, amount = path_user(request), read_query(ExplainQuery, request, self._scale).amount
+        user_id, query = path_user(request), read_query(ExplainQuery, request, self._scale)
+        amount = query.amount
         renderer = self._renderer
         self._engine.submit(
             user_id,
-            operations.explain(user_id, amount),
+            operations.explain(user_id, amount, query.tags or ""),
             lambda line: respond(unanswered(line) or renderer.explanation(str(line), amount)),
         )
 
@@ -95,8 +98,7 @@ class CreditHandlers:
         """`GET /credits/balance/{user_id}`, with `?at=` a time in the past."""
         user_id, query = path_user(request), read_query(BalanceQuery, request, self._scale)
         if query.at is None or milliseconds(query.at) >= await self._services.now_ms(user_id):
-            line = await self._engine.run(user_id, operations.balance(user_id))
-            return self._renderer.render("balance", line)
+            return self._renderer.balance(await self._engine.run(user_id, operations.balance(user_id)))
         return self._renderer.balances_at(user_id, await self._history.at(user_id, milliseconds(query.at)))
 
     async def history(self, request: Request) -> Rendered:

@@ -14,7 +14,7 @@ from meter.http.reading import read_body, read_key, read_query
 from meter.http.rendered import Rendered, page
 
 # Positions of the first two as the scripts have them.
-BY_BURN_ORDER = Cursors("grants", r"(\.|[A-Z] [0-9]{45} [A-Za-z0-9_.:-]{1,128})")
+BY_BURN_ORDER = Cursors("grants", r"(\.|[A-Z0-9]{1,4} [0-9]{45} [A-Za-z0-9_.:-]{1,128})")
 BY_END = Cursors("expiring", r"([0-9]{13} [a-z] [A-Za-z0-9_.:-]{1,128})")
 BY_CREATION = Cursors("all grants", NUMBER, ID)
 

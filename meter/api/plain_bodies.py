@@ -34,6 +34,7 @@ class PlainDeduct(NamedTuple):
     api_key: None = None
     usage: None = None
     amount_without_price: None = None
+    tags: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -49,6 +50,7 @@ class PlainReserve(NamedTuple):
     api_key: None = None
     usage: None = None
     amount_without_price: None = None
+    tags: None = None
     description: None = None
     reference: None = None
     metadata: None = None
@@ -83,7 +85,7 @@ class PlainBodies:
         if amount is None:
             return None
         return tuple.__new__(
-            PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None, None, None)
+            PlainDeduct, (user_id.decode("ascii"), amount, "reject", None, None, None, None, None, None, None)
         )
 
     def reserve(self, request: Request) -> PlainReserve | None:

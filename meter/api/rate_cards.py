@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
-from meter.api.services import Services, asked_by, usage_of, user_of
+from meter.api.services import Services, asked_by, tags_of, usage_of, user_of
 from meter.clock import milliseconds, utc_time
 from meter.contract.rates import (
     ACTIVATIONS_MAX,
@@ -52,11 +52,12 @@ class RateCardHandlers:
         amount = body.amount if body.usage is None else body.amount_without_price
         if body.api_key is None:
             user_id = user_of(body)
-            one = priced.quote(user_id, usage=usage_of(body), amount=amount)
+            one = priced.quote(user_id, usage=usage_of(body), amount=amount, tags=tags_of(body))
             one = one if request.caller is None else asked_by(request.caller, one, user_id)
         else:
             user_id, presented = await self._services.payer_of(body.api_key)
-            one = PresentedOperation.of(priced.quote(user_id, usage=usage_of(body), amount=amount), presented)
+            asked = priced.quote(user_id, usage=usage_of(body), amount=amount, tags=tags_of(body))
+            one = PresentedOperation.of(asked, presented)
         return self._renderer.quote(await self._engine.run(user_id, one))
 
     async def put_rate_card(self, request: Request) -> Rendered:

@@ -31,6 +31,7 @@ from meter.engine.answers import (
     SCOPE_MISSING,
     SUSPENDED,
     TOO_MANY,
+    TOO_MANY_RESTRICTIONS,
     TOO_MANY_RULES,
     UNBOUNDED,
     UNCOUNTABLE,
@@ -41,6 +42,7 @@ from meter.engine.answers import (
 )
 from meter.engine.api_keys import KEY
 from meter.engine.operations import ADJUST, CONFIGURE, GRANT, RELEASE, VOID
+from meter.engine.restrictions import RESTRICTIONS_MAX
 from meter.engine.top_ups import TOP_UP
 
 SLUGS: Mapping[str, tuple[str, ...]] = {
@@ -62,6 +64,7 @@ SLUGS: Mapping[str, tuple[str, ...]] = {
     OUTBOX_FULL.word: ("metering-unavailable",),
     NOT_FOUND.word: ("reservation-not-found",),
     TOO_MANY.word: ("too-many-reservations",),
+    TOO_MANY_RESTRICTIONS.word: ("validation-error",),
     FINISHED.word: ("reservation-committed", "reservation-released", "reservation-expired"),
     BACKWARDS.word: ("clock-backwards",),
     UNKNOWN_MODEL.word: ("unknown-model",),
@@ -114,6 +117,7 @@ FAULTS = {
     OVERFLOW.word: ("/amount", "is more than the account can count exactly"),
     UNBOUNDED.word: ("/usage/max_output", "must be there: the rate card has no max_output for the model"),
     TOO_MANY_RULES.word: ("/budgets", f"an account has at most {RULES_MAX} of them"),
+    TOO_MANY_RESTRICTIONS.word: ("/only", f"the account has grants for {RESTRICTIONS_MAX} other things already"),
     UNCOUNTABLE.word: ("/usage", "costs more than an amount can count exactly"),
 }
 

@@ -13,6 +13,7 @@ from meter.amount import AmountScale
 from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
+from meter.api.restriction_text import of_row_json, only_json, parts_json, restricted_json
 from meter.api.rule_text import paying_json, rate_json, retry_after, rules_json, standing_headers, violations_json
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
@@ -48,12 +49,13 @@ from meter.engine.answers import (
     Line,
 )
 from meter.engine.at_end import read_at_end
-from meter.engine.behind import MARKS, read_behind
+from meter.engine.behind import MARKS, RESTRICTED_MARK, read_behind
 from meter.engine.declarations import DECLARED
 from meter.engine.operations import BALANCE, CONFIGURE, EXPLAIN, GRANTS, RESERVATIONS
 from meter.engine.parts import GROUP, ROWS, first_of, path_of, whole_of
 from meter.engine.priced import QUOTE
 from meter.engine.prices import read_price
+from meter.engine.restrictions import restricted_in
 from meter.engine.rules import read_paying, read_rate
 from meter.engine.upkeep import CLOCK, RULES
 from meter.http.cursors import Cursors
@@ -140,8 +142,8 @@ class Renderer:
         told, behind = read_behind(line)
         fields = told.split(" ")
         limited = f',"limited_by":"{behind.limited_by}"' if behind.limited_by else ""
-        text = self._members(self._shapes[name], fields) + limited + self._balances(fields) + self._price(behind.price)
-        text += self._paying(behind.pools)
+        text = self._members(self._shapes[name], fields) + limited + self._balances(fields, behind.restricted)
+        text += self._price(behind.price) + self._paying(behind.pools)
         is_replayed = fields[FLAG] == REPLAYED
         headers: Headers = ()
         if behind.rate:
@@ -149,6 +151,14 @@ class Renderer:
             text += f',"rate_limit":{rate_json(rate)}'
             headers = () if is_replayed else standing_headers(rate)  # the body is that of then
         return Rendered(_STATUS[name], f"{{{text}}}".encode(), JSON_TYPE, is_replayed, headers)
+
+    def balance(self, line: str) -> Rendered:
+        """A balance, and what its restricted grants are for."""
+        rendered = self.render(BALANCE.name, line)
+        text = read_behind(line)[1].restricted
+        if not text:
+            return rendered
+        return rendered._replace(body=rendered.body[:-1] + f"{parts_json(text, self._amount)}}}".encode())
 
     def quote(self, line: str) -> Rendered:
         """What a reserve would hold, and what refuses it."""
@@ -161,7 +171,7 @@ class Renderer:
         text = (
             f'"user_id":"{answer["user_id"]}","amount":{self._amount(answer.units("amount"))},'
             f'"would":"{answer["would"]}","violations":{violations_json(answer["violations"], self._amount)}'
-            f"{self._balances(fields)}{self._price(behind.price)}{self._paying(behind.pools)}"
+            f"{self._balances(fields, behind.restricted)}{self._price(behind.price)}{self._paying(behind.pools)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 
@@ -186,8 +196,8 @@ class Renderer:
         multiplier = "null" if times is None else multiplier_text(int(times))
         text = (
             f'{self._members(self._users[name], fields)},"rate_card":{json_text(card)},"price_multiplier":{multiplier},'
-            f"{rules_json(RULES.read(rules), self._amount)}{self._balances(fields)}{self._paying(behind.pools)}"
-            f',"metadata":{metadata}'
+            f"{rules_json(RULES.read(rules), self._amount)}{self._balances(fields, behind.restricted)}"
+            f'{self._paying(behind.pools)},"metadata":{metadata}'
         )
         return Rendered(200, f"{{{text}}}".encode(), JSON_TYPE, fields[FLAG] == REPLAYED)
 
@@ -215,7 +225,7 @@ class Renderer:
             f'"overdraft_limit":{self._amount(answer.units("overdraft_limit"))},'
             f'"next_credits_at":{time_text(next_ms) if next_ms else "null"},'
             f'"next_credits_amount":{self._amount(answer.units("next_credits_amount"))}'
-            f"{self._of_balances(answer.balances)}{self._paying(answer.behind.pools)}"
+            f"{self._of_balances(answer.balances, answer.behind.restricted)}{self._paying(answer.behind.pools)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 
@@ -232,7 +242,8 @@ class Renderer:
             f'"available_after":{self._amount(row.available_after)},"reserved_after":{self._amount(row.reserved_after)},'
             f'"debt_after":{self._amount(row.debt_after)},"created_at":{time_text(row.created_at_ms)},'
             f'"reservation_id":{json_text(reservation_id)},"refund_of":{json_text(row.refund_of)},"reference":{json_text(reference)},"actor":{json_text(detail.get("actor"))},"key_id":{json_text(detail.get("key_id"))},'
-            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{_shared(row)}{self._priced(row)}}}'
+            f'"description":{json_text(row.description)},"metadata":{json_text(row.metadata)}{_shared(row)}{self._priced(row)}'
+            f"{of_row_json(detail, self._amount)}}}"
         )
 
     def _priced(self, row: TransactionRow) -> str:
@@ -250,7 +261,9 @@ class Renderer:
         effective_ms = row.effective_at_ms or row.created_at_ms
         numbers = (row.amount, remaining, row.reserved, row.priority, effective_ms, row.expires_at_ms)
         texts = [row.grant_id, *map(str, numbers), str(row.created_at_ms)]
-        return self._grant_json(texts, row.source, "pending" if row.pending else state, row.at_end or "")
+        return self._grant_json(
+            texts, row.source, "pending" if row.pending else state, row.at_end or "", row.only or ""
+        )
 
     def stored_reservation(self, row: ReservationRow) -> str:
         """A reservation as the store has it."""
@@ -264,7 +277,9 @@ class Renderer:
     def balances_at(self, user_id: str, row: TransactionRow | None) -> Rendered:
         """The balances that a transaction left; zeros where there is none."""
         after = Balances(0, 0, 0) if row is None else Balances(row.available_after, row.reserved_after, row.debt_after)
-        return Rendered(200, f'{{"user_id":"{user_id}"{self._of_balances(after)}}}'.encode())
+        detail = row.detail if row is not None and isinstance(row.detail, dict) else {}
+        balances = self._of_balances(after, str(detail.get("restricted", "")))
+        return Rendered(200, f'{{"user_id":"{user_id}"{balances}}}'.encode())
 
     def clock(self, line: str) -> Rendered:
         """The time that scripts see."""
@@ -301,23 +316,27 @@ class Renderer:
             state = fields[FIRST + FINISHED.fields.index("state")]
             return problem(f"reservation-{state}", f"The reservation is {state} already.", members)
         if refused.balances:
-            members += self._balances(fields)
+            *told, last = fields
+            is_told = last[0] == RESTRICTED_MARK
+            members += self._balances(told, last[1:]) if is_told else self._balances(fields)
         rendered = problem_of(refused.kind, DETAILS[refused.kind.slug], members.removeprefix(","))
         if word not in _OF_RULES:
             return rendered
         at = FIRST + _OF_RULES[word].index("violations")
         return rendered._replace(headers=retry_after(fields[at]))
 
-    def _balances(self, fields: list[str]) -> str:
+    def _balances(self, fields: list[str], restricted: str = "") -> str:
+        """The balances, and what is told of restricted grants."""
         available, reserved, debt = int(fields[AVAILABLE]), int(fields[RESERVED]), int(fields[DEBT])
-        free = self._amount(available)
+        free, balance = self._amount(available), available + reserved + restricted_in(restricted)
         return (
-            f',"credits":{free},"balance":{self._amount(available + reserved)},"reserved":{self._amount(reserved)},'
+            f',"credits":{free},"balance":{self._amount(balance)},"reserved":{self._amount(reserved)},'
             f'"available":{free},"debt":{self._amount(debt)}'
+            f"{restricted_json(restricted, self._amount) if restricted else ''}"
         )
 
-    def _of_balances(self, balances: Balances | None) -> str:
-        return "" if balances is None else self._balances([*map(str, balances)])
+    def _of_balances(self, balances: Balances | None, restricted: str = "") -> str:
+        return "" if balances is None else self._balances([*map(str, balances)], restricted)
 
     def _members(self, members: tuple[_Member, ...], fields: list[str]) -> str:
         return ",".join([text + convert(fields[place]) for text, convert, place in members])
@@ -334,9 +353,10 @@ class Renderer:
     def _grant(self, item: Mapping[str, str]) -> str:
         texts = [item[name] for name in _GRANT_TEXTS]
         state = _grant_state(item["class"], item["state"])
-        return self._grant_json(texts, item["source"], state, item.get("at_end", ""))
+        only = item.get("only", "").removeprefix("=")
+        return self._grant_json(texts, item["source"], state, item.get("at_end", ""), only)
 
-    def _grant_json(self, texts: Sequence[str], source: str, state: str, at_end: str) -> str:
+    def _grant_json(self, texts: Sequence[str], source: str, state: str, at_end: str, only: str) -> str:
         """`texts` as `_GRANT_TEXTS` names them."""
         grant_id, amount, remaining, reserved, priority, effective, expires, created = texts
         return (
@@ -344,7 +364,7 @@ class Renderer:
             f'"remaining":{self._amount(int(remaining))},"reserved":{self._amount(int(reserved))},'
             f'"priority":{priority},"effective_at":{time_text(int(effective))},"expires_at":{time_text(int(expires))},'
             f'"created_at":{time_text(int(created))},"source":"{source}","state":"{state}",'
-            f'"rollover":{self._rollover(at_end, int(expires))}}}'
+            f'"rollover":{self._rollover(at_end, int(expires))}{only_json(only)}}}'
         )
 
     def _rollover(self, at_end: str, expires_ms: int) -> str:

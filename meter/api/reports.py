@@ -14,6 +14,7 @@ from meter.clock import DAY_MS, milliseconds, time_text, utc_time
 from meter.contract import reports
 from meter.engine import operations
 from meter.engine.operations import BALANCE
+from meter.engine.restrictions import restricted_in
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_query
@@ -121,14 +122,16 @@ class ReportHandlers:
         answer, credits_of = BALANCE.read(line), self._scale.credits
         balances = answer.balances
         available, reserved, debt = (0, 0, 0) if balances is None else balances
+        restricted = restricted_in(answer.behind.restricted)
         return model_json(
             reports.UserSums(
                 user_id=answer["user_id"],
                 credits=credits_of(available),
-                balance=credits_of(available + reserved),
+                balance=credits_of(available + restricted + reserved),
                 reserved=credits_of(reserved),
                 available=credits_of(available),
                 debt=credits_of(debt),
+                restricted=credits_of(restricted),
                 granted=credits_of(answer.units("granted")),
                 spent=credits_of(answer.units("spent")),
                 expired=credits_of(answer.units("expired")),

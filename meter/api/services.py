@@ -21,6 +21,7 @@ from meter.engine.operations import Asked, Operation
 from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import usage_text
 from meter.engine.redis import RedisGateway
+from meter.engine.restrictions import tags_text
 from meter.errors import MeterError, PartitionRefused, StoreUnavailable
 from meter.health.watch import Watch
 from meter.http.exchange import Caller, Request, Respond
@@ -140,12 +141,18 @@ def asked_of(body: Described | Plain, key: str, request: Request, *, begins: boo
     has a name already, its own id is the reference that its body does not give.
     """
     says_nothing = body.description is None and body.metadata is None and body.reference is None
-    if request.bare and says_nothing and not key:
+    tags = tags_of(body)
+    if request.bare and says_nothing and not (key or tags):
         return operations.UNKEYED
     request_id, actor = brought_id(request.headers) if begins else "", read_actor(request)
     if says_nothing:
-        return Asked(key, "", request_id, actor) if key or request_id or actor else operations.UNKEYED
-    return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id, actor)
+        return Asked(key, "", request_id, actor, tags) if key or request_id or actor or tags else operations.UNKEYED
+    return Asked(key, operations.members(body.description, body.metadata, body.reference), request_id, actor, tags)
+
+
+def tags_of(body: Described | Plain) -> str:
+    """What a body says that it is for, as text."""
+    return tags_text(body.tags) if isinstance(body, Spending) and body.tags else ""
 
 
 def usage_of(body: Costing | CommitRequest | Plain) -> str:

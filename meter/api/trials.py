@@ -20,7 +20,9 @@ from meter.engine.operations import ADJUST, BALANCE, GRANT, GRANTS, VOID
 from meter.http.rendered import Rendered
 
 _BURNS = ("F", "L")
-"""Classes of grants that can be drawn on (lua/state/grant.lua)."""
+"""Classes of grants that anything can draw on (lua/state/grant.lua)."""
+_WAITS = ("S", "X")
+"""Those behind all that can be drawn on."""
 _GRANTS_PER_CALL = 500
 _Key = tuple[int, int, int, int, str]
 
@@ -98,7 +100,7 @@ class Trials:
             items = [dict(zip(GRANTS.items, item.split(" "), strict=False)) for item in found.items]
             lots += [_lot(item) for item in items if item["class"] in _BURNS]
             cursor = found["next_cursor"].replace("~", " ")
-            if cursor == NOTHING or any(item["class"] not in _BURNS for item in items):
+            if cursor == NOTHING or any(item["class"] in _WAITS for item in items):
                 return lots
 
 
@@ -119,7 +121,7 @@ def change_of(many: Sequence[Operation], before: Balances, after: Balances) -> C
             ends.add(asked["grant_id"])
         elif one[0] == ADJUST.name:
             takes, of = int(asked["amount"]), asked["grant_id"]
-        elif one[0] == GRANT.name and int(asked["effective_at_ms"]) == 0:
+        elif one[0] == GRANT.name and int(asked["effective_at_ms"]) == 0 and not asked["only"]:
             left = int(asked["amount"]) - paid
             key = (int(asked["priority"]), int(asked["expires_at_ms"]), _NOW, _NOW, asked["grant_id"])
             comes += [Lot(asked["grant_id"], key, left)] if left > 0 else []

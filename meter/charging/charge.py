@@ -102,7 +102,7 @@ class Charger:
             balance = await self.credits.balance(user_id)
         except Unavailable:
             return True
-        return isinstance(balance, Refusal) or balance.available > 0
+        return isinstance(balance, Refusal) or balance.available + (balance.restricted or 0) > 0
 
     async def _hold(self, admitted: Admitted, amount: Number, usage: WireUsage | None) -> Reserved | Refusal:
         # An id of ours, so that a hold whose answer got lost can be named; nobody can guess it.

@@ -105,11 +105,14 @@ class Credits(
         priority: int = 10,
         effective_at: datetime | None = None,
         expires_at: datetime | None = None,
+        only: Sequence[str] | None = None,
         metadata: Metadata | None = None,
         dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> answers.Added | answers.Pending | Refusal:
-        """Adds a grant of credits. `Pending`: it is durable, but Redis went away before it had it."""
+        """Adds a grant of credits. `only`: the tags of what they may be spent on (`model:gpt-4o*`, `feature:images`).
+        `Pending`: it is durable, but Redis went away before it had it.
+        """
         body = {
             "user_id": user_id,
             "amount": amount,
@@ -119,6 +122,7 @@ class Credits(
             "priority": priority,
             "effective_at": effective_at,
             "expires_at": expires_at,
+            "only": only,
             "metadata": metadata,
             "dry_run": dry_run or None,
         }
@@ -161,11 +165,13 @@ class Credits(
         description: str | None = None,
         reference: str | None = None,
         shortfall: Literal["reject", "partial", "overdraft"] = "reject",
+        tags: Sequence[str] | None = None,
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Deducted | Refusal:
         """Spends credits in one step, of a user or of whom an API key names: an amount, or what a usage costs by the
-        rate card (`amount_without_price` where no card prices the user).
+        rate card (`amount_without_price` where no card prices the user). `tags`: what it is for, so that grants which
+        are for that only pay for it, too.
         """
         body = {
             "user_id": user_id,
@@ -176,6 +182,7 @@ class Credits(
             "description": description,
             "reference": reference,
             "shortfall": shortfall,
+            "tags": tags,
             "metadata": metadata,
         }
         return await self._call("deduct", answers.Deducted, body=body, key=idempotency_key)
@@ -192,6 +199,7 @@ class Credits(
         reservation_id: str | None = None,
         description: str | None = None,
         reference: str | None = None,
+        tags: Sequence[str] | None = None,
         metadata: Metadata | None = None,
         idempotency_key: str | None = None,
     ) -> answers.Reserved | Refusal:
@@ -208,6 +216,7 @@ class Credits(
             "reservation_id": reservation_id,
             "description": description,
             "reference": reference,
+            "tags": tags,
             "metadata": metadata,
         }
         return await self._call("reserve", answers.Reserved, body=body, key=idempotency_key)
@@ -224,6 +233,7 @@ class Credits(
         reservation_id: str | None = None,
         description: str | None = None,
         reference: str | None = None,
+        tags: Sequence[str] | None = None,
         metadata: Metadata | None = None,
     ) -> AsyncIterator[Hold]:
         """Holds an amount for a block. The block commits what it used; leaving without a commit charges all of it (the
@@ -238,6 +248,7 @@ class Credits(
             reservation_id=reservation_id,
             description=description,
             reference=reference,
+            tags=tags,
             metadata=metadata,
         )
         if isinstance(reserved, Refusal):
@@ -416,9 +427,13 @@ class Credits(
         query = {"user_id": user_id, "state": state, "limit": str(limit), "cursor": cursor}
         return await self._call("reservations", answers.ReservationPage, query=query)
 
-    async def explain(self, user_id: str, amount: CreditAmount) -> answers.Explanation | Refusal:
-        """What a deduct of an amount would do now."""
+    async def explain(
+        self, user_id: str, amount: CreditAmount, *, tags: Sequence[str] = ()
+    ) -> answers.Explanation | Refusal:
+        """What a deduct of an amount, for what the tags say, would do now."""
         query = {"amount": wire_text(amount)}
+        if tags:
+            query["tags"] = ",".join(tags)
         return await self._call("explain", answers.Explanation, path={"user_id": user_id}, query=query)
 
     async def user(self, user_id: str) -> answers.User | Refusal:

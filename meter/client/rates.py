@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from meter.client.calls import Calls, CreditAmount
@@ -66,7 +66,8 @@ class RateCalls(Calls):
         *,
         api_key: str | None = None,
         usage: Usage | None = None,
+        tags: Sequence[str] | None = None,
     ) -> Quote | Refusal:
         """What a reserve of an amount, or of a usage, would hold now; changes nothing."""
-        body = {"user_id": user_id, "api_key": api_key, "amount": amount, "usage": usage}
+        body = {"user_id": user_id, "api_key": api_key, "amount": amount, "usage": usage, "tags": tags}
         return await self._call("quote", Quote, body=body)

@@ -60,13 +60,19 @@ class Answer(BaseModel):
 
 
 class Balances(Answer):
-    """The account after the operation. `credits` is the seed's word for `available`; balance = available + reserved."""
+    """The account after the operation. `credits` is the seed's word for `available`, which may be spent on anything;
+    `restricted` is what is free of grants that are for some things only, where there are such; balance = available +
+    restricted + reserved.
+    """
 
     credits: Credits
     balance: Credits
     reserved: Credits
     available: Credits
     debt: Credits
+    restricted: Credits | None = None
+    usable: Credits | None = None
+    """Where there are restricted grants, what the account has for what the operation is for."""
 
 
 class Payer(BaseModel):
@@ -270,10 +276,20 @@ class Voided(Balances):
     """Of a dry run, which has no transaction."""
 
 
+class Restriction(BaseModel):
+    """What is free of grants that are for the same things, and when the first of them ends."""
+
+    only: list[str]
+    available: Credits
+    next_expires_at: datetime | None
+
+
 class Balance(Paid):
     """The balance of a user; zeros for one that was never heard of."""
 
     user_id: str
+    restricted_by: list[Restriction] | None = None
+    """Where there are restricted grants: what `restricted` is for."""
 
 
 class User(Paid):
@@ -322,11 +338,14 @@ class Grant(BaseModel):
     source: str
     state: Literal["pending", "scheduled", "active", "exhausted", "expired", "voided"]
     rollover: GrantRollover | None
+    only: list[str] | None = None
+    """What it may be spent on; missing where that is anything."""
 
 
 class GrantPage(Answer):
-    """Grants in burn order, then the scheduled ones, then those with nothing free; with `state=all` and a store all
-    that ever were, in the order of their making.
+    """Grants in burn order (behind the first come the restricted ones, those for the same things together), then the
+    scheduled ones, then those with nothing free; with `state=all` and a store all that ever were, in the order of their
+    making.
     """
 
     items: list[Grant]
@@ -379,6 +398,12 @@ class Transaction(BaseModel):
     """Where several pay for one request: whose it is, whoever paid this row."""
     group: str | None = None
     """Likewise the transaction_id of the first of its rows, which is the path's."""
+    restricted_after: Credits | None = None
+    """What was free of restricted grants then; missing where that was nothing."""
+    tags: list[str] | None = None
+    """What its caller said that it is for."""
+    only: list[str] | None = None
+    """Of a grant: what it may be spent on."""
 
 
 class TransactionPage(Answer):

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from meter.amount import AmountScale, plain_decimal
 from meter.clock import UnknownTimeZone, time_zone, zone_names
 from meter.errors import InvalidAmount
-from meter.keys import ACTOR, OBJECT_ID, REQUEST_ID, USER_ID
+from meter.keys import ACTOR, OBJECT_ID, REQUEST_ID, TAG, TAG_OF_GRANT, TAGS_MAX, USER_ID
 
 DESCRIPTION_MAX_CHARS = 500
 
@@ -224,6 +224,22 @@ Description = Annotated[Text, Field(max_length=DESCRIPTION_MAX_CHARS)]
 
 Json = Annotated[JsonValue, BeforeValidator(_plain)]
 """Any JSON, as clients read it, whose numbers with a point are decimals at first."""
+
+Tag = Annotated[str, Field(pattern=f"^(?:{TAG.pattern})$")]
+"""A word that says what an operation is for, such as `feature:images`."""
+
+
+Tags = Annotated[list[Tag], Field(max_length=TAGS_MAX)]
+"""What an operation is for: grants that are for one of these pay for it, too."""
+
+
+Only = Annotated[
+    list[Annotated[str, Field(pattern=f"^(?:{TAG_OF_GRANT.pattern})$")]], Field(min_length=1, max_length=TAGS_MAX)
+]
+"""What credits may be spent on: operations with one of these tags, or of a model, `model:gpt-4o`; with a `*` at the end
+all tags that begin so.
+"""
+
 
 Members = Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
 """JSON members of the caller's own."""

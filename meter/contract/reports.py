@@ -114,6 +114,8 @@ class UserSums(BaseModel):
     reserved: Credits
     available: Credits
     debt: Credits
+    restricted: Credits
+    """What is free of grants that are for some things only; part of `balance`."""
     granted: Credits
     spent: Credits
     expired: Credits

@@ -31,16 +31,19 @@ from meter.contract.fields import (
     Metadata,
     Multiplier,
     ObjectId,
+    Only,
     PositiveAmount,
     Reference,
     Seconds,
     SignedAmount,
+    Tags,
     Time,
     TtlSeconds,
     UserId,
 )
 from meter.contract.rules import RULES_MAX, BudgetChange, RateLimitChange, RuleId, VelocityChange, names_of_rules
 from meter.contract.usage import CommittedUsage, Usage
+from meter.keys import TAG, TAGS_MAX
 
 Over = Literal["cap", "reject", "overdraft", "hold_only"]
 CommitShortfall = Literal["partial", "reject"]
@@ -136,6 +139,8 @@ class Spending(Costing):
 
     api_key: ApiKeyText | None = None
     user_id: Annotated[UserId | None, Field(validate_default=True)] = None
+    tags: Tags | None = None
+    """What it is for, so that grants which are for that alone pay for it. A usage is for its model besides."""
 
     @field_validator("user_id", mode="after")
     @classmethod
@@ -154,6 +159,8 @@ class AddRequest(Described):
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
     effective_at: Annotated[Time, Field(ge=_FIRST_START, le=_LAST_START)] | None = None
     expires_at: Time | None = None
+    only: Only | None = None
+    """What it may be spent on; anything where it is left out."""
     dry_run: bool = False
     """Whether nothing is to be written: the answer says what would be, a key is neither looked at nor used up."""
 
@@ -408,9 +415,14 @@ class ExpiringQuery(Query):
     days: Annotated[float, Field(gt=0, le=36525), FROM_QUERY] = 7
 
 
+_TAGS_IN_QUERY = rf"^(?:{TAG.pattern})(?:,(?:{TAG.pattern})){{0,{TAGS_MAX - 1}}}$"
+
+
 class ExplainQuery(BaseModel):
     """What to explain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     amount: Amount = 0
+    tags: Annotated[str, Field(pattern=_TAGS_IN_QUERY)] | None = None
+    """What it is for: up to eight tags with commas between."""

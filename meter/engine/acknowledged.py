@@ -17,6 +17,7 @@ from meter.engine.answers import EXTRA, FINGERPRINT, KEY, NAME, REPLAYED, Declar
 from meter.engine.declarations import DECLARED
 from meter.engine.outbox import Entry
 from meter.engine.presented import PresentedOperation
+from meter.engine.restrictions import restricted_in
 
 OPERATIONS_MAX = 50_000
 """Operations of a partition that are kept, some 25 MB: those of two seconds at 20,000 a second. Older ones go first."""
@@ -99,6 +100,8 @@ def _entry(
         detail["price"] = line.behind.price
     if line.behind.limited_by:
         detail["limited_by"] = line.behind.limited_by
+    if restricted := restricted_in(line.behind.restricted):
+        detail["restricted"] = restricted
     return Entry(
         epoch=batch.epoch,
         seq=batch.seq,

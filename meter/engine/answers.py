@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from meter.engine.behind import NOTHING_BEHIND, Behind, read_behind
+from meter.engine.behind import NOTHING_BEHIND, RESTRICTED_MARK, Behind, read_behind
 from meter.engine.outbox import Entry, Kind
 
 Operation = tuple[str, ...]
@@ -100,6 +100,7 @@ SUSPENDED = Refusal("suspended", ("violations",))
 OVERFLOW = Refusal("overflow")
 OUTBOX_FULL = Refusal("outbox_full", balances=False)
 TOO_MANY = Refusal("too_many")
+TOO_MANY_RESTRICTIONS = Refusal("too_many_restrictions")
 EXISTS = Refusal("exists")
 ENDED = Refusal("ended")
 OVER = Refusal("over", ("user_id", "state"))
@@ -222,7 +223,7 @@ class Declared:
 
     def read(self, text: str) -> Line:
         """Reads a line that the operation answered. Raises `ValueError` for one that is not as declared."""
-        told, behind = read_behind(text) if is_ok(text) else (text, NOTHING_BEHIND)
+        told, behind = self._told(text)
         head, *items = told.split(";") if self.items else [told]  # else it is a letter of a name like any other
         flag, word, *values = head.split(" ")
         names, has_balances = self._shape(word)
@@ -244,6 +245,12 @@ class Declared:
             items=listed,
             behind=behind,
         )
+
+    def _told(self, text: str) -> tuple[str, Behind]:
+        """The line, and what stands behind it: behind a refusal, what stands behind its balances."""
+        if is_ok(text) or (text[text.rfind(" ") + 1] == RESTRICTED_MARK and self._shape(word_of(text))[1]):
+            return read_behind(text)
+        return text, NOTHING_BEHIND
 
     def refusing(self, word: str, balances: Balances | None, **fields: object) -> str:
         """The line of a refusal with this word; of the fields those that it has."""

@@ -20,16 +20,25 @@ class Asked:
     """The reference of the row where `extra` has none. No part of what was asked for: a retry has another one."""
     actor: str = ""
     """Who asked; no part of it either."""
+    tags: str = ""
+    """What it is for (meter/engine/restrictions.py), as text."""
 
     @property
     def row(self) -> str:
-        """The members of the ledger row."""
-        if not (self.request_id or self.actor):
+        """The members of the ledger row; `tags` come first, where the scripts look for them."""
+        if not (self.request_id or self.actor or self.tags):
             return self.extra
-        parts = [f'"actor":"{self.actor}"'] if self.actor else []
+        parts = [f'"tags":"{self.tags}"'] if self.tags else []
+        if self.actor:
+            parts.append(f'"actor":"{self.actor}"')
         if self.request_id and not self.extra.startswith('"reference":'):
             parts.append(f'"reference":"{self.request_id}"')
         return ",".join([*parts, self.extra] if self.extra else parts)
+
+    @property
+    def body(self) -> str:
+        """What was asked for besides, as far as it tells two bodies apart."""
+        return f'"tags":"{self.tags}",{self.extra}' if self.tags else self.extra
 
 
 UNKEYED = Asked()
@@ -51,7 +60,7 @@ def keyed(name: str, asked: Asked, own: tuple[str, ...]) -> Operation:
     """An operation that is told from others with its key by all that it asks for."""
     if asked is UNKEYED:  # nearly all, and to look at what is not there costs half of this
         return (name, "", "", "", *own)
-    fingerprint = fingerprint_of(name, own, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of(name, own, asked.body) if asked.key else ""
     return (name, asked.key, fingerprint, asked.row, *own)
 
 

@@ -14,7 +14,9 @@ WHOLE_MARK = "&"
 """All that an account may do (lua/operations/configure.lua)."""
 POOLS_MARK = "="
 """What all who may pay for a path have, and who pays (meter/engine/rules.py)."""
-MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK})
+RESTRICTED_MARK = "~"
+"""What an account has of restricted grants (meter/engine/restrictions.py). It stands behind refusals, too."""
+MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK})
 
 
 class Behind(NamedTuple):
@@ -25,6 +27,7 @@ class Behind(NamedTuple):
     rate: str = ""
     whole: str = ""
     pools: str = ""
+    restricted: str = ""
 
 
 NOTHING_BEHIND = Behind()
@@ -33,14 +36,19 @@ NOTHING_BEHIND = Behind()
 def fields_of(line: str) -> list[str]:
     """The words of a line of answer, without what stands behind it."""
     fields = line.split(" ")
-    while fields[-1][:1] in MARKS and fields[1] == "ok":
+    if fields[1] == "ok":
+        while fields[-1][:1] in MARKS:
+            fields.pop()
+    elif fields[-1][:1] == RESTRICTED_MARK and fields[-2].isdigit():  # behind balances; else it is the name of a model
         fields.pop()
     return fields
 
 
 def spendable_of(line: str) -> str | None:
-    """What all who may pay for a path have, in units, by an answer; None where no pool may."""
-    return read_behind(line)[1].pools.partition("|")[0] or None
+    """What all who may pay have for what was asked, in units, by an answer; None where that is what is available."""
+    behind = read_behind(line)[1]
+    usable = behind.restricted.partition("|")[0].partition(",")[2]
+    return behind.pools.partition("|")[0] or usable or None
 
 
 def read_behind(line: str) -> tuple[str, Behind]:
@@ -53,11 +61,18 @@ def read_behind(line: str) -> tuple[str, Behind]:
         found[line[last + 1]] = line[last + 2 :]
         line = line[:last]
         last = line.rfind(" ")
-    return line, Behind(found[PRICE_MARK], found[LIMITED_MARK], found[RATE_MARK], found[WHOLE_MARK], found[POOLS_MARK])
+    return line, Behind(*(found[mark] for mark in _IN_ORDER))
 
 
-def with_behind(line: str, *, price: str | None = None, limited_by: str | None = None) -> str:
+_IN_ORDER = (PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK)
+
+
+def with_behind(
+    line: str, *, price: str | None = None, limited_by: str | None = None, restricted: str | None = None
+) -> str:
     """A line of answer with these behind it."""
+    if restricted is not None:
+        line = f"{line} {RESTRICTED_MARK}{restricted}"
     if limited_by is not None:
         line = f"{line} {LIMITED_MARK}{limited_by}"
     return line if price is None else f"{line} {PRICE_MARK}{price}"

@@ -30,6 +30,7 @@ from meter.engine.answers import (
     RATE_LIMITED,
     SUSPENDED,
     TOO_MANY,
+    TOO_MANY_RESTRICTIONS,
     TOO_MANY_RULES,
     Declared,
     Subject,
@@ -41,10 +42,9 @@ from meter.engine.asked import fingerprint_of, keyed
 from meter.engine.at_end import AT_END_ARGUMENTS, NOTHING_AT_END, AtEnd
 from meter.engine.behind import with_behind
 from meter.engine.outbox import Entry, Kind
+from meter.engine.restrictions import free_of
 
 Operation = answers.Operation
-
-
 Asked = asked_for.Asked
 UNKEYED, members = asked_for.UNKEYED, asked_for.members
 refund, refund_rows = refunds.refund, refunds.refund_rows
@@ -121,9 +121,9 @@ def reserve(
     """
     own = (user_id, reservation_id, str(amount), str(ttl_ms), "1" if chosen else "0", at_end)
     if chosen:
-        return ("reserve", asked.key, fingerprint_of("reserve", own, asked.extra), asked.row, *own)
+        return ("reserve", asked.key, fingerprint_of("reserve", own, asked.body), asked.row, *own)
     # An id of our own making differs on every call and is not part of what the caller asked for.
-    fingerprint = fingerprint_of("reserve", (user_id, *own[2:]), asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("reserve", (user_id, *own[2:]), asked.body) if asked.key else ""
     return ("reserve", asked.key, fingerprint, asked.row, *own)
 
 
@@ -173,7 +173,7 @@ def commit(
     """
     own = (reservation_id, "" if amount is None else str(amount), over)
     body = own if shortfall == "partial" else (*own, shortfall)  # what asks for nothing new is told apart as ever
-    fingerprint = fingerprint_of("commit", body, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("commit", body, asked.body) if asked.key else ""
     return ("commit", asked.key, fingerprint, asked.row, *own, shortfall)
 
 
@@ -246,12 +246,13 @@ def reservations(user_id: str, cursor: str, limit: int) -> Operation:
 
 # Grants.
 
+_GRANT_TERMS = names("user_id grant_id amount priority effective_at_ms expires_at_ms source")
 GRANT = Declared(
     "grant",
     Subject.USER,
-    names("user_id grant_id amount priority effective_at_ms expires_at_ms source") + AT_END_ARGUMENTS + ("late",),
+    _GRANT_TERMS + AT_END_ARGUMENTS + ("late", "only"),
     names("user_id grant_id transaction_id amount"),
-    refusals=(EXISTS, ENDED, OVERFLOW, TOO_MANY, PENDING),
+    refusals=(EXISTS, ENDED, OVERFLOW, TOO_MANY, TOO_MANY_RESTRICTIONS, PENDING),
     books=(Kind.GRANT, Kind.ADJUST),
     answered=lambda entry: (entry.text("grant_id"), entry.transaction_id, entry.amount),
 )
@@ -273,24 +274,18 @@ def grant(
     at_end: AtEnd = NOTHING_AT_END,
     chosen: bool = True,
     late: bool = False,
+    only: str = "",
     asked: Asked = UNKEYED,
 ) -> Operation:
-    """Credits in. `effective_at_ms` 0 means now; `chosen` says that the caller chose the grant_id; `late`: it was
-    promised before, so that one that has ended by now is given and ends.
+    """Credits in, for what `restrictions.only_text` says. `effective_at_ms` 0 means now; `chosen` says that the caller
+    chose the grant_id; `late`: it was promised before, so that one that has ended by now is given and ends.
     """
-    own = (
-        user_id,
-        grant_id,
-        str(amount),
-        str(priority),
-        str(effective_at_ms),
-        str(expires_at_ms),
-        source,
-    )
+    own = (user_id, grant_id, str(amount), str(priority), str(effective_at_ms), str(expires_at_ms), source)
     body = own if chosen else (user_id, *own[2:])
     body = (*body, at_end.text) if at_end.text else body  # what asks for nothing new is told apart as ever
-    fingerprint = fingerprint_of("grant", body, asked.extra) if asked.key else ""
-    return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments, str(int(late)))
+    body = (*body, f"only {only}") if only else body
+    fingerprint = fingerprint_of("grant", body, asked.body) if asked.key else ""
+    return ("grant", asked.key, fingerprint, asked.row, *own, *at_end.arguments, str(int(late)), only)
 
 
 VOID = Declared(
@@ -335,7 +330,7 @@ def adjust(user_id: str, grant_id: str, amount: int, asked: Asked = UNKEYED) -> 
 
 _GRANT_ITEM = names(
     "grant_id amount remaining reserved priority effective_at_ms expires_at_ms created_at_ms shelved_ms class state"
-    " source at_end"
+    " source at_end only"
 )
 
 GRANTS = Declared(
@@ -421,7 +416,7 @@ def configure(
     pools = tuple("" if one is None else str(int(one)) for one in (pool, use_pools))
     body = (*body, *pools) if any(pools) else body
     body = (*body, velocity) if velocity else body
-    fingerprint = fingerprint_of("configure", body, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("configure", body, asked.body) if asked.key else ""
     return ("configure", asked.key, fingerprint, asked.row, *own, *terms, *rules, *pools, velocity)
 
 
@@ -449,9 +444,9 @@ EXPLAIN = Declared(
 )
 
 
-def explain(user_id: str, amount: int) -> Operation:
-    """What a deduct would do now."""
-    return plain("explain", user_id, str(amount))
+def explain(user_id: str, amount: int, tags: str = "") -> Operation:
+    """What a deduct would do now; `tags` are what it is for."""
+    return ("explain", "", "", Asked(tags=tags).row, user_id, str(amount))
 
 
 DECLARED = (
@@ -489,9 +484,9 @@ def answer_of(entry: Entry) -> str | None:
     if values is None:
         return None
     # A forfeit is booked by an entry of its own, right after this one; the caller saw the balances behind it.
-    available = entry.available - entry.units("forfeited")
+    available, restricted = free_of(entry)
     line = f"ok {entry.user_id} {' '.join(map(str, values))} {available} {entry.reserved} {entry.debt}"
-    return with_behind(line, price=entry.text("price"), limited_by=entry.text("limited_by"))
+    return with_behind(line, price=entry.text("price"), limited_by=entry.text("limited_by"), restricted=restricted)
 
 
 def _until(entry: Entry) -> Values:

@@ -23,7 +23,6 @@ from meter.engine.answers import (
     Operation,
     Subject,
     names,
-    plain,
 )
 from meter.engine.asked import UNKEYED, Asked, fingerprint_of, keyed
 from meter.engine.operations import COMMIT, DEDUCT, RESERVE
@@ -73,7 +72,7 @@ def reserve_usage(
     """Holds what a usage costs at most; see `operations.reserve`. An amount is held where there is no card."""
     own = (user_id, reservation_id, usage, str(ttl_ms), "1" if chosen else "0", at_end, _units(amount))
     body = own if chosen else (user_id, *own[2:])
-    fingerprint = fingerprint_of("reserve_usage", body, asked.extra) if asked.key or chosen else ""
+    fingerprint = fingerprint_of("reserve_usage", body, asked.body) if asked.key or chosen else ""
     return ("reserve_usage", asked.key, fingerprint, asked.row, *own)
 
 
@@ -120,9 +119,9 @@ QUOTE = Declared(
 )
 
 
-def quote(user_id: str, *, usage: str = "", amount: int | None = None) -> Operation:
-    """What a reserve of a usage, or of an amount, would hold now."""
-    return plain("quote", user_id, usage, _units(amount))
+def quote(user_id: str, *, usage: str = "", amount: int | None = None, tags: str = "") -> Operation:
+    """What a reserve of a usage, or of an amount, would hold now; `tags` are what it is for."""
+    return ("quote", "", "", Asked(tags=tags).row, user_id, usage, _units(amount))
 
 
 def _units(amount: int | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from meter.engine.behind import PRICE_MARK
+from meter.engine.behind import PRICE_MARK, RESTRICTED_MARK
 
 MILLION = 10**6
 DIMENSIONS = ("input", "cache_read", "cache_write", "output", "reasoning", "audio_input", "audio_output", "images")
@@ -102,12 +102,13 @@ def _read_part(text: str) -> Part:
     return Part(dimension, int(quantity), int(rate.removesuffix("!")), rate.endswith("!"))
 
 
-def kept_end(price: str | None, api_key: str | None, answer: str | None) -> str | None:
-    """What Redis remembers of a reservation's end: the price of its reserve, the key that it was asked for by, and the
-    answer (lua/state/hold.lua).
+def kept_end(price: str | None, api_key: str | None, answer: str | None, tags: str | None = None) -> str | None:
+    """What Redis remembers of a reservation's end: the price of its reserve, the key that it was asked for by, what it
+    was for, and the answer (lua/state/hold.lua).
     """
     marks = [f"{PRICE_MARK}{price}"] if price else []
     marks += [f"{KEY_MARK}{api_key}"] if api_key else []
+    marks += [f"{RESTRICTED_MARK}{tags}"] if tags else []
     return " ".join([*marks, answer or "-"]) if marks else answer
 
 

@@ -28,6 +28,7 @@ _STATE = (
     *(
         "agenda",
         "order",
+        "burning",
         "stranger",
         "top_up",
         "alert",
@@ -55,6 +56,8 @@ _PRICED = (*_TWINS, "quote")
 """What needs them:"""
 _OF_PRICES = ("state/rates.lua", "state/cost.lua", "state/price.lua")
 _SENTINEL = "state/sentinel.lua"
+_BESIDE = {"rotate": _SENTINEL, "state": _SENTINEL, "refund": "state/homeless.lua"}
+"""What single operations need."""
 
 _ERROR_LINE = re.compile(r"(?:user_script|@?f_[0-9a-f]{40}|string \"[^\"]*\"\]?):(\d+):")
 
@@ -109,7 +112,7 @@ def apply_program(folder: Path | None = None, *, plain: bool = True, partitions:
     if plain:
         with parts.when("ARGV[3] ~= 'trial'"):
             _add_plain(parts)
-    parts.add("state/grant.lua", "state/account.lua")
+    parts.add("state/grant.lua", "state/restriction.lua", "state/purpose.lua", "state/account.lua")
     with parts.when(f"is_ruled or {_MAKE_RULES}"):
         parts.add(*(f"state/{name}.lua" for name in _LEVELS))
     parts.add(*(f"state/{name}.lua" for name in _STATE))
@@ -148,7 +151,7 @@ def _wanted(names: Sequence[str]) -> str:
 
 def _files_of(operation: str) -> tuple[str, ...]:
     own = f"operations/{operation}.lua"
-    return (_SENTINEL, own) if operation in ("rotate", "state") else (own,)
+    return (_BESIDE[operation], own) if operation in _BESIDE else (own,)
 
 
 def _subject_of(operation: str) -> str:

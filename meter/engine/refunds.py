@@ -5,15 +5,20 @@ The operation is declared with the others (meter/engine/operations.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from meter.engine.answers import Operation, drawn
 from meter.engine.asked import UNKEYED, Asked, fingerprint_of
 
+NO_RESTRICTIONS: Mapping[str, str] = MappingProxyType({})
+
 
 class Charged(NamedTuple):
-    """A row of a charge, as the ledger has it: who paid how much from which grants, when; what was refunded of it."""
+    """A row of a charge, as the ledger has it: who paid how much from which grants, when; what was refunded of it.
+    `only` are those of these grants that are restricted, and their tags as text.
+    """
 
     user_id: str
     transaction_id: str
@@ -22,6 +27,13 @@ class Charged(NamedTuple):
     refunded: int = 0
     at_ms: int = 0
     seq: int = 0
+    only: Mapping[str, str] = NO_RESTRICTIONS
+
+    @property
+    def drawn(self) -> str:
+        """Its draws as a script reads them."""
+        named = [(f"{name}={self.only[name]}" if name in self.only else name, part) for name, part in self.draws]
+        return drawn(named)
 
 
 def refund(
@@ -52,10 +64,10 @@ def refund_rows(
 ) -> Operation:
     """Gives back part of a charge: `charges` are its rows, one for each who paid, that of the path first."""
     own = (user_id, transaction_id, "" if amount is None else str(amount))
-    fingerprint = fingerprint_of("refund", own, asked.extra) if asked.key else ""
+    fingerprint = fingerprint_of("refund", own, asked.body) if asked.key else ""
     rows = [
         part
         for one in charges
-        for part in (*one[:2], str(one.amount), str(one.refunded), drawn(one.draws), str(one.at_ms), str(one.seq))
+        for part in (*one[:2], str(one.amount), str(one.refunded), one.drawn, str(one.at_ms), str(one.seq))
     ]
     return ("refund", asked.key, fingerprint, asked.row, *own, path, str(len(charges)), *rows)

@@ -195,12 +195,14 @@ class KeptGrant(NamedTuple):
     state: str
     source: str
     at_end: AtEnd
+    only: str = ""
+    """What it may be spent on, as text; "" for anything."""
 
 
 class KeptReservation(NamedTuple):
     """An open reservation as the store has it; `at_end` is release or charge, `draws` are grants and amounts,
     `price` is that of its reserve, `api_key` what it keeps of the one that it was asked for by, "" of none; `seq` that
-    of its reserve, 0 where no level counted it.
+    of its reserve, 0 where no level counted it; `tags` what it is for, as text.
     """
 
     reservation_id: str
@@ -212,6 +214,7 @@ class KeptReservation(NamedTuple):
     price: str = ""
     api_key: str = ""
     seq: int = 0
+    tags: str = ""
 
 
 RESTORE = Declared(
@@ -223,7 +226,7 @@ RESTORE = Declared(
     ),
     names("user_id"),
     several={
-        "grants": (*KeptGrant._fields[:-1], *AT_END_ARGUMENTS),
+        "grants": (*KeptGrant._fields[:-2], *AT_END_ARGUMENTS, "only"),
         "reservations": KeptReservation._fields,
     },
     upkeep=True,
@@ -255,9 +258,9 @@ def restore(
     own += [rate_card or NOTHING, NOTHING if price_multiplier is None else str(price_multiplier)]
     own += [rules, counters, str(len(grants)), str(len(reservations))]
     for kept in grants:
-        own += [*map(str, kept[:-1]), *kept.at_end.arguments]
+        own += [*map(str, kept[:-2]), *kept.at_end.arguments, kept.only]
     for held in reservations:
-        own += [*map(str, held[:-4]), drawn(held.draws), held.price, held.api_key, str(held.seq)]
+        own += [*map(str, held[:-5]), drawn(held.draws), held.price, held.api_key, str(held.seq), held.tags]
     return plain("restore", *own)
 
 

@@ -22,6 +22,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.parts import following, is_part, path_of
 from meter.engine.redis import RedisGateway
+from meter.engine.restrictions import restricted_in
 from meter.engine.upkeep import ANONYMISE, FORGET
 from meter.keys import partition_of
 from meter.ledger.caller import CHOSEN
@@ -231,7 +232,8 @@ class Anonymiser:
 def _live(answer: Line) -> Anonymised | None:
     """What has to end first; None where nothing is left."""
     available, _, debt = answer.balances or (0, 0, 0)
-    left = Left(answer.units("reservations"), available + answer.units("scheduled"), debt)
+    restricted = restricted_in(answer.behind.restricted)
+    left = Left(answer.units("reservations"), available + restricted + answer.units("scheduled"), debt)
     return Anonymised("live", left) if any(left) else None
 
 

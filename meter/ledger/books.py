@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meter.engine.outbox import Draw, Entry
+from meter.engine.restrictions import fits
 from meter.ledger.entry_rows import draws_of
 from meter.store.rows import AccountRow, GrantRow, ReservationRow
 
@@ -48,12 +49,14 @@ class Lot:
     """Its end has come, whether or not that is booked."""
     has_ended: bool
     """Its end was booked, or needed no entry because nothing was left."""
-    order: tuple[int, int, int, int, str]
+    order: tuple[int, int, bool, int, int, str]
+    only: str = ""
+    """What it may be spent on; "" for anything."""
 
     @classmethod
-    def new(cls, name: str, amount: int, remaining: int) -> Lot:
+    def new(cls, name: str, amount: int, remaining: int, only: str = "") -> Lot:
         """A grant that begins to exist; it burns from the next entry on."""
-        return cls(name, amount, remaining, 0, "active", False, False, (0, 0, 0, 0, name))
+        return cls(name, amount, remaining, 0, "active", False, False, (0, 0, False, 0, 0, name), only)
 
     @property
     def burns(self) -> bool:
@@ -68,7 +71,9 @@ class Lot:
 
 @dataclass(slots=True)
 class Books:
-    """An account while an entry is done again."""
+    """An account while an entry is done again. `restricted` is what is free of grants that are for some things only,
+    which `available` is without.
+    """
 
     available: int
     reserved: int
@@ -76,25 +81,38 @@ class Books:
     overdraft_limit: int
     lots: dict[str, Lot]
     forfeits: Parts = field(default_factory=list)
+    restricted: int = 0
 
-    def draw(self, amount: int, wanted: Sequence[Draw], *, held: bool = False) -> Parts:
+    def usable(self, entry: Entry) -> int:
+        """What there is for an entry: of restricted grants those that it drew on then, and those that are for it."""
+        fitting = [lot for lot in self.lots.values() if lot.only and lot.burns and _serves(lot, entry)]
+        return self.available + min(self.restricted, sum(lot.remaining for lot in fitting))
+
+    def draw(self, amount: int, entry: Entry, wanted: Sequence[Draw], *, held: bool = False) -> Parts:
         """Takes what is there of an amount: from the grants that it was taken from then, the rest in burn order."""
         parts: Parts = []
-        left = min(amount, self.available)
         others = [(lot.id, lot.remaining) for lot in sorted(self.lots.values(), key=lambda lot: lot.order)]
         for grant_id, most in [*((draw.grant_id, draw.amount) for draw in wanted), *others]:
             lot = self.lots.get(grant_id)
-            part = min(left, most, lot.remaining) if lot is not None and lot.burns else 0
-            if lot is None or part == 0:
+            if lot is None or not (lot.burns and _serves(lot, entry)):
+                continue
+            part = min(amount, most, lot.remaining, self.restricted if lot.only else self.available)
+            if part == 0:
                 continue
             lot.remaining -= part
             lot.reserved += part if held else 0
-            left -= part
+            amount -= part
+            self.move(lot, -part)
             parts.append((grant_id, part))
-        taken = sum(part for _, part in parts)
-        self.available -= taken
-        self.reserved += taken if held else 0
+        self.reserved += sum(part for _, part in parts) if held else 0
         return parts
+
+    def move(self, lot: Lot, amount: int) -> None:
+        """Adds to what is free of a grant."""
+        if lot.only:
+            self.restricted += amount
+        else:
+            self.available += amount
 
     def owe(self, amount: int) -> int:
         """Puts as much of an amount on debt as the limit allows; answers how much that is."""
@@ -104,9 +122,9 @@ class Books:
 
     def arrive(self, lot: Lot, amount: int) -> int:
         """Credits come in, debt first; answers what went into the debt."""
-        paid = min(self.debt, amount)
+        paid = 0 if lot.only else min(self.debt, amount)
         self.debt -= paid
-        self.available += amount - paid
+        self.move(lot, amount - paid)
         lot.remaining += amount - paid
         return paid
 
@@ -116,7 +134,7 @@ class Books:
         if lot is None or not lot.has_room_for(amount):
             return False
         if amount and lot.has_ended:
-            self.available += amount
+            self.move(lot, amount)
             self.forfeits.append((grant_id, amount))
         else:
             self.arrive(lot, amount)
@@ -136,13 +154,18 @@ class Books:
 
     def booked(self, entry: Entry, amount: int, parts: Parts, **detail: object) -> Entry:
         """The entry as it now is."""
+        lost = sum(part for name, part in self.forfeits if self.lots[name].only)
+        told = {**entry.detail, **detail, "restricted": self.restricted, "forfeited_restricted": lost}
+        for name in ("restricted", "forfeited_restricted"):
+            if not told[name]:
+                del told[name]
         return entry._replace(
             amount=amount,
             draws=tuple(Draw(name, part, self.lots[name].remaining, self.lots[name].reserved) for name, part in parts),
             available=self.available,
             reserved=self.reserved,
             debt=self.debt,
-            detail={**entry.detail, **detail},
+            detail=told,
         )
 
     @classmethod
@@ -151,11 +174,22 @@ class Books:
         lots = {row.grant_id: _lot(row, before_ms) for row in grants if not row.pending}
         if account is None:
             return cls(0, 0, 0, 0, lots)
-        return cls(account.available, account.reserved, account.debt, account.overdraft_limit, lots)
+        found = cls(account.available, account.reserved, account.debt, account.overdraft_limit, lots)
+        found.restricted = account.restricted or 0
+        return found
+
+
+def _serves(lot: Lot, entry: Entry) -> bool:
+    """Whether a grant may be spent on what an entry is for."""
+    if not lot.only or any(draw.grant_id == lot.id for draw in entry.draws):
+        return True
+    return fits(lot.only, entry.text("tags") or "", entry.text("price") or "")
 
 
 def _lot(row: GrantRow, before_ms: int) -> Lot:
     is_due = row.expires_at_ms < before_ms
     has_ended = row.state in ENDED or (is_due and row.remaining == 0)
-    order = (row.priority, row.expires_at_ms, row.effective_at_ms, row.created_at_ms, row.grant_id)
-    return Lot(row.grant_id, row.amount, row.remaining, row.reserved, row.state, is_due, has_ended, order)
+    begun = (row.effective_at_ms, row.created_at_ms, row.grant_id)
+    order = (row.priority, row.expires_at_ms, row.only is None, *begun)
+    amounts = (row.amount, row.remaining, row.reserved)
+    return Lot(row.grant_id, *amounts, row.state, is_due, has_ended, order, row.only or "")

@@ -15,6 +15,7 @@ from meter.clock import NEVER_MS
 from meter.engine.operations import answer_of
 from meter.engine.outbox import CHARGES, Counter, Draw, Entry, Kind, OfAGrant, ReservationState, Unread
 from meter.engine.parts import first_of, in_all, path_of
+from meter.engine.restrictions import only_of_made
 from meter.ledger.caller import CHOSEN, api_key_of, is_chosen
 from meter.ledger.chain import UNREAD_HEAD, ChainBroken, Known, Unbookable, UnknownKind, quarantine_prefix
 from meter.ledger.counted import configured, levels_in, move_levels, step_of
@@ -282,8 +283,8 @@ class Fold:
     def _refuse_to_guess(self, entry: Entry) -> None:
         """Raises `UnknownKind`, unless the entry moves nothing: then there is nothing to know."""
         before = self._known.accounts.get(entry.user_id)
-        balances = (before.available, before.reserved, before.debt) if before else (0, 0, 0)
-        if entry.draws or balances != (entry.available, entry.reserved, entry.debt):
+        balances = (before.available, before.reserved, before.debt, before.restricted or 0) if before else (0, 0, 0, 0)
+        if entry.draws or balances != (entry.available, entry.reserved, entry.debt, entry.units("restricted")):
             raise UnknownKind(entry.seq, entry.kind)
 
     def _operation(self, entry: Entry, operation_id: str) -> None:
@@ -296,9 +297,11 @@ class Fold:
         values = self._accounts.get(user_id) or self._own_account(user_id)
         if kind is _GRANT and _is_scheduled(entry):
             amount = 0
-        net_before = values["available"] + values["reserved"] - values["debt"]
-        if available + reserved - debt != net_before + way.net * amount:
+        restricted = entry.units("restricted") or None if entry.detail else None
+        net_before = values["available"] + (values["restricted"] or 0) + values["reserved"] - values["debt"]
+        if available + (restricted or 0) + reserved - debt != net_before + way.net * amount:
             self._mismatch(entry, values)
+        values["restricted"] = restricted
         values["available"] = available
         values["reserved"] = reserved
         values["debt"] = debt
@@ -334,9 +337,10 @@ class Fold:
 
     def _mismatch(self, entry: Entry, before: Values) -> None:
         """Balances that do not add up break the chain; after a poison entry they are taken, with an alarm."""
+        after = f"{entry.available} + {entry.units('restricted')} + {entry.reserved} - {entry.debt}"
         text = (
-            f"{entry.user_id}: {entry.kind} of {entry.amount} at seq {entry.seq} leaves {entry.available} + "
-            f"{entry.reserved} - {entry.debt} after {before['available']} + {before['reserved']} - {before['debt']}"
+            f"{entry.user_id}: {entry.kind} of {entry.amount} at seq {entry.seq} leaves {after} after "
+            f"{before['available']} + {before['restricted'] or 0} + {before['reserved']} - {before['debt']}"
         )
         if before["last_seq"] >= self._known.unread_seq:
             raise ChainBroken(f"partition {self._partition}: {text}")
@@ -397,6 +401,7 @@ class Fold:
             description=entry.text("description"),
             metadata=detail.get("metadata"),
             reference=entry.text("reference"),
+            only=only_of_made(detail, grant_id, is_made=is_made),
             last_seq=entry.seq,
         )
 
@@ -451,6 +456,7 @@ class Fold:
             "feature": feature_of(detail.get("metadata")) or None,
             "api_key": api_key_of(entry),
             "counted_seq": entry.seq if "counters" in detail else None,
+            "tags": entry.text("tags"),
             "last_seq": 0,
         }
         return row_of(ReservationRow, values)

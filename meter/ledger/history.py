@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meter.engine.outbox import Entry, seq_of
 from meter.engine.parts import first_of, following
-from meter.engine.refunds import Charged
+from meter.engine.refunds import NO_RESTRICTIONS, Charged
 from meter.ledger.entry_rows import draws_of, own_key, transaction_row
 from meter.ledger.tail import Tail
 from meter.store.base import Store
@@ -154,10 +154,17 @@ async def charged_rows(rows: Iterable[TransactionRow], store: Store | None) -> l
     """The rows of a charge as a refund takes them."""
     found = []
     for row in rows:
+        only = NO_RESTRICTIONS if store is None else await _restricted(row, store)
         refunded = 0 if store is None else await store.refunded(row.transaction_id)
-        told = (row.user_id, row.transaction_id, row.amount, draws_of(row), refunded, row.created_at_ms, row.seq)
+        told = (row.user_id, row.transaction_id, row.amount, draws_of(row), refunded, row.created_at_ms, row.seq, only)
         found.append(Charged(*told))
     return found
+
+
+async def _restricted(row: TransactionRow, store: Store) -> Mapping[str, str]:
+    """The tags of those grants that a charge was drawn from and that are restricted."""
+    grants = await store.grants([(row.user_id, grant_id) for grant_id, _ in draws_of(row)])
+    return {grant.grant_id: grant.only for grant in grants.values() if grant.only}
 
 
 def _called(entries: Iterable[Entry]) -> dict[str, str | None]:

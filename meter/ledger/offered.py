@@ -67,6 +67,7 @@ def _granted(row: GrantRow, told: Entry | None) -> Entry:
         "expires_at": row.expires_at_ms,
         "source": row.source,
         **({"at_end": row.at_end} if row.at_end else {}),
+        **({"only": row.only} if row.only else {}),
         **({"fingerprint": asked[FINGERPRINT]} if asked[FINGERPRINT] else {}),
         **orjson.loads(f"{{{asked[EXTRA]}}}"),
     }

@@ -15,6 +15,7 @@ from meter.engine import operations
 from meter.engine.answers import AVAILABLE, EXISTS, FINGERPRINT, OK, REPLAYED, SUBJECT, word_of
 from meter.engine.at_end import AT_END_ARGUMENTS, kept_at_end, read_at_end
 from meter.engine.batcher import Mode
+from meter.engine.behind import fields_of
 from meter.engine.engine import Engine
 from meter.engine.operations import GRANT, Asked, Operation
 from meter.errors import Unavailable
@@ -157,7 +158,7 @@ class Intake:
     async def _answer_again(self, row: GrantRow) -> str:
         """Redis has the grant but no longer the answer: the first one, with today's balances."""
         line = await self._engine.run(row.user_id, operations.balance(row.user_id))
-        balances = " ".join(line.split(" ")[AVAILABLE:])
+        balances = " ".join(fields_of(line)[AVAILABLE:])
         return f"1 ok {row.user_id} {row.grant_id} {row.transaction_id or '-'} {row.amount} {balances}"
 
 
@@ -173,6 +174,7 @@ def grant_operation(row: GrantRow, extra: str, actor: str = "", *, late: bool = 
         source=row.source,
         at_end=read_at_end(row.at_end),
         late=late,
+        only=row.only or "",
         asked=Asked(_key_of(row), extra, actor=actor),
     )
 
@@ -208,6 +210,7 @@ def pending_row(one: Operation, partitions: int, key: str, created_at_ms: int) -
         source=asked["source"],
         at_end=kept_at_end(*(asked[name] for name in AT_END_ARGUMENTS)).text or None,
         pending=True,
+        only=asked["only"] or None,
         operation_id=key or None,
         fingerprint=one[FINGERPRINT],
     )

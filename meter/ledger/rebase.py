@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, assert_never
 
 from meter.engine.outbox import CHARGES, Draw, Entry, Kind, moves
+from meter.engine.restrictions import only_of_made
 from meter.ledger.books import ENDED, Books, Charge, Lot, Parts
 from meter.ledger.chain import Known
 from meter.ledger.entry_rows import name_before
@@ -118,11 +119,11 @@ class Rebase:
     def _lives(self, entry: Entry) -> bool:
         """Whether the account that the entry gives another name has something, here where the store went on."""
         row = self._known.accounts.get(name_before(entry) or "")
-        return row is not None and (row.available, row.reserved, row.debt) != (0, 0, 0)
+        return row is not None and (row.available, row.reserved, row.debt, row.restricted or 0) != (0, 0, 0, 0)
 
     def _deduct(self, entry: Entry, books: Books) -> Rebased:
         from_grants = sum(draw.amount for draw in entry.draws)
-        parts = books.draw(entry.amount, entry.draws)
+        parts = books.draw(entry.amount, entry, entry.draws)
         taken = sum(part for _, part in parts)
         taken += books.owe(entry.amount - taken) if entry.amount > from_grants else 0
         if taken == 0:
@@ -166,7 +167,8 @@ class Rebase:
         """Credits without a grant to return to get one of their own."""
         name = next((draw.grant_id for draw in entry.draws if draw.grant_id not in books.lots), "")
         name = name or f"refund-{entry.transaction_id}"
-        lot = books.lots[name] = Lot.new(name, amount, 0)
+        only = only_of_made(entry.detail, name, is_made=False) or ""
+        lot = books.lots[name] = Lot.new(name, amount, 0, only)
         books.arrive(lot, amount)
         return name
 
@@ -175,17 +177,17 @@ class Rebase:
         if row is not None and (row.state == "open" or "fingerprint" in entry.detail):
             is_same = "fingerprint" not in entry.detail and (row.user_id, row.amount) == (entry.user_id, entry.amount)
             return Rebased() if is_same else Rebased(lost="its id is another reservation's")
-        if entry.amount > books.available:
+        if entry.amount > books.usable(entry):
             return Rebased(lost="insufficient")
-        return Rebased(books.booked(entry, entry.amount, books.draw(entry.amount, entry.draws, held=True)))
+        return Rebased(books.booked(entry, entry.amount, books.draw(entry.amount, entry, entry.draws, held=True)))
 
     def _extend(self, entry: Entry, books: Books) -> Rebased:
         row = self._known.reservations.get(str(entry.text("reservation_id")))
         if row is None or row.state != "open":
             return Rebased(lost=_why_not(row))
-        if entry.amount > books.available:
+        if entry.amount > books.usable(entry):
             return Rebased(lost="insufficient")
-        parts = books.draw(entry.amount, entry.draws, held=True)
+        parts = books.draw(entry.amount, entry, entry.draws, held=True)
         return Rebased(books.booked(entry, entry.amount, parts, held=row.amount + entry.amount))
 
     def _commit(self, entry: Entry, books: Books) -> Rebased:
@@ -198,7 +200,7 @@ class Rebase:
         kept = min(held, entry.amount)
         on_debt = entry.amount > sum(draw.amount for draw in entry.draws)
         parts = books.end(row, kept) if row.state == "open" else []
-        more = books.draw(entry.amount - kept, _behind(entry.draws, kept))
+        more = books.draw(entry.amount - kept, entry, _behind(entry.draws, kept))
         taken = kept + sum(part for _, part in more)
         taken += books.owe(entry.amount - taken) if on_debt else 0
         forfeited = sum(part for _, part in books.forfeits)
@@ -220,13 +222,14 @@ class Rebase:
         if row is not None and not row.pending:
             return Rebased(lost="its id is another grant's")
         scheduled = entry.units("effective_at") > entry.created_at_ms
-        lot = books.lots[name] = Lot.new(name, entry.amount, entry.amount if scheduled else 0)
+        only = only_of_made(entry.detail, name, is_made=True) or ""
+        lot = books.lots[name] = Lot.new(name, entry.amount, entry.amount if scheduled else 0, only)
         paid = 0 if scheduled else books.arrive(lot, entry.amount)
         return Rebased(books.booked(entry, entry.amount, [(name, paid)]))
 
     def _take(self, entry: Entry, books: Books) -> Rebased:
         """Takes again what was taken by an adjustment, as far as it is there."""
-        parts = books.draw(-entry.amount, entry.draws)
+        parts = books.draw(-entry.amount, entry, entry.draws)
         taken = sum(part for _, part in parts)
         if taken == 0:
             return Rebased(lost="insufficient")
@@ -246,13 +249,13 @@ class Rebase:
         owed = self._owed[entry.user_id]
         if owed and owed[0].grant_id == name:
             amount = owed.pop(0).amount
-            books.available -= amount
+            books.move(books.lots[name], -amount)
             return Rebased(books.booked(entry, amount, [(name, amount)]))
         lot = books.lots.get(name)
         if lot is None or lot.state in ENDED or lot.remaining == 0:
             return Rebased()
         amount, lot.remaining = lot.remaining, 0
-        books.available -= amount
+        books.move(lot, -amount)
         return Rebased(books.booked(entry, amount, [(name, amount)]))
 
     def _roll_over(self, entry: Entry, books: Books) -> Rebased:
@@ -263,7 +266,7 @@ class Rebase:
         if old.remaining > amount:
             books.forfeits.append((old.id, old.remaining - amount))
         old.remaining = 0
-        books.lots[new] = Lot.new(new, amount, amount)
+        books.lots[new] = Lot.new(new, amount, amount, old.only)
         return Rebased(books.booked(entry, amount, [(old.id, amount), (new, amount)]))
 
     def _void(self, entry: Entry, books: Books) -> Rebased:
@@ -272,7 +275,7 @@ class Rebase:
             return Rebased() if lot is not None and lot.state == "voided" else Rebased(lost="the grant is gone")
         voided, lot.remaining = lot.remaining, 0
         amount = 0 if lot.state == "scheduled" else voided
-        books.available -= amount
+        books.move(lot, -amount)
         return Rebased(books.booked(entry, amount, [(lot.id, amount)], voided=voided))
 
     def _expired(self, owed: _Owed) -> Entry:
@@ -281,7 +284,7 @@ class Rebase:
             kind=Kind.GRANT_EXPIRED, transaction_id="", operation_id="", detail={"grant_id": owed.grant_id}
         )
         books = self._books(entry)
-        books.available -= owed.amount
+        books.move(books.lots[owed.grant_id], -owed.amount)
         return books.booked(entry, owed.amount, [(owed.grant_id, owed.amount)])
 
     def _books(self, entry: Entry) -> Books:

@@ -14,6 +14,7 @@ from meter.engine import operations
 from meter.engine.engine import Engine
 from meter.engine.operations import BALANCE
 from meter.engine.redis import RedisGateway
+from meter.engine.restrictions import restricted_in
 from meter.engine.top_ups import TOP_UP, read_word, top_up
 from meter.errors import MeterError
 from meter.ledger.plan_prices import OF_USER, subscriptions_with_prices, word_of, words_in
@@ -36,6 +37,7 @@ class Figures:
     """What one side says of an account, in units."""
 
     available: int = 0
+    restricted: int = 0
     reserved: int = 0
     debt: int = 0
     granted: int = 0
@@ -223,13 +225,15 @@ def _of_lines(line: str, of_top_up: str) -> Figures:
     answer = BALANCE.read(line)
     available, reserved, debt = answer.balances or (0, 0, 0)
     granted, spent, expired, voided = map(answer.units, ("granted", "spent", "expired", "voided"))
+    restricted = restricted_in(answer.behind.restricted)
     word = TOP_UP.read(of_top_up)["top_up"]
-    figures = Figures(available, reserved, debt, granted, spent, expired, voided)
+    figures = Figures(available, restricted, reserved, debt, granted, spent, expired, voided)
     return figures if read_word(word) is None else replace(figures, top_up=word)
 
 
 def _of_row(row: AccountRow | None) -> Figures:
     if row is None:
         return Figures()
-    figures = Figures(row.available, row.reserved, row.debt, row.granted, row.spent, row.expired, row.voided)
+    free = (row.available, row.restricted or 0)
+    figures = Figures(*free, row.reserved, row.debt, row.granted, row.spent, row.expired, row.voided)
     return replace(figures, top_up=row.top_up or "")

@@ -80,7 +80,7 @@ def recall_end(row: ReservationRow) -> Operation | None:
         charged=row.charged,
         requested=row.requested,
         ended_at_ms=row.ended_at_ms or 0,
-        answer=kept_end(row.price, row.api_key, row.answer),
+        answer=kept_end(row.price, row.api_key, row.answer, row.tags),
     )
 
 
@@ -97,6 +97,7 @@ def _kept_grant(row: GrantRow) -> KeptGrant:
         row.state,
         row.source,
         read_at_end(row.at_end),
+        row.only or "",
     )
 
 
@@ -111,4 +112,5 @@ def _kept_reservation(row: ReservationRow) -> KeptReservation:
         row.price or "",
         row.api_key or "",
         row.counted_seq or 0,
+        row.tags or "",
     )

@@ -194,7 +194,8 @@ def _outcome_of(settlement: asyncio.Task[Settled | Deducted | None]) -> Settled 
 def metered_headers(charge: Charge) -> list[Header]:
     """What a client is told about its hold."""
     reserved = charge.reserved
-    left = reserved.available if reserved.spendable is None else reserved.spendable
+    left = reserved.available if reserved.usable is None else reserved.usable
+    left = left if reserved.spendable is None else reserved.spendable
     return [
         (RESERVATION_ID, reserved.reservation_id.encode()),
         (b"x-credits-reserved", header_value(reserved.amount)),

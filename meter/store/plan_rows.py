@@ -6,7 +6,18 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from meter.store.row import Millionths, Milliseconds, ObjectId, Reference, Row, Units, UserId, VersionedRow, Word
+from meter.store.row import (
+    Millionths,
+    Milliseconds,
+    ObjectId,
+    Reference,
+    Row,
+    TagsText,
+    Units,
+    UserId,
+    VersionedRow,
+    Word,
+)
 
 
 class Prices(NamedTuple):
@@ -42,6 +53,8 @@ class PlanRow(VersionedRow):
     rollover_days: int | None = None
     """How long it lives on; null: nothing does."""
     priority: int = 10
+    only: TagsText | None = None
+    """Tags of what its credits may be spent on; null: anything."""
     rate_card: ObjectId | None = None
     """What usage of its holders is priced by, where nothing nearer says it; likewise `price_multiplier`."""
     price_multiplier: Millionths | None = None
@@ -71,6 +84,7 @@ class PlanTermsRow(Row):
     rollover_percent: int | None = None
     rollover_days: int | None = None
     priority: int = 10
+    only: TagsText | None = None
     rate_card: ObjectId | None = None
     price_multiplier: Millionths | None = None
 

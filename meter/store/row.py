@@ -19,6 +19,7 @@ Feature = Annotated[str, Field(max_length=64)]
 PriceText = Annotated[str, Field(max_length=2000)]
 KeyMark = Annotated[str, Field(max_length=2000)]
 TermsText = Annotated[str, Field(max_length=4000)]
+TagsText = Annotated[str, Field(max_length=600)]
 CountersText = Annotated[str, Field(max_length=100)]
 
 

@@ -23,6 +23,7 @@ from meter.store.row import (
     PriceText,
     Reference,
     Row,
+    TagsText,
     TermsText,
     TransactionId,
     Units,
@@ -97,6 +98,8 @@ class AccountRow(Row):
     updated_at_ms: Milliseconds = 0
     last_spent_at_ms: Milliseconds | None = None
     """When it was last charged something; null also where that was before there was this column."""
+    restricted: Units | None = None
+    """What is free of grants that are for some things only, which `available` is without; null: nothing."""
 
 
 class GrantRow(Row):
@@ -130,6 +133,8 @@ class GrantRow(Row):
     metadata: JsonValue = None
     reference: Reference | None = None
     """What the caller called the operation that made it."""
+    only: TagsText | None = None
+    """Tags of what it may be spent on, as lua/state/restriction.lua has them; null: anything."""
     last_seq: int = 0
 
 
@@ -172,6 +177,8 @@ class ReservationRow(Row):
     """What it keeps of the API key that it was asked for by, as lua/state/hold.lua has it."""
     counted_seq: int | None = None
     """Of its reserve, where a level counts it."""
+    tags: TagsText | None = None
+    """What it is for, as its caller told."""
     last_seq: int = 0
 
 

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from meter.engine.operations import (
+    Asked,
     Operation,
     commit,
     configure,
@@ -31,6 +32,8 @@ from tests.lua.levels import budget
 from tests.partition import DAY, HOUR, T0, dump
 
 KEPT = ("accounts", "grants", "holds", "agenda", "rules", "counters")
+ONLY = ("", "", "", "f:a", "f:*", "f:b,m:1")
+TAGS = ("", "f:a", "f:b,x", "m:1")
 LEAVES = ("t", "t/r", "t/r/a", "t/r/b", "t/c", "t/d")
 
 
@@ -95,7 +98,9 @@ async def refund_of(ground: Ground, transaction_id: str, amount: int | None) -> 
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_trees_add_up(ground: Ground, seed: int) -> None:
-    """Grants that end, holds that end or are charged at their end, edits of pools, debt, refunds, rebuilds."""
+    """Grants that end or are for some things only, holds that end or are charged at their end, edits of pools, debt,
+    refunds, rebuilds.
+    """
     random, now, holds = Random(seed), T0, 0
     ground.partition.freeze(now)
     ground.partition.batch(
@@ -105,17 +110,18 @@ async def test_random_trees_add_up(ground: Ground, seed: int) -> None:
         user = random.choice(LEAVES)
         what = random.randrange(12)
         one: Operation | None = None
+        tags = Asked(tags=random.choice(TAGS))
         if what <= 1:
             ends = now + random.choice((HOUR, DAY, 9 * DAY))
-            one = grant(user, f"g{step}", random.randrange(1, 50), expires_at_ms=ends)
+            only, priority = random.choice(ONLY), random.choice((9, 10))
+            one = grant(user, f"g{step}", random.randrange(1, 50), expires_at_ms=ends, only=only, priority=priority)
         elif what <= 3:
-            one = deduct(user, random.randrange(1, 60), random.choice(("reject", "partial", "overdraft", "owed")))
+            one = deduct(user, random.randrange(1, 60), random.choice(("reject", "partial", "overdraft", "owed")), tags)
         elif what <= 5:
             holds += 1
             at_end = random.choice(("release", "charge"))
-            one = reserve(
-                user, f"r{holds}", random.randrange(60), random.randrange(1, 3) * HOUR, chosen=True, at_end=at_end
-            )
+            span = random.randrange(1, 3) * HOUR
+            one = reserve(user, f"r{holds}", random.randrange(60), span, chosen=True, at_end=at_end, asked=tags)
         elif what == 6:
             over = random.choice(("cap", "reject", "overdraft", "hold_only"))
             one = commit(f"r{random.randrange(holds + 1)}", random.choice((None, random.randrange(80))), over)

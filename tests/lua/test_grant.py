@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meter.engine.at_end import AtEnd
-from meter.engine.operations import balance, configure, deduct, grant, void
+from meter.engine.operations import Asked, balance, configure, deduct, grant, void
 from tests.invariants import AMOUNT_MAX
 from tests.partition import DAY, HOUR, T0, Partition, dump
 
@@ -50,6 +50,19 @@ def test_amounts_stay_exact(partition: Partition, amount: int) -> None:
     if amount > 1:
         assert partition.run(deduct("u", amount - 1)).balances == (1, 0, 0)
         assert partition.entries()[-1].amount == amount - 1
+
+
+def test_an_account_has_grants_for_eight_things_and_no_more(partition: Partition) -> None:
+    for n in range(8):
+        assert partition.run(grant("u", f"g{n}", 1, only=f"f:{n}")).status == "ok"
+    before = dump(partition.client)
+
+    assert partition.run(grant("u", "more", 1, only="f:8")).status == "too_many_restrictions"
+    assert dump(partition.client) == before
+    assert partition.run(grant("u", "same", 1, only="f:7")).status == "ok"
+    assert partition.run(grant("u", "any", 1)).status == "ok"
+    partition.run(deduct("u", 1, asked=Asked(tags="f:0")))
+    assert partition.run(grant("u", "more", 1, only="f:8")).status == "ok", "nothing is left for one of them"
 
 
 def test_an_account_counts_no_further_than_it_can_exactly(partition: Partition) -> None:

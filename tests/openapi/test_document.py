@@ -84,7 +84,10 @@ def without_lanes(text: str) -> object:
     return json.loads(re.sub(r'"(s_|whsec_|msg_)[A-Za-z0-9_+/=-]{12,}"', r'"\1"', text))
 
 
-AT_TIMES = {"price", "limited_by", "rate_limit", "spendable", "payers", "effect"}
+AT_TIMES = {
+    *("price", "limited_by", "rate_limit", "spendable", "payers", "effect"),
+    *("restricted", "usable", "restricted_by", "only", "tags", "restricted_after"),
+}
 """Members of answers that are there where there is something to tell."""
 
 

@@ -10,6 +10,7 @@ TAG = "reports"
 _USER: JsonObject = {
     **USER,
     **balances(70.5, 0),
+    "restricted": 0,
     "granted": 100,
     "spent": 29.5,
     "expired": 0,
