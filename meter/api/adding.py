@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
 
 from meter.api.services import Services, asked_of
 from meter.api.trials import Trials
@@ -66,7 +68,7 @@ class AddHandlers:
 
     async def _give(self, body: AddRequest, source: str, key: str, request: Request) -> Rendered:
         chosen = body.grant_id is not None
-        grant_id = body.grant_id or f"g_{secrets.token_urlsafe(12)}"
+        grant_id = body.grant_id or _new_grant_id(body.user_id, "" if self._intake is None or body.dry_run else key)
         body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
         asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request, begins=True)  # blanks: no caller's
         one = _grant_of(body, grant_id, source, UNKEYED if body.dry_run else asked, chosen=chosen)
@@ -115,3 +117,12 @@ def _grant_of(body: AddRequest, grant_id: str, source: str, asked: Asked, *, cho
         chosen=chosen,
         asked=asked,
     )
+
+
+def _new_grant_id(user_id: str, key: str) -> str:
+    """The same for the same key: a try that is refused forgets the grant (Intake.add), and when a twin of it was let in
+    meanwhile, the next one finds that by its id.
+    """
+    if not key:
+        return f"g_{secrets.token_urlsafe(12)}"
+    return f"g_{urlsafe_b64encode(blake2b(f'{user_id} {key}'.encode(), digest_size=12).digest()).decode()}"

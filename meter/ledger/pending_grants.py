@@ -77,8 +77,8 @@ class Intake:
         )
         if told is not None and told.answer is not None:
             return f"{REPLAYED} {told.answer}"
-        was_promised = first is not None and row.pending and is_promised(row)
-        one = grant_operation(row, extra, actor, late=was_promised)
+        # Late from the first try on: refused for its end, it would be forgotten under a twin that gives it.
+        one = grant_operation(row, extra, actor, late=row.pending and is_promised(row))
         if not row.pending:
             one = GRANT.asking(one, expires_at_ms=_LONG_AGO)  # answers again, and can never apply again
         try:

@@ -22,3 +22,13 @@ def test_c11_too_many_reservations_say_when_to_try_again(batch: bool) -> None:
             answer = client.post("/credits/reservations", json=reserve)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
             assert answer.json()["type"] == "/problems/too-many-reservations"
+
+
+def test_a_key_names_the_grant_where_a_store_remembers_it() -> None:
+    """So that another try finds what a twin of it was given, though the row of both is gone."""
+    told = list[str]()
+    for key, user_id in (("k", "u"), ("k", "u"), ("k", "other"), ("other", "u")):
+        with TestClient(fake_app(store_url="memory://")) as client:
+            body, headers = {"user_id": user_id, "amount": 1}, {"Idempotency-Key": key}
+            told.append(client.post("/credits/add", json=body, headers=headers).json()["grant_id"])
+    assert told[0] == told[1] and len(set(told)) == 3

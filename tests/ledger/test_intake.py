@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -165,6 +166,63 @@ async def test_one_that_ended_while_redis_was_away_is_given_all_the_same(ground:
     await ground.drain()
     assert [one.kind for one in await ground.transactions()] == ["grant", "grant_expired"]
     assert await ground.store.pending_grants(SOON, 10) == [] and await alarms(ground.store) == []
+    await ground.check()
+
+
+class Between(Failing):
+    """A store after one of whose calls, or before it, something happens."""
+
+    def __init__(self, real: Store, name: str, happens: Callable[[], object], *, before: bool = False) -> None:
+        super().__init__(real, "")
+        self._name, self._happens, self._is_before = name, happens, before
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        if name != self._name:
+            return real
+
+        async def call(*arguments: object) -> object:
+            if self._is_before:
+                self._happens()
+            found: object = await real(*arguments)
+            if not self._is_before:
+                self._happens()
+            return found
+
+        return call
+
+
+async def test_one_that_ended_on_its_way_is_given_by_its_first_try(ground: Ground) -> None:
+    """Redis was away for as long as it lived. The try was refused, and forgot it under a twin that was let in."""
+    row = wanted(expires_at_ms=T0 + MINUTE)
+    store: Any = Between(ground.store, "add_pending_grant", lambda: ground.partition.freeze(T0 + 2 * MINUTE))
+    assert (await intake(ground, store).add(row)).startswith("0 ok u g ")
+    assert (await intake(ground).add(row)).startswith("1 ok u g ")
+    await ground.drain()
+    assert (await intake(ground).add(row)).startswith("1 ok u g ")
+    assert [one.kind for one in await ground.transactions()] == ["grant", "grant_expired"]
+    await ground.check()
+
+
+@pytest.mark.parametrize("is_flushed", [False, True])
+async def test_one_whose_twin_was_let_in_while_it_was_refused_is_given_once(ground: Ground, is_flushed: bool) -> None:
+    """The row of both is dropped then; the next try finds the twin by the grant_id, which is that of the key."""
+
+    class Full(Failing):
+        async def run(self, *asked: object) -> str:
+            return "0 too_many 0 0 0"
+
+    row, engine = wanted(50), Full(ground.engine, "")  # type: ignore[arg-type]
+    twin = grant_operation(row, "")
+    store: Any = Between(ground.store, "drop_pending_grant", lambda: ground.run(twin), before=True)
+    assert (await Intake(engine, store).add(row)).startswith("0 too_many")  # type: ignore[arg-type]
+    if is_flushed:
+        await ground.drain()
+    assert (await intake(ground).add(row)).startswith("1 ok u g ")
+    await ground.drain()
+    assert available(ground) == 50
+    assert [one.kind for one in await ground.transactions()] == ["grant"]
+    assert await ground.store.pending_grants(SOON, 10) == []
     await ground.check()
 
 
