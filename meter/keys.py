@@ -63,6 +63,7 @@ class PartitionKeys:
         "accounts",
         "all",
         "api_keys",
+        "calendar",
         "counters",
         "due",
         "holds",
@@ -93,6 +94,7 @@ class PartitionKeys:
         self.api_keys = by_name["keys"]
         self.rules = by_name["rules"]
         self.counters = by_name["counters"]
+        self.calendar = by_name["calendar"]
         self.recent = (by_name["recent:a"], by_name["recent:b"])
 
 

@@ -99,6 +99,14 @@ class Sender:
         said = (pick(("", "default", "other")), pick((0, 500_000, 2_000_000)))
         return upkeep.plan_prices(self._user(), group, version, *said, pick((0, T0 + HOUR)))
 
+    def _plan_rules(self) -> Operation:
+        pick = self._chance.choice
+        group, version = pick(("default", "extra")), self._chance.randint(1, 9)
+        budgets = pick(("-", "a,9:9,day,UTC,e,c,-,-", "a,5:5,period,UTC,e,r,-,500000;b,9:,total,UTC,o,c,-,-"))
+        limits = pick(("-", "a,requests,3,60000,*,-,-,e", "b,concurrent,2,60000,*,-,-,e"))
+        bounds = pick(([T0 - HOUR, T0 + HOUR], [T0, T0 + 2 * HOUR, T0 + 9 * HOUR], [T0 + HOUR, T0 + 2 * HOUR]))
+        return upkeep.plan_rules(self._user(), group, version, f"{budgets} {limits}", bounds)
+
     def _user(self) -> str:
         return self._chance.choice(("u", "u", "u/1", "v"))
 

@@ -14,6 +14,7 @@ local function drop(user)
   redis.call('ZREM', DUE, user)
   redis.call('HDEL', PROFILES, user)
   redis.call('HDEL', RATES, 'u ' .. user)
+  redis.call('HDEL', paths.CALENDAR, 'p ' .. user)
   if levels then levels.drop(user) end
   redis.call('HDEL', ACCOUNTS, user)
   accounts[user], account_texts[user] = nil, false

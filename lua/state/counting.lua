@@ -11,7 +11,7 @@ end
 -- A budget begins with nothing used, in the window that lasts now.
 function levels.begin(level, b)
   b.from, b.base, b.alerts = seq + 1, level[TOTALS[b.unit]], levels.unmarked(b.alerts)
-  b.starts, b.ends = calendar.window(b.window, b.zone, now)
+  b.starts, b.ends = levels.window(level, b, now)
 end
 
 -- Begins the windows that have begun by now. Where the clock has gone back, the window that is under way goes on, from then.
@@ -19,7 +19,7 @@ function levels.roll(level)
   for _, b in ipairs(level.budgets) do
     if now >= b.ends then
       b.base, b.from, b.alerts = level[TOTALS[b.unit]], seq, levels.unmarked(b.alerts)
-      b.starts, b.ends = calendar.window(b.window, b.zone, now)
+      b.starts, b.ends = levels.window(level, b, now)
       level.has_new_terms = true
     elseif now < b.starts then
       b.starts, level.has_new_terms = now, true

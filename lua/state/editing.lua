@@ -6,10 +6,7 @@
 --   id,kind,limit,per_ms,burst,dimension,scope,mode    a rate limit (burst "*": its limit)
 
 local RULES_MAX = 8 -- of each kind
-local function pick(new, old, default)
-  if new ~= '~' then return new end
-  return old or default
-end
+local function pick(new, old, default) return new ~= '~' and new or old or default end
 
 -- The limit of a budget of that unit.
 local function limit_of(text, unit, was)
@@ -76,8 +73,8 @@ local function edited(level, kind, changes)
       if not list[at] then return nil, format('0 incomplete_rule %s/%s', POINTERS[kind], id) end
     end
   end
-  if #list > RULES_MAX then return nil, '0 too_many_rules' end
-  return list
+  if levels.plans.own(list) > RULES_MAX then return nil, '0 too_many_rules' end
+  return levels.plans.merged(level, kind, list)
 end
 
 -- A flag after a change: "" for one that stays, else 0 or 1.

@@ -6,20 +6,24 @@ import re
 
 import orjson
 
+from meter.api.rule_words import budget_members, is_part, limit_members
 from meter.api.services import Services, path_user
 from meter.contract.requests import UserRequest
-from meter.contract.rules import RULE_ID, BudgetChange, RateLimitChange, VelocityChange
+from meter.contract.rules import RULE_ID, VelocityChange
 from meter.engine import operations, upkeep
 from meter.engine.answers import NAME, NO_RULE, NOTHING, is_ok, word_of
 from meter.engine.behind import NOTHING_BEHIND, read_behind, read_whole
 from meter.engine.operations import Asked, Operation
-from meter.engine.rules import BEGUN_ANEW, KEPT, LEVELS_MAX, change_words
+from meter.engine.rules import BEGUN_ANEW, LEVELS_MAX, change_words
 from meter.http.exchange import Request
 from meter.http.reading import read_actor, read_body, read_key
 from meter.http.rendered import Rendered, problem, validation_problem
+from meter.ledger.plan_rules import telling_of
+from meter.store.plan_rows import SubscriptionRow
 from meter.store.rows import RateCardRow
 
-MILLION = 1_000_000
+PLAN_GROUPS_MAX = 100
+"""Of one account, which may be told."""
 _TERMS = ("rate_card", "price_multiplier")
 _RULES = ("budgets", "rate_limits", "velocity", "pool", "use_pools")
 
@@ -55,7 +59,7 @@ class AccountHandlers:
         if rules and user_id.count("/") >= LEVELS_MAX:
             return validation_problem([(f"/{name}", f"are of no use below {LEVELS_MAX} levels") for name in rules])
         budgets, limits = body.budgets or {}, body.rate_limits or {}
-        if faults := [f"/budgets/{name}/limit" for name, change in budgets.items() if self._is_part(change)]:
+        if faults := [f"/budgets/{name}/limit" for name, change in budgets.items() if is_part(change, self._scale)]:
             return validation_problem([(fault, "must be whole: it counts requests") for fault in faults])
         one = operations.configure(
             user_id,
@@ -65,15 +69,23 @@ class AccountHandlers:
             metadata="" if body.metadata is None else orjson.dumps(body.metadata).decode(),
             rate_card=terms.get("rate_card", ""),
             price_multiplier=terms.get("price_multiplier", ""),
-            budgets=change_words({name: self._budget(change) for name, change in budgets.items()}),
-            rate_limits=change_words({name: _limit(change) for name, change in limits.items()}),
+            budgets=change_words({name: budget_members(change, self._scale) for name, change in budgets.items()}),
+            rate_limits=change_words({name: limit_members(change) for name, change in limits.items()}),
             pool=body.pool,
             use_pools=body.use_pools,
             velocity=_velocity(body.velocity) if "velocity" in body.model_fields_set else "",
             asked=Asked(read_key(request), operations.members(body.description, None), actor=read_actor(request)),
         )
-        zones = {change.time_zone for change in budgets.values() if change is not None and change.time_zone}
-        return await self._changed(user_id, one, zones - {"UTC"})
+        changes = [change for change in budgets.values() if change is not None]
+        zones = sorted({change.time_zone for change in changes if change.time_zone} - {"UTC"})
+        first = [upkeep.calendars(zones)] if zones else []
+        if periods := [name for name, change in budgets.items() if change is not None and change.window == "period"]:
+            telling = await self._periods(user_id)
+            if not telling:
+                fault = "the account has no subscription whose period it could be"
+                return validation_problem([(f"/budgets/{name}/window", fault) for name in periods])
+            first += telling
+        return await self._changed(user_id, one, first)
 
     async def reset_budget(self, request: Request) -> Rendered:
         """`POST /credits/users/{user_id}/budgets/{budget_id}/reset`"""
@@ -88,10 +100,16 @@ class AccountHandlers:
             return missing
         return await self._told(user_id, one, line)
 
-    async def _changed(self, user_id: str, one: Operation, zones: set[str]) -> Rendered:
-        """`zones`: time zones that a budget names, whose calendars Redis has to have first."""
-        calendars = [upkeep.calendars(sorted(zones))] if zones else []
-        line = (await self._engine.run_many(self._engine.partition_of(user_id), [*calendars, one]))[-1]
+    async def _periods(self, user_id: str) -> list[Operation]:
+        """What tells Redis of the subscriptions that an account has; empty without any."""
+        rows = await self._services.catalog("subscriptions").find(
+            SubscriptionRow, {"user_id": user_id}, order_by="plan_group", limit=PLAN_GROUPS_MAX
+        )
+        return [one for row in rows if row.state != "ended" for one in telling_of(row)]
+
+    async def _changed(self, user_id: str, one: Operation, first: list[Operation]) -> Rendered:
+        """`first`: what Redis has to know before, of calendars and periods that a budget names."""
+        line = (await self._engine.run_many(self._engine.partition_of(user_id), [*first, one]))[-1]
         return await self._told(user_id, one, line)
 
     async def _told(self, user_id: str, one: Operation, line: str) -> Rendered:
@@ -110,41 +128,8 @@ class AccountHandlers:
         )
         return self._renderer.user(one[NAME], line, rules, text, prices)
 
-    def _is_part(self, change: BudgetChange | None) -> bool:
-        """Whether a budget of requests has a limit that is not whole."""
-        if change is None or change.unit != "requests" or change.limit is None:
-            return False
-        return bool(change.limit % self._scale.units_per_credit)
-
-    def _budget(self, change: BudgetChange | None) -> tuple[str, ...] | None:
-        """The members of a budget as a change names them (lua/state/editing.lua); of one that is null its default."""
-        if change is None:
-            return None
-        said, limit = change.model_fields_set, KEPT
-        if change.limit is not None:
-            count, rest = divmod(change.limit, self._scale.units_per_credit)
-            limit = f"{change.limit}:" + ("" if rest else str(count))
-        window = change.window or KEPT
-        zone = (change.time_zone or "UTC") if "time_zone" in said else KEPT
-        mode = (change.mode or "enforce")[0] if "mode" in said else KEPT
-        unit = (change.unit or "credits")[0] if "unit" in said else KEPT
-        parts = sorted({round(part * MILLION) for part in change.alert_at or ()})
-        alerts = ("+".join(map(str, parts)) or NOTHING) if "alert_at" in said else KEPT
-        return limit, window, zone, mode, unit, KEPT, alerts
-
     async def _is_unknown(self, rate_card_id: str) -> bool:
         return await self._services.catalog("rate cards").get(RateCardRow, rate_card_id) is None
-
-
-def _limit(change: RateLimitChange | None) -> tuple[str, ...] | None:
-    """The members of a rate limit likewise."""
-    if change is None:
-        return None
-    said = change.model_fields_set
-    kind, limit = (KEPT if value is None else str(value) for value in (change.kind, change.limit))
-    per_ms = str((change.per_seconds or 60) * 1000) if "per_seconds" in said else KEPT
-    burst = ("*" if change.burst is None else str(change.burst)) if "burst" in said else KEPT
-    return kind, limit, per_ms, burst, KEPT, KEPT, KEPT
 
 
 def _velocity(change: VelocityChange | None) -> str:

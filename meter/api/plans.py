@@ -11,7 +11,9 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from meter.amount import AmountScale
 from meter.api.idempotency import KeyedCall, answered_once, keyed_call, until_first
+from meter.api.rule_words import faults_of, plan_rules_of, rules_in
 from meter.api.services import Services, path_user
 from meter.api.trials import Trials
 from meter.clock import milliseconds, utc_time
@@ -75,14 +77,14 @@ class PlanHandlers:
     async def create(self, request: Request) -> Rendered:
         """`POST /credits/plans`: the same plan_id and body, as the same key, answers as the first time."""
         body = read_body(CreatePlanRequest, request, self._scale)
-        await self._check_card(body)
+        await self._check(body)
         call = keyed_call("create_plan", request, body)
         return await answered_once(self._catalog(), call, partial(self._create, body, call))
 
     async def _create(self, body: CreatePlanRequest, call: KeyedCall) -> Rendered:
         now_ms, made_of = await self._engine.now_ms(), _fingerprint(body)
         plan_id = body.plan_id or f"p_{secrets.token_urlsafe(9)}"
-        row = _plan_row(body, plan_id, now_ms, now_ms, 1).model_copy(update={"fingerprint": made_of})
+        row = _plan_row(body, plan_id, now_ms, now_ms, 1, self._scale).model_copy(update={"fingerprint": made_of})
         made = answer(201, self._plan(row))
         if await self._is_full() and await self._catalog().get(PlanRow, plan_id) is None:
             return problem("too-many-plans", f"There are {self._most} plans, and METER_PLANS_MAX allows no more.")
@@ -91,7 +93,7 @@ class PlanHandlers:
         present = await self._catalog().get(PlanRow, plan_id)
         if present is None or present.deleted or present.fingerprint != made_of:
             return problem("plan-exists", "There is, or was, another plan of that id.")
-        first = _plan_row(body, plan_id, present.created_at_ms, present.created_at_ms, 1)
+        first = _plan_row(body, plan_id, present.created_at_ms, present.created_at_ms, 1, self._scale)
         again = answer(201, self._plan(first))
         await self._catalog().commit(Change(new=call.kept_answer(again, now_ms)))
         return again._replace(replayed=True)
@@ -118,7 +120,7 @@ class PlanHandlers:
     async def update(self, request: Request) -> Rendered:
         """`PUT /credits/plans/{plan_id}`: from the next period on, for those who have it."""
         body = read_body(PlanRequest, request, self._scale)
-        await self._check_card(body)
+        await self._check(body)
         call = keyed_call("update_plan", request, body)
 
         async def once() -> Rendered | None:
@@ -126,7 +128,7 @@ class PlanHandlers:
             if body.plan_group != present.plan_group:
                 return validation_problem([("/plan_group", "cannot be changed")])
             now_ms = await self._engine.now_ms()
-            row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1)
+            row = _plan_row(body, present.plan_id, present.created_at_ms, now_ms, present.version + 1, self._scale)
             history = [] if same_terms(row, present) else [terms_of(present), terms_of(row)]
             return await self._swap(row.model_copy(update={"fingerprint": present.fingerprint}), call, history)
 
@@ -224,10 +226,12 @@ class PlanHandlers:
     def _service(self) -> Subscriptions:
         return Subscriptions(self._engine, self._catalog(), self._partitions)
 
-    async def _check_card(self, body: PlanRequest) -> None:
-        """Raises `Answered` for a plan of a rate card that there is not."""
+    async def _check(self, body: PlanRequest) -> None:
+        """Raises `Answered` for a plan of a rate card that there is not, or of rules that are none."""
         if body.rate_card is not None and await self._catalog().get(RateCardRow, body.rate_card) is None:
             raise Answered(validation_problem([("/rate_card", "there is no rate card of that id")]))
+        if faults := faults_of(body.budgets or {}, body.rate_limits or {}, self._scale):
+            raise Answered(validation_problem(faults))
 
     async def _present(self, request: Request) -> PlanRow:
         plan_id = request.path["plan_id"]
@@ -237,7 +241,10 @@ class PlanHandlers:
         return row
 
     def _plan(self, row: PlanRow) -> Plan:
+        budgets, limits = rules_in(row.rules, self._scale)
         return Plan(
+            budgets=budgets,
+            rate_limits=limits,
             id=row.plan_id,
             plan_id=row.plan_id,
             name=row.name,
@@ -273,11 +280,17 @@ def _answered(found: SubscriptionRow | Refused) -> Rendered:
 
 def _fingerprint(body: CreatePlanRequest) -> str:
     """What tells two bodies apart. A body of before there was such a member is the same body now."""
-    left_out = {name for name in ("rollover", "rate_card", "price_multiplier") if getattr(body, name) is None}
+    left_out = {
+        name
+        for name in ("rollover", "rate_card", "price_multiplier", "budgets", "rate_limits")
+        if getattr(body, name) is None
+    }
     return blake2b(body.model_dump_json(exclude=left_out).encode(), digest_size=16).hexdigest()
 
 
-def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, version: int) -> PlanRow:
+def _plan_row(
+    body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, version: int, scale: AmountScale
+) -> PlanRow:
     rollover = body.rollover
     return PlanRow(
         plan_id=plan_id,
@@ -298,6 +311,7 @@ def _plan_row(body: PlanRequest, plan_id: str, created_at_ms: int, now_ms: int, 
         created_at_ms=created_at_ms,
         updated_at_ms=now_ms,
         version=version,
+        rules=plan_rules_of(body.budgets, body.rate_limits, scale),
     )
 
 

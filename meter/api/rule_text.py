@@ -34,15 +34,20 @@ def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
         f'{{"limit":{amount(budget.limit)},"window":"{budget.window}","time_zone":"{budget.zone}",'
         f'"unit":"{budget.unit}","mode":"{budget.mode}","alert_at":[{alert_at}],'
         f'"used":{amount(used)},"reserved":{amount(reserved)},"remaining":{amount(left)},'
-        f'"resets_at":{time_text(budget.ends_at_ms)}}}'
+        f'"resets_at":{time_text(budget.ends_at_ms)},"source":"{_source(budget)}"}}'
     )
 
 
 def _limit(limit: RateLimit) -> str:
     head = f'{{"kind":"{limit.kind}","limit":{limit.limit}'
+    source = f'"source":"{_source(limit)}"}}'
     if limit.kind == "concurrent":
-        return head + "}"
-    return f'{head},"per_seconds":{_seconds(limit.per_ms)},"burst":{limit.burst or limit.limit}}}'
+        return f"{head},{source}"
+    return f'{head},"per_seconds":{_seconds(limit.per_ms)},"burst":{limit.burst or limit.limit},{source}'
+
+
+def _source(rule: Budget | RateLimit) -> str:
+    return "user" if rule.source == NOTHING else "plan"
 
 
 def _velocity(breaker: Velocity, amount: _Amount) -> str:

@@ -13,6 +13,8 @@ from meter.contract.plans import Plan, PlanPage, Subscription, SubscriptionPage
 BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 Rollover = Mapping[str, object]
 """`max_amount` or `percent`, and `valid_days`."""
+Rules = Mapping[str, Mapping[str, object]]
+"""By their ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`."""
 
 
 class PlanCalls(Calls):
@@ -32,6 +34,8 @@ class PlanCalls(Calls):
         priority: int = 10,
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
+        budgets: Rules | None = None,
+        rate_limits: Rules | None = None,
         plan_group: str = "default",
         active: bool = True,
         idempotency_key: str | None = None,
@@ -49,6 +53,8 @@ class PlanCalls(Calls):
             rate_card,
             price_multiplier,
             plan_group,
+            budgets,
+            rate_limits,
             active=active,
         )
         body["plan_id"] = plan_id
@@ -76,6 +82,8 @@ class PlanCalls(Calls):
         priority: int = 10,
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
+        budgets: Rules | None = None,
+        rate_limits: Rules | None = None,
         plan_group: str = "default",
         active: bool = True,
         idempotency_key: str | None = None,
@@ -93,6 +101,8 @@ class PlanCalls(Calls):
             rate_card,
             price_multiplier,
             plan_group,
+            budgets,
+            rate_limits,
             active=active,
         )
         return await self._call("update_plan", Plan, path={"plan_id": plan_id}, body=body, key=idempotency_key)
@@ -173,6 +183,8 @@ def _plan_body(
     rate_card: str | None,
     price_multiplier: CreditAmount | None,
     plan_group: str,
+    budgets: Rules | None,
+    rate_limits: Rules | None,
     *,
     active: bool,
 ) -> dict[str, object]:
@@ -187,6 +199,8 @@ def _plan_body(
         "priority": priority,
         "rate_card": rate_card,
         "price_multiplier": price_multiplier,
+        "budgets": budgets,
+        "rate_limits": rate_limits,
         "plan_group": plan_group,
         "active": active,
     }

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from meter.contract.fields import Credits, Members
-from meter.contract.rules import Budget, Rate, RateLimit, Velocity, Violation
+from meter.contract.rules import Budget, OwnRateLimit, Rate, Velocity, Violation
 
 Kind = Literal[
     "grant",
@@ -304,7 +304,7 @@ class User(Paid):
     """What it says itself of prices."""
     budgets: dict[str, Budget]
     """By their ids: of the account and all below it."""
-    rate_limits: dict[str, RateLimit]
+    rate_limits: dict[str, OwnRateLimit]
     """Likewise."""
     velocity: Velocity | None
     """Its breaker."""

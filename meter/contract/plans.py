@@ -28,6 +28,7 @@ from meter.contract.fields import (
     TimeZone,
 )
 from meter.contract.requests import Body, Query
+from meter.contract.rules import RULES_MAX, BudgetChange, PlanBudget, RateLimit, RateLimitChange, RuleId, names_of_rules
 from meter.errors import InvalidAmount
 
 PRICE_MAX = Decimal(10) ** 12
@@ -110,6 +111,18 @@ class PlanRequest(Body):
     """What usage of its holders, and of all below them, is priced by where no user or level of theirs says it."""
     price_multiplier: Multiplier | None = None
     """Likewise."""
+    budgets: (
+        Annotated[dict[RuleId, BudgetChange], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)]
+        | None
+    ) = None
+    """What its holders, and all below them, may be charged per window, where they have no budget of that id."""
+    rate_limits: (
+        Annotated[
+            dict[RuleId, RateLimitChange], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)
+        ]
+        | None
+    ) = None
+    """Likewise, how fast they may ask."""
     plan_group: PlanGroup = "default"
     active: bool = True
 
@@ -183,6 +196,8 @@ class Plan(Answer):
     priority: int
     rate_card: str | None
     price_multiplier: Credits | None
+    budgets: dict[str, PlanBudget]
+    rate_limits: dict[str, RateLimit]
     plan_group: str
     active: bool
     created_at: datetime

@@ -19,7 +19,7 @@ LIMIT_MAX = 10**9
 PER_SECONDS_MAX = 86_400
 PAUSE_SECONDS_MAX = 366 * 86_400
 
-Window = Literal["hour", "day", "week", "month", "total"]
+Window = Literal["hour", "day", "week", "month", "period", "total"]
 RuleId = Annotated[str, Field(pattern=RULE_ID)]
 
 
@@ -41,7 +41,7 @@ class BudgetChange(Rule):
 
     limit: Amount | None = None
     window: Window | None = None
-    """Of the calendar: a week begins on Monday; `total` never ends."""
+    """Of the calendar: a week begins on Monday. `period` is that of the account's subscription; `total` never ends."""
     time_zone: TimeZone | None = None
     """Of the window; UTC."""
     unit: Literal["credits", "requests"] | None = None
@@ -102,6 +102,24 @@ class RateLimit(BaseModel):
     burst: int | None = None
 
 
+class OwnRateLimit(RateLimit):
+    """A rate limit that an account has."""
+
+    source: Literal["user", "plan"] = "user"
+    """`plan`: it is that of its plan; one of its own by the same id takes the place."""
+
+
+class PlanBudget(BaseModel):
+    """A budget that those who have the plan get."""
+
+    limit: Credits
+    window: Window
+    time_zone: str
+    unit: Literal["credits", "requests"]
+    mode: Literal["enforce", "observe"]
+    alert_at: list[float]
+
+
 class Rate(BaseModel):
     """Where the tightest rate limit stands behind what it let through: `remaining` more pass now, and all of it in
     `resets_in` seconds.
@@ -132,6 +150,8 @@ class Budget(BaseModel):
     remaining: Credits
     resets_at: datetime | None
     """When the window ends; null: never."""
+    source: Literal["user", "plan"] = "user"
+    """`plan`: it is that of its plan; one of its own by the same id takes the place."""
 
 
 class Violation(BaseModel):

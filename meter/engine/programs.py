@@ -19,10 +19,10 @@ from meter.keys import schema_of
 
 _LEVELS = (
     *("calendar", "level", "breaker", "budget_alert", "counting"),
-    *("level_writing", "bucket", "judging", "editing"),
+    *("level_writing", "bucket", "judging", "editing", "plan_rules"),
 )
 """What rules of levels need: made where the partition has some, or the batch may make the first."""
-_MAKE_RULES = "wanted.configure or wanted.restore or wanted.calendars"
+_MAKE_RULES = "wanted.configure or wanted.restore or wanted.calendars or wanted.plan_rules"
 # Each file may use what the files before it define.
 _STATE = (
     *(

@@ -203,6 +203,31 @@ def change_words(changes: Mapping[str, Iterable[str] | None]) -> str:
     )
 
 
+NO_PLAN_RULES = "- -"
+"""What a plan says of rules that says nothing: budgets and rate limits, as changes with ";" between; NOTHING: none."""
+
+
+def plan_rules_text(budgets: Mapping[str, Iterable[str]], limits: Mapping[str, Iterable[str]]) -> str:
+    """What a plan says of rules, from the members of each; none is KEPT."""
+    return " ".join(change_words(one).replace(" ", ";") or "-" for one in (budgets, limits))
+
+
+def read_plan_rules(text: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The members of budgets and of rate limits by their ids."""
+    budgets, limits = text.split(" ")
+    return _by_id(budgets), _by_id(limits)
+
+
+def _by_id(text: str) -> dict[str, list[str]]:
+    words = [] if text == "-" else [word.split(",") for word in text.split(";")]
+    return {rule_id: members for rule_id, *members in words}
+
+
+def zones_in(text: str) -> set[str]:
+    """The time zones that budgets of a plan name, whose calendars Redis has to have."""
+    return {members[2] for members in read_plan_rules(text)[0].values()} - {"UTC"}
+
+
 def levels_of(user_id: str) -> list[str]:
     """The levels of a path, the root's first: each part of it before a `/` that is not empty, and itself."""
     cuts = [at for at, letter in enumerate(user_id) if letter == "/" and at > 0]

@@ -302,6 +302,24 @@ def plan_prices(
     return plain("plan_prices", user_id, plan_group, str(version), *said, str(until_ms))
 
 
+PLAN_RULES = Declared(
+    "plan_rules",
+    Subject.USER,
+    names("user_id plan_group version budgets rate_limits bounds"),
+    names("user_id"),
+    balances=False,
+    books=(Kind.ACCOUNT,),
+    upkeep=True,
+)
+
+
+def plan_rules(user_id: str, plan_group: str, version: int, rules: str, bounds: Sequence[int]) -> Operation:
+    """Takes over what the plan of a subscription says of rules (meter/engine/rules.py), and when its periods begin
+    and the last ends, unless what is there is of a later version of it.
+    """
+    return plain("plan_rules", user_id, plan_group, str(version), *rules.split(" "), ":".join(map(str, bounds)))
+
+
 CALENDARS = Declared(
     "calendars", Subject.NONE, names("zones"), balances=False, several={"zones": ("zone", "offsets")}, upkeep=True
 )
@@ -382,6 +400,7 @@ DECLARED = (
     RATES,
     ACTIVATE,
     PLAN_PRICES,
+    PLAN_RULES,
     CALENDARS,
     RECALL,
     RECALL_END,

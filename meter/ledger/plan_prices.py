@@ -28,14 +28,20 @@ async def restore_prices(store: Catalog, number: int, partitions: int) -> AsyncI
 
 async def subscriptions_with_prices(store: Catalog) -> AsyncIterator[SubscriptionRow]:
     """The subscriptions that last and whose plans say something of prices. Raises `StoreUnavailable`."""
+    async for row in lasting(store):
+        if row.prices != NO_PRICES:
+            yield row
+
+
+async def lasting(store: Catalog) -> AsyncIterator[SubscriptionRow]:
+    """The subscriptions that last. Raises `StoreUnavailable`."""
     for state in _LASTING:
         after = None
         while page := await store.find(
             SubscriptionRow, {"state": state}, order_by="user_id", after=after, limit=PER_PAGE
         ):
             for row in page:
-                if row.prices != NO_PRICES:
-                    yield row
+                yield row
             after = (page[-1].user_id, page[-1].plan_group)
 
 

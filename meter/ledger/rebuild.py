@@ -33,6 +33,7 @@ from meter.ledger.offered import missing, with_durable_grants
 from meter.ledger.only_in_redis import NOTHING_ELSE, OnlyInRedis, only_in_redis
 from meter.ledger.pending_grants import grant_operation, told_of
 from meter.ledger.plan_prices import restore_prices
+from meter.ledger.plan_rules import restore_rules
 from meter.ledger.rate_cards import restore_operations
 from meter.ledger.recount import recount, recounted
 from meter.ledger.restoring import (
@@ -157,6 +158,8 @@ class Rebuild:
             await self._run(number, report.epoch, [one])
         await self._recall_answers(number, report.epoch, now_ms)
         await self._prove(number, report)
+        async for telling in restore_rules(self._store, number, len(self._engine.partitions)):
+            await self._run(number, report.epoch, telling)
         await self._apply_pending(number, report)
         await self._run(number, report.epoch, [upkeep.state("open", report.epoch)])
         report.seconds = time.monotonic() - started

@@ -17,6 +17,7 @@ from meter.engine.redis import RedisGateway
 from meter.engine.restrictions import restricted_in
 from meter.engine.top_ups import TOP_UP, read_word, top_up
 from meter.errors import MeterError
+from meter.ledger import plan_rules
 from meter.ledger.plan_prices import OF_USER, subscriptions_with_prices, word_of, words_in
 from meter.ledger.recount import Counted, recount
 from meter.store.base import Store
@@ -52,7 +53,8 @@ class Figures:
     holds: int = 0
     used: tuple[int, ...] = ()
     prices: tuple[str, ...] = ()
-    """What its plans say of prices (lua/state/rates.lua)."""
+    """What its plans say of prices (lua/state/rates.lua); likewise of rules (lua/state/plan_rules.lua)."""
+    plan_rules: tuple[str, ...] = ()
     top_up: str = ""
     """What is bought for it when few are left (lua/state/top_up.lua)."""
 
@@ -107,6 +109,7 @@ class Reconcile:
             else:
                 drifts += level
         drifts += await self._compare_prices(number)
+        drifts += await self._compare_plan_rules(number)
         return ReconcileReport(len(users), tuple(drifts), tuple(unsettled))
 
     async def _users(self, number: int) -> set[str]:
@@ -197,6 +200,32 @@ class Reconcile:
                 theirs[row.user_id] = tuple(sorted((*theirs.get(row.user_id, ()), word_of(row))))
         users = ours.keys() | theirs.keys()
         pairs = {user: (ours.get(user, ()), theirs.get(user, ())) for user in users}
+        return {user: pair for user, pair in pairs.items() if pair[0] != pair[1]}
+
+    async def _compare_plan_rules(self, number: int) -> list[Drift]:
+        """The drifts of what plans say of rules. What differs once may be on its way."""
+        differing = await self._rules_differing(number)
+        if differing:
+            await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
+            again = await self._rules_differing(number)
+            differing = {user: sides for user, sides in differing.items() if again.get(user) == sides}
+        return [
+            Drift(user, Figures(plan_rules=ours), Figures(plan_rules=theirs))
+            for user, (ours, theirs) in sorted(differing.items())
+        ]
+
+    async def _rules_differing(self, number: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """What Redis and the store have, by user, where these differ."""
+        ours: dict[str, tuple[str, ...]] = {}
+        for name, text in (await self._redis.fields_of(self._engine.partitions[number].calendar)).items():
+            if name.startswith(plan_rules.OF_USER) and (words := plan_rules.words_in(text.decode())):
+                ours[name.removeprefix(plan_rules.OF_USER)] = words
+        theirs: dict[str, tuple[str, ...]] = {}
+        async for row in plan_rules.subscriptions_with_rules(self._store):
+            if self._engine.partition_of(row.user_id) == number:
+                word = f"{row.plan_group} {plan_rules.rules_of(row)}"
+                theirs[row.user_id] = tuple(sorted((*theirs.get(row.user_id, ()), word)))
+        pairs = {user: (ours.get(user, ()), theirs.get(user, ())) for user in ours.keys() | theirs.keys()}
         return {user: pair for user, pair in pairs.items() if pair[0] != pair[1]}
 
     async def _seq(self, number: int) -> int:

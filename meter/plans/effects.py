@@ -14,6 +14,7 @@ from meter.engine.engine import Engine
 from meter.engine.operations import Asked, Operation
 from meter.errors import Unavailable
 from meter.ledger.pending_grants import Intake
+from meter.ledger.plan_rules import telling
 from meter.plans.entitlement import rest_of
 from meter.plans.planner import given_of
 from meter.store.base import Store
@@ -24,8 +25,8 @@ OPERATIONS_PER_CALL = 25
 LEFT_OVER_MAX = 500
 
 PLAN_SOURCE = "plan:"
-PRICES = "prices"
-_KINDS = ("void", "lapse", "renew", PRICES)
+PRICES, RULES = "prices", "rules"
+_KINDS = ("void", "lapse", "renew", PRICES, RULES)
 
 
 class Effects:
@@ -40,8 +41,12 @@ class Effects:
         """Does what a step is to do; what cannot be done now is left over."""
         try:
             for errand in errands:
-                await self._run(errand)
+                if errand.kind != RULES:
+                    await self._run(errand)
             await self._intake.apply_many(grants)
+            for errand in errands:
+                if errand.kind == RULES:  # of an account, which the grants make
+                    await self._run(errand)
         except Unavailable:
             return
 
@@ -73,8 +78,9 @@ class Effects:
         """Does an errand, and takes it off the list. A grant that Redis has not yet is given first: it could come after
         its own end.
         """
-        if errand.kind == PRICES:
-            await self._engine.run(errand.user_id, price_operation(errand))
+        if errand.kind in (PRICES, RULES):
+            told = [price_operation(errand)] if errand.kind == PRICES else rule_operations(errand)
+            await self._engine.run_many(self._engine.partition_of(errand.user_id), told)
             await self._store.remove([errand])
             return
         names, many = [name for name, _ in _grants_of(errand)], errand_operations(errand)
@@ -105,6 +111,12 @@ def price_operation(errand: ErrandRow) -> Operation:
     """The operation by which Redis has what a plan says of prices."""
     ((group, version, card, multiplier, until_ms),) = cast("list[tuple[str, int, str, int, int]]", errand.grants)
     return upkeep.plan_prices(errand.user_id, group, version, card, multiplier, until_ms)
+
+
+def rule_operations(errand: ErrandRow) -> list[Operation]:
+    """The operations by which Redis has what a plan says of rules."""
+    ((group, version, rules, bounds),) = cast("list[tuple[str, int, str, list[int]]]", errand.grants)
+    return telling(errand.user_id, group, version, rules, bounds)
 
 
 def _operations(errand: ErrandRow, name: str, until_ms: int) -> list[Operation]:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue
 
 from meter.clock import UnknownTimeZone, period_number, period_start_ms, time_zone
+from meter.ledger.plan_rules import BOUNDS_TOLD, bounds_of, rules_of
 from meter.plans.entitlement import Given, NewGrant, dead_until_ms, grants_of, owed, read_given
 from meter.plans.terms import CannotPlan, Terms
 from meter.store.plan_rows import NO_PRICES, ErrandRow, PastPlanRow, PlanTermsRow, SubscriptionRow
@@ -53,7 +54,7 @@ def advanced(row: SubscriptionRow, terms: Terms, now_ms: int) -> Step:
             break
         if not _follows(moved):
             over = _version(row, _over(moved, moved.next_period_at_ms, moved.unspent))
-            errands = [*_voids(over), *_prices(row, over)]
+            errands = [*_voids(over), *_news(row, over)]
             return Step(over, grants, [*alerts, _alert("ended", over)], errands, [*past, *_past(moved, over)])
         before, (moved, made) = moved, _next_period(moved, terms, now_ms)
         past += _past(before, moved)
@@ -61,7 +62,7 @@ def advanced(row: SubscriptionRow, terms: Terms, now_ms: int) -> Step:
         if made or not is_due(moved, now_ms):
             alerts.append(_alert("renewed", moved))
     moved = _version(row, moved)
-    return Step(moved, grants, alerts, _prices(row, moved), past)
+    return Step(moved, grants, alerts, _news(row, moved), past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def begun(
         given=[],
         rate_card=terms.rate_card,
         price_multiplier=terms.price_multiplier,
+        rules=terms.rules,
         metadata=asked.metadata,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
@@ -104,7 +106,7 @@ def begun(
         version=1 if before is None else before.version + 1,
     )
     made, grants = _given_whole(row, terms, [], now_ms)
-    return Step(made, grants, errands=_prices(before, made))
+    return Step(made, grants, errands=_news(before, made))
 
 
 def adjusted(row: SubscriptionRow, asked: Asked, now_ms: int) -> Step:
@@ -132,7 +134,7 @@ def changed_afresh(row: SubscriptionRow, chosen: PlanTermsRow, now_ms: int) -> S
     """A period of the other plan begins; the rest of the old grants is void."""
     fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, [], now_ms)
     fresh = _version(row, fresh)
-    errands = [_errand("void", fresh, given_of(row)), *_prices(row, fresh)]
+    errands = [_errand("void", fresh, given_of(row)), *_news(row, fresh)]
     return Step(fresh, grants, errands=errands, past=_past(row, fresh))
 
 
@@ -144,7 +146,7 @@ def changed_by_difference(row: SubscriptionRow, chosen: PlanTermsRow, terms: Ter
     if chosen.billing_period != _unit(row, terms):
         fresh, grants = _given_whole(_anew(row, chosen, now_ms), chosen, given, now_ms)
         fresh = _version(row, fresh)
-        return Step(fresh, grants, errands=_prices(row, fresh), past=_past(row, fresh))
+        return Step(fresh, grants, errands=_news(row, fresh), past=_past(row, fresh))
     start, end = row.period_started_at_ms, row.next_period_at_ms
     at_ms = max(now_ms, start)
     part = f"{row.subscription_id}.{row.period}."
@@ -180,7 +182,7 @@ def ended(
         differs = any(getattr(row, name) != value for name, value in members.items())
         return _changed(row, now_ms, members if differs else {})
     over = _version(row, _over(row, now_ms, unspent))
-    errands = [*_voids(over), *_renewals(row, over), *_prices(row, over)]
+    errands = [*_voids(over), *_renewals(row, over), *_news(row, over)]
     return Step(over, alerts=[_alert("ended", over)], errands=errands, past=_past(row, over))
 
 
@@ -297,7 +299,7 @@ def _changed(row: SubscriptionRow, now_ms: int, members: dict[str, object]) -> S
     if not members:
         return Step(row)
     changed = _version(row, row.model_copy(update={"updated_at_ms": now_ms, **members}))
-    return Step(changed, errands=[*_renewals(row, changed), *_prices(row, changed)])
+    return Step(changed, errands=[*_renewals(row, changed), *_news(row, changed)])
 
 
 def _version(before: SubscriptionRow, row: SubscriptionRow) -> SubscriptionRow:
@@ -317,8 +319,32 @@ def _renewals(before: SubscriptionRow, row: SubscriptionRow) -> list[ErrandRow]:
 
 
 def _said(terms: PlanTermsRow) -> dict[str, object]:
-    """What a period of these terms says of prices."""
-    return {"rate_card": terms.rate_card, "price_multiplier": terms.price_multiplier}
+    """What a period of these terms says of prices and rules."""
+    return {"rate_card": terms.rate_card, "price_multiplier": terms.price_multiplier, "rules": terms.rules}
+
+
+def _news(before: SubscriptionRow | None, row: SubscriptionRow) -> list[ErrandRow]:
+    """What Redis is told of what the plan says besides its grants."""
+    return [*_prices(before, row), *_rules(before, row)]
+
+
+def _rules(before: SubscriptionRow | None, row: SubscriptionRow) -> list[ErrandRow]:
+    """Rules are told where they are others than before, or periods begin elsewhere than was told."""
+    if rules_of(row) == (None if before is None else rules_of(before)) and _bounds_key(before) == _bounds_key(row):
+        return []
+    if before is None and row.rules is None:
+        return []
+    bounds: list[JsonValue] = [*bounds_of(row, _zone(row))]
+    told: JsonValue = [[row.plan_group, row.version, rules_of(row), bounds]]
+    return [_errand("rules", row, ()).model_copy(update={"grants": told})]
+
+
+def _bounds_key(row: SubscriptionRow | None) -> object:
+    """What bounds follow from, as far as they have to be told again."""
+    if row is None:
+        return None
+    block = row.period // (BOUNDS_TOLD // 2)
+    return row.anchor_at_ms, row.billing_period, row.time_zone, block
 
 
 def _prices(before: SubscriptionRow | None, row: SubscriptionRow) -> list[ErrandRow]:

@@ -50,6 +50,7 @@ def terms_of(plan: PlanRow) -> PlanTermsRow:
         priority=plan.priority,
         rate_card=plan.rate_card,
         price_multiplier=plan.price_multiplier,
+        rules=plan.rules,
     )
 
 

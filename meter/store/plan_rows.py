@@ -10,6 +10,7 @@ from meter.store.row import (
     Millionths,
     Milliseconds,
     ObjectId,
+    PlanRulesText,
     Reference,
     Row,
     TagsText,
@@ -65,6 +66,8 @@ class PlanRow(VersionedRow):
     """Of the body that made it, so that a repeated creation is told from another one."""
     created_at_ms: Milliseconds
     updated_at_ms: Milliseconds
+    rules: PlanRulesText | None = None
+    """Budgets and rate limits of its holders (meter/engine/rules.py)."""
 
 
 class PlanTermsRow(Row):
@@ -87,6 +90,7 @@ class PlanTermsRow(Row):
     only: TagsText | None = None
     rate_card: ObjectId | None = None
     price_multiplier: Millionths | None = None
+    rules: PlanRulesText | None = None
 
 
 class SubscriptionRow(VersionedRow):
@@ -130,6 +134,8 @@ class SubscriptionRow(VersionedRow):
     price_multiplier: Millionths | None = None
     plan_since_ms: Milliseconds | None = None
     """Since when the user has the plan; null in a row of before there was such a time: since `created_at_ms`."""
+    rules: PlanRulesText | None = None
+    """What its plan said of rules when the period began."""
 
     @property
     def prices(self) -> Prices:
@@ -163,13 +169,13 @@ class ErrandRow(VersionedRow):
     errand_id: ObjectId
     """kind.subscription_id.version: one of each kind per change."""
     kind: Word
-    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does; prices: what the
-    plan says of prices.
+    """void: their rest and what rolled over of them; lapse: no renewal follows them; renew: one does; prices, rules:
+    what the plan says of these.
     """
     user_id: UserId
     grants: JsonValue = None
     """[[grant_id, until_ms], …]: each with the end of the period that it was given for; of prices [[plan_group,
-    version, rate_card, price_multiplier, until_ms]].
+    version, rate_card, price_multiplier, until_ms]], of rules [[plan_group, version, rules, bounds]].
     """
     state: Word = "due"
     created_at_ms: Milliseconds

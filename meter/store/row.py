@@ -20,6 +20,7 @@ PriceText = Annotated[str, Field(max_length=2000)]
 KeyMark = Annotated[str, Field(max_length=2000)]
 TermsText = Annotated[str, Field(max_length=4000)]
 TagsText = Annotated[str, Field(max_length=600)]
+PlanRulesText = Annotated[str, Field(max_length=4000)]
 CountersText = Annotated[str, Field(max_length=100)]
 
 

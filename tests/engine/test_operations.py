@@ -227,6 +227,7 @@ MADE: list[tuple[Operation, str]] = [
     (api_keys.identify(unknown_api_key("x")), unknown_api_key("x").hash),
     (upkeep.activate("c", 5, "1 0"), "c 5 1_0"),
     (upkeep.plan_prices("u", "default", 3, "c", 1_500_000, 9), "u default 3 c 1500000 9"),
+    (upkeep.plan_rules("u", "default", 3, "a,1:,day,UTC,e,c,-,- -", [5, 9]), "u default 3 a,1:,day,UTC,e,c,-,- - 5:9"),
     (priced.deduct_usage("u", "m a=1", "partial", amount=5), "u m_a=1 partial 5"),
     (priced.reserve_usage("u", "r", "m a=1", 6, chosen=True, at_end="charge", amount=5), "u r m_a=1 6 1 charge 5"),
     (priced.commit_usage("r", "- a=1", "overdraft", shortfall="reject", amount=5), "r -_a=1 overdraft reject 5"),

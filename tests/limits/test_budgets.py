@@ -43,6 +43,7 @@ def test_h13_refuse_at_the_limit(shop: Shop) -> None:
         "reserved": 0,
         "remaining": 0,
         "resets_at": "2030-01-02T00:00:00.000Z",
+        "source": "user",
     }
 
 

@@ -27,6 +27,7 @@ _COUNTED: JsonObject = {
     "reserved": 0,
     "remaining": 25,
     "resets_at": "2026-01-01T23:00:00.000Z",
+    "source": "user",
 }
 _USER: JsonObject = {
     **USER,
@@ -35,6 +36,7 @@ _USER: JsonObject = {
     **_SETTINGS,
     **balances(70.5, 0),
     "budgets": {"daily": {**_BUDGET, **_COUNTED}},
+    "rate_limits": {"open": {"kind": "concurrent", "limit": 5, "source": "user"}},
     "velocity": {"limit": 50, "per_seconds": 3600, "action": "suspend", "pause_seconds": 900, "tripped_until": None},
 }
 

@@ -25,6 +25,8 @@ _PLAN: JsonObject = {
     "priority": 10,
     "rate_card": None,
     "price_multiplier": None,
+    "budgets": {},
+    "rate_limits": {},
     "plan_group": "default",
     "active": True,
     "created_at": NOW,
