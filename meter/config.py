@@ -254,6 +254,10 @@ class Settings(BaseSettings):
         str, Field(repr=False, max_length=64, description="Makes reservation ids of guessable request ids unguessable.")
     ] = ""
     gateway_secret_file: Annotated[str, Field(description="File that has `METER_GATEWAY_SECRET`.")] = ""
+    gateway_secret_other: Annotated[
+        str, Field(repr=False, max_length=64, description="The one before, or the one to come, while it is changed.")
+    ] = ""
+    gateway_secret_other_file: Annotated[str, Field(description="File that has `METER_GATEWAY_SECRET_OTHER`.")] = ""
     gateway_logs_max_bytes: Annotated[
         int, Field(ge=1024, le=64 * 2**20, description="Largest body of `/gateway/logs`, unpacked too.")
     ] = 4 * 2**20
@@ -468,7 +472,7 @@ def remarks(environment: Mapping[str, str]) -> list[str]:
         lines.append("CREDIT_MONGO_DB is not used: CREDIT_MONGO_URI is not set")
     for name in sorted(environment):
         variable = name.upper()
-        if not variable.startswith(_PREFIX) or variable in _READ_ELSEWHERE or _is_setting(variable):
+        if not variable.startswith(_PREFIX) or variable in _READ_ELSEWHERE or variable in _variables():
             continue
         near = get_close_matches(variable[len(_PREFIX) :], [known[len(_PREFIX) :] for known in _variables()], 1)
         lines.append(f"{name} is no setting" + (f". Did you mean {_PREFIX}{near[0]}?" if near else ""))
@@ -482,17 +486,13 @@ def _variables() -> list[str]:
     return [_variable(name) for name in Settings.model_fields] + more
 
 
-def _is_setting(variable: str) -> bool:
-    return variable in _variables()
-
-
 def _complaints(error: ValidationError) -> list[str]:
     return [_complaint(fault) for fault in error.errors(include_url=False)]
 
 
 def _complaint(fault: ErrorDetails) -> str:
     name, value = _variable(str(fault["loc"][0])), fault["input"]
-    shown = "…" if name.endswith("_SECRET") else _CREDENTIALS.sub("…", repr(value))
+    shown = "…" if "_SECRET" in name else _CREDENTIALS.sub("…", repr(value))
     return f"{name}={shown}: {fault['msg'].removeprefix('Value error, ')}"
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from meter.errors import ConfigError
 
-IN_FILES = ("redis_url", "queue_url", "store_url", "gateway_secret", "code_secret", "payments_secret", "payments_key")
+IN_FILES = (
+    "redis_url",
+    "queue_url",
+    "store_url",
+    "gateway_secret",
+    "gateway_secret_other",
+    "code_secret",
+    "payments_secret",
+    "payments_key",
+)
 """By their names as fields of `Settings`."""
 
 

@@ -63,4 +63,5 @@ function operations.explain(i)
   return format('ok %s %s %d %d %d %d %s;', a.user, would, math.max(0, amount - available), next_at, next_amount,
     a.overdraft_limit, violations) .. concat(parts, ';') .. ';' .. balances(a, purpose)
     .. pools.told_of(a, amount, purpose)
+    .. (levels and levels.figures(a.user) or '')
 end

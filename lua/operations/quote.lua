@@ -16,5 +16,6 @@ function operations.quote(i)
   local would, violations = admission.would_be(a, ask)
   local answer = format('ok %s %d %s %s', a.user, amount, would, violations) .. balances(a, ask.purpose)
     .. pools.told_of(a, amount, ask.purpose)
+    .. (levels and levels.figures(a.user) or '')
   return text and prices.behind(answer, text, '') or answer
 end

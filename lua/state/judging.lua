@@ -38,6 +38,23 @@ function levels.judge(user, ask, broken)
   end
 end
 
+-- What the rules of a path's levels stand at, behind an answer: " ^" and for each level, "|" between, its user_id, what it has
+-- counted, and its rules, "~" between; behind a rate limit what it lets through yet, and in how many ms all of it is back.
+function levels.figures(user)
+  local parts = {}
+  for n, level in ipairs(levels.of(user)) do
+    levels.roll(level)
+    local words = { level.user, format('%d,%d,%d,%d', level.charged, level.reserved, level.holds, level.requests) }
+    words[3] = (level.suspended and 's' or '') .. (level.is_pool and 'p' or '') .. '-'
+    for _, b in ipairs(level.budgets) do words[#words + 1] = levels.pack_budget(b) end
+    for _, l in ipairs(level.limits) do
+      words[#words + 1] = format('%s,%d,%d', levels.pack_limit(l), levels.buckets.left(level, l, {}))
+    end
+    parts[n] = concat(words, '~')
+  end
+  return parts[1] and ' ^' .. concat(parts, '|') or ''
+end
+
 -- The tightest room that budgets leave for an amount, and the id and level of the budget; nil where none bounds it.
 function levels.room(user, ask)
   local least, id, of

@@ -81,6 +81,13 @@ class Metrics:
             ("outcome",),
             (((head,), count) for counts in self._counts for head, count in counts.batches.items()),
         )
+        yield self._counter(
+            "meter_refusing_rules",
+            "Rules that refused an operation, by their sort: suspended, credits, budget, rate_limit, concurrency; of "
+            "several that refuse one operation each counts.",
+            ("rule",),
+            (((rule,), count) for counts in self._counts for rule, count in counts.rules.items()),
+        )
         yield self._histogram(
             "meter_batch_operations",
             "Operations per answered script call.",

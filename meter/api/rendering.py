@@ -14,7 +14,15 @@ from meter.api.plain_answers import PlainAnswers, seconds_text
 from meter.api.price_text import multiplier_text, price_json
 from meter.api.refusals import DETAILS, FAULTS, SLUGS, slugs_of
 from meter.api.restriction_text import of_row_json, only_json, parts_json, restricted_json
-from meter.api.rule_text import paying_json, rate_json, retry_after, rules_json, standing_headers, violations_json
+from meter.api.rule_text import (
+    levels_json,
+    paying_json,
+    rate_json,
+    retry_after,
+    rules_json,
+    standing_headers,
+    violations_json,
+)
 from meter.clock import NEVER_MS, time_text
 from meter.contract.calls import CALLS
 from meter.contract.problems import PROBLEMS, Problem
@@ -172,6 +180,7 @@ class Renderer:
             f'"user_id":"{answer["user_id"]}","amount":{self._amount(answer.units("amount"))},'
             f'"would":"{answer["would"]}","violations":{violations_json(answer["violations"], self._amount)}'
             f"{self._balances(fields, behind.restricted)}{self._price(behind.price)}{self._paying(behind.pools)}"
+            f"{levels_json(behind.levels, self._amount)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 
@@ -226,6 +235,7 @@ class Renderer:
             f'"next_credits_at":{time_text(next_ms) if next_ms else "null"},'
             f'"next_credits_amount":{self._amount(answer.units("next_credits_amount"))}'
             f"{self._of_balances(answer.balances, answer.behind.restricted)}{self._paying(answer.behind.pools)}"
+            f"{levels_json(answer.behind.levels, self._amount)}"
         )
         return Rendered(200, f"{{{text}}}".encode())
 

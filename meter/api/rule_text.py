@@ -7,7 +7,20 @@ from collections.abc import Callable
 from meter.clock import NEVER_MS, time_text
 from meter.contract.rate_headers import Headers, Refusing, rate_headers, refusal_headers
 from meter.engine.answers import NOTHING, Line
-from meter.engine.rules import Budget, Paying, Rate, RateLimit, Velocity, Violation, read_rule, read_violations
+from meter.engine.rules import (
+    Budget,
+    Counters,
+    Level,
+    Paying,
+    Rate,
+    RateLimit,
+    Standing,
+    Velocity,
+    Violation,
+    read_levels,
+    read_rule,
+    read_violations,
+)
 from meter.http.rendered import json_text
 
 _Amount = Callable[[int], str]
@@ -17,17 +30,38 @@ def rules_json(answer: Line, amount: _Amount) -> str:
     """The members of an account's rules, from the answer of `rules`; `amount` writes units."""
     rules = [read_rule(item) for item in answer.items]
     budgets = [one for one in rules if isinstance(one, Budget)]
-    text = ",".join(f'"{one.budget_id}":{_budget(one, answer, amount)}' for one in budgets)
+    counters = Counters(*map(answer.units, ("charged", "held", "holds", "requests")))
+    text = ",".join(f'"{one.budget_id}":{_budget(one, counters, amount)}' for one in budgets)
     limits = ",".join(f'"{one.limit_id}":{_limit(one)}' for one in rules if isinstance(one, RateLimit))
     velocity = next((_velocity(one, amount) for one in rules if isinstance(one, Velocity)), "null")
     flags = ",".join(f'"{name}":{"true" if answer[name] == "1" else "false"}' for name in ("pool", "use_pools"))
     return f'"budgets":{{{text}}},"rate_limits":{{{limits}}},"velocity":{velocity},{flags}'
 
 
-def _budget(budget: Budget, answer: Line, amount: _Amount) -> str:
-    used, reserved = answer.units("charged") - budget.base, answer.units("held")
+def levels_json(text: str, amount: _Amount) -> str:
+    """The member of an answer that says what the rules of each level stand at."""
+    return f',"levels":[{",".join(_level(one, amount) for one in read_levels(text))}]'
+
+
+def _level(level: Level, amount: _Amount) -> str:
+    budgets = ",".join(f'"{one.budget_id}":{_budget(one, level.counters, amount)}' for one in level.budgets)
+    limits = ",".join(f'"{one.limit.limit_id}":{_standing(one)}' for one in level.limits)
+    flags = ",".join(
+        f'"{name}":{"true" if value else "false"}'
+        for name, value in (("suspended", level.suspended), ("pool", level.pool))
+    )
+    return f'{{"user_id":"{level.user_id}",{flags},"budgets":{{{budgets}}},"rate_limits":{{{limits}}}}}'
+
+
+def _standing(one: Standing) -> str:
+    resets = "" if one.limit.kind == "concurrent" else f',"resets_in":{_seconds(one.reset_ms)}'
+    return f'{_limit(one.limit)[:-1]},"remaining":{one.left}{resets}}}'
+
+
+def _budget(budget: Budget, counters: Counters, amount: _Amount) -> str:
+    used, reserved = counters.charged - budget.base, counters.held
     if budget.unit == "requests":
-        used, reserved, amount = answer.units("requests") - budget.base, 0, str
+        used, reserved, amount = counters.requests - budget.base, 0, str
     left = max(0, budget.limit - used - reserved)
     alert_at = ",".join(f"{part / 1_000_000:g}" for part in budget.alert_at)
     return (

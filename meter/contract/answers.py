@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from meter.contract.fields import Credits, Members
-from meter.contract.rules import Budget, OwnRateLimit, Rate, Velocity, Violation
+from meter.contract.rules import Budget, Level, OwnRateLimit, Rate, Velocity, Violation
 
 Kind = Literal[
     "grant",
@@ -433,6 +433,8 @@ class Explanation(Paid):
     overdraft_limit: Credits
     next_credits_at: datetime | None
     next_credits_amount: Credits
+    levels: list[Level] = []
+    """The account, and each level above it, that has rules, and what these stand at now."""
 
 
 class BatchAnswer(Answer):

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from meter.contract.answers import Answer, Paid, Price, Would
 from meter.contract.fields import AS_WHOLE, MARK, RATE, Amount, Credits, Time, read_units
 from meter.contract.requests import Body
-from meter.contract.rules import Violation
+from meter.contract.rules import Level, Violation
 from meter.contract.usage import DIMENSION, DIMENSIONS_MAX, OF_THE_LINE, QUANTITY_MAX, Model, names_of_dimensions
 
 RATE_MAX_UNITS = 10**12
@@ -156,3 +156,5 @@ class Quote(Paid):
     would: Would
     violations: list[Violation]
     price: Price | None = None
+    levels: list[Level] = Field(default_factory=list)
+    """The account, and each level above it, that has rules, and what these stand at now."""

@@ -57,11 +57,11 @@ class RateLimitChange(Rule):
 
     kind: Literal["requests", "concurrent"] | None = None
     """`requests`: reserves and deducts; `concurrent`: open reservations."""
-    limit: Annotated[int, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] | None = None
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX), AS_WHOLE] | None = None
     """Of requests: as many per `per_seconds`."""
-    per_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)] | None = None
+    per_seconds: Annotated[int, Field(ge=1, le=PER_SECONDS_MAX), AS_WHOLE] | None = None
     """Of requests; 60."""
-    burst: Annotated[int, AS_WHOLE, Field(ge=1, le=LIMIT_MAX)] | None = None
+    burst: Annotated[int, Field(ge=1, le=LIMIT_MAX), AS_WHOLE] | None = None
     """How many pass at once after a rest; as many as `limit`. With 1 they are spaced evenly."""
 
 
@@ -74,12 +74,12 @@ class VelocityChange(Rule):
     """
 
     limit: PositiveAmount
-    per_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PER_SECONDS_MAX)]
+    per_seconds: Annotated[int, Field(ge=1, le=PER_SECONDS_MAX), AS_WHOLE]
     action: Action
     """`warn` alerts; `refuse` also refuses new reserves and deducts (429) until what was charged has drained; `suspend`
     refuses them (403) for `pause_seconds`.
     """
-    pause_seconds: Annotated[int, AS_WHOLE, Field(ge=1, le=PAUSE_SECONDS_MAX)] | None = None
+    pause_seconds: Annotated[int, Field(ge=1, le=PAUSE_SECONDS_MAX), AS_WHOLE] | None = None
     """Of `suspend`; as long as `per_seconds`."""
 
 
@@ -152,6 +152,23 @@ class Budget(BaseModel):
     """When the window ends; null: never."""
     source: Literal["user", "plan"] = "user"
     """`plan`: it is that of its plan; one of its own by the same id takes the place."""
+
+
+class StandingLimit(OwnRateLimit):
+    """A rate limit, and where it stands: `remaining` more pass now, and all of it in `resets_in` seconds."""
+
+    remaining: int
+    resets_in: float | None = None
+
+
+class Level(BaseModel):
+    """A level that has rules, and what these stand at."""
+
+    user_id: str
+    suspended: bool
+    pool: bool
+    budgets: dict[str, Budget]
+    rate_limits: dict[str, StandingLimit]
 
 
 class Violation(BaseModel):

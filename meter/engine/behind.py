@@ -16,7 +16,9 @@ POOLS_MARK = "="
 """What all who may pay for a path have, and who pays (meter/engine/rules.py)."""
 RESTRICTED_MARK = "~"
 """What an account has of restricted grants (meter/engine/restrictions.py). It stands behind refusals, too."""
-MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK})
+LEVELS_MARK = "^"
+"""What the rules of a path's levels stand at (lua/state/judging.lua)."""
+MARKS = frozenset({PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK, LEVELS_MARK})
 
 
 class Behind(NamedTuple):
@@ -28,6 +30,7 @@ class Behind(NamedTuple):
     whole: str = ""
     pools: str = ""
     restricted: str = ""
+    levels: str = ""
 
 
 NOTHING_BEHIND = Behind()
@@ -64,7 +67,7 @@ def read_behind(line: str) -> tuple[str, Behind]:
     return line, Behind(*(found[mark] for mark in _IN_ORDER))
 
 
-_IN_ORDER = (PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK)
+_IN_ORDER = (PRICE_MARK, LIMITED_MARK, RATE_MARK, WHOLE_MARK, POOLS_MARK, RESTRICTED_MARK, LEVELS_MARK)
 
 
 def with_behind(

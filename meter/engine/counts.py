@@ -9,13 +9,28 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from meter.engine.answers import NAME, OK, REPLAYED, Operation, word_of
+from meter.engine.answers import (
+    BUDGET_REACHED,
+    FIRST,
+    INSUFFICIENT,
+    NAME,
+    OK,
+    RATE_LIMITED,
+    REPLAYED,
+    SUSPENDED,
+    Operation,
+    word_of,
+)
 
 BATCH_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 
 _DONE = f"0 {OK} "
 _NOT_REFUSED = frozenset({"replayed", "undone"})
+_RULES_AT = {
+    one.word: FIRST + one.fields.index("violations") for one in (INSUFFICIENT, BUDGET_REACHED, SUSPENDED, RATE_LIMITED)
+}
+"""Where a refusal names the rules that refuse."""
 
 RefusedOperation = tuple[Operation, str]
 """An operation, and the line that refused it."""
@@ -40,12 +55,14 @@ class Distribution:
 class Counts:
     """What one batcher counted. Written and read on the batcher's event loop."""
 
-    __slots__ = ("_done", "_other", "batch_operations", "batches", "on_refusals", "redis_seconds")
+    __slots__ = ("_done", "_other", "batch_operations", "batches", "on_refusals", "redis_seconds", "rules")
 
     def __init__(self) -> None:
         self._done: dict[str, int] = defaultdict(int)
         self._other: dict[tuple[str, str], int] = defaultdict(int)
         self.batches: dict[str, int] = defaultdict(int)
+        self.rules: dict[str, int] = defaultdict(int)
+        """Rules that refused, by their sort: of one operation that several refuse each counts."""
         self.batch_operations = Distribution(BATCH_BOUNDS)
         self.redis_seconds = Distribution(SECONDS_BOUNDS)
         self.on_refusals: Callable[[Sequence[RefusedOperation]], None] | None = None
@@ -64,10 +81,18 @@ class Counts:
                 self._other[operation[NAME], outcome] += 1
                 if outcome not in _NOT_REFUSED:
                     refused.append((operation, line))
+                    self._count_rules(outcome, line)
         if refused and self.on_refusals is not None:
             self.on_refusals(refused)
         self.batches[head] += 1
         self.batch_operations.add(len(lines))
+
+    def _count_rules(self, outcome: str, line: str) -> None:
+        at = _RULES_AT.get(outcome)
+        for violation in () if at is None else line.split(" ")[at].split("|"):
+            rule, comma, _ = violation.partition(",")
+            if comma:
+                self.rules[rule] += 1
 
     def failed(self, outcome: str, groups: Iterable[Sequence[Operation]]) -> None:
         """Counts a batch without an answer."""

@@ -137,6 +137,48 @@ def read_paying(text: str) -> Paying:
     return Paying(int(spendable), tuple(Payer(user, int(amount), int(available)) for user, amount, available in parts))
 
 
+class Standing(NamedTuple):
+    """A rate limit, and what it lets through yet; all of it is back in `reset_ms`."""
+
+    limit: RateLimit
+    left: int
+    reset_ms: int
+
+
+class Level(NamedTuple):
+    """What the rules of a level stand at."""
+
+    user_id: str
+    counters: Counters
+    suspended: bool
+    pool: bool
+    budgets: tuple[Budget, ...]
+    limits: tuple[Standing, ...]
+
+
+def read_levels(text: str) -> tuple[Level, ...]:
+    """Reads what stands behind an answer, the path itself first. Raises `ValueError` for what no script wrote."""
+    return tuple(map(_level, text.split("|"))) if text else ()
+
+
+def _level(text: str) -> Level:
+    user_id, counters, flags, *words = text.split("~")
+    budgets = [read_rule(word) for word in words if word.startswith("b,")]
+    limits = [word.rsplit(",", 2) for word in words if word.startswith("l,")]
+    return Level(
+        user_id,
+        Counters(*map(int, counters.split(","))),
+        "s" in flags,
+        "p" in flags,
+        tuple(one for one in budgets if isinstance(one, Budget)),
+        tuple(
+            Standing(one, int(left), int(reset_ms))
+            for word, left, reset_ms in limits
+            if isinstance(one := read_rule(word), RateLimit)
+        ),
+    )
+
+
 class Violation(NamedTuple):
     """A rule that refuses, by the names of its parts in a line; NOTHING stands for what it does not have."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from meter.api.services import Services
-from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD
+from meter.engine.answers import AVAILABLE, FLAG, NAME, OK, REPLAYED, WORD, subject_of
 from meter.engine.behind import fields_of, spendable_of
 from meter.engine.operations import COMMIT, RELEASE
 from meter.errors import MeterError, Unavailable
 from meter.gateway.answer import GatewayAnswer
 from meter.gateway.counts import GatewayCounts
 from meter.gateway.headers import GatewayHeaders
-from meter.gateway.settlement import GatewaySettlements, SettlementRules, without_price
+from meter.gateway.settlement import GatewaySettlements, SettlementRules
 from meter.http.exchange import Request, Respond
 from meter.http.reading import failure
 
@@ -51,7 +51,7 @@ class Commits:
 
         def heard(line: str | MeterError) -> None:
             nonlocal settlement
-            otherwise = None if isinstance(line, MeterError) else without_price(settlement, line)
+            otherwise = None if isinstance(line, MeterError) else self._rules.otherwise(settlement, line)
             if otherwise is not None:
                 settlement = otherwise
                 ask()
@@ -70,11 +70,11 @@ class Commits:
             charged = b"0" if name == RELEASE.name else self._text(fields[_CHARGED])
             more = ((b"x-credits-charged", charged),)
             remaining = self._text(spendable_of(line) or fields[AVAILABLE])
-            answer.allow(reservation_id, b"0", remaining, more, replayed=fields[FLAG] == REPLAYED)
+            answer.allow(subject_of(settlement), b"0", remaining, more, replayed=fields[FLAG] == REPLAYED)
 
         def ask() -> None:
             try:
-                self._engine.submit_for_reservation(reservation_id, settlement, heard)
+                self._engine.submit_for_reservation(subject_of(settlement), settlement, heard)
             except MeterError as error:
                 heard(error)
 

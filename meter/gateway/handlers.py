@@ -18,6 +18,7 @@ from meter.gateway.counts import GatewayCounts
 from meter.gateway.ext_proc import ExternalProcessor
 from meter.gateway.fail_open import FailOpen
 from meter.gateway.headers import GatewayHeaders
+from meter.gateway.ids import ReservationNames
 from meter.gateway.logs import AccessLogs
 from meter.gateway.rls import RateLimitService
 from meter.gateway.settlement import GatewaySettlements, SettlementRules
@@ -32,20 +33,22 @@ class GatewayHandlers:
     def __init__(self, services: Services) -> None:
         settings = services.settings
         self._services = services
-        headers = GatewayHeaders(settings, services.scale, services.engine.place_of)
+        names = ReservationNames(services.engine.place_of, settings.gateway_secret, settings.gateway_secret_other)
+        headers = GatewayHeaders(settings, services.scale, names)
         self.counts = GatewayCounts()
         self.rules = SettlementRules(
             services.scale,
             settings.gateway_on_missing_usage,
             self.counts,
             prices=settings.gateway_charge_by == "auto",
+            names=names,
         )
-        self.settlements = GatewaySettlements(services.engine, self.counts)
+        self.settlements = GatewaySettlements(services.engine, self.counts, self.rules.otherwise)
         self.logs = AccessLogs(
             services.engine,
             self.rules,
             self.counts,
-            secret=settings.gateway_secret.encode(),
+            names=names,
             bytes_max=settings.gateway_logs_max_bytes,
             batch_max=settings.batch_max,
         )

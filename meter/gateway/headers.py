@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 
 import orjson
@@ -12,7 +11,7 @@ from meter.charging.admission import Admission, JoinedHeaders
 from meter.charging.models import all_names
 from meter.config import Settings
 from meter.errors import ConfigError, InvalidAmount
-from meter.gateway.ids import reservation_id_of
+from meter.gateway.ids import ReservationNames
 from meter.gateway.settlement import Outcome, read_status, read_usage
 from meter.gateway.told_usage import usage_in
 from meter.http.rendered import Answered, problem
@@ -28,15 +27,15 @@ STATUS = b"x-upstream-status"
 class GatewayHeaders:
     """Reads the headers of one deployment. Every method raises `Answered`."""
 
-    def __init__(self, settings: Settings, scale: AmountScale, place_of: Callable[[str], str]) -> None:
-        """`place_of` is the engine's. Raises `ConfigError` for an amount that the deployment cannot count."""
+    def __init__(self, settings: Settings, scale: AmountScale, names: ReservationNames) -> None:
+        """Raises `ConfigError` for an amount that the deployment cannot count."""
         self._scale = scale
-        self._place_of = place_of
         self._default = self._setting("ESTIMATE_DEFAULT", settings.gateway_estimate_default)
         self._estimate_name = settings.gateway_estimate_header.lower().encode()
         self._model_name = settings.gateway_model_header.lower().encode()
         self._named = f"{settings.gateway_user_header} and {settings.gateway_request_header}"
-        self._secret = settings.gateway_secret.encode()
+        self.reservation_id = names.of
+        """The reservation of a user's request."""
         admission = Admission(
             user_id_header=settings.gateway_user_header,
             estimate_header=settings.gateway_estimate_header,
@@ -64,10 +63,6 @@ class GatewayHeaders:
         """The names of the model that a gateway knows of; none where it names none."""
         value = headers.get(self._model_name)
         return all_names([value.decode("latin-1")]) if value else ()
-
-    def reservation_id(self, user_id: str, request_id: str) -> str:
-        """The reservation of a user's request."""
-        return reservation_id_of(user_id, request_id, place=self._place_of(user_id), secret=self._secret)
 
     def settled(self, headers: JoinedHeaders) -> str:
         """The reservation that a commit is about, by its own id or by user and request."""

@@ -19,8 +19,8 @@ from meter.engine.operations import Operation
 from meter.errors import MeterError
 from meter.gateway.counts import SETTLED, GatewayCounts, Way, Word
 from meter.gateway.entries import BadEntry, TooLarge, entries_of, unpacked
-from meter.gateway.ids import reservation_id_of
-from meter.gateway.settlement import SettlementRules, Told, afterwards, without_price
+from meter.gateway.ids import ReservationNames
+from meter.gateway.settlement import SettlementRules, Told, afterwards
 from meter.gateway.sources import SOURCES, Source, read_entry
 from meter.http.exchange import Request
 from meter.http.rendered import Answered, Rendered, problem, validation_problem
@@ -63,14 +63,14 @@ class AccessLogs:
         rules: SettlementRules,
         counts: GatewayCounts,
         *,
-        secret: bytes,
+        names: ReservationNames,
         bytes_max: int,
         batch_max: int,
     ) -> None:
         self._engine = engine
         self._counts = counts
         self._rules = rules
-        self._secret = secret
+        self._names = names
         self._bytes_max = bytes_max
         self._batch_max = batch_max
 
@@ -144,8 +144,7 @@ class AccessLogs:
                 raise answered
 
     async def _done(self, settlement: Operation, line: str) -> Word:
-        otherwise = without_price(settlement, line)
-        if otherwise is not None:
+        while (otherwise := self._rules.otherwise(settlement, line)) is not None:
             settlement, line = otherwise, await self._engine.run_for_reservation(subject_of(otherwise), otherwise)
         word = self._counts.settled("logs", settlement, line)
         return await self._afterwards(settlement, line) or word
@@ -160,9 +159,7 @@ class AccessLogs:
     def _reservation_id(self, told: Told) -> str:
         if told.reservation_id:
             return told.reservation_id
-        user_id, request_id = str(told.user_id), str(told.request_id)
-        place = self._engine.place_of(user_id)
-        return reservation_id_of(user_id, request_id, place=place, secret=self._secret)
+        return self._names.of(str(told.user_id), str(told.request_id))
 
     async def _run(self, partition: int | None, batch: Sequence[Operation]) -> list[str]:
         if partition is None:  # ids that their callers chose: each is searched for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meter.amount import AmountScale
@@ -27,6 +28,7 @@ from meter.engine.operations import Operation
 from meter.engine.prices import NO_MODEL, usage_text
 from meter.errors import InvalidAmount, MeterError, Unavailable
 from meter.gateway.counts import GatewayCounts, Way
+from meter.gateway.ids import ReservationNames
 from meter.log import logger
 from meter.usage import Usage
 from meter.usage.number import Number, read_number
@@ -38,6 +40,9 @@ CLIENT_CLOSED_REQUEST = 499
 
 _COMMITS = {one.name: one for one in (operations.COMMIT, priced.COMMIT_USAGE)}
 _UNPRICED = frozenset(one.word for one in (UNKNOWN_MODEL, UNPRICED, UNCOUNTABLE, MODEL_NOT_ALLOWED))
+
+Otherwise = Callable[[Operation, str], Operation | None]
+"""What is to be done instead of a settlement that was refused with a line."""
 
 _log = logger("meter.gateway")
 
@@ -70,7 +75,16 @@ class Told:
 class SettlementRules:
     """Turns what a gateway saw into the operation that ends the hold. The hold stands for the estimate."""
 
-    def __init__(self, scale: AmountScale, on_missing_usage: str, counts: GatewayCounts, *, prices: bool) -> None:
+    def __init__(
+        self,
+        scale: AmountScale,
+        on_missing_usage: str,
+        counts: GatewayCounts,
+        *,
+        prices: bool,
+        names: ReservationNames | None = None,
+    ) -> None:
+        self._names = names
         """`prices`: whether the rate card of a hold prices what is told as used."""
         self._scale = scale
         self._prices = prices
@@ -94,6 +108,11 @@ class SettlementRules:
             return priced.commit_usage(reservation_id, usage, self._policy.over, amount=self._units(verdict.amount))
         return operations.commit(reservation_id, self._units(verdict.amount), self._policy.over)
 
+    def otherwise(self, settlement: Operation, line: str) -> Operation | None:
+        """What is to be done instead of a settlement that was refused with that line; None where that is the end."""
+        other = None if self._names is None else self._names.by_the_other(settlement, line)
+        return other or without_price(settlement, line)
+
     def _verdict(self, outcome: Outcome) -> Verdict:
         status, ending = outcome.status, outcome.ending
         if status == CLIENT_CLOSED_REQUEST:
@@ -115,7 +134,8 @@ class SettlementRules:
 class GatewaySettlements:
     """Settlements that no gateway waits for: datagrams, gRPC streams, and commits that were answered 503."""
 
-    def __init__(self, engine: Engine, counts: GatewayCounts) -> None:
+    def __init__(self, engine: Engine, counts: GatewayCounts, otherwise: Otherwise | None = None) -> None:
+        self._otherwise = otherwise or without_price
         self._engine = engine
         self._counts = counts
         self._background = BackgroundSettlements(counts.gave_up)
@@ -139,7 +159,7 @@ class GatewaySettlements:
         await self._background.drain()
 
     def _afterwards(self, settlement: Operation, line: str | MeterError, way: Way) -> None:
-        otherwise = None if isinstance(line, MeterError) else without_price(settlement, line)
+        otherwise = None if isinstance(line, MeterError) else self._otherwise(settlement, line)
         if otherwise is not None:
             self.settle(otherwise, way)
             return

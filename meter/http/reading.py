@@ -92,14 +92,13 @@ def read_actor(request: Request) -> str:
     a user that alone. Raises `Answered`.
     """
     raw, caller = request.headers.get(b"x-actor"), request.caller
-    if caller is not None and (raw is None or caller.user_id is not None):
-        return caller.key.key_id
     if raw is None:
-        return ""
-    actor = raw.decode("latin-1")
-    if caller is not None:
-        actor = f"{caller.key.key_id}:{actor}"
-    if not ACTOR.fullmatch(actor):
+        return "" if caller is None else caller.key.key_id
+    said = raw.decode("latin-1")
+    actor = said if caller is None else f"{caller.key.key_id}:{said}"
+    if caller is not None and caller.user_id is not None:
+        actor = caller.key.key_id
+    if not ACTOR.fullmatch(said) or not ACTOR.fullmatch(actor):
         detail = "X-Actor must be 1 to 128 visible ASCII characters without quotes and backslashes, once."
         raise Answered(problem("invalid-actor", detail))
     return actor

@@ -207,6 +207,17 @@ def test_every_change_names_the_key_that_asked(guarded: Guarded) -> None:
     problem_members(guarded.by(text, "GET", "/credits/balance/u"), 403, "key-not-allowed")
 
 
+@pytest.mark.parametrize("actor", ["", "a b", 'a"b', "a" * 129, "a" * 120])
+def test_an_actor_that_can_be_none_is_refused_behind_a_key_too(guarded: Guarded, actor: str) -> None:
+    """An empty one, and one that is too long with the key_id in front, are no less wrong than without keys."""
+    body = {"user_id": "u", "amount": 1}
+    answer = guarded.call("POST", "/credits/add", body, headers={"x-actor": actor})
+    assert (answer.status, answer.body["type"]) == (400, "/problems/invalid-actor")
+    spender = guarded.issue("u")["key"]
+    answer = guarded.by(spender, "POST", "/credits/deduct", body, headers={"x-actor": actor})
+    assert answer.status == (200 if len(actor) == 120 else 400), "a user's own is not kept"
+
+
 def test_an_operators_key_ends_with_the_next_call(guarded: Guarded) -> None:
     made = guarded.issue(None, scopes=["admin:read"])
 

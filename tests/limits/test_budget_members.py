@@ -30,6 +30,7 @@ def test_a_budget_of_requests(shop: Shop) -> None:
         "reserved": 0,
         "remaining": 1,
         "resets_at": "2030-01-02T00:00:00.000Z",
+        "source": "user",
     }
     assert shop.deduct(1).status == 200
     refused = shop.deduct(1)

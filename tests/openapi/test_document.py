@@ -38,6 +38,21 @@ def test_document_is_valid_openapi() -> None:
     assert DOCUMENT["info"]["version"]
 
 
+def _schemas(found: object) -> list[dict[str, object]]:
+    if isinstance(found, list):
+        return [one for part in found for one in _schemas(part)]
+    if not isinstance(found, dict):
+        return []
+    return [found, *(one for part in found.values() for one in _schemas(part))]
+
+
+def test_every_bound_is_one_that_a_reader_of_schemas_knows() -> None:
+    """`ge` and its like are pydantic's own words: they bound nothing for anybody else."""
+    told = [one for one in _schemas(DOCUMENT["components"]["schemas"]) if one.get("type") in ("integer", "number")]
+    assert told
+    assert [one for one in told if one.keys() & {"ge", "gt", "le", "lt", "multiple_of"}] == []
+
+
 def test_every_call_of_the_surface_and_no_other_is_described() -> None:
     described = {
         (call["operationId"], method.upper(), path)

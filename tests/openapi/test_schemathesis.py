@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from fakeredis import FakeServer
 
-from meter.testing import fake_app
+from meter.contract.keys import IssuedKey
+from meter.testing import fake_app, fake_meter
 from tests.api.sidecar import serving
 
 ROOT = Path(__file__).parents[2]
+
+
+async def _operators_key(server: FakeServer, store: str) -> str:
+    async with fake_meter(server, store_url=store, test_clock=True) as meter:
+        made = await meter.create_key(scopes=["admin:read", "admin:write"])
+        assert isinstance(made, IssuedKey) and made.key
+        return made.key
 
 
 @pytest.mark.parametrize(
@@ -22,14 +34,20 @@ ROOT = Path(__file__).parents[2]
         pytest.param("fuzzing", marks=pytest.mark.long),  # draws other data each time, whatever the seed
     ],
 )
-def test_c14_schemathesis_finds_nothing_to_report(phases: str) -> None:
-    """Examples, bounds and random data, valid and not, for every call; tests/openapi/schemathesis.toml says how."""
+@pytest.mark.parametrize("auth", ["none", "keys"])
+def test_c14_schemathesis_finds_nothing_to_report(phases: str, auth: Literal["none", "keys"]) -> None:
+    """Examples, bounds and random data, valid and not, for every call; tests/openapi/schemathesis.toml says how. Under
+    keys an operator's goes with each.
+    """
     config = ROOT / "tests" / "openapi" / "schemathesis.toml"
-    with serving(fake_app(store_url="memory://", test_clock=True)) as url:
+    server, store = FakeServer(), f"memory://{uuid.uuid4()}"
+    key = asyncio.run(_operators_key(server, store)) if auth == "keys" else ""
+    with serving(fake_app(server, store_url=store, test_clock=True, auth=auth)) as url:
         command = [
             "--config-file",
             str(config),
             "run",
+            *(["--header", f"X-Meter-Key: {key}"] if key else []),
             f"{url}/openapi.json",
             f"--phases={phases}",
             "--continue-on-failure",

@@ -21,6 +21,8 @@ NO_SCHEMA_SAYS = {
     "/expires_at": "it must be later than now and than effective_at",
     "/effective_at": "a time has a first and a last, which no pattern can compare",
     "/anchor_at": "a time has a first, which no pattern can compare",
+    "/ends_at": "it must be later than now",
+    "/kind": "of kinds with commas none is there twice, which no pattern can say",
     "/now": "a time has a last, which no pattern can compare",
     "/amount": "a sum may be more than the account can still count",
     "/plan_group": "the group of a plan that is there cannot be changed",

@@ -221,6 +221,7 @@ CALLS = (
                 "overdraft_limit": 0,
                 "next_credits_at": None,
                 "next_credits_amount": 0,
+                "levels": [],
                 **balances(70.5, 0),
             },
             path=USER,

@@ -96,7 +96,15 @@ CALLS = (
         TAG,
         rates.Quote,
         Example(
-            {**USER_2, "amount": 0.0075, "would": "ok", "violations": [], **balances(1000, 0), "price": _PRICE},
+            {
+                **USER_2,
+                "amount": 0.0075,
+                "would": "ok",
+                "violations": [],
+                **balances(1000, 0),
+                "price": _PRICE,
+                "levels": [],
+            },
             {**USER_2, "usage": {"model": "gpt-4o", "input": 1000, "max_output": 500}},
         ),
         body=requests.QuoteRequest,
