@@ -98,7 +98,7 @@ def export_(
                 if isinstance(page, Refusal):
                     return page
                 for row in page.items if hasattr(page, "items") else page:
-                    sheet.add(row if isinstance(row, dict) else row.model_dump())
+                    sheet.add(row if isinstance(row, dict) else row.model_dump(exclude_unset=what == "usage"))
         typer.echo(f"{sheet.rows} rows, SHA-256 {sheet.digest}", err=True)
         return _Done()
 

@@ -64,6 +64,7 @@ def test_grants_with_whose_they_are_into_a_file(command: Command, tmp_path: Path
 def test_users_and_usage(command: Command) -> None:
     assert [row["user_id"] for row in rows(command("export", "users"))] == ["acme", "evil"]
     spent = rows(command("export", "usage"))
+    assert set(spent[0]) == {*exporting.USAGE_BY, "requests", "charged", "refunded", "spent", "quantities"}
     assert {(row["user"], row["charged"]) for row in spent} == {("acme", "1.000001"), ("evil", "1.000001")}
 
 
