@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
 
 Address = tuple[str, int]
 """Host and port."""
@@ -45,6 +45,7 @@ _OPTIONS = (
     "ssl_ciphers",
 )
 """Options of a Redis URL that are handed on; others would change what is read, or end in a fault of the client's."""
+_HOSTS = re.compile(r"(?P<scheme>[^:/?#]+)://(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
 
 
@@ -64,7 +65,7 @@ class RedisPlace:
         """The URL of one server as redis-py takes it: of the one at `address`, else of the first host."""
         if self.kind == "server":
             return self.url
-        parts = urlsplit(self.url)
+        parts = split_hosts(self.url)
         host, port = address or self.hosts[0]
         user, at, _ = parts.netloc.rpartition("@")
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -74,9 +75,19 @@ class RedisPlace:
         return urlunsplit((scheme, f"{user}{at}{place}", f"/{path}", urlencode(rest), ""))
 
 
+def split_hosts(url: str) -> SplitResult:
+    """As `urlsplit`, also of several hosts, one of them in brackets: Pythons with the mended check of
+    brackets (Debian's 3.11.2 has it) refuse those.
+    """
+    found = _HOSTS.fullmatch(url)
+    if found is None or "," not in found["hosts"]:
+        return urlsplit(url)
+    return urlsplit(f"{found['scheme']}://{found['rest']}")._replace(netloc=found["hosts"])
+
+
 def place_of(url: str) -> RedisPlace:
     """Reads a URL. Raises `ValueError` with what is wrong, without its password."""
-    parts = urlsplit(url)
+    parts = split_hosts(url)
     if parts.scheme not in _SCHEMES:
         told = "a Redis URL begins with redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://"
         if parts.scheme in _OTHER_SCHEMES:
@@ -117,7 +128,7 @@ def checked_queue_url(url: str) -> str:
 
 
 def _check_server(url: str) -> None:
-    parts = urlsplit(url)
+    parts = split_hosts(url)
     if "," in parts.netloc.rpartition("@")[2]:
         raise ValueError(f"there are several hosts, which are {_SEVERAL}")
     _ = parts.port  # raises ValueError for one that is none
@@ -133,7 +144,7 @@ def _check_options(url: str, kind: Kind) -> None:
 
 
 def _options_of(url: str) -> dict[str, str]:
-    return {name: told[-1] for name, told in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
+    return {name: told[-1] for name, told in parse_qs(split_hosts(url).query, keep_blank_values=True).items()}
 
 
 def _address(text: str, port: int) -> Address:

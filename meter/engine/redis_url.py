@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlunsplit
 
 from meter.config import Settings
 from meter.errors import ConfigError
+from meter.redis_urls import split_hosts
 from meter.setting_files import url_again
 
 
@@ -37,9 +38,9 @@ class TlsFiles:
 
         The name is checked by default: redis-py before 6 takes any certificate of a known CA.
         """
-        if urlsplit(url).scheme != "rediss":
+        if split_hosts(url).scheme != "rediss":
             return {}
-        told = parse_qs(urlsplit(url).query).get("ssl_cert_reqs", ["required"])[-1]
+        told = parse_qs(split_hosts(url).query).get("ssl_cert_reqs", ["required"])[-1]
         options: dict[str, object] = {"ssl_check_hostname": told == "required", "ssl_cert_reqs": "required"}
         files = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
         return options | {name: path for name, path in files.items() if path}
@@ -58,7 +59,7 @@ class ReadAgain:
 
     def get_credentials(self) -> tuple[str, ...]:
         """(user, password), (password,) or (): as AUTH wants it."""
-        parts = urlsplit(self._read())
+        parts = split_hosts(self._read())
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if not password:
             return ()
@@ -85,7 +86,7 @@ def reader_of(url: str, path: str) -> Callable[[], str] | None:
 
 def without_credentials(url: str) -> str:
     """The URL for a connection that gets user and password otherwise."""
-    parts = urlsplit(url)
+    parts = split_hosts(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

@@ -7,10 +7,9 @@ The address is what tells one Redis from another: an empty one has nothing else 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from meter.errors import MeterError
-from meter.redis_urls import place_of
+from meter.redis_urls import place_of, split_hosts
 from meter.store.base import Store
 from meter.store.rows import DeploymentRow, WatermarkRow
 
@@ -26,7 +25,7 @@ class ServedElsewhere(MeterError):
 
 def address_of(redis_url: str) -> str:
     """Host, port and database of a Redis, or its socket: what tells it from others, without user and password."""
-    place, parts = place_of(redis_url), urlsplit(redis_url)
+    place, parts = place_of(redis_url), split_hosts(redis_url)
     if place.kind != "server":
         hosts = ",".join(sorted("{}:{}".format(*address) for address in place.hosts))
         which = "cluster" if place.kind == "cluster" else f"master {place.service} of Sentinels"
