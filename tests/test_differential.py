@@ -13,7 +13,7 @@ import pytest
 
 from meter.api_key import ApiKey, unknown_api_key
 from meter.clock import NEVER_MS
-from meter.engine import api_keys, operations, priced, upkeep
+from meter.engine import api_keys, operations, priced, top_ups, upkeep
 from meter.engine.api_keys import REVOKED, Terms, change_key, identify, put_keys
 from meter.engine.at_end import read_at_end
 from meter.engine.batcher import Mode
@@ -21,6 +21,7 @@ from meter.engine.operations import Asked, Operation
 from meter.engine.outbox import Entry
 from meter.engine.presented import Presented, PresentedOperation
 from meter.engine.prices import Activation, activations_text, rate_fields, usage_text
+from meter.engine.top_ups import Change
 from tests import invariants
 from tests.lua.prices import CARD
 from tests.partition import APPLY, HOUR, MINUTE, T0, Partition, dump
@@ -106,6 +107,15 @@ class Sender:
         limits = pick(("-", "a,requests,3,60000,*,-,-,e", "b,concurrent,2,60000,*,-,-,e"))
         bounds = pick(([T0 - HOUR, T0 + HOUR], [T0, T0 + 2 * HOUR, T0 + 9 * HOUR], [T0 + HOUR, T0 + 2 * HOUR]))
         return upkeep.plan_rules(self._user(), group, version, f"{budgets} {limits}", bounds)
+
+    def _top_up(self) -> Operation:
+        pick = self._chance.choice
+        change: Change = pick(("", "set", "set", "on", "off", "remove", "again", "failed"))
+        terms = top_ups.Terms(pick((1, 30)), pick((7, 99)), pick((None, 100)), pick(("day", "week", "month")), "payer")
+        told = terms.text if change == "set" else pick(("0-1-0000000000-1", "none"))
+        return top_ups.top_up(
+            self._user(), change, told if change not in ("", "on", "off", "remove") else "", self._asked()
+        )
 
     def _user(self) -> str:
         return self._chance.choice(("u", "u", "u/1", "v"))
