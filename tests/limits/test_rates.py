@@ -127,7 +127,9 @@ def test_a_burst_of_one_spaces_evenly_and_an_edit_keeps_what_was_let_through(sho
     shop.advance(10)
     assert [shop.deduct(1).status for _ in range(2)] == [200, 429]
     shop.limits(l={"limit": 60})
-    assert shop.user()["rate_limits"] == {"l": {"kind": "requests", "limit": 60, "per_seconds": 60, "burst": 1}}
+    assert shop.user()["rate_limits"] == {
+        "l": {"kind": "requests", "limit": 60, "per_seconds": 60, "burst": 1, "source": "user"}
+    }
     assert limited(shop.deduct(1))["retry_after_ms"] <= 10_000
     assert shop.limits(l=None)["rate_limits"] == {}
     assert shop.deduct(1).status == 200
@@ -183,4 +185,6 @@ def test_null_takes_a_member_back_to_what_it_is_by_itself(shop: Shop) -> None:
         assert members["errors"][0]["pointer"] == "/rate_limits/new", members
     shop.limits(rpm={"kind": "requests", "limit": 5, "per_seconds": 10, "burst": 2})
     shop.limits(rpm={"limit": 6, "per_seconds": None, "burst": None})
-    assert shop.user()["rate_limits"] == {"rpm": {"kind": "requests", "limit": 6, "per_seconds": 60, "burst": 6}}
+    assert shop.user()["rate_limits"] == {
+        "rpm": {"kind": "requests", "limit": 6, "per_seconds": 60, "burst": 6, "source": "user"}
+    }
