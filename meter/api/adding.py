@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from base64 import urlsafe_b64encode
-from hashlib import blake2b
 
 from meter.api.services import Services, asked_of
 from meter.api.trials import Trials
@@ -20,7 +18,7 @@ from meter.errors import StoreUnavailable
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_key
 from meter.http.rendered import Rendered
-from meter.ledger.pending_grants import Intake, pending_row
+from meter.ledger.pending_grants import Intake, grant_id_of, pending_row
 from meter.store.catalog import Plain
 from meter.store.rows import GrantRow
 
@@ -68,7 +66,7 @@ class AddHandlers:
 
     async def _give(self, body: AddRequest, source: str, key: str, request: Request) -> Rendered:
         chosen = body.grant_id is not None
-        grant_id = body.grant_id or _new_grant_id(body.user_id, "" if self._intake is None or body.dry_run else key)
+        grant_id = body.grant_id or self._new_grant_id(body, key)
         body = body.model_copy(update={"reference": body.reference or key or None})  # Redis has it under another key:
         asked = asked_of(body, key or f"grant {body.user_id} {grant_id}", request, begins=True)  # blanks: no caller's
         one = _grant_of(body, grant_id, source, UNKEYED if body.dry_run else asked, chosen=chosen)
@@ -84,6 +82,11 @@ class AddHandlers:
             }
         )
         return self._renderer.render(GRANT.name, await self._intake.add(row, asked.actor))
+
+    def _new_grant_id(self, body: AddRequest, key: str) -> str:
+        if not key or self._intake is None or body.dry_run:
+            return f"g_{secrets.token_urlsafe(12)}"
+        return grant_id_of(body.user_id, key)
 
     async def _has_taken(self, user_id: str, key: str) -> bool:
         """Whether the key is that of an adjustment which took. Redis knows those by it, and no grant of a store."""
@@ -117,12 +120,3 @@ def _grant_of(body: AddRequest, grant_id: str, source: str, asked: Asked, *, cho
         chosen=chosen,
         asked=asked,
     )
-
-
-def _new_grant_id(user_id: str, key: str) -> str:
-    """The same for the same key: a try that is refused forgets the grant (Intake.add), and when a twin of it was let in
-    meanwhile, the next one finds that by its id.
-    """
-    if not key:
-        return f"g_{secrets.token_urlsafe(12)}"
-    return f"g_{urlsafe_b64encode(blake2b(f'{user_id} {key}'.encode(), digest_size=12).digest()).decode()}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -66,8 +67,7 @@ class Intake:
         first, extra = await self._store.add_pending_grant(row), told_of(row)
         if first is not None:
             if first.fingerprint != row.fingerprint:
-                same_key = row.operation_id is not None and first.operation_id == row.operation_id
-                return "0 key_reused" if same_key else "0 exists 0 0 0"
+                return "0 key_reused" if _is_of_the_same_key(row, first) else "0 exists 0 0 0"
             extra = told_of(row.model_copy(update={"reference": first.reference}))  # a retry has another request id
             row = first
         told = (
@@ -177,6 +177,19 @@ def grant_operation(row: GrantRow, extra: str, actor: str = "", *, late: bool = 
         only=row.only or "",
         asked=Asked(_key_of(row), extra, actor=actor),
     )
+
+
+def grant_id_of(user_id: str, key: str) -> str:
+    """Of a grant whose caller chose no id: the same for the same key. A try that is refused forgets the grant
+    (`Intake.add`), and when a twin of it was let in meanwhile, the next one finds that by its id.
+    """
+    return f"g_{urlsafe_b64encode(blake2b(f'{user_id} {key}'.encode(), digest_size=12).digest()).decode()}"
+
+
+def _is_of_the_same_key(row: GrantRow, first: GrantRow) -> bool:
+    """A move to other partitions may have given the key of the first another name."""
+    key = row.operation_id
+    return key is not None and (first.operation_id == key or first.grant_id == grant_id_of(row.user_id, key))
 
 
 def is_promised(row: GrantRow) -> bool:

@@ -75,7 +75,7 @@ async def test_after_a_total_loss_everything_is_as_before(live: Ground) -> None:
     with pytest.raises(HistoryLost, match="Redis has nothing"):
         await live.flusher().step()
     report = await rebuilt(live)
-    assert (report.epoch, report.accounts, report.reservations, report.lost) == (2, 3, 2, [])
+    assert (report.epoch, report.accounts, report.reservations, report.lost) == (2, 4, 2, [])
     assert "after seq" in report.unknown
     assert (books(live), figures(live)) == (before, numbers)
     again(live, told)
@@ -139,7 +139,7 @@ async def test_nothing_was_flushed_ever(live: Ground) -> None:
     tell(live.partition, now_of(live))
     numbers = figures(live)
     report = await rebuilt(live)
-    assert report.lost == [] and report.accounts == 3
+    assert report.lost == [] and report.accounts == 4
     assert {user: line.split(" ")[-3:] for user, line in figures(live).items()} == {
         user: line.split(" ")[-3:] for user, line in numbers.items()
     }

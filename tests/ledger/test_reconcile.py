@@ -22,7 +22,7 @@ async def test_without_drift_there_is_none(ground: Ground) -> None:
     tell(ground.partition, T0)
     await ground.drain()
     report = await compared(ground)
-    assert (report.accounts, report.drifts, report.unsettled) == (3, (), ())
+    assert (report.accounts, report.drifts, report.unsettled) == (4, (), ())
 
 
 async def test_an_empty_deployment_has_no_drift(ground: Ground) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +11,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from meter.contract.calls import BY_NAME, CALLS
+from tests.openapi import story
 from tests.openapi.story import EXAMPLES, call, path_of, sidecar, tell_the_story, told_again
 
 KEYED = [row.name for row in CALLS if row.keyed]
@@ -28,21 +30,8 @@ WITHOUT = {
     "quote",  # it changes nothing
     "anonymise",  # done twice it does nothing twice, and a key might name whom nothing is to name
 }
-OTHER_BODIES: dict[str, dict[str, object]] = {
-    "configure": {"suspended": True},
-    "set_clock": {"advance_seconds": 60},
-    "subscribe": {"auto_renew": False},
-    "upgrade": {"when": "now"},
-    "put_rate_card": {"minimum": 1},
-    "activate_rate_card": {"effective_at": "2099-01-01T00:00:00Z"},
-    "create_key": {"name": "other"},
-    "change_key": {"name": "other"},
-    "rotate_key": {"overlap_seconds": 5},
-    "revoke_key": {"reason": "other"},
-    "stop_code": {"reason": "other"},
-    "set_top_up": {"amount": 50},
-    "switch_top_up": {"enabled": True},
-    "redeem": {"reference": "other"},
+OTHER_BODIES: dict[str, Mapping[str, object]] = {
+    **story.OTHER_BODIES,
     "batch": {"operations": [{"op": "deduct", "user_id": "user-1", "amount": 2}]},
 }
 """Other members for a key that was used; a description for most."""

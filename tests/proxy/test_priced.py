@@ -29,6 +29,7 @@ RATES = {
     "audio_input": 40,
     "audio_output": 80,
     "search_units": 2000,
+    "pages": 1000,
 }
 CHAT = {"input": 19, "output": 10}
 RESPONSE = {"input": 36, "output": 77, "reasoning": 10}
@@ -50,6 +51,13 @@ TOLD: dict[str, dict[str, int]] = {
     **{key: {"input": 25, "output": 15} for key in ("bed_invoke_json", "bed_titan_json")},
     "coh_json": {"input": 5, "output": 18},
     **{key: {"input": 26, "output": 282} for key in ("oll_json", "oll_stream")},
+    "gem_interaction": {"input": 6, "cache_read": 4, "output": 20, "reasoning": 70},
+    "gem_interaction_stream": {"input": 10, "output": 20, "reasoning": 70},
+    "gem_batch": {"input": 39, "output": 20},
+    "vertex_predict": {"input": 13},
+    "bed_nova_json": {"input": 10, "cache_read": 5, "cache_write": 4, "output": 20},
+    "mistral_ocr": {"pages": 29},
+    "llamacpp_timings": {"input": 15, "cache_read": 4, "output": 10},
 }
 """What each answer tells, by dimension; the others are CHAT."""
 
