@@ -172,9 +172,7 @@ async def test_a_second_run_changes_nothing_whatever_happened_since(place: Place
 async def test_a_run_that_was_killed_goes_on(place: Place) -> None:
     plan = await planned(DUMP)
     for stop_after in (1, 3, 5):
-        with pytest.raises(
-            ExceptionGroup
-        ):  # in a task of its own: 3.11 leaves the group's half cancelled
+        with pytest.raises(ExceptionGroup):  # in a task of its own: 3.11 leaves the group's half cancelled
             await asyncio.create_task(place.bring_in(plan, stop_after))
     await place.bring_in(plan)
 
