@@ -6,8 +6,9 @@
 --   w warns: nothing more; it may trip again when all has drained
 --   r refuses new reserves and deducts (429) until all has drained; what is charged meanwhile adds to that
 --   s suspends (403) for pause_ms since it tripped, whatever is charged meanwhile
--- Then it is armed again by itself. Setting it anew, or another one, arms it at once; a suspension of an operator is none of its
--- business. In the terms: v,limit,per_ms,action,pause_ms,till; in the counters "!=tat:0".
+-- Then it is armed again by itself. Setting it anew, or another one, arms it at once, and so does a clock that was set back by
+-- more than it can be ahead: else it stayed tripped until the old time. A suspension of an operator is none of its business. In
+-- the terms: v,limit,per_ms,action,pause_ms,till; in the counters "!=tat:0".
 
 levels.breakers = {}
 
@@ -38,15 +39,18 @@ function levels.breakers.edited(text, old)
   return text ~= '-' and parsed('v,' .. text .. ',0') or nil
 end
 
-function levels.breakers.is_tripped(v) return v ~= nil and v.till > now end
+function levels.breakers.is_tripped(v)
+  return v ~= nil and v.till > now and v.till - now <= (v.action == 's' and v.pause or 2 * v.per)
+end
 
 function levels.breakers.suspends(level)
   return levels.breakers.is_tripped(level.breaker) and level.breaker.action == 's'
 end
 
--- How much of it is full, in units; a clock that was set back makes it no fuller than it may be.
+-- How much of it is full, in microseconds and in units; nothing of one that is further ahead than it can be.
 local function filled(v)
-  local ahead_us = math.min((v.tat or 0) - now * 1000, 2 * v.per * 1000)
+  local ahead_us = (v.tat or 0) - now * 1000
+  if ahead_us > 2 * v.per * 1000 then ahead_us = 0 end
   return math.max(0, ahead_us), math.max(0, math.floor(ahead_us * v.limit / (v.per * 1000)))
 end
 
@@ -61,7 +65,7 @@ function levels.breakers.spend(level, amount)
   if not was_tripped and ahead_us <= v.per * 1000 then return end
   local till = now + math.ceil(ahead_us / 1000)
   if v.action == 's' then till = was_tripped and v.till or now + v.pause end
-  if till > v.till then v.till, level.has_new_terms = till, true end
+  if not was_tripped or till > v.till then v.till, level.has_new_terms = till, true end
   if was_tripped then return end
   local _, used = filled(v)
   levels.alerts[#levels.alerts + 1] = format('["velocity_tripped","%s","%s","c",1000000,%d,%d,"%d",%d]', level.user, v.action,

@@ -92,6 +92,21 @@ def test_a_clock_that_goes_back_a_little_refuses_no_longer_than_the_bucket_holds
     assert [partition.run(deduct("u", 1)).status for _ in range(4)] == ["ok", "ok", "rate_limited", "rate_limited"]
 
 
+@pytest.mark.parametrize("action", ["r", "s"])
+def test_a_clock_that_goes_back_arms_a_breaker_which_trips_again_by_the_new_time(
+    partition: Partition, action: str
+) -> None:
+    """It stayed tripped until the old time had come, or was armed and never tripped before that."""
+    refused = {"r": "rate_limited", "s": "suspended"}[action]
+    partition.freeze(T0 + DAY)
+    partition.batch(grant("u", "g", 100), configure("u", velocity=f"10,{HOUR},{action},{HOUR}"), deduct("u", 11))
+    assert partition.run(deduct("u", 1)).status == refused
+    partition.freeze(T0)
+    assert [partition.run(deduct("u", amount)).status for amount in (1, 9, 1, 1)] == ["ok", "ok", "ok", refused]
+    partition.freeze(T0 + 3 * HOUR)
+    assert partition.run(deduct("u", 1)).status == "ok"
+
+
 def test_what_is_charged_at_the_end_of_a_hold_is_of_the_window_of_that_end(partition: Partition) -> None:
     ends = T0 - T0 % DAY + DAY
     partition.freeze(ends - HOUR)
