@@ -230,7 +230,7 @@ class PlanHandlers:
         """Raises `Answered` for a plan of a rate card that there is not, or of rules that are none."""
         if body.rate_card is not None and await self._catalog().get(RateCardRow, body.rate_card) is None:
             raise Answered(validation_problem([("/rate_card", "there is no rate card of that id")]))
-        if faults := faults_of(body.budgets or {}, body.rate_limits or {}, self._scale):
+        if faults := faults_of(body.budgets or {}, self._scale):
             raise Answered(validation_problem(faults))
 
     async def _present(self, request: Request) -> PlanRow:

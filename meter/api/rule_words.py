@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, cast
 
 from meter.amount import AmountScale
-from meter.contract.rules import BudgetChange, PlanBudget, RateLimit, RateLimitChange, Window
+from meter.contract.rules import BudgetChange, NewBudget, NewRateLimit, PlanBudget, RateLimit, RateLimitChange, Window
 from meter.engine.answers import NOTHING
 from meter.engine.rules import KEPT, plan_rules_text, read_plan_rules
 
@@ -49,29 +49,14 @@ def limit_members(change: RateLimitChange | None, *, whole: bool = False) -> tup
     return kind, limit, per_ms, burst, *rest
 
 
-def faults_of(
-    budgets: Mapping[str, BudgetChange], limits: Mapping[str, RateLimitChange], scale: AmountScale
-) -> list[tuple[str, str]]:
-    """What is wrong with the rules of a plan: where, and what."""
-    missing = "is missing: a rule of a plan has all that it needs"
-    faults = [
-        (f"/budgets/{name}/{member}", missing)
-        for name, one in budgets.items()
-        for member in ("limit", "window")
-        if getattr(one, member) is None
-    ]
-    faults += [
-        (f"/rate_limits/{name}/{member}", missing)
-        for name, one in limits.items()
-        for member in ("kind", "limit")
-        if getattr(one, member) is None
-    ]
+def faults_of(budgets: Mapping[str, NewBudget], scale: AmountScale) -> list[tuple[str, str]]:
+    """What is wrong with the budgets of a plan: where, and what."""
     parts = [name for name, one in budgets.items() if is_part(one, scale)]
-    return [*faults, *((f"/budgets/{name}/limit", "must be whole: it counts requests") for name in parts)]
+    return [(f"/budgets/{name}/limit", "must be whole: it counts requests") for name in parts]
 
 
 def plan_rules_of(
-    budgets: Mapping[str, BudgetChange] | None, limits: Mapping[str, RateLimitChange] | None, scale: AmountScale
+    budgets: Mapping[str, NewBudget] | None, limits: Mapping[str, NewRateLimit] | None, scale: AmountScale
 ) -> str | None:
     """What the store keeps of the rules of a plan; None of one that has none."""
     if not budgets and not limits:

@@ -14,7 +14,7 @@ BillingPeriod = Literal["daily", "weekly", "monthly", "yearly"]
 Rollover = Mapping[str, object]
 """`max_amount` or `percent`, and `valid_days`."""
 Rules = Mapping[str, Mapping[str, object]]
-"""By their ids: members of `BudgetChange` and `RateLimitChange` of `meter.contract.rules`."""
+"""By their ids: members of `NewBudget` and `NewRateLimit` of `meter.contract.rules`."""
 
 
 class PlanCalls(Calls):

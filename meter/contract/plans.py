@@ -28,7 +28,7 @@ from meter.contract.fields import (
     TimeZone,
 )
 from meter.contract.requests import Body, Query
-from meter.contract.rules import RULES_MAX, BudgetChange, PlanBudget, RateLimit, RateLimitChange, RuleId, names_of_rules
+from meter.contract.rules import RULES_MAX, NewBudget, NewRateLimit, PlanBudget, RateLimit, RuleId, names_of_rules
 from meter.errors import InvalidAmount
 
 PRICE_MAX = Decimal(10) ** 12
@@ -112,14 +112,12 @@ class PlanRequest(Body):
     price_multiplier: Multiplier | None = None
     """Likewise."""
     budgets: (
-        Annotated[dict[RuleId, BudgetChange], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)]
+        Annotated[dict[RuleId, NewBudget], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)]
         | None
     ) = None
     """What its holders, and all below them, may be charged per window, where they have no budget of that id."""
     rate_limits: (
-        Annotated[
-            dict[RuleId, RateLimitChange], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)
-        ]
+        Annotated[dict[RuleId, NewRateLimit], Field(json_schema_extra=names_of_rules(RULES_MAX), max_length=RULES_MAX)]
         | None
     ) = None
     """Likewise, how fast they may ask."""

@@ -65,6 +65,20 @@ class RateLimitChange(Rule):
     """How many pass at once after a rest; as many as `limit`. With 1 they are spaced evenly."""
 
 
+class NewBudget(BudgetChange):
+    """A budget of a plan, which has all that it needs."""
+
+    limit: Amount
+    window: Window
+
+
+class NewRateLimit(RateLimitChange):
+    """A rate limit of a plan, which has all that it needs."""
+
+    kind: Literal["requests", "concurrent"]
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX), AS_WHOLE]
+
+
 Action = Literal["warn", "refuse", "suspend"]
 
 

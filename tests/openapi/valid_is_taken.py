@@ -38,7 +38,6 @@ NO_SCHEMA_SAYS_OF_IT = (
     "has no subscription whose period it could be",  # of a budget by the period: whether the user has a plan
     "METER_PAYMENTS names no provider of payments",  # of a top-up: what the deployment is set up with
     "must be at least amount",  # of a top-up: two members of one body
-    "is missing: a rule of a plan has all that it needs",  # the schema of a change, of which anything may be left out
 )
 """Parts of details that excuse their member."""
 

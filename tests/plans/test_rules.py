@@ -123,15 +123,16 @@ async def test_it_ends_with_the_subscription(both: Town) -> None:
 
 
 async def test_a_rule_of_a_plan_says_all_that_it_needs(both: Town) -> None:
-    answer = await both.meter.create_plan(
-        "p",
-        1,
-        1,
-        "monthly",
-        budgets={"a": {"limit": 1}, "b": {"limit": 0.5, "window": "day", "unit": "requests"}},
-        rate_limits={"c": {"kind": "requests"}},
-    )
-    assert pointers(answer) == {"/budgets/a/window", "/budgets/b/limit", "/rate_limits/c/limit"}
+    """A change of a user's may leave out what stays; of a plan nothing stays. A budget of requests is whole."""
+
+    async def refused(**rules: Any) -> set[str]:
+        return pointers(await both.meter.create_plan("p", 1, 1, "monthly", **rules))
+
+    halves = {"b": {"limit": 0.5, "window": "day", "unit": "requests"}}
+    assert await refused(budgets=halves) == {"/budgets/b/limit"}
+    missing = {"budgets": {"a": {"limit": 1}, "n": {"limit": None, "window": "day"}}}
+    found = await refused(**missing, rate_limits={"c": {"kind": "requests"}, "d": {"limit": 1}})
+    assert found == {"/budgets/a/window", "/budgets/n/limit", "/rate_limits/c/limit", "/rate_limits/d/kind"}
 
 
 async def test_a_budget_by_the_period_of_the_subscription(both: Town) -> None:
