@@ -13,6 +13,7 @@ from meter.clock import milliseconds, utc_time
 from meter.contract.codes import PER_USER_MAX, CodeRequest, CreatedCode, ListedCode, RedeemRequest, StopCodeRequest
 from meter.contract.requests import Query
 from meter.engine.answers import OK, PENDING, word_of
+from meter.engine.restrictions import only_text, tags_in
 from meter.failures import Failures
 from meter.http.cursors import ID, NUMBER, Cursors
 from meter.http.exchange import Request
@@ -153,6 +154,7 @@ class CodeHandlers:
             amount=body.amount,
             priority=body.priority,
             valid_days=body.valid_days,
+            only=tags_in(only_text(body.only)) if body.only else None,
             max_total=body.max_total,
             max_per_user=body.max_per_user,
             starts_at_ms=now_ms if body.starts_at is None else milliseconds(body.starts_at),
@@ -186,9 +188,12 @@ def _state(row: CodeRow, now_ms: int) -> str:
     return "scheduled" if row.starts_at_ms > now_ms else "active"
 
 
+_AS_STORED = ("code_id", "priority", "valid_days", "only", "max_total", "max_per_user")
+
+
 def _members(row: CodeRow, now_ms: int, services: Services) -> dict[str, object]:
     return {
-        **{name: getattr(row, name) for name in ("code_id", "priority", "valid_days", "max_total", "max_per_user")},
+        **{name: getattr(row, name) for name in _AS_STORED},
         "amount": services.scale.credits(row.amount),
         "redeemed": row.redeemed,
         "starts_at": utc_time(row.starts_at_ms),

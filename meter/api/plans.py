@@ -33,6 +33,7 @@ from meter.contract.plans import (
 )
 from meter.contract.requests import Query
 from meter.engine.operations import Operation
+from meter.engine.restrictions import RESTRICTIONS_MAX, only_text, tags_in
 from meter.http.cursors import ID, Cursors
 from meter.http.exchange import Request
 from meter.http.reading import read_body, read_query
@@ -61,6 +62,12 @@ _DETAILS = {
     "too-many-grants": "The account has as many grants as METER_GRANTS_MAX allows; nothing was changed.",
     "busy": "Another process changed the subscription at the same time; try again.",
 }
+
+_FAULTS = {
+    "overflow": "its credits are more than the account can count exactly",
+    "too-many-restrictions": f"the account has grants for {RESTRICTIONS_MAX} other things already",
+}
+"""What is wrong with a plan for an account."""
 
 
 class PlanHandlers:
@@ -255,6 +262,7 @@ class PlanHandlers:
             validity_days=row.validity_days,
             rollover=self._rollover(row),
             priority=row.priority,
+            only=tags_in(row.only or "") or None,
             rate_card=row.rate_card,
             price_multiplier=None if row.price_multiplier is None else Decimal(row.price_multiplier) / 10**6,
             plan_group=row.plan_group,
@@ -273,8 +281,8 @@ class PlanHandlers:
 def _answered(found: SubscriptionRow | Refused) -> Rendered:
     if isinstance(found, SubscriptionRow):
         return answer(200, _subscription(found), exclude_unset=True)
-    if found == "overflow":
-        return validation_problem([("/plan_id", "its credits are more than the account can count exactly")])
+    if found in _FAULTS:
+        return validation_problem([("/plan_id", _FAULTS[found])])
     return problem(found, _DETAILS[found])
 
 
@@ -282,7 +290,7 @@ def _fingerprint(body: CreatePlanRequest) -> str:
     """What tells two bodies apart. A body of before there was such a member is the same body now."""
     left_out = {
         name
-        for name in ("rollover", "rate_card", "price_multiplier", "budgets", "rate_limits")
+        for name in ("rollover", "only", "rate_card", "price_multiplier", "budgets", "rate_limits")
         if getattr(body, name) is None
     }
     return blake2b(body.model_dump_json(exclude=left_out).encode(), digest_size=16).hexdigest()
@@ -304,6 +312,7 @@ def _plan_row(
         rollover_percent=None if rollover is None else rollover.percent,
         rollover_days=None if rollover is None else rollover.valid_days,
         priority=body.priority,
+        only=only_text(body.only) if body.only else None,
         rate_card=body.rate_card,
         price_multiplier=body.price_multiplier,
         plan_group=body.plan_group,

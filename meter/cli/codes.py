@@ -33,6 +33,7 @@ def create(
     code: Annotated[str | None, typer.Option(help="Its text; drawn by lot when not given.")] = None,
     max_per_user: Annotated[int, typer.Option(help="How often by one user.")] = 1,
     valid_days: Annotated[int | None, typer.Option(help="For how many days the credits last.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A tag of what the credits are for; more than once.")] = None,
     priority: Annotated[int, typer.Option(help="Burn order of the credits: lower is first.")] = 10,
     starts_at: Annotated[datetime | None, typer.Option(help="From when on it is taken.")] = None,
     ends_at: Annotated[datetime | None, typer.Option(help="From when on it is taken no more.")] = None,
@@ -50,6 +51,7 @@ def create(
             code=code,
             max_per_user=max_per_user,
             valid_days=valid_days,
+            only=only or None,
             priority=priority,
             starts_at=None if starts_at is None else starts_at.astimezone(),
             ends_at=None if ends_at is None else ends_at.astimezone(),
@@ -92,6 +94,7 @@ def _shown(answer: Any) -> str:
 
 def _line(code: ListedCode) -> str:
     ends = "" if code.ends_at is None else f" until {code.ends_at:%Y-%m-%dT%H:%M:%SZ}"
-    lasting = "" if code.valid_days is None else f" for {code.valid_days} days"
+    lasting = f" for {','.join(code.only)}" if code.only else ""
+    lasting += "" if code.valid_days is None else f" for {code.valid_days} days"
     named = f" ({code.description})" if code.description else ""
     return f"{code.code_id} {code.state} {code.amount} credits{lasting} {code.redeemed}/{code.max_total}{ends}{named}"

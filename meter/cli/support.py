@@ -259,6 +259,7 @@ def add(
     reason: Reason,
     ends: Annotated[str, typer.Option(help="30d, a time such as 2030-01-31, or never.")] = "never",
     priority: Annotated[int, typer.Option(help="What has less burns first.")] = 10,
+    only: Annotated[list[str] | None, typer.Option(help="A tag of what it is for; more than once.")] = None,
     grant_id: Annotated[str | None, typer.Option("--id", help="The grant_id: the same twice is one grant.")] = None,
     dry_run: Dry = False,
     idempotency_key: Repeat = "",
@@ -276,6 +277,7 @@ def add(
             description=reason,
             expires_at=_end(ends),
             priority=priority,
+            only=only or None,
             grant_id=grant_id,
             dry_run=dry_run,
             idempotency_key=once,
@@ -324,6 +326,7 @@ def deduct(
     amount: str,
     reason: Reason = "",
     shortfall: Annotated[Literal["reject", "partial", "overdraft"], typer.Option()] = "reject",
+    tag: Annotated[list[str] | None, typer.Option(help="What it is for; more than once.")] = None,
     idempotency_key: Repeat = "",
     actor: Actor = "",
     url: Url = "",
@@ -334,7 +337,7 @@ def deduct(
     once = key_of(idempotency_key)
     Called(over(url, key), actor, as_json=as_json).tell(
         lambda meter, _: meter.deduct(
-            user, amount, description=reason or None, shortfall=shortfall, idempotency_key=once
+            user, amount, description=reason or None, shortfall=shortfall, tags=tag or None, idempotency_key=once
         ),
         lambda found: f"{text(found.transaction_id)}: {_after(found)}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -23,18 +23,22 @@ class CodeCalls(Calls):
         code: str | None = None,
         max_per_user: int = 1,
         valid_days: int | None = None,
+        only: Sequence[str] | None = None,
         priority: int = 10,
         starts_at: datetime | None = None,
         ends_at: datetime | None = None,
         description: str | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedCode | Refusal:
-        """Makes a code; without a `code` its text is drawn by lot. `code` of the answer is the text, told this once."""
+        """Makes a code; without a `code` its text is drawn by lot. `code` of the answer is the text, told this once.
+        `only`: the tags of what its credits may be spent on.
+        """
         body = {
             "code": code,
             "amount": amount,
             "priority": priority,
             "valid_days": valid_days,
+            "only": only,
             "max_total": max_total,
             "max_per_user": max_per_user,
             "starts_at": starts_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -32,6 +32,7 @@ class PlanCalls(Calls):
         validity_days: int | None = None,
         rollover: Rollover | None = None,
         priority: int = 10,
+        only: Sequence[str] | None = None,
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
         budgets: Rules | None = None,
@@ -50,6 +51,7 @@ class PlanCalls(Calls):
             validity_days,
             rollover,
             priority,
+            only,
             rate_card,
             price_multiplier,
             plan_group,
@@ -80,6 +82,7 @@ class PlanCalls(Calls):
         validity_days: int | None = None,
         rollover: Rollover | None = None,
         priority: int = 10,
+        only: Sequence[str] | None = None,
         rate_card: str | None = None,
         price_multiplier: CreditAmount | None = None,
         budgets: Rules | None = None,
@@ -98,6 +101,7 @@ class PlanCalls(Calls):
             validity_days,
             rollover,
             priority,
+            only,
             rate_card,
             price_multiplier,
             plan_group,
@@ -180,6 +184,7 @@ def _plan_body(
     validity_days: int | None,
     rollover: Rollover | None,
     priority: int,
+    only: Sequence[str] | None,
     rate_card: str | None,
     price_multiplier: CreditAmount | None,
     plan_group: str,
@@ -197,6 +202,7 @@ def _plan_body(
         "validity_days": validity_days,
         "rollover": rollover,
         "priority": priority,
+        "only": only,
         "rate_card": rate_card,
         "price_multiplier": price_multiplier,
         "budgets": budgets,

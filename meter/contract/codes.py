@@ -15,6 +15,7 @@ from meter.contract.fields import (
     Credits,
     Description,
     Metadata,
+    Only,
     PositiveAmount,
     Reference,
     Text,
@@ -43,6 +44,7 @@ class CodeRequest(Body):
     valid_days: Annotated[int, Field(ge=1, le=DAYS_MAX), AS_WHOLE] | None = None
     max_total: Annotated[int, Field(ge=1, le=TOTAL_MAX), AS_WHOLE]
     max_per_user: Annotated[int, Field(ge=1, le=PER_USER_MAX), AS_WHOLE] = 1
+    only: Only | None = None
     starts_at: Time | None = None
     ends_at: Time | None = None
     description: Description | None = None
@@ -76,6 +78,8 @@ class ListedCode(Answer):
     amount: Credits
     priority: int
     valid_days: int | None
+    only: list[str] | None
+    """What its credits may be spent on; null: anything."""
     max_total: int
     max_per_user: int
     redeemed: int

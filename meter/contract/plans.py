@@ -22,6 +22,7 @@ from meter.contract.fields import (
     Metadata,
     Multiplier,
     ObjectId,
+    Only,
     PositiveAmount,
     Text,
     Time,
@@ -107,6 +108,7 @@ class PlanRequest(Body):
     validity_days: Annotated[int, Field(ge=1, le=VALIDITY_DAYS_MAX), AS_WHOLE] | None = None
     rollover: RolloverRequest | None = None
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX), AS_WHOLE] = 10
+    only: Only | None = None
     rate_card: ObjectId | None = None
     """What usage of its holders, and of all below them, is priced by where no user or level of theirs says it."""
     price_multiplier: Multiplier | None = None
@@ -192,6 +194,8 @@ class Plan(Answer):
     validity_days: int | None
     rollover: Rollover | None
     priority: int
+    only: list[str] | None
+    """What its credits may be spent on; null: anything."""
     rate_card: str | None
     price_multiplier: Credits | None
     budgets: dict[str, PlanBudget]

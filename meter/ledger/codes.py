@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from meter.clock import DAY_MS, NEVER_MS
 from meter.engine import operations
 from meter.engine.operations import Asked, Operation
+from meter.engine.restrictions import only_text
 from meter.ledger.pending_grants import pending_row
 from meter.store.catalog import Catalog, Count
 from meter.store.code_rows import ACTIVE, STOPPED, CodeRow, CodeTextRow, RedemptionRow
@@ -88,6 +89,7 @@ def operation_of(code: CodeRow, redemption: RedemptionRow, told: Told) -> Operat
         priority=code.priority,
         expires_at_ms=NEVER_MS if days is None else min(NEVER_MS, redemption.created_at_ms + days * DAY_MS),
         source="code",
+        only=only_text(map(str, code.only)) if isinstance(code.only, list) else "",
         asked=Asked(key_of(redemption), operations.members(code.description, told.metadata, told.reference)),
     )
 

@@ -24,6 +24,8 @@ class NewGrant:
     expires_at_ms: int
     source: str
     at_end: AtEnd
+    only: str
+    """The tags of what it may be spent on (meter/engine/restrictions.py); "" for anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,13 @@ def grants_of(
     at_end = AtEnd(plan_group=group, renews=renews and expires_ms == until_ms)
     if terms.rollover_days is not None:
         at_end = at_end._replace(rollover_max=_cap(terms, amount), rollover_ms=terms.rollover_days * DAY_MS)
-    source = f"plan:{terms.plan_id}"[:SOURCE_MAX_CHARS]
+    source, only = f"plan:{terms.plan_id}"[:SOURCE_MAX_CHARS], terms.only or ""
     if expires_ms > now_ms:
-        return [NewGrant(name, amount, terms.priority, from_ms, expires_ms, source, at_end)]
+        return [NewGrant(name, amount, terms.priority, from_ms, expires_ms, source, at_end, only)]
     rest, rest_ends_ms = min(at_end.rollover_max or 0, amount), min(expires_ms + at_end.rollover_ms, NEVER_MS)
     if rest <= 0 or rest_ends_ms <= now_ms:
         return []
-    return [NewGrant(rest_of(name), rest, terms.priority, expires_ms, rest_ends_ms, source, NOTHING_AT_END)]
+    return [NewGrant(rest_of(name), rest, terms.priority, expires_ms, rest_ends_ms, source, NOTHING_AT_END, only)]
 
 
 def rest_of(name: str) -> str:

@@ -114,6 +114,7 @@ def grant_operation(user_id: str, grant: NewGrant) -> Operation:
         expires_at_ms=grant.expires_at_ms,
         source=grant.source,
         at_end=grant.at_end,
+        only=grant.only,
         asked=Asked("period"),
     )
 

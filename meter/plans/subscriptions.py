@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meter.engine.answers import OK, OVERFLOW, TOO_MANY
+from meter.engine.answers import OK, OVERFLOW, TOO_MANY, TOO_MANY_RESTRICTIONS
 from meter.engine.engine import Engine
 from meter.engine.operations import Operation
 from meter.plans import planner
@@ -32,12 +32,17 @@ Refused = Literal[
     "subscription-fixed",
     "subscription-set-aside",
     "too-many-grants",
+    "too-many-restrictions",
     "overflow",
     "busy",
 ]
 """Why a call was refused; nothing was changed."""
 
-_REFUSED_GRANTS: dict[str, Refused] = {TOO_MANY.word: "too-many-grants", OVERFLOW.word: "overflow"}
+_REFUSED_GRANTS: dict[str, Refused] = {
+    TOO_MANY.word: "too-many-grants",
+    TOO_MANY_RESTRICTIONS.word: "too-many-restrictions",
+    OVERFLOW.word: "overflow",
+}
 
 Kept = Callable[[SubscriptionRow], Sequence[Row]]
 """What is to be committed as new with the subscription that is answered."""

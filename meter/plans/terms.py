@@ -48,6 +48,7 @@ def terms_of(plan: PlanRow) -> PlanTermsRow:
         rollover_percent=plan.rollover_percent,
         rollover_days=plan.rollover_days,
         priority=plan.priority,
+        only=plan.only,
         rate_card=plan.rate_card,
         price_multiplier=plan.price_multiplier,
         rules=plan.rules,

@@ -71,6 +71,13 @@ def test_what_a_user_has_is_set_right(command: Command) -> None:
     assert isinstance(rows, dict) and [row["amount"] for row in rows["items"]] == [-2, 5.5]
 
 
+def test_credits_for_certain_things_are_given_and_spent(command: Command) -> None:
+    assert command("add", "u", "5", "--reason", "r", "--only", "a", "--only", "b", "--id", "g").exit_code == 0
+    assert command("deduct", "u", "1").exit_code == 4
+    charge = told(command("deduct", "u", "2", "--tag", "b", "--json"))
+    assert isinstance(charge, dict) and (charge["restricted"], charge["available"]) == (3, 0)
+
+
 def test_the_same_key_twice_is_once(command: Command) -> None:
     for _ in range(2):
         assert command("add", "u", "5", "--reason", "r", "--idempotency-key", "k-1").exit_code == 0

@@ -176,6 +176,26 @@ def test_an_account_that_has_no_room_redeems_nothing(booth: Booth) -> None:
     assert booth.redeem("v").status == 200
 
 
+def test_what_it_gives_may_be_for_certain_things_only(booth: Booth) -> None:
+    made = booth.make(only=["model:gpt-4o*", "feature:images", "feature:images"])
+    assert made["only"] == booth.code(made["code_id"])["only"] == ["feature:images", "model:gpt-4o*"]
+    booth.redeem("u")
+    [grant] = booth.get("/grants/u")["items"]
+    assert grant["only"] == ["feature:images", "model:gpt-4o*"]
+    assert booth.get("/balance/u")["restricted"] == 5
+    tagged = {"user_id": "u", "amount": 2, "tags": ["feature:images"]}
+    problem_members(booth.call("POST", "/credits/deduct", {**tagged, "tags": ["other"]}), 402, "insufficient-credits")
+    assert booth.post("/deduct", tagged)["usable"] == 3
+
+
+def test_an_account_with_grants_for_eight_other_things_redeems_nothing(booth: Booth) -> None:
+    made = booth.make(only=["ninth"])
+    for number in range(8):
+        booth.post("/add", {"user_id": "u", "amount": 1, "only": [f"thing{number}"]})
+    assert problem_members(booth.redeem("u"), 422, "validation-error")["errors"][0]["pointer"] == "/only"
+    assert booth.code(made["code_id"])["redeemed"] == 0
+
+
 def test_a_hundred_and_fifty_race_for_a_hundred(booth: Booth) -> None:
     """H42: exactly 100 get it, and the code says so."""
     made = booth.make(max_total=100, amount=1)

@@ -158,3 +158,37 @@ async def test_plans_come_in_pages(here: Town) -> None:
         found += [plan.id for plan in page.items]
         cursor = page.next_cursor or ""
     assert (found, cursor) == (list("abcde"), "")
+
+
+IMAGES = ["feature:images", "model:gpt-4o*"]
+
+
+async def test_what_a_plan_gives_may_be_for_certain_things_only(both: Town) -> None:
+    """Its later periods too, and what rolls over; another plan's credits are its own."""
+    rollover = {"percent": 100, "valid_days": 60}
+    images = done(await both.meter.create_plan("Images", 100, 10, "monthly", only=IMAGES[::-1], rollover=rollover))
+    assert images.only == IMAGES
+    plain = done(await both.meter.create_plan("Plain", 50, 10, "monthly"))
+    assert plain.only is None
+    row = done(await both.meter.subscribe("u", images.plan_id))
+    assert [grant.only for grant in done(await both.meter.grants("u")).items] == [IMAGES]
+    assert refusal(await both.meter.deduct("u", 1)).code == "INSUFFICIENT_CREDITS"
+    done(await both.meter.deduct("u", 30, tags=IMAGES[:1]))
+    assert row.next_period_at is not None
+    await both.set_time(row.next_period_at)
+    await both.allocate()
+    found = done(await both.meter.grants("u")).items
+    assert sorted((int(grant.remaining), grant.only or []) for grant in found) == [(70, IMAGES), (100, IMAGES)]
+    done(await both.meter.upgrade("u", plain.plan_id))
+    assert None in [grant.only for grant in done(await both.meter.grants("u")).items]
+    assert done(await both.meter.deduct("u", 1)).taken == 1
+
+
+async def test_a_plan_for_a_ninth_thing_is_refused_and_changes_nothing(both: Town) -> None:
+    images = done(await both.meter.create_plan("Images", 100, 10, "monthly", only=IMAGES))
+    for number in range(8):
+        done(await both.meter.add("u", 1, only=[f"thing{number}"]))
+    assert pointers(await both.meter.subscribe("u", images.plan_id)) == {"/plan_id"}
+    assert done(await both.meter.subscriptions("u")).items == []
+    done(await both.meter.deduct("u", 1, tags=["thing0"]))
+    done(await both.meter.subscribe("u", images.plan_id))

@@ -14,6 +14,7 @@ _LISTED: JsonObject = {
     "valid_days": 30,
     "max_total": 100,
     "max_per_user": 1,
+    "only": None,
     "redeemed": 0,
     "starts_at": NOW,
     "ends_at": END,

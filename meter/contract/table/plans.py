@@ -23,6 +23,7 @@ _PLAN: JsonObject = {
     "rollover": {"max_amount": None, "percent": 20, "valid_days": 30},
     "id": "pro",
     "priority": 10,
+    "only": None,
     "rate_card": None,
     "price_multiplier": None,
     "budgets": {},
