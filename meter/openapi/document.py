@@ -51,15 +51,25 @@ _TAGS = {
     "operating": "For whoever runs the sidecar.",
 }
 
-# Calls that are not in the table: path, operationId, summary, media type of the answer, refusals.
-_OTHERS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
-    ("/livez", "livez", "Tell that the process lives", JSON_TYPE, ()),
-    ("/readyz", "readyz", "Tell whether every partition decides", JSON_TYPE, ("metering-unavailable",)),
-    ("/metrics", "metrics", "Prometheus metrics of the process that answers", "text/plain", ()),
-    ("/problems/{slug}", "problem", "Tell what a problem type means", JSON_TYPE, ("not-found",)),
-    ("/openapi.json", "openapi", "This document", JSON_TYPE, ()),
-    ("/docs", "docs", "A page to try the calls on", "text/html", ()),
+# Calls that are not in the table: method, path, operationId, summary, media type of the answer, refusals.
+_OTHERS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
+    ("get", "/livez", "livez", "Tell that the process lives", JSON_TYPE, ()),
+    ("get", "/readyz", "readyz", "Tell whether every partition decides", JSON_TYPE, ("metering-unavailable",)),
+    ("get", "/metrics", "metrics", "Prometheus metrics of the process that answers", "text/plain", ()),
+    (
+        "post",
+        "/payments/events",
+        "payment_event",
+        "Hear from the provider of payments, by its signature",
+        JSON_TYPE,
+        ("payment-event-refused", "metering-unavailable"),
+    ),
+    ("get", "/problems/{slug}", "problem", "Tell what a problem type means", JSON_TYPE, ("not-found",)),
+    ("get", "/openapi.json", "openapi", "This document", JSON_TYPE, ()),
+    ("get", "/docs", "docs", "A page to try the calls on", "text/html", ()),
 )
+
+_ANY_BODY: JsonObject = {"required": True, "content": {JSON_TYPE: {"schema": {"type": "object"}}}}
 
 _PATH_MEMBERS = {
     "user_id": (USER_ID.pattern, "Percent-encode a `/` in it."),
@@ -161,8 +171,9 @@ def document(bounds: Bounds = Bounds(), *, is_mounted: bool = False) -> JsonObje
         paths.setdefault(call.path if is_mounted else call.prefix + call.path, {})[call.method.lower()] = operation
     others = () if is_mounted else _OTHERS
     paths |= {} if is_mounted else gateway_paths(_problems)
-    for path, name, summary, media_type, slugs in others:
-        paths[path] = {"get": _other(path, name, summary, media_type, slugs)}
+    for method, path, name, summary, media_type, slugs in others:
+        body = {"requestBody": _ANY_BODY} if method == "post" else {}
+        paths[path] = {method: {**_other(path, name, summary, media_type, slugs), **body}}
     _identify(paths)
     about = metadata(PACKAGE)
     license_id = about["License-Expression"]

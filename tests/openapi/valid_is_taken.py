@@ -37,6 +37,7 @@ NO_SCHEMA_SAYS = {
 NO_SCHEMA_SAYS_OF_IT = (
     "has no subscription whose period it could be",  # of a budget by the period: whether the user has a plan
     "METER_PAYMENTS names no provider of payments",  # of a top-up: what the deployment is set up with
+    "must be whole: it counts requests",  # of a budget: its limit and its unit, by the decimal places of the deployment
     "must be at least amount",  # of a top-up: two members of one body
 )
 """Parts of details that excuse their member."""
